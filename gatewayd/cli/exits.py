@@ -1,0 +1,14 @@
+"""Exit codes that scripts rely on."""
+
+from gatewayd.errors import ConfigError, GatewaydError
+
+DONE = 0
+REFUSED = 1
+USAGE = 2
+UNREACHABLE = 75  # EX_TEMPFAIL: the daemon does not answer
+CONFIGURATION = 78  # EX_CONFIG
+
+
+def exit_code(error: GatewaydError) -> int:
+    """The code that says whose fault `error` is."""
+    return CONFIGURATION if isinstance(error, ConfigError) else REFUSED

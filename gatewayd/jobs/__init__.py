@@ -1,0 +1,1 @@
+"""What has to be done, what was done, and who does it next."""

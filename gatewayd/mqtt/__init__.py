@@ -1,0 +1,1 @@
+"""The broker's side: one session, intake of firmware, reports."""

@@ -1,0 +1,1 @@
+"""Sans-I/O: bytes in, bytes out, deadlines. No clock, no event loop."""

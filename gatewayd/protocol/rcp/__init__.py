@@ -1,0 +1,1 @@
+"""RCP, the resumable chunk protocol of docs/protocol.md."""

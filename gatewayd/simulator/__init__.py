@@ -1,0 +1,1 @@
+"""Virtual devices with fault injection."""
