@@ -1,0 +1,30 @@
+"""The interface to whatever carries bytes to a device."""
+
+from typing import Protocol
+
+
+class Link(Protocol):
+    """An open-able line. All failures are `LinkError`; one that went away in use is `LinkLost`."""
+
+    @property
+    def is_datagram(self) -> bool:
+        """Whether `send` and `receive` keep boundaries."""
+
+    @property
+    def max_datagram(self) -> int | None:
+        """Bytes that one `send` can carry on a datagram link; None on a stream."""
+
+    async def open(self) -> None:
+        """Open exclusively. Raises LinkError (`link_missing`, `link_busy`, `link_denied`, `link_error`)."""
+
+    async def close(self) -> None:
+        """Close; harmless when closed. Never raises."""
+
+    async def send(self, data: bytes) -> None:
+        """Send; returns when at most one frame is still queued beneath us. Raises LinkLost."""
+
+    async def receive(self) -> bytes:
+        """Wait for bytes, at least one. Raises LinkLost."""
+
+    async def set_baud(self, baud: int) -> None:
+        """Wait until all that was sent has left, then change speed. Does nothing where there is no speed."""
