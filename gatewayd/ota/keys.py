@@ -107,8 +107,8 @@ def find_shared_keys(apps: Mapping[str, KeySet] | Iterable[tuple[str, KeySet]]) 
     """Find application ids that share a verification key without leave to.
 
     A signature does not cover the application id, so whoever can publish could give one application's
-    firmware to the other's devices. Each key set of the two must say `allow_shared_key`. Returns pairs of ids in their
-    given order; of a larger group only neighbours.
+    firmware to the other's devices. Each key set of the two must say `allow_shared_key`. Returns pairs of ids
+    in their given order; of a larger group only neighbours.
     """
     users: dict[bytes, dict[str, bool]] = {}
     for app_id, keys in apps.items() if isinstance(apps, Mapping) else apps:
