@@ -1,0 +1,63 @@
+"""`gatewayctl check-config`: every mistake and every warning, before the daemon meets them."""
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gatewayd.cli.exits import CONFIGURATION
+from gatewayd.config import ConfigErrors, Mistake, Settings, load
+from gatewayd.config.schema import schema_text
+
+DEFAULT_CONFIG = Path("/etc/gatewayd/config.yaml")
+
+
+@click.command("check-config")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--config", "option", type=click.Path(path_type=Path), help=f"[default: {DEFAULT_CONFIG}]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--print-schema", is_flag=True, help="Print the JSON Schema for editors, and check nothing.")
+def command(file: Path | None, option: Path | None, as_json: bool, print_schema: bool) -> None:
+    """Check a configuration and the keys it names.
+
+    Prints every mistake with file, line and key; exits with 78 when there is one.
+    """
+    if print_schema:
+        click.echo(schema_text(), nl=False)
+        return
+    if file and option:
+        raise click.UsageError("give the file either as argument or with --config")
+    path = file or option or DEFAULT_CONFIG
+    try:
+        settings = load(path)
+    except ConfigErrors as error:
+        _tell_mistakes(path, error, as_json=as_json)
+        sys.exit(CONFIGURATION)
+    _tell_success(path, settings, as_json=as_json)
+
+
+def _tell_mistakes(path: Path, error: ConfigErrors, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"file": str(path), "ok": False, "mistakes": _listed(error.mistakes)}))
+        return
+    for mistake in error.mistakes:
+        click.echo(str(mistake), err=True)
+
+
+def _tell_success(path: Path, settings: Settings, *, as_json: bool) -> None:
+    count = len(settings.devices)
+    if as_json:
+        warnings = _listed(settings.warnings)
+        click.echo(json.dumps({"file": str(path), "ok": True, "devices": count, "warnings": warnings}))
+        return
+    for warning in settings.warnings:
+        click.echo(f"warning: {warning}")
+    click.echo(f"{path}: ok, {count} device{'' if count == 1 else 's'}")
+
+
+def _listed(mistakes: Iterable[Mistake]) -> list[dict[str, Any]]:
+    return [asdict(mistake) | {"file": str(mistake.file)} for mistake in mistakes]

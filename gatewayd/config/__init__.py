@@ -1,0 +1,22 @@
+"""YAML -> frozen, typed settings; every mistake at once, each with file, line and key path.
+
+document reads strict YAML; model says what a configuration is; explain turns pydantic's findings into words;
+files reads keys and the password; checks compares the parts; loader joins them; schema is for editors.
+"""
+
+from gatewayd.config.loader import load
+from gatewayd.config.mistakes import ConfigErrors, Mistake
+from gatewayd.config.model import Device, Gateway, KeyFiles, Mqtt, Settings, UartLink, Wake
+
+__all__ = [
+    "ConfigErrors",
+    "Device",
+    "Gateway",
+    "KeyFiles",
+    "Mistake",
+    "Mqtt",
+    "Settings",
+    "UartLink",
+    "Wake",
+    "load",
+]

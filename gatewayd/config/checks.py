@@ -1,0 +1,184 @@
+"""What no single value can tell: clashes between parts (mistakes), and what is unwise (warnings)."""
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
+from typing import Any
+
+from gatewayd.config.document import Document
+from gatewayd.config.explain import did_you_mean
+from gatewayd.config.mistakes import KeyPath, Mistake
+from gatewayd.config.model import Device, KeyFiles, Mqtt
+from gatewayd.ota.keys import KeySet, find_shared_keys
+from gatewayd.ota.rules import Deliver, Payload
+
+# A warning about 200 devices names this many.
+_NAMES_SHOWN = 5
+
+# A device with its place in the file.
+Placed = tuple[int, Device]
+
+
+def check_names(devices: Sequence[Any], document: Document) -> None:
+    """Refuse two devices of one name, also when something else is wrong with one of them."""
+    first: dict[str, int] = {}
+    for index, written in enumerate(devices):
+        name = written.get("name") if isinstance(written, dict) else None
+        if not isinstance(name, str):
+            continue
+        path: KeyPath = ("devices", index, "name")
+        if name in first:
+            other = document.mistake(("devices", first[name], "name"), "")
+            document.wrong(
+                path, f"{name} is also the name of {other.key_path.removesuffix('.name')} (line {other.line})"
+            )
+        first.setdefault(name, index)
+
+
+def check_ports(devices: Sequence[Placed], document: Document) -> None:
+    """Refuse two devices on one port, also when one of them names it through a link."""
+    first: dict[str, Placed] = {}
+    for index, device in devices:
+        port = os.path.realpath(device.link.uart)
+        if port in first:
+            other_index, other = first[port]
+            line = document.mistake(("devices", other_index, "link", "uart"), "").line
+            document.wrong(
+                ("devices", index, "link", "uart"),
+                f"{device.link.uart} is the port of {other.name} as well (line {line})",
+                "Give each device a port of its own",
+            )
+        first.setdefault(port, (index, device))
+
+
+def check_keys(devices: Sequence[Placed], names: Iterable[str], document: Document) -> None:
+    """Refuse a device whose key set is not there."""
+    names = list(names)
+    for index, device in devices:
+        if device.keys is not None and device.keys not in names:
+            known = f"Known: {', '.join(names)}" if names else "There is no keys: section"
+            document.wrong(
+                origin(document, index, "keys"),
+                f"there is no key set {device.keys}",
+                did_you_mean(device.keys, names) or known,
+            )
+
+
+def check_shared_keys(devices: Sequence[Placed], key_sets: dict[str, KeySet], document: Document) -> None:
+    """Refuse one verification key for two applications: each could be given the other's firmware."""
+    users: dict[str, Placed] = {}
+    apps: list[tuple[str, KeySet]] = []
+    for index, device in devices:
+        if device.keys in key_sets:
+            users.setdefault(device.app_id, (index, device))
+            apps.append((device.app_id, key_sets[device.keys]))
+    for one, other in find_shared_keys(apps):
+        name = users[other][1].keys
+        document.wrong(
+            origin(document, users[other][0], "keys"),
+            f"the verification key of {name} serves the applications {one} and {other}, so either's firmware"
+            " can be given to the other's devices",
+            "Use a key for each, or set allow_shared_key: true in each key set concerned",
+        )
+
+
+def warnings(
+    mqtt: Mqtt,
+    devices: Sequence[Placed],
+    keys: dict[str, KeyFiles],
+    key_sets: dict[str, KeySet],
+    document: Document,
+) -> list[Mistake]:
+    """What works and is unwise."""
+    return [
+        *_broker_warnings(mqtt, document),
+        *_key_warnings(keys, document),
+        *_device_warnings(devices, key_sets, document),
+    ]
+
+
+def origin(document: Document, index: int, *keys: str | int) -> KeyPath:
+    """Where a device's value was written: with the device, in `defaults:`, or nowhere (then: the device)."""
+    own: KeyPath = ("devices", index, *keys)
+    shared: KeyPath = ("defaults", *keys)
+    return shared if own not in document.places and shared in document.places else own
+
+
+def _broker_warnings(mqtt: Mqtt, document: Document) -> list[Mistake]:
+    found = []
+    if mqtt.username is not None and mqtt.password is None:
+        found.append(document.mistake(("mqtt", "username"), "has no password", "Give mqtt.password_file"))
+    if mqtt.password is not None and not _is_local(mqtt.host):
+        message = f"the password goes to {mqtt.host} unencrypted: this version has no TLS"
+        suggestion = "Use a broker on this machine or in a network you trust"
+        found.append(document.mistake(("mqtt", "password_file"), message, suggestion))
+    return found
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _key_warnings(keys: dict[str, KeyFiles], document: Document) -> list[Mistake]:
+    message = "holds the key that signs, too: who breaks into this gateway can sign firmware"
+    suggestion = "Copy only decrypt.key.bin and verify.key.bin here"
+    return [
+        document.mistake(("keys", name, "ota_key_file"), message, suggestion)
+        for name, files in keys.items()
+        if files.ota_key_file
+    ]
+
+
+def _device_warnings(
+    devices: Sequence[Placed], key_sets: dict[str, KeySet], document: Document
+) -> list[Mistake]:
+    """One warning for each kind and place, naming the devices."""
+    found: dict[tuple[str, str, str], list[Placed]] = defaultdict(list)
+    for placed in devices:
+        for kind in _unwise(placed[1], key_sets):
+            found[kind].append(placed)
+    mistakes = []
+    for (key, message, suggestion), placed_devices in found.items():
+        path = origin(document, placed_devices[0][0], *key.split("."))
+        names = [device.name for _, device in placed_devices]
+        more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+        who = ", ".join(names[:_NAMES_SHOWN]) + more
+        mistakes.append(document.mistake(path, f"{message} ({who})", suggestion))
+    return mistakes
+
+
+def _unwise(device: Device, key_sets: dict[str, KeySet]) -> Iterable[tuple[str, str, str]]:
+    key_set = key_sets.get(device.keys) if device.keys is not None else None
+    can_verify = key_set is not None and key_set.verify_key is not None
+    if device.payload is Payload.STANDARD:
+        message = (
+            "standard firmware has no signature and no anti-rollback mark: who may publish decides what runs"
+        )
+        if device.keys is not None:
+            message += "; keys has no effect"
+        if device.deliver is Deliver.CONTAINER:
+            message += "; deliver: container has no effect"
+        yield "payload", message, "Use payload: advanced with keys"
+    elif not can_verify:
+        yield (
+            "keys",
+            "no verification key: a container's signature cannot be checked",
+            "Give verify_key_file in keys",
+        )
+    elif device.allow_unsigned:
+        yield "allow_unsigned", "unsigned containers are accepted although the key set can verify", ""
+    if device.allow_unsigned and not can_verify:
+        yield "allow_unsigned", "has no effect without a verification key", "Delete it, or give keys"
+    if device.allow_downgrade:
+        yield "allow_downgrade", "older firmware is accepted", "Delete it once the downgrade is done"
+    if re.fullmatch(r"/dev/tty(USB|ACM)[0-9]+", device.link.uart):
+        yield (
+            "link.uart",
+            "this number changes when devices are plugged in another order",
+            "Use /dev/serial/by-id/…",
+        )

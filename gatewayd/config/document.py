@@ -1,0 +1,298 @@
+"""The strict part of YAML that a configuration may use, and the place of every key in it.
+
+A configuration is read by people and by several programs, and YAML gives them room to disagree: `no` is a
+boolean to one reader and a text to the next, `4.10` becomes 4.1, `12:30` becomes 750, the last of two equal
+keys wins without a word. So whatever two readers could read differently is refused with an explanation: what
+remains is mappings, lists, texts, decimal integers, `true`, `false` and `null`.
+
+PyYAML's events are read here rather than its nodes or objects: they come one by one, so that depth is limited
+before it costs anything, and they still know quotes, anchors, tags and lines.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gatewayd.config.mistakes import ConfigErrors, KeyPath, Mistake, dotted
+
+# 200 devices with every key written out are some 150 KB.
+SIZE_LIMIT_BYTES = 1 << 20
+# The deepest place a configuration has is devices[0].link.wake.send: 4 levels.
+DEPTH_LIMIT = 32
+
+# libyaml is ten times as fast; PyYAML can be built without it, and then reads the same.
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_TAB_INDENT = re.compile("^ *\t", re.MULTILINE)
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
+_WORDS = {"true": True, "false": False, "null": None, "~": None}
+_MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
+
+# What YAML readers disagree on when it stands without quotes: (pattern, what it is, what to write instead).
+_TRAPS = [
+    (
+        re.compile(r"y|n|yes|no|on|off|true|false|null", re.IGNORECASE),
+        "is true, false or nothing to some YAML readers and a text to others",
+        'Write true, false or null, or put a text in quotes: "{text}"',
+    ),
+    (_MAC, "looks like a MAC address, which YAML can read as a number", 'Put it in quotes: "{text}"'),
+    (
+        re.compile(
+            r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*\.[0-9_]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+        ),
+        "without quotes is a decimal fraction (4.10 would become 4.1)",
+        'Put it in quotes: "{text}"',
+    ),
+    (
+        re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE),
+        "is not a usable number",
+        'Put a text in quotes: "{text}"',
+    ),
+    (
+        re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"),
+        "is a number in base 60 to some YAML readers",
+        'Put a text in quotes: "{text}"',
+    ),
+    (
+        re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?"),
+        "is a date to some YAML readers",
+        'Put a text in quotes: "{text}"',
+    ),
+    (
+        re.compile(r"[-+]?0[xX][0-9a-fA-F_]+|[-+]?0[oObB][0-7_]+|[-+]?[0-9][0-9_]*"),
+        "is not a plain decimal number of at most 19 digits",
+        'Write it in decimal without _ or leading 0, or put a text in quotes: "{text}"',
+    ),
+]
+
+# How libyaml and PyYAML begin to say it -> what a person can do about it.
+_SYNTAX = [
+    ("mapping values are not allowed", "Check the indentation, and put texts that contain ': ' in quotes"),
+    ("did not find expected key", "Check the indentation: the keys of one mapping start in the same column"),
+    ("expected <block end>", "Check the indentation: the keys of one mapping start in the same column"),
+    ("could not find expected ':'", "A key is followed by a colon and a space"),
+    ("found character", "Put texts that start with @, ` or % in quotes"),
+    ("found unexpected end of stream", "A quote is opened and never closed"),
+    ("did not find expected ',' or ", "A [ or { is never closed, or a comma is missing"),
+    ("expected ',' or ", "A [ or { is never closed, or a comma is missing"),
+]
+
+
+class _Broken:
+    """Stands in for a value that was refused already, so that nobody complains about it again."""
+
+    def __repr__(self) -> str:
+        return "BROKEN"
+
+
+BROKEN = _Broken()
+
+
+@dataclass
+class Document:
+    """A configuration as written: plain values, and where each stands."""
+
+    file: Path
+    root: Any = None
+    places: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
+    mistakes: list[Mistake] = field(default_factory=list)
+
+    def mistake(self, path: KeyPath, message: str, suggestion: str = "") -> Mistake:
+        """Describe a mistake at `path`, or at the nearest thing around it that was written."""
+        written = path
+        while written and written not in self.places:
+            written = written[:-1]
+        line, column = self.places.get(written, (0, 0))
+        return Mistake(self.file, line, column, dotted(path), message, suggestion)
+
+    def wrong(self, path: KeyPath, message: str, suggestion: str = "") -> None:
+        """Note a mistake and go on."""
+        self.mistakes.append(self.mistake(path, message, suggestion))
+
+
+def read_document(file: Path) -> Document:
+    """Read and parse `file`. Raises ConfigErrors when nothing can be made of it; else see `.mistakes`."""
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(SIZE_LIMIT_BYTES + 1)
+    except OSError as error:
+        raise _refusal(file, 0, f"cannot be read: {error.strerror}", _missing_hint(error)) from None
+    return parse_document(file, content)
+
+
+def parse_document(file: Path, content: bytes) -> Document:
+    """Parse the bytes of a configuration; `file` is only named. Raises as read_document."""
+    text = _decode(file, content)
+    document = Document(file)
+    events = yaml.parse(text, Loader=_LOADER)
+    try:
+        _Reader(document, events).read()
+    except yaml.YAMLError as error:
+        document.mistakes.append(_syntax_mistake(file, error))
+        raise ConfigErrors(document.mistakes) from None
+    except (ValueError, OverflowError):  # PyYAML without libyaml, at escapes such as "\UFFFFFFFF"
+        document.mistakes.append(Mistake(file, 0, 0, "", "is not valid YAML: impossible character escape"))
+        raise ConfigErrors(document.mistakes) from None
+    return document
+
+
+def _refusal(file: Path, line: int, message: str, suggestion: str = "") -> ConfigErrors:
+    return ConfigErrors([Mistake(file, line, 1 if line else 0, "", message, suggestion)])
+
+
+def _missing_hint(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "Copy config.example.yaml there, or name another file with --config"
+    return "Check its permissions" if isinstance(error, PermissionError) else ""
+
+
+def _decode(file: Path, content: bytes) -> str:
+    if len(content) > SIZE_LIMIT_BYTES:
+        raise _refusal(
+            file, 0, f"is larger than {SIZE_LIMIT_BYTES} bytes", "This is not a configuration file"
+        )
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise _refusal(
+            file, line, f"byte 0x{content[error.start]:02x} is not UTF-8", "Save the file as UTF-8"
+        ) from None
+    if match := _UNPRINTABLE.search(text):
+        line = text.count("\n", 0, match.start()) + 1
+        raise _refusal(file, line, f"control character {match[0]!r}", "Delete it")
+    if tabs := [text.count("\n", 0, match.start()) + 1 for match in _TAB_INDENT.finditer(text)]:
+        raise ConfigErrors(Mistake(file, n, 1, "", "a tab in the indentation", "Use spaces") for n in tabs)
+    return text
+
+
+def _syntax_mistake(file: Path, error: yaml.YAMLError) -> Mistake:
+    mark = getattr(error, "problem_mark", None)
+    problem = " ".join(str(getattr(error, "problem", None) or error).split())
+    hint = next((hint for start, hint in _SYNTAX if problem.startswith(start)), "")
+    line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+    return Mistake(file, line, column, "", f"is not valid YAML: {problem}", hint)
+
+
+def _position(event: yaml.Event) -> tuple[int, int]:
+    mark = event.start_mark
+    return (mark.line + 1, mark.column + 1) if mark else (0, 0)
+
+
+class _Reader:
+    """Turns events into plain values. Recursive: DEPTH_LIMIT bounds it."""
+
+    def __init__(self, document: Document, events: Iterator[yaml.Event]) -> None:
+        self._document = document
+        self._events = events
+
+    def read(self) -> None:
+        next(self._events)  # the start of the stream
+        start = next(self._events)
+        if isinstance(start, yaml.StreamEndEvent):
+            raise _refusal(self._document.file, 0, "is empty", "Start from config.example.yaml")
+        if getattr(start, "version", None) or getattr(start, "tags", None):
+            self._refuse(start, (), "a % directive is not used here", "Delete it")
+        self._document.root = self._value(next(self._events), ())
+        next(self._events)  # the end of the document
+        second = next(self._events)
+        if not isinstance(second, yaml.StreamEndEvent):
+            self._refuse(second, (), "a second document starts here", "Delete the line ---")
+
+    def _refuse(self, event: yaml.Event, path: KeyPath, message: str, suggestion: str = "") -> None:
+        file, (line, column) = self._document.file, _position(event)
+        self._document.mistakes.append(Mistake(file, line, column, dotted(path), message, suggestion))
+
+    def _value(self, event: Any, path: KeyPath) -> Any:
+        if len(path) >= DEPTH_LIMIT:
+            self._refuse(event, (), f"is nested more than {DEPTH_LIMIT} levels deep")
+            raise ConfigErrors(self._document.mistakes)
+        if isinstance(event, yaml.AliasEvent):
+            self._refuse(event, path, f"the alias *{event.anchor} is not accepted", "Write the value out")
+            return BROKEN
+        if event.anchor:
+            self._refuse(event, path, f"the anchor &{event.anchor} is not accepted", "Use defaults: instead")
+        if event.tag:
+            self._refuse(
+                event, path, f"the tag {event.tag} is not accepted", "Delete it; put a text in quotes"
+            )
+        if isinstance(event, yaml.MappingStartEvent):
+            return self._mapping(path)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return self._sequence(path)
+        return BROKEN if event.tag else self._scalar(event, path)
+
+    def _sequence(self, path: KeyPath) -> list[Any]:
+        items: list[Any] = []
+        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            here = (*path, len(items))
+            self._place(event, here)
+            items.append(self._value(event, here))
+        return items
+
+    def _mapping(self, path: KeyPath) -> dict[str, Any]:
+        items: dict[str, Any] = {}
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            key = self._key(event, path)
+            if key is None or key in items:
+                # Its value is read only to get past it, and for the mistakes in it.
+                here = (*path, "?" if key is None else key)
+                if key is not None:
+                    line, _ = self._document.places[here]
+                    self._refuse(
+                        event, here, f"is written twice, first in line {line}", "Delete one of the two"
+                    )
+                self._value(next(self._events), here)
+                continue
+            here = (*path, key)
+            self._place(event, here)
+            items[key] = self._value(next(self._events), here)
+        return items
+
+    def _key(self, event: Any, path: KeyPath) -> str | None:
+        if not isinstance(event, yaml.ScalarEvent):
+            self._refuse(event, path, "a key must be a plain text", "Put a text with * & [ or { in quotes")
+            if not isinstance(event, yaml.AliasEvent):
+                self._value(event, (*path, "?"))
+            return None
+        if event.value == "<<" and not event.style:
+            self._refuse(event, path, "the merge key << is not accepted", "Use defaults: instead")
+            return None
+        key = self._value(event, (*path, event.value))
+        if isinstance(key, str):
+            return key
+        if key is not BROKEN:
+            self._refuse(event, path, f"the key {event.value!r} is not a text", "Put it in quotes")
+        return None
+
+    def _scalar(self, event: Any, path: KeyPath) -> Any:
+        text: str = event.value
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            self._refuse(event, path, "contains half of a surrogate pair", "Write the character itself")
+            return BROKEN
+        if event.style:  # quoted, or a block; a plain one has None from PyYAML, '' from libyaml
+            return text
+        if _INTEGER.fullmatch(text):
+            return int(text)
+        return _WORDS[text] if text in _WORDS else self._plain_text(event, path)
+
+    def _plain_text(self, event: Any, path: KeyPath) -> Any:
+        """A text without quotes, unless some reader takes it for something else."""
+        text: str = event.value
+        if not text:
+            self._refuse(event, path, "has no value", "Write one, or delete the key")
+            return BROKEN
+        for pattern, problem, suggestion in _TRAPS:
+            if pattern.fullmatch(text):
+                shown = "the value" if "password" in str(path[-1:]) else text[:80]
+                self._refuse(event, path, f"{shown} {problem}", suggestion.format(text=shown))
+                return BROKEN
+        return text
+
+    def _place(self, event: yaml.Event, path: KeyPath) -> None:
+        self._document.places[path] = _position(event)

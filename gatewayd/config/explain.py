@@ -1,0 +1,167 @@
+"""Check a part of the file against its model, and say what is wrong in words for the person who wrote it."""
+
+import difflib
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from gatewayd.config.document import BROKEN, Document
+from gatewayd.config.mistakes import KeyPath
+
+M = TypeVar("M", bound=BaseModel)
+
+_LATER = "is not supported by this version"
+# Keys that have a meaning in a later version, or never: refused by name rather than as unknown.
+_KNOWN_KEYS = {
+    "tls": (_LATER, "Without it the connection is not encrypted: use a broker on a network you trust"),
+    "adapters": (_LATER, "Delete it: only serial ports are there yet"),
+    "ble": (_LATER, "Use link.uart: only serial ports are there yet"),
+    "adapter": (_LATER, "Use link.uart: only serial ports are there yet"),
+    "pair": (_LATER, "Use link.uart: only serial ports are there yet"),
+    "password": (
+        "does not belong into this file",
+        "Put it into a file of its own and name that: password_file",
+    ),
+}
+_KNOWN_VALUES = {
+    "protocol": f"{_LATER}: expected rcp",
+    "connect": f"{_LATER}: expected always",
+}
+# pydantic's error types -> what was expected.
+_EXPECTED = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "model_type": "a mapping of keys to values",
+    "model_attributes_type": "a mapping of keys to values",
+    "dict_type": "a mapping of keys to values",
+    "list_type": "a list",
+    "path_type": "a path",
+}
+
+
+def check(model: type[M], value: Any, document: Document, path: KeyPath) -> M | None:
+    """Return `value` as a `model`; None after noting every mistake in the document."""
+    result, errors = validate(model, value, document)
+    for error in errors:
+        explain(model, error, document, path)
+    return result
+
+
+def validate(model: type[M], value: Any, document: Document) -> tuple[M | None, list[ErrorDetails]]:
+    """Return `value` as a `model`, or what is wrong with it. Relative paths start at the file's folder."""
+    if value is BROKEN:
+        return None, []
+    try:
+        return model.model_validate(value, context={"folder": document.file.absolute().parent}), []
+    except ValidationError as error:
+        return None, [one for one in error.errors(include_url=False) if one["input"] is not BROKEN]
+
+
+def explain(model: type[BaseModel], error: ErrorDetails, document: Document, path: KeyPath) -> None:
+    """Note what `error`, found in a `model` at `path`, means."""
+    key = str(error["loc"][-1]) if error["loc"] else ""
+    here = (*path, *error["loc"])
+    kind, value = error["type"], error["input"]
+    context = error.get("ctx", {})
+    if kind == "extra_forbidden":
+        explain_unknown(document, here, _fields_at(model, error["loc"][:-1]))
+    elif kind == "missing":
+        if not (key == "uart" and isinstance(value, Mapping) and "ble" in value):  # said already
+            document.wrong(here, "is missing", _description(model, error["loc"]))
+    elif key in _KNOWN_VALUES:
+        document.wrong(here, _KNOWN_VALUES[key])
+    elif kind in {"literal_error", "enum"}:
+        choices = context["expected"].replace("'", "")
+        words = choices.replace(" or ", ", ").split(", ")
+        document.wrong(here, f"expected {choices}, got {_shown(value)}", did_you_mean(str(value), words))
+    elif kind == "refused":
+        document.wrong(here, context["message"], context["suggestion"])
+    else:
+        document.wrong(
+            here, f"expected {_expected(kind, context)}, got {_shown(value)}", _quotes(kind, value)
+        )
+
+
+def explain_unknown(document: Document, path: KeyPath, known: Iterable[str]) -> None:
+    """Note a key that has no meaning where it stands. Its value is not shown: it may be a secret."""
+    key = str(path[-1])
+    if key in _KNOWN_KEYS:
+        document.wrong(path, *_KNOWN_KEYS[key])
+        return
+    known = tuple(known)
+    suggestion = did_you_mean(key, known) or f"Known here: {', '.join(known)}"
+    document.wrong(path, "is not a known key", suggestion)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Name the closest of `known`, or nothing."""
+    matches = difflib.get_close_matches(word, list(known), n=1)
+    return f"Did you mean {matches[0]}?" if matches else ""
+
+
+def _expected(kind: str, context: dict[str, Any]) -> str:
+    match kind:
+        case "greater_than_equal":
+            return f"{context['ge']} or more"
+        case "less_than_equal":
+            return f"{context['le']} or less"
+        case "string_too_short":
+            return "a text that is not empty"
+        case "string_too_long":
+            return f"at most {context['max_length']} characters"
+        case "string_pattern_mismatch":
+            return "1 to 64 of the characters A-Z a-z 0-9 . _ -"
+    return _EXPECTED.get(kind, kind.replace("_", " "))
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case int():
+            return f"the number {value}"
+        case str():
+            return repr(value) if len(value) <= 80 else f"a text of {len(value)} characters"  # noqa: PLR2004
+        case list():
+            return "a list"
+    return "a mapping"
+
+
+def _quotes(kind: str, value: Any) -> str:
+    if kind in {"string_type", "path_type"} and isinstance(value, bool | int):
+        return f'Put it in quotes: "{str(value).lower()}"'
+    if kind == "int_type" and isinstance(value, str) and value.isdecimal():
+        return f"Write it without quotes: {value}"
+    if kind == "bool_type" and value in ("true", "false"):
+        return f"Write it without quotes: {value}"
+    return ""
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    for candidate in (annotation, *typing.get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _model_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> type[BaseModel]:
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        inner = _model_of(field.annotation) if field else None
+        model = inner or model
+    return model
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
+    return list(_model_at(model, loc).model_fields)
+
+
+def _description(model: type[BaseModel], loc: tuple[str | int, ...]) -> str:
+    field = _model_at(model, loc[:-1]).model_fields.get(str(loc[-1]))
+    return field.description or "" if field else ""

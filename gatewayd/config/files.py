@@ -1,0 +1,100 @@
+"""Read the files that a configuration names: keys and the password. What they hold is in no message."""
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import SecretStr
+
+from gatewayd.config.document import Document
+from gatewayd.config.mistakes import KeyPath
+from gatewayd.config.model import KeyFiles, MqttSection
+from gatewayd.errors import ConfigError
+from gatewayd.ota.keys import KeySet, parse_ota_key, parse_raw_key
+
+T = TypeVar("T")
+
+# Far more than any key or password, so that a wrong path costs no memory.
+_SIZE_LIMIT_BYTES = 4096
+# An MQTT password has a length field of 16 bits, but nobody types more than a line.
+_PASSWORD_LIMIT_BYTES = 1024
+
+
+def read_key_set(files: KeyFiles, document: Document, path: KeyPath) -> KeySet | None:
+    """Load a key set; None after noting what is wrong with its files."""
+    shared = files.allow_shared_key
+    if files.ota_key_file:
+        if files.decrypt_key_file or files.verify_key_file:
+            message = "is given beside decrypt_key_file or verify_key_file"
+            document.wrong(
+                (*path, "ota_key_file"), message, "Delete it: the other two are all that a gateway needs"
+            )
+            return None
+        ota_key = _read(document, (*path, "ota_key_file"), files.ota_key_file, parse_ota_key, is_secret=True)
+        return ota_key.key_set(allow_shared_key=shared) if ota_key else None
+    if not (files.decrypt_key_file or files.verify_key_file):
+        document.wrong(path, "names no key file", "Give decrypt_key_file, verify_key_file or both")
+        return None
+    before = len(document.mistakes)
+    decrypt_key = _raw_key(document, (*path, "decrypt_key_file"), files.decrypt_key_file, is_secret=True)
+    verify_key = _raw_key(document, (*path, "verify_key_file"), files.verify_key_file, is_secret=False)
+    return KeySet(decrypt_key, verify_key, shared) if len(document.mistakes) == before else None
+
+
+def read_password(mqtt: MqttSection, document: Document) -> SecretStr | None:
+    """Load the broker's password; None when there is none, or after noting what is wrong with its file."""
+    if mqtt.password_file is None:
+        return None
+    where = ("mqtt", "password_file")
+    if mqtt.username is None:
+        document.wrong(where, "is given without a username", "Give mqtt.username as well")
+    return _read(document, where, mqtt.password_file, _password, is_secret=True)
+
+
+def _raw_key(document: Document, path: KeyPath, file: Path | None, *, is_secret: bool) -> bytes | None:
+    if file is None:
+        return None
+    return _read(document, path, file, lambda content: parse_raw_key(content, "the key"), is_secret=is_secret)
+
+
+def _password(content: bytes) -> SecretStr:
+    try:
+        text = content.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise ConfigError("expected a password in UTF-8", hint="save the file as UTF-8") from None
+    if not text or not text.isprintable() or len(text) > _PASSWORD_LIMIT_BYTES:
+        raise ConfigError("expected one line with the password and nothing else")
+    return SecretStr(text)
+
+
+def _read(
+    document: Document, path: KeyPath, file: Path, parse: Callable[[bytes], T], *, is_secret: bool
+) -> T | None:
+    """Return what `parse` makes of the file's content; None after noting why not."""
+    try:
+        # Not blocking: a named pipe in the place of a file must not stop the daemon.
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
+            mode = os.fstat(descriptor).st_mode
+            content = stream.read(_SIZE_LIMIT_BYTES) if stat.S_ISREG(mode) else b""
+    except OSError as error:
+        document.wrong(path, f"{file} cannot be read: {error.strerror}", "Check the path and its permissions")
+        return None
+    if not stat.S_ISREG(mode):
+        document.wrong(path, f"{file} is not a regular file")
+        return None
+    if is_secret and mode & stat.S_IROTH:
+        document.wrong(
+            path, f"{file} is readable by everybody (mode {mode & 0o777:04o})", f"chmod o-rwx {file}"
+        )
+    if mode & stat.S_IWOTH:
+        document.wrong(
+            path, f"{file} is writable by everybody (mode {mode & 0o777:04o})", f"chmod o-w {file}"
+        )
+    try:
+        return parse(content)
+    except ConfigError as error:
+        document.wrong(path, f"{file}: {error.message}", error.hint)
+        return None

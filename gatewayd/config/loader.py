@@ -1,0 +1,174 @@
+"""From a file to settings.
+
+Each part is checked by itself, so that a mistake in one hides none in another. `defaults:` are checked once,
+where they stand; then each device is its own values over the defaults. `link` is merged key by key:
+`defaults.link` may hold anything but `uart`, because a port belongs to one device.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from gatewayd.config import checks
+from gatewayd.config.document import BROKEN, Document, read_document
+from gatewayd.config.explain import check, explain, explain_unknown, validate
+from gatewayd.config.files import read_key_set, read_password
+from gatewayd.config.mistakes import ConfigErrors, KeyPath, by_line
+from gatewayd.config.model import (
+    NAME_PATTERN,
+    Device,
+    Gateway,
+    KeyFiles,
+    Mqtt,
+    MqttSection,
+    Section,
+    Settings,
+)
+from gatewayd.ota.keys import KeySet
+
+
+class ConfigFile(Section):
+    """The whole file."""
+
+    gateway: Gateway
+    mqtt: MqttSection
+    keys: dict[str, KeyFiles]
+    defaults: dict[str, Any]
+    devices: list[Device]
+
+
+def load(path: Path) -> Settings:
+    """Read the configuration in `path` with the keys and the password it names. Raises ConfigErrors."""
+    return settle(read_document(path))
+
+
+def settle(document: Document) -> Settings:
+    """Make settings of a document. Raises ConfigErrors with all mistakes."""
+    root = _root(document)
+    gateway = check(Gateway, root.get("gateway", {}), document, ("gateway",))
+    mqtt = _mqtt(document, root, gateway)
+    keys, key_sets = _keys(document, root)
+    devices = _devices(document, root)
+    checks.check_ports(devices, document)
+    checks.check_keys(devices, _mapping(document, root, "keys"), document)
+    checks.check_shared_keys(devices, key_sets, document)
+    if document.mistakes or gateway is None or mqtt is None:
+        raise ConfigErrors(document.mistakes)
+    return Settings(
+        file=document.file,
+        gateway=gateway,
+        mqtt=mqtt,
+        devices=tuple(device for _, device in devices),
+        key_sets=key_sets,
+        warnings=by_line(checks.warnings(mqtt, devices, keys, key_sets, document)),
+    )
+
+
+def _root(document: Document) -> dict[str, Any]:
+    root = document.root
+    if not isinstance(root, dict):
+        if root is not BROKEN:
+            document.wrong(
+                (), "expected a mapping with gateway, mqtt and devices", "Start from config.example.yaml"
+            )
+        raise ConfigErrors(document.mistakes)
+    for key in root:
+        if key not in ConfigFile.model_fields:
+            explain_unknown(document, (key,), ConfigFile.model_fields)
+    if "devices" not in root:
+        document.wrong(("devices",), "is missing", "Write devices: [] when there are none yet")
+    return root
+
+
+def _mapping(document: Document, parent: dict[str, Any], *path: str) -> dict[str, Any]:
+    """Return the mapping at `path`, or an empty one when it is absent or something else."""
+    value = parent.get(path[-1], {})
+    if isinstance(value, dict):
+        return value
+    if value is not BROKEN:
+        document.wrong(path, "expected a mapping of keys to values", "Write {} for an empty one")
+    return {}
+
+
+def _mqtt(document: Document, root: dict[str, Any], gateway: Gateway | None) -> Mqtt | None:
+    if "mqtt" not in root:
+        document.wrong(("mqtt",), "is missing", "Give mqtt.host, the broker")
+        return None
+    written = root["mqtt"]
+    if isinstance(written, dict) and gateway is not None:
+        written = {"client_id": f"gatewayd-{gateway.id}", **written}
+    section = check(MqttSection, written, document, ("mqtt",))
+    if section is None:
+        return None
+    return Mqtt(**dict(section), password=read_password(section, document))
+
+
+def _keys(document: Document, root: dict[str, Any]) -> tuple[dict[str, KeyFiles], dict[str, KeySet]]:
+    keys: dict[str, KeyFiles] = {}
+    key_sets: dict[str, KeySet] = {}
+    for name, written in _mapping(document, root, "keys").items():
+        path: KeyPath = ("keys", name)
+        if not re.fullmatch(NAME_PATTERN, name):
+            document.wrong(path, "expected 1 to 64 of the characters A-Z a-z 0-9 . _ - as name")
+        files = check(KeyFiles, written, document, path)
+        key_set = files and read_key_set(files, document, path)
+        if files and key_set:
+            keys[name], key_sets[name] = files, key_set
+    return keys, key_sets
+
+
+def _devices(document: Document, root: dict[str, Any]) -> list[checks.Placed]:
+    defaults = _mapping(document, root, "defaults")
+    _check_defaults(document, defaults)
+    written = root.get("devices", [])
+    if not isinstance(written, list):
+        if written is not BROKEN:
+            document.wrong(("devices",), "expected a list", "Each device starts with a dash: - name: …")
+        return []
+    checks.check_names(written, document)
+    placed = []
+    for index, own in enumerate(written):
+        device = _device(document, index, defaults, own)
+        if device is not None:
+            placed.append((index, device))
+    return placed
+
+
+def _check_defaults(document: Document, defaults: dict[str, Any]) -> None:
+    if "name" in defaults:
+        document.wrong(("defaults", "name"), "a name belongs to one device", "Move it to the device")
+    if isinstance(defaults.get("link"), dict) and "uart" in defaults["link"]:
+        document.wrong(("defaults", "link", "uart"), "a port belongs to one device", "Move it to the device")
+    for error in validate(Device, defaults, document)[1]:
+        if not _is_left_to_devices(error["type"], error["loc"]):
+            explain(Device, error, document, ("defaults",))
+
+
+def _is_left_to_devices(kind: str, loc: KeyPath) -> bool:
+    """Whether this is no mistake in `defaults:`, or one that is told already."""
+    return loc in {("name",), ("link", "uart")} or (kind == "missing" and loc[0] != "link")
+
+
+def _device(document: Document, index: int, defaults: dict[str, Any], own: Any) -> Device | None:
+    path: KeyPath = ("devices", index)
+    if not isinstance(own, dict):
+        return check(Device, own, document, path)
+    shared = {key: value for key, value in defaults.items() if key != "name"}
+    merged = shared | own
+    if isinstance(shared.get("link"), dict) and isinstance(own.get("link"), dict):
+        common = {key: value for key, value in shared["link"].items() if key != "uart"}
+        merged["link"] = common | own["link"]
+    device, errors = validate(Device, merged, document)
+    for error in errors:
+        if not _is_told_in_defaults(document, index, error["type"], error["loc"]):
+            explain(Device, error, document, path)
+    return device
+
+
+def _is_told_in_defaults(document: Document, index: int, kind: str, loc: KeyPath) -> bool:
+    """Whether what is wrong with a device was written in `defaults:`, where it is told once."""
+    if kind == "missing":
+        loc = loc[:-1]
+        if loc in {(), ("link",)}:
+            return False
+    return checks.origin(document, index, *loc)[0] == "defaults"

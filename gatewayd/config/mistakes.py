@@ -1,0 +1,58 @@
+"""What is wrong with a configuration, and where."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gatewayd.errors import ConfigError
+
+KeyPath = tuple[str | int, ...]
+
+
+def dotted(path: KeyPath) -> str:
+    """Write a key path as a person does: `devices[1].link.baud`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".")
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing to correct (or, among warnings, to know).
+
+    Attributes:
+        file: the file as it was named.
+        line: from 1; 0 when the file as a whole is meant.
+        column: from 1; 0 as above.
+        key_path: such as `devices[1].link.baud`; empty when no key is concerned.
+        message: what was expected and what was found; never a secret.
+        suggestion: the next step; may be empty.
+    """
+
+    file: Path
+    line: int
+    column: int
+    key_path: str
+    message: str
+    suggestion: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else str(self.file)
+        parts = [place, self.key_path, self.message] if self.key_path else [place, self.message]
+        text = f"{': '.join(parts)}."
+        return f"{text} {self.suggestion}." if self.suggestion else text
+
+
+class ConfigErrors(ConfigError):  # noqa: N818 - it holds several, which its name says
+    """Every mistake of one configuration file, sorted by line."""
+
+    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+        self.mistakes = by_line(mistakes)
+        super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+
+
+def by_line(mistakes: Iterable[Mistake]) -> tuple[Mistake, ...]:
+    """Sort by place; the same mistake is told once."""
+    unique = dict.fromkeys(mistakes)
+    return tuple(sorted(unique, key=lambda mistake: (mistake.line, mistake.column, mistake.key_path)))

@@ -1,0 +1,280 @@
+"""The configuration as typed, frozen values; each field's description also goes into the JSON Schema."""
+
+import ipaddress
+import re
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    PlainSerializer,
+    SecretStr,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+from gatewayd.config.mistakes import Mistake
+from gatewayd.errors import GatewaydError
+from gatewayd.ota.keys import KeySet
+from gatewayd.ota.patch import PatchEncoding
+from gatewayd.ota.rules import Deliver, Payload, SlotMatch
+from gatewayd.ota.topic import DEFAULT_TEMPLATE, Channel, TopicTemplate, validate_app_id
+from gatewayd.ota.version import Version
+
+T = TypeVar("T")
+
+# What fits into an MQTT topic, a file name, JSON and a shell without quotes.
+NAME_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
+# sockaddr_un.sun_path is 108 bytes on Linux, the last one NUL.
+SOCKET_PATH_LIMIT_BYTES = 107
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,253}[A-Za-z0-9_.])?")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+
+
+def refuse(message: str, suggestion: str = "") -> PydanticCustomError:
+    """What a check raises; the message follows the key path."""
+    return PydanticCustomError("refused", "{message}", {"message": message, "suggestion": suggestion})
+
+
+def _parsed(parse: Callable[[str], T], type_: type[T]) -> Callable[[Any], Any]:
+    """Read a text with `parse`, whose refusal becomes the mistake; a `type_` passes."""
+
+    def read(value: Any) -> Any:
+        if isinstance(value, type_):
+            return value
+        if not isinstance(value, str):
+            raise PydanticCustomError("string_type", "text expected")
+        try:
+            return parse(value)
+        except GatewaydError as error:
+            raise refuse(error.message, error.hint.capitalize()) from None
+
+    return read
+
+
+def _app_id(text: str) -> str:
+    try:
+        validate_app_id(text)
+    except GatewaydError as error:
+        raise refuse(error.message, error.hint.capitalize()) from None
+    return text
+
+
+def _host(text: str) -> str:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        if not _HOST.fullmatch(text):
+            raise refuse(
+                f"expected a host name or an address and nothing around it, got {text[:80]!r}"
+            ) from None
+    return text
+
+
+def _printable(text: str) -> str:
+    if _CONTROL.search(text):
+        raise refuse(f"expected no control characters, got {text[:80]!r}")
+    return text
+
+
+def _status_topic(text: str) -> str:
+    rest = text.replace("{gateway_id}", "", 1)
+    if not rest.isprintable() or re.search(r"[{}+#]", rest) or text.startswith("$"):
+        raise refuse(
+            f"expected a topic such as gatewayd/{{gateway_id}}, no + # or other braces, got {text[:80]!r}"
+        )
+    return text
+
+
+def _local_path(path: Path, info: ValidationInfo) -> Path:
+    if _CONTROL.search(str(path)) or path == Path():
+        raise refuse("expected the path of a file")
+    folder = (info.context or {}).get("folder")
+    return folder / path if folder else path
+
+
+def _socket_path(path: Path) -> Path:
+    size_bytes = len(str(path).encode())
+    if size_bytes > SOCKET_PATH_LIMIT_BYTES:
+        raise refuse(f"expected at most {SOCKET_PATH_LIMIT_BYTES} bytes, got {size_bytes}")
+    return path
+
+
+def _port_path(text: str) -> str:
+    if not text.startswith("/") or _CONTROL.search(text):
+        raise refuse(f"expected a full path such as /dev/serial/by-id/usb-FTDI-…, got {text[:80]!r}")
+    return text
+
+
+# The enumerations are text in a file: strict mode would demand members.
+_LAX = Field(strict=False)
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Text = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_printable)]
+AppId = Annotated[str, AfterValidator(_app_id), Field(json_schema_extra={"minLength": 1, "maxLength": 64})]
+LocalPath = Annotated[Path, _LAX, AfterValidator(_local_path)]
+PortPath = Annotated[str, AfterValidator(_port_path), Field(json_schema_extra={"pattern": "^/"})]
+Baud = Annotated[int, Field(ge=300, le=12_000_000)]
+Exchange = Annotated[str, Field(min_length=1, max_length=256)]
+VersionText = Annotated[
+    InstanceOf[Version],
+    BeforeValidator(_parsed(Version.parse, Version)),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string", "pattern": r"^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}$"}),
+]
+OtaTopicTemplate = Annotated[
+    InstanceOf[TopicTemplate],
+    BeforeValidator(_parsed(TopicTemplate, TopicTemplate)),
+    PlainSerializer(lambda topic: topic.template),
+    WithJsonSchema({"type": "string", "default": DEFAULT_TEMPLATE}),
+]
+
+
+class Section(BaseModel):
+    """What all parts have in common: frozen, no coercion, no unknown keys, no input in errors."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Gateway(Section):
+    """This gateway."""
+
+    id: Name = Field(
+        default_factory=socket.gethostname,
+        validate_default=True,
+        description="Name of this gateway in topics. Default: the host name",
+    )
+    state_dir: LocalPath = Field(Path("/var/lib/gatewayd"), description="Where jobs and firmware are kept")
+    control_socket: Annotated[LocalPath, AfterValidator(_socket_path)] = Field(
+        Path("/run/gatewayd/control.sock"), description="Where gatewayctl reaches the daemon"
+    )
+
+
+class MqttSection(Section):
+    """The broker, as written."""
+
+    host: Annotated[str, AfterValidator(_host)] = Field(description="Host name or address of the broker")
+    port: int = Field(1883, ge=1, le=65535, description="Port of the broker")
+    client_id: Text = Field(
+        default_factory=lambda: f"gatewayd-{socket.gethostname()}",
+        description="Must be unique at the broker. Default: gatewayd-<gateway id>",
+    )
+    username: Text | None = Field(None, description="User name at the broker")
+    password_file: LocalPath | None = Field(None, description="File that holds the password and nothing else")
+    connect: Literal["always"] = Field("always", description="When to be connected")
+    ota_topic: OtaTopicTemplate = Field(
+        default_factory=TopicTemplate,
+        description="Topic of an application's firmware; /s or /u is added for the channels",
+    )
+    status_topic: Annotated[Text, AfterValidator(_status_topic)] = Field(
+        "gatewayd/{gateway_id}", description="Root of the topics this gateway reports to"
+    )
+    max_message_mib: int = Field(16, ge=1, le=255, description="Largest message accepted, in MiB")
+
+
+class Mqtt(MqttSection):
+    """The broker, with the password read."""
+
+    password: SecretStr | None = None
+
+
+class KeyFiles(Section):
+    """The files of one key set, as `gatewayctl keygen` or Sming's otatool writes them."""
+
+    decrypt_key_file: LocalPath | None = Field(None, description="decrypt.key.bin: 32 bytes, secret")
+    verify_key_file: LocalPath | None = Field(None, description="verify.key.bin: 32 bytes, public")
+    ota_key_file: LocalPath | None = Field(
+        None, description="ota.key: both of the above and the signing key; better kept off a gateway"
+    )
+    allow_shared_key: bool = Field(
+        default=False, description="Whether one verification key may serve several applications"
+    )
+
+
+class Wake(Section):
+    """What is exchanged before RCP speaks, for firmware that must be told to listen."""
+
+    send: Exchange = Field(
+        description='Text to send; in double quotes \\r\\n are control characters: "AT+OTA\\r\\n"'
+    )
+    expect: Exchange | None = Field(None, description="Text to wait for; without it nothing is awaited")
+
+
+class UartLink(Section):
+    """A serial port."""
+
+    uart: PortPath = Field(description="The port; /dev/serial/by-id/… stays the same when re-plugged")
+    baud: Baud = Field(115_200, description="Speed at which the device listens")
+    transfer_baud: Baud | None = Field(None, description="Speed to switch to for a transfer")
+    dtr: bool = Field(default=False, description="Level of DTR while the port is open")
+    rts: bool = Field(default=False, description="Level of RTS while the port is open")
+    wake: Wake | None = Field(None, description="Exchange before the first frame")
+
+
+class Device(Section):
+    """A device behind this gateway."""
+
+    name: Name = Field(description="Name of the device in topics, logs and commands")
+    app_id: AppId = Field(
+        description="Application: part of the topic, and compared with what the device says"
+    )
+    hardware_id: Text | None = Field(None, description="Compared with what the device says, when given")
+    version: VersionText = Field(description="Believed until the device says otherwise")
+    channel: Literal["none", "stable", "unstable", "both"] = Field(
+        "none", description="none (the topic without suffix), stable, unstable or both of these two"
+    )
+    patch_encoding: Annotated[PatchEncoding, _LAX] = Field(
+        PatchEncoding.VARINT, description="Encoding of the patch version before the firmware"
+    )
+    payload: Annotated[Payload, _LAX] = Field(
+        Payload.STANDARD, description="standard (the bare image) or advanced (Sming's OTA container)"
+    )
+    keys: Name | None = Field(None, description="Name of the key set that opens and verifies containers")
+    deliver: Annotated[Deliver, _LAX] = Field(
+        Deliver.ROM, description="rom, or container for devices that verify the signature themselves"
+    )
+    slot_match: Annotated[SlotMatch, _LAX] = Field(
+        SlotMatch.EXACT, description="How a ROM's address is compared with the free slot's; low20: ESP8266"
+    )
+    allow_unsigned: bool = Field(
+        default=False, description="Accept unsigned containers although the key set can verify"
+    )
+    allow_downgrade: bool = Field(default=False, description="Accept older firmware")
+    install: Literal["auto", "manual"] = Field("auto", description="manual waits for gatewayctl approve")
+    probe: Literal["start", "job"] = Field(
+        "start", description="When the device is asked who it is: also at start, or only before a job"
+    )
+    attempts: int = Field(5, ge=1, le=100, description="Tries before a job fails")
+    trial_s: int = Field(600, ge=1, le=86_400, description="Seconds a new image has to be confirmed in")
+    protocol: Literal["rcp"] = Field("rcp", description="The transfer protocol")
+    link: UartLink = Field(description="How the device is reached")
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """The channels whose releases this device takes."""
+        if self.channel == "both":
+            return (Channel.STABLE, Channel.UNSTABLE)
+        return (Channel(self.channel),)
+
+
+class Settings(Section):
+    """Everything a daemon needs to know; what `load` returns."""
+
+    file: Path
+    gateway: Gateway
+    mqtt: Mqtt
+    devices: tuple[Device, ...]
+    key_sets: dict[str, InstanceOf[KeySet]] = Field(exclude=True, repr=False)
+    warnings: tuple[Mistake, ...] = Field((), exclude=True, repr=False)
+
+    def keys_of(self, device: Device) -> KeySet | None:
+        """The key set of `device`, if it has one."""
+        return self.key_sets[device.keys] if device.keys is not None else None

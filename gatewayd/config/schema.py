@@ -1,0 +1,82 @@
+"""The JSON Schema of a configuration, from the models: editors complete and check with it.
+
+It is a little looser than `load`: whether a required value comes from `defaults:` it cannot tell, and it sees
+one value at a time.
+"""
+
+import copy
+import json
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from gatewayd.config.loader import ConfigFile
+from gatewayd.config.model import NAME_PATTERN, Device, Gateway, KeyFiles, MqttSection
+
+_DEFS = "#/$defs/{model}"
+_NAME = {"pattern": NAME_PATTERN}
+
+
+def json_schema() -> dict[str, Any]:
+    """Build the schema: draft 2020-12, ready for json.dumps."""
+    models = (Gateway, MqttSection, KeyFiles, Device)
+    inputs = [(model.__name__, "validation", TypeAdapter(model)) for model in models]
+    _, generated = TypeAdapter.json_schemas(inputs, ref_template=_DEFS)  # type: ignore[arg-type]  # a list of literals
+    definitions = _tidy(generated["$defs"])
+    definitions["Defaults"] = _defaults(definitions)
+    definitions["Device"]["required"] = ["name", "link"]
+    reference = {name: {"$ref": _DEFS.format(model=name)} for name in definitions}
+    properties = {
+        "gateway": reference["Gateway"],
+        "mqtt": reference["MqttSection"],
+        "keys": {
+            "type": "object",
+            "propertyNames": _NAME,
+            "additionalProperties": reference["KeyFiles"],
+            "description": "Key sets by name; devices refer to them",
+        },
+        "defaults": reference["Defaults"],
+        "devices": {
+            "type": "array",
+            "items": reference["Device"],
+            "description": "The devices behind this gateway",
+        },
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Configuration of gatewayd",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["mqtt", "devices"],
+        "properties": {key: properties[key] for key in ConfigFile.model_fields},
+        "$defs": definitions,
+    }
+
+
+def schema_text() -> str:
+    """Write the schema as it is kept in docs/config.schema.json."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _defaults(definitions: dict[str, Any]) -> dict[str, Any]:
+    """Make the schema of `defaults:`: a device without name and port, and nothing required."""
+    defaults: dict[str, Any] = copy.deepcopy(definitions["Device"])
+    link: dict[str, Any] = copy.deepcopy(definitions["UartLink"])
+    for schema, key in ((defaults, "name"), (link, "uart")):
+        del schema["properties"][key], schema["required"]
+    defaults["description"] = "What holds for every device that does not say otherwise"
+    defaults["properties"]["link"] = link
+    return defaults
+
+
+def _tidy(schema: Any) -> Any:
+    """Drop what only repeats: pydantic's titles, and `null` as default of what may be left out."""
+    if isinstance(schema, list):
+        return [_tidy(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: _tidy(value)
+        for key, value in schema.items()
+        if not (key == "title" and isinstance(value, str)) and not (key == "default" and value is None)
+    }
