@@ -1,11 +1,13 @@
 """The interface between a job and a protocol that carries firmware to a device.
 
-A session has one **operation** under way at a time: `identify`, `transfer`, `activate`, `confirm`. Each is started by a call and ends in
-exactly one *outcome*: `Identified`, `Staged` or `AlreadyRunning`, `Activated`, `Confirmed`; or, for any of them, `Deferred` or `Failed`.
-Before the outcome come notices (`TransferStarted`, `Progress`, `Console`, `LineSpeed`).
+A session has one **operation** under way at a time: `identify`, `transfer`, `activate`, `confirm`. Each is
+started by a call and ends in exactly one *outcome*: `Identified`, `Staged` or `AlreadyRunning`, `Activated`,
+`Confirmed`; or, for any of them, `Deferred` or `Failed`. Before the outcome come notices (`TransferStarted`,
+`Progress`, `Console`, `LineSpeed`).
 
-Sans-I/O: the caller hands in bytes and the time (seconds of any monotonic clock), takes out bytes, events and the next deadline.
-Starting an operation while one is under way, or one out of order, raises `RuntimeError`: that is our mistake, not the peer's.
+Sans-I/O: the caller hands in bytes and the time (seconds of any monotonic clock), takes out bytes, events and
+the next deadline. Starting an operation while one is under way, or one out of order, raises `RuntimeError`:
+that is our mistake, not the peer's.
 """
 
 from dataclasses import dataclass
@@ -56,7 +58,7 @@ class DeviceInfo:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What is transferred. `second_try` allows one more try of an image that was tried once (protocol.md, section 8)."""
+    """What is transferred. `second_try` allows one more try of an image tried once (protocol.md, 8)."""
 
     content: bytes | memoryview
     sha256: bytes
@@ -90,7 +92,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """Outcome of `transfer`: the device holds the image and has verified it; `info` carries the boot id for ACTIVATE."""
+    """Outcome of `transfer`: the device holds the image, verified; `info` has the boot id for ACTIVATE."""
 
     info: DeviceInfo
 
@@ -102,7 +104,7 @@ class AlreadyRunning:
 
 @dataclass(frozen=True, slots=True)
 class Activated:
-    """Outcome of `activate`: the device is about to restart. Or it has been silent: `acknowledged` is False; identify tells."""
+    """Outcome of `activate`: the device restarts. Was it silent, `acknowledged` is False; identify tells."""
 
     acknowledged: bool
 
@@ -171,7 +173,7 @@ class TransferSession(Protocol):
         """Bring the image into the device's free slot, resuming, until it is staged. After `identify`."""
 
     def activate(self, trial_s: int, now: float) -> None:
-        """Make the device restart into the staged image. Only after `Staged`, and after storing that this happens."""
+        """Make the device restart into the staged image. After `Staged`, and once that is stored."""
 
     def confirm(self, image: Image, now: float) -> None:
         """Confirm the running image, which is on trial. After `identify`."""
@@ -180,7 +182,7 @@ class TransferSession(Protocol):
         """Take bytes as the link delivered them, in pieces of any size. Never raises on what a peer sends."""
 
     def data_to_send(self, now: float) -> bytes:
-        """Return the next frame to put on the link, or nothing. One frame a call: what is queued cannot be taken back."""
+        """Return the next frame for the link, or nothing. One a call: what is queued cannot be taken back."""
 
     def next_event(self) -> Event | None:
         """Take the oldest event not yet taken."""

@@ -1,1 +1,1 @@
-"""RCP, the resumable chunk protocol of docs/protocol.md."""
+"""RCP, the resumable chunk protocol: codec and sender of docs/protocol.md, the normative text."""
