@@ -1,0 +1,118 @@
+"""The golden conversations: what this receiver answers is what docs/protocol.md says."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from gatewayd.protocol.rcp.base import FrameType
+from gatewayd.protocol.rcp.framing import StreamDeframer
+from gatewayd.simulator.bootloader import Bootloader
+from gatewayd.simulator.journal import Journal
+from gatewayd.simulator.profile import DeviceProfile
+from gatewayd.simulator.receiver import Receiver, blank_flash
+from gatewayd.simulator.shelf import MemoryShelf
+
+VECTORS = Path(__file__).parent.parent / "vectors" / "rcp"
+CONVERSATIONS = sorted(VECTORS.glob("conversation-*.txt"))
+NUMBERS = (
+    "max_frame",
+    "window",
+    "rx_ring",
+    "slot_address",
+    "slot_size",
+    "erase_block",
+    "write_unit",
+    "boot_time_s",
+)
+REVERTED = 2
+ON_TRIAL = 1
+
+
+@dataclass
+class Replay:
+    """Feeds one conversation to a receiver."""
+
+    receiver: Receiver
+    now: float = 0.0
+    answers: list[bytes] = field(default_factory=list)
+
+    def say(self, wire: bytes) -> None:
+        self.receiver.receive_data(wire, self.now)
+        self.settle()
+
+    def settle(self) -> None:
+        """Let it work for less than 5 s, until nothing more comes."""
+        deframer, end = StreamDeframer(512), self.now + 4.9
+        while True:
+            while wire := self.receiver.data_to_send(self.now):
+                self.answers += [found for found in deframer.feed(wire) if isinstance(found, bytes)]
+            due = self.receiver.next_deadline()
+            if due is None or due > end:
+                return
+            self.now = max(self.now, due)
+            self.receiver.handle_timeout(self.now)
+
+    def compared_answers(self) -> list[bytes]:
+        answers, self.answers = self.answers, []
+        return [answer for answer in answers if answer[0] != FrameType.BUSY]
+
+
+def device(facts: dict[str, str], boot_ids: Iterator[int]) -> Replay:
+    numbers = {name: int(facts[name], 0) for name in NUMBERS}
+    features = int(facts["features"], 0)
+    profile = DeviceProfile(
+        app_id=facts["app_id"],
+        version=facts["version"],
+        hardware_id=facts["hardware_id"],
+        device_id=facts["device_id"],
+        can_set_baud=bool(features & 1),
+        can_revert=bool(features & 2),
+        **numbers,  # type: ignore[arg-type]  # mypy cannot match a dict with keywords
+    )
+    flash, shelf = blank_flash(profile), MemoryShelf()
+    running = bytes.fromhex(facts.get("running_image", ""))
+    tried = bytes.fromhex(facts.get("tried_image", ""))
+    state = int(facts.get("image_state", "0"))
+    if running and state != ON_TRIAL:
+        shelf.write("active.bin", running)
+    bootloader = Bootloader(shelf, profile)
+    if tried:
+        Journal(flash, area_size=profile.journal_area).tried(
+            hashlib.sha256(tried).digest(), int(facts["tried_count"])
+        )
+    if state:
+        bootloader.set_flag(tried, profile.version, 0 if state == REVERTED else 600)
+        bootloader.boot(0.0)
+    return Replay(Receiver(profile, flash=flash, bootloader=bootloader, boot_ids=boot_ids))
+
+
+@pytest.mark.parametrize("path", CONVERSATIONS, ids=lambda path: path.stem)
+def test_golden_conversation(path: Path) -> None:
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    boot_ids = [int(number, 0) for number in re.findall(r"boot_id=(\w+)", "\n".join(lines))]
+    replay = device(dict(fact.split("=", 1) for fact in lines[0].split()[1:]), iter(boot_ids))
+    expected: list[str] = []
+    said = "device"
+    for line in [*lines[1:], "> "]:
+        verb, _, rest = line.partition(" ")
+        if verb == "<":
+            expected.append(rest)
+            continue
+        answers = [answer.hex() for answer in replay.compared_answers()]
+        assert len(answers) == len(expected), f"after {said}: {answers}, expected {expected}"
+        for answer, pattern in zip(answers, expected, strict=True):
+            assert re.fullmatch(pattern.replace("?", "[0-9a-f]"), answer), f"after {said}"
+        expected, said = [], line
+        if verb == ">":
+            replay.say(bytes.fromhex(rest))
+        elif answers != ["0a01"]:  # after ACTIVATED it has restarted by itself
+            replay.receiver.power_cut(replay.now)
+            replay.settle()
+
+
+def test_there_are_conversations() -> None:
+    assert len(CONVERSATIONS) >= 8
