@@ -1,0 +1,204 @@
+"""One connection to the broker, from CONNECT to its end; with login and hooks all that knows aiomqtt.
+
+aiomqtt gives paho an event loop. Acknowledgements are manual: paho's own go out before anything is stored.
+Every connection is a new client: a packet identifier means nothing on another connection, so an
+acknowledgement must not be able to reach one. Nothing here waits with a time limit once connected: an answer
+may queue behind an image of many MiB on a slow line. What ends a wait is the end of the connection: keepalive
+for silence, `watch_progress` for a dribble.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from math import inf
+from typing import Any, NoReturn
+
+import aiomqtt
+from aiomqtt import ProtocolVersion
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from gatewayd.mqtt.hooks import Hooks
+from gatewayd.mqtt.login import FAILURE, BrokerError, Login, make_client, refusal
+
+# A message in progress gains this much in each window, or the line is given up: 16 MiB then take at most two
+# days, and a phone on the edge of its cell is still faster.
+STALL_WINDOW_S = 20.0
+STALL_MIN_BYTES = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingMessage:
+    """A message as the broker delivered it."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message, and what it takes to acknowledge it."""
+
+    message: IncomingMessage
+    packet_id: int
+
+
+async def connect(login: Login, protocol: ProtocolVersion = ProtocolVersion.V5) -> "Connection":
+    """Connect with MQTT 5, or with 3.1.1 to a broker that speaks nothing else. Raises BrokerError."""
+    connection = Connection(login, protocol)
+    try:
+        await connection.open()
+    except BrokerError as error:
+        if protocol is not ProtocolVersion.V5 or error.code not in {"protocol_refused", "no_connack"}:
+            raise
+        try:
+            return await connect(login, ProtocolVersion.V311)
+        except BrokerError as second:
+            raise (second if error.code == "protocol_refused" else error) from None
+    return connection
+
+
+class Connection:
+    """One connection. After `open` raised or `close` returned it is of no use any more."""
+
+    def __init__(self, login: Login, protocol: ProtocolVersion) -> None:
+        self.login = login
+        self.protocol = protocol
+        self._client = make_client(login, protocol)
+        self._hooks = Hooks(self._client, login)
+        self._paho = self._client._client  # noqa: SLF001 - acknowledgements and reasons live there
+        self._messages = self._client.messages
+
+    @property
+    def session_present(self) -> bool:
+        """Whether the broker still had our session, with its subscriptions."""
+        return self._hooks.session_present
+
+    async def open(self) -> None:
+        """Send CONNECT and wait for CONNACK. Raises BrokerError."""
+        where = f"{self.login.host}:{self.login.port}"
+        try:
+            await self._client.__aenter__()
+        except aiomqtt.MqttCodeError as error:
+            self._drop()
+            raise refusal(error.rc, self.login) from None
+        except (aiomqtt.MqttError, ValueError) as error:  # ValueError: a host name that cannot be one
+            self._drop()
+            if self._hooks.closed_before_connack or str(error) == "Operation timed out":
+                raise BrokerError(
+                    f"{where} takes the connection but does not answer CONNECT",
+                    code="no_connack",
+                    hint="is that an MQTT broker, and is mqtt.port the one without TLS?",
+                ) from None
+            raise BrokerError(
+                f"{where} cannot be reached: {error}",
+                code="broker_unreachable",
+                hint="is the broker running, and are mqtt.host and mqtt.port right?",
+            ) from None
+        except BaseException:
+            self._hooks.abandon()
+            self._drop()
+            raise
+
+    async def receive(self) -> Delivery:
+        """Wait for the next message. Raises BrokerError at the end of the connection."""
+        try:
+            message = await anext(self._messages)
+        except aiomqtt.MqttError:
+            raise self._hooks.end() from None
+        payload = message.payload if isinstance(message.payload, bytes) else b""
+        return Delivery(
+            IncomingMessage(message.topic.value, payload, message.qos, message.retain), message.mid
+        )
+
+    def acknowledge(self, delivery: Delivery) -> None:
+        """Tell the broker that it may forget the message. Nothing happens when the connection has ended."""
+        if delivery.message.qos:
+            self._paho.ack(delivery.packet_id, delivery.message.qos)
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        """Publish at QoS 1, wait for PUBACK. Raises BrokerError, `publish_refused` for a no."""
+        info = self._paho.publish(topic, payload, qos=1, retain=retain)
+        if info.rc:
+            raise self._hooks.end()
+        reason = await self._hooks.puback(info.mid)
+        if reason.value >= FAILURE:
+            raise BrokerError(
+                f"the broker refuses a message on {topic}: {reason}",
+                code="publish_refused",
+                hint="check the broker's access rules",
+            )
+
+    async def subscribe(self, topics: Collection[str], *, replay_retained: bool) -> dict[str, str]:
+        """Subscribe at QoS 1, in one packet; returns the reasons for the topics that were refused.
+
+        QoS 2 would be acknowledged on receipt. Without `replay_retained` a retained message comes only where
+        the broker has no such subscription yet (MQTT 5; with 3.1.1 it always comes).
+        """
+        wanted = list(topics)
+        if self.protocol is ProtocolVersion.V5:
+            options = SubscribeOptions(
+                qos=1, retainAsPublished=True, retainHandling=0 if replay_retained else 1
+            )
+            codes = await self._answer(
+                self._client.subscribe([(topic, options) for topic in wanted], timeout=inf)
+            )
+        else:
+            codes = await self._answer(self._client.subscribe([(topic, 1) for topic in wanted], timeout=inf))
+        answers = zip(wanted, codes, strict=True)
+        return {topic: str(code) for topic, code in answers if getattr(code, "value", code) >= FAILURE}
+
+    async def unsubscribe(self, topics: Collection[str]) -> None:
+        """Unsubscribe from all of `topics` in one packet."""
+        await self._answer(self._client.unsubscribe(list(topics), timeout=inf))
+
+    async def ended(self) -> NoReturn:
+        """Wait for the end of the connection. Raises BrokerError that says why."""
+        await asyncio.wait(
+            [self._hooks.ended, self._client._disconnected],  # noqa: SLF001 - broken sockets show only there
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        raise self._hooks.end()
+
+    async def watch_progress(self, sleep: Callable[[float], Awaitable[None]]) -> NoReturn:
+        """Raise BrokerError `stalled` when a message begins and does not get on: keepalive is blind to it."""
+        before = (0, 0)
+        while True:
+            await sleep(STALL_WINDOW_S)
+            packet: Any = self._paho._in_packet  # noqa: SLF001 - how far a message in progress is
+            begun = bool(packet["to_process"])
+            now = (self._hooks.messages_in, len(packet["packet"]))
+            if begun and now[0] == before[0] and before[1] > 0 and now[1] - before[1] < STALL_MIN_BYTES:
+                raise BrokerError(
+                    f"a message of {packet['remaining_length']} bytes stopped at {now[1]}: fewer than"
+                    f" {STALL_MIN_BYTES} bytes came in {STALL_WINDOW_S:.0f} s",
+                    code="stalled",
+                )
+            before = now if begun else (now[0], 0)
+            if begun:
+                # paho 2.1 gives up when a PINGRESP is late, even while it waits behind an image that is
+                # coming in.
+                self._paho._ping_t = 0.0  # noqa: SLF001 - see above
+
+    async def close(self) -> None:
+        """Disconnect; the broker then keeps the last will to itself. Never raises."""
+        with contextlib.suppress(Exception):  # whatever ended the connection was told by `ended`
+            await self._client.__aexit__(None, None, None)
+        self._drop()
+
+    def drop(self) -> None:
+        """Cut the connection without a word, as a crash would: the broker publishes the last will."""
+        self._drop()
+
+    async def _answer(self, call: Awaitable[Any]) -> Any:
+        try:
+            return await call
+        except aiomqtt.MqttError:
+            raise self._hooks.end() from None
+
+    def _drop(self) -> None:
+        """Give the socket back: aiomqtt leaves it open, and read by the loop, when something fails."""
+        self._paho._sock_close()  # noqa: SLF001 - the one call that also takes it from the loop
+        self._hooks.finish()

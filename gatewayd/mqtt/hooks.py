@@ -1,0 +1,112 @@
+"""What paho's callbacks say before aiomqtt hears of it.
+
+Wrapped here because aiomqtt keeps it to itself: whether the broker still had our session, why a connection
+ended, that it ended before CONNACK (aiomqtt would wait for its time limit), and what a PUBACK says. Callbacks
+run on the loop, but for a failure inside connect(), which has a thread of its own.
+"""
+
+import asyncio
+from typing import Any
+
+import aiomqtt
+from paho.mqtt.client import Client as Paho
+from paho.mqtt.client import ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from gatewayd.mqtt.login import BrokerError, Login, ending
+
+
+class Hooks:
+    """Wraps the callbacks of a client, which is not connected yet."""
+
+    def __init__(self, client: aiomqtt.Client, login: Login) -> None:
+        self._client = client
+        self._login = login
+        self._paho = client._client  # noqa: SLF001 - see the module
+        self._loop = asyncio.get_running_loop()
+        self._pubacks: dict[int, asyncio.Future[ReasonCode]] = {}
+        self._reason: ReasonCode | None = None
+        self._inner = (self._paho.on_connect, self._paho.on_disconnect, self._paho.on_message)
+        self.ended: asyncio.Future[None] = self._loop.create_future()
+        self.session_present = False
+        self.closed_before_connack = False
+        self.messages_in = 0
+        self._paho.manual_ack_set(True)
+        self._paho.on_connect = self._on_connect
+        self._paho.on_disconnect = self._on_disconnect
+        self._paho.on_message = self._on_message
+        self._paho.on_publish = self._on_publish
+
+    def end(self) -> BrokerError:
+        """Say why the connection ended."""
+        return ending(self._reason, self._login)
+
+    async def puback(self, packet_id: int) -> ReasonCode:
+        """Wait for what the broker says to a message of ours."""
+        answer: asyncio.Future[ReasonCode] = self._loop.create_future()
+        self._pubacks[packet_id] = answer
+        try:
+            return await answer
+        finally:
+            self._pubacks.pop(packet_id, None)
+
+    def abandon(self) -> None:
+        """Close whatever connect(), which cannot be stopped in its thread, may still open."""
+        self._paho.on_socket_open = lambda _client, _userdata, sock: sock.close()
+
+    def finish(self) -> None:
+        """Fail everybody who still waits, and look at aiomqtt's outcome: asyncio wants it looked at."""
+        if not self.ended.done():
+            self.ended.set_result(None)
+        for answer in self._pubacks.values():
+            if not answer.done():
+                answer.set_exception(self.end())
+        for outcome in (self._client._connected, self._client._disconnected):  # noqa: SLF001 - see above
+            if outcome.done() and not outcome.cancelled():
+                outcome.exception()
+
+    def _on_connect(
+        self,
+        paho: Paho,
+        userdata: Any,
+        flags: ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        self.session_present = flags.session_present
+        self._call(0, paho, userdata, flags, reason, properties)
+
+    def _on_disconnect(
+        self,
+        paho: Paho,
+        userdata: Any,
+        flags: DisconnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        self._reason = reason
+        self._loop.call_soon_threadsafe(self._gone)
+        self._call(1, paho, userdata, flags, reason, properties)
+
+    def _on_message(self, paho: Paho, userdata: Any, message: MQTTMessage) -> None:
+        self.messages_in += 1
+        self._call(2, paho, userdata, message)
+
+    def _on_publish(
+        self, _paho: Paho, _userdata: Any, packet_id: int, reason: ReasonCode, _properties: Properties | None
+    ) -> None:
+        answer = self._pubacks.get(packet_id)
+        if answer and not answer.done():
+            answer.set_result(reason)
+
+    def _gone(self) -> None:
+        connected = self._client._connected  # noqa: SLF001 - aiomqtt would wait for its time limit
+        if not connected.done() and not self.ended.done():
+            self.closed_before_connack = True
+            connected.set_exception(aiomqtt.MqttError("closed before CONNACK"))
+        self.finish()
+
+    def _call(self, number: int, *arguments: Any) -> None:
+        inner: Any = self._inner[number]
+        inner(*arguments)

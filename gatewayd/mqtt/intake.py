@@ -1,0 +1,84 @@
+"""From a message to a stored release: the little that is checked before the commit.
+
+Only what must not reach the disk is refused here. Patch header, container and signature are looked at after
+the commit, so that a key or a setting corrected later leads to another verdict on the same bytes.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from gatewayd.errors import FirmwareError
+from gatewayd.mqtt.connection import IncomingMessage
+from gatewayd.ota.topic import OtaTopic, TopicTemplate
+
+log = structlog.get_logger()
+
+
+class ReleaseStore(Protocol):
+    """Where releases go. Both are durable when they return, and False when there was nothing to change."""
+
+    async def add_release(self, topic: OtaTopic, topic_text: str, payload: bytes) -> bool:
+        """Make `payload` the topic's release; False for a replay of the one it has."""
+        ...
+
+    async def withdraw(self, topic_text: str) -> bool:
+        """Take the topic's release away; False when it has none."""
+        ...
+
+
+class Intake:
+    """Hands releases to the store, and says that something changed."""
+
+    def __init__(
+        self,
+        store: ReleaseStore,
+        *,
+        template: TopicTemplate,
+        max_message_bytes: int,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._template = template
+        self._max_message_bytes = max_message_bytes
+        self._on_change = on_change
+
+    async def accept(self, message: IncomingMessage) -> None:
+        """Store a release, or withdraw it for an empty payload; durable when it returns.
+
+        Raises FirmwareError `not_ours`, `qos0` or `too_large` for what is refused for good; whatever the
+        store raises means that the message is not accepted yet.
+        """
+        topic = self._template.parse(message.topic)
+        if topic is None:
+            raise FirmwareError(
+                f"topic {message.topic!r} does not have the form {self._template.template}", code="not_ours"
+            )
+        # Brokers clear the retain flag on the way to a live subscriber, so an empty payload alone decides.
+        # Any QoS will do: `mosquitto_pub -r -n` uses 0, and there is nothing to lose on the way.
+        if message.payload:
+            self._check(message)
+            changed = await self._store.add_release(topic, message.topic, message.payload)
+            event = "release stored" if changed else "release is already here"
+        else:
+            changed = await self._store.withdraw(message.topic)
+            event = "release withdrawn" if changed else "nothing to withdraw"
+        log.info(event, topic=message.topic, size_bytes=len(message.payload), retained=message.retain)
+        if changed:
+            self._on_change()
+
+    def _check(self, message: IncomingMessage) -> None:
+        size_bytes = len(message.payload)
+        if message.qos == 0:
+            raise FirmwareError(
+                f"{size_bytes} bytes came with QoS 0, expected QoS 1 or 2",
+                code="qos0",
+                hint="publish it again with QoS 1: QoS 0 can get lost on the way without anybody noticing",
+            )
+        if size_bytes > self._max_message_bytes:
+            raise FirmwareError(
+                f"the message has {size_bytes} bytes, expected at most {self._max_message_bytes}",
+                code="too_large",
+                hint="mqtt.max_message_mib sets the limit",
+            )

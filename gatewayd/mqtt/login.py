@@ -1,0 +1,108 @@
+"""Who we are to the broker, how a client is made from that, and what its refusals mean."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import aiomqtt
+from aiomqtt import ProtocolVersion
+from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from pydantic import SecretStr
+
+from gatewayd.errors import HostError
+
+# Two of these without an answer and the broker is gone.
+KEEPALIVE_S = 60
+# The answer to CONNECT takes one round trip. Some brokers never answer one of MQTT 5 and want to be asked
+# again in 3.1.1.
+CONNECT_TIMEOUT_S = 5.0
+# Topic, properties and packet identifier, on top of the largest payload: a topic has at most 65,535 bytes.
+PACKET_OVERHEAD_BYTES = 128 * 1024
+
+# Reason codes of MQTT 5, which paho also translates those of 3.1.1 into.
+FAILURE = 0x80
+_UNSUPPORTED_PROTOCOL = 0x84
+_BAD_CREDENTIALS = (0x86, 0x87)
+_TAKEN_OVER = 0x8E
+
+
+class BrokerError(HostError):
+    """The broker: it cannot be reached, refuses us, or went away."""
+
+    default_code = "not_connected"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Whom to connect to and as whom. `session_expiry_s` 0: leave nothing behind."""
+
+    host: str
+    port: int
+    client_id: str
+    username: str | None = None
+    password: SecretStr | None = None
+    will_topic: str | None = None
+    session_expiry_s: int = 0
+    max_packet_bytes: int | None = None
+
+
+def make_client(login: Login, protocol: ProtocolVersion) -> aiomqtt.Client:
+    """A client for one connection, which it does not open yet."""
+    will = aiomqtt.Will(login.will_topic, b"offline", qos=1, retain=True) if login.will_topic else None
+    is_v5 = protocol is ProtocolVersion.V5
+    persistent = login.session_expiry_s > 0
+    return aiomqtt.Client(
+        login.host,
+        login.port,
+        username=login.username,
+        password=login.password.get_secret_value() if login.password else None,
+        identifier=login.client_id,
+        protocol=protocol,
+        will=will,
+        keepalive=KEEPALIVE_S,
+        timeout=CONNECT_TIMEOUT_S,
+        clean_session=None if is_v5 else not persistent,
+        clean_start=not persistent if is_v5 else MQTT_CLEAN_START_FIRST_ONLY,  # the latter: "says nothing"
+        properties=_connect_properties(login) if is_v5 else None,
+    )
+
+
+def _connect_properties(login: Login) -> Properties:
+    """Receive Maximum 1 bounds memory: one image in flight, whatever waits at the broker."""
+    make: Any = Properties  # untyped, and its attributes are made up at run time
+    properties = make(PacketTypes.CONNECT)
+    properties.SessionExpiryInterval = login.session_expiry_s
+    properties.ReceiveMaximum = 1
+    if login.max_packet_bytes:
+        properties.MaximumPacketSize = login.max_packet_bytes
+    typed: Properties = properties
+    return typed
+
+
+def refusal(reason: Any, login: Login) -> BrokerError:
+    """Translate what CONNACK says."""
+    value = getattr(reason, "value", reason)
+    where = f"the broker at {login.host}:{login.port}"
+    if value == _UNSUPPORTED_PROTOCOL:
+        return BrokerError(f"{where} does not speak this version of MQTT", code="protocol_refused")
+    if value in _BAD_CREDENTIALS:
+        who = f"user {login.username}" if login.username else "a client without a user name"
+        return BrokerError(
+            f"{where} refuses {who}: {reason}",
+            code="bad_credentials",
+            hint="check mqtt.username, mqtt.password_file and the broker's access rules",
+        )
+    return BrokerError(f"{where} refuses the connection: {reason}", code="broker_refused")
+
+
+def ending(reason: ReasonCode | None, login: Login) -> BrokerError:
+    """Translate what DISCONNECT says, or that there was none."""
+    if reason is not None and reason.value == _TAKEN_OVER:
+        return BrokerError(
+            f"another client with id {login.client_id} took over the session",
+            code="taken_over",
+            hint="give each gateway its own gateway.id or mqtt.client_id",
+        )
+    return BrokerError(f"the connection ended: {reason or 'it was cut'}", code="connection_lost")

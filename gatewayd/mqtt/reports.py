@@ -1,0 +1,113 @@
+"""Device statuses as retained messages: level-triggered, so nothing is lost while there is no broker.
+
+A name travels through at most two sets: `_progress` holds those with nothing but progress to tell, and moves
+into `_due` once a second; `_due` is sent at once. What is sent is read from the board at that moment. What
+could not be sent stays due, and every new connection makes everything due.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import structlog
+
+from gatewayd.errors import GatewaydError
+from gatewayd.status import DeviceStatus, StatusBoard
+
+log = structlog.get_logger()
+
+# A person watching sees movement, and two hundred devices at once stay below two hundred messages a second.
+PROGRESS_INTERVAL_S = 1.0
+
+
+class Publisher(Protocol):
+    """What reports need of a session."""
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
+        """Publish and wait until the broker has it."""
+        ...
+
+
+class Reports:
+    """Publishes each device's status to `<status topic>/devices/<name>`."""
+
+    def __init__(
+        self,
+        board: StatusBoard,
+        publisher: Publisher,
+        *,
+        status_topic: str,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._board = board
+        self._publisher = publisher
+        self._status_topic = status_topic
+        self._sleep = sleep
+        self._sent: dict[str, DeviceStatus | None] = {}
+        self._due: dict[str, None] = {}
+        self._progress: dict[str, None] = {}
+        self._something_due = asyncio.Event()
+        self._some_progress = asyncio.Event()
+
+    def resend(self) -> None:
+        """Send every device again: there is a new connection, perhaps to a broker that knows nothing."""
+        for status in self._board.all():
+            self._due[status.name] = None
+        self._something_due.set()
+
+    async def run(self) -> None:
+        """Report changes, for ever."""
+        with self._board.subscribe() as changes:
+            self.resend()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._send_what_is_due(), name="reports: send")
+                tasks.create_task(self._release_progress(), name="reports: progress")
+                async for name in changes:
+                    self._sort(name)
+
+    def _sort(self, name: str) -> None:
+        status, sent = self._board.get(name), self._sent.get(name)
+        if status and sent and status.differs_in_progress_only(sent):
+            self._progress[name] = None
+            self._some_progress.set()
+        else:
+            self._due[name] = None
+            self._something_due.set()
+
+    async def _release_progress(self) -> None:
+        while True:
+            await self._some_progress.wait()
+            await self._sleep(PROGRESS_INTERVAL_S)
+            self._some_progress.clear()
+            self._due |= self._progress
+            self._progress.clear()
+            self._something_due.set()
+
+    async def _send_what_is_due(self) -> None:
+        while True:
+            await self._something_due.wait()
+            self._something_due.clear()
+            while self._due:
+                name = next(iter(self._due))
+                del self._due[name]
+                if not await self._send(name):
+                    self._due[name] = None
+                    break
+
+    async def _send(self, name: str) -> bool:
+        """Send the latest of one device; False when it has to be tried again with the next connection."""
+        status = self._board.get(name)
+        try:
+            await self._publisher.publish(
+                f"{self._status_topic}/devices/{name}", status.to_bytes() if status else b"", retain=True
+            )
+        except GatewaydError as error:
+            if error.code != "publish_refused":
+                return False
+            log.warning("the broker refuses a report", device=name, code=error.code, reason=str(error))
+        self._progress.pop(name, None)
+        if status:
+            self._sent[name] = status
+        else:
+            self._sent.pop(name, None)
+        return True

@@ -1,0 +1,274 @@
+"""The gateway's lasting session with the broker, across as many connections as it takes.
+
+Theory of operation. The broker keeps a session for our client id: subscriptions, and messages not yet
+acknowledged. A message is acknowledged after `on_message` returned, so whatever happens before that, it comes
+again.
+
+    on_message            what happens
+    returns               acknowledged
+    FirmwareError         refused for good: logged, acknowledged
+    anything else         not acknowledged: kept, and tried again after a back-off
+    the connection ends   `on_message` is cancelled; the message comes again with the next connection
+
+`_held` is what we know the broker's session to be subscribed to. It follows `set_topics` by the difference,
+and is emptied when the broker no longer had the session. The awkward case is a new process with an old
+session: the broker may hold topics nobody wants any more. They show when a message comes: it is dropped, and
+the topic unsubscribed, even when it is wanted again a moment later, so that the new subscription brings the
+retained message back.
+
+Nothing connects before the first `set_topics`: until then nobody can tell a stale topic from a wanted one.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+from aiomqtt import ProtocolVersion
+
+from gatewayd.config import Mqtt
+from gatewayd.errors import FirmwareError
+from gatewayd.mqtt.connection import Connection, Delivery, IncomingMessage, connect
+from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, BrokerError, Login
+
+__all__ = ["BrokerError", "IncomingMessage", "MqttSession", "back_off_s"]
+
+log = structlog.get_logger()
+
+# A gateway that was off for less than this finds every message still waiting.
+SESSION_EXPIRY_S = 7 * 24 * 3600
+# Longest wait between two tries: an operator who has repaired the broker does not want to wait longer.
+MAX_BACK_OFF_S = 60.0
+# A connection that held this long was a good one: the next back-off starts from the shortest.
+STEADY_S = 60.0
+# What trying again soon cannot change; back off for the longest time at once.
+HOPELESS = {"bad_credentials", "broker_refused", "taken_over"}
+HOPELESS_ATTEMPT = 5
+# `offline`, its PUBACK and DISCONNECT; the whole daemon has five seconds to stop.
+GOODBYE_S = 2.0
+MIB = 1024 * 1024
+
+
+def back_off_s(attempt: int, chance: float) -> float:
+    """Seconds to wait after failed try number `attempt` (from 0): 1..2, 2..4, … 30..60.
+
+    `chance` (0 to 1) picks a place in the upper half, so that gateways which lost the same broker do not
+    return as one.
+    """
+    longest = min(MAX_BACK_OFF_S, 2.0 ** (min(attempt, 16) + 1))
+    return longest / 2 * (1 + chance)
+
+
+class MqttSession:
+    """Connects, subscribes, receives, publishes, and starts over; `run` it once.
+
+    `status_topic` is the root: `<status_topic>/status` is retained `online` or `offline`. `on_connected` is
+    called after each CONNACK. `replay_retained`: this gateway's store is new, so let the broker send every
+    retained message once even if its session says that we have them.
+    """
+
+    def __init__(
+        self,
+        settings: Mqtt,
+        *,
+        status_topic: str,
+        on_message: Callable[[IncomingMessage], Awaitable[None]],
+        on_connected: Callable[[], None],
+        replay_retained: bool = False,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._status_topic = f"{status_topic}/status"
+        self._login = Login(
+            host=settings.host,
+            port=settings.port,
+            client_id=settings.client_id,
+            username=settings.username,
+            password=settings.password,
+            will_topic=self._status_topic,
+            session_expiry_s=SESSION_EXPIRY_S,
+            max_packet_bytes=settings.max_message_mib * MIB + PACKET_OVERHEAD_BYTES,
+        )
+        self._on_message = on_message
+        self._on_connected = on_connected
+        self._replay_retained = replay_retained
+        self._sleep, self._clock, self._chance = sleep, clock, chance
+        self._protocol = ProtocolVersion.V5
+        self._connection: Connection | None = None
+        self._connected_at = 0.0
+        self._topics: frozenset[str] | None = None
+        self._topics_changed = asyncio.Event()
+        self._held: set[str] = set()
+        self._stale: set[str] = set()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker has accepted us and is not known to be gone."""
+        return self._connection is not None
+
+    def set_topics(self, topics: frozenset[str]) -> None:
+        """Say which topics to be subscribed to; the first call lets `run` connect."""
+        self._topics = topics
+        self._topics_changed.set()
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
+        """Publish at QoS 1 and wait for PUBACK.
+
+        Raises BrokerError `publish_refused` when the broker says no, `not_connected` when it cannot be asked.
+        """
+        if self._connection is None:
+            raise BrokerError(f"there is no connection to the broker at {self._login.host}")
+        try:
+            await self._connection.publish(topic, payload, retain=retain)
+        except BrokerError as error:
+            if error.code == "publish_refused":
+                raise
+            raise BrokerError(error.message) from None
+
+    async def run(self) -> None:
+        """Keep connected, for ever. Cancelled, it publishes `offline` and disconnects within two seconds."""
+        await self._topics_changed.wait()
+        attempt = 0
+        while True:
+            try:
+                await self._connect_and_serve()
+            except BrokerError as error:
+                if self._was_steady():
+                    attempt = 0
+                if error.code in HOPELESS:
+                    attempt = max(attempt, HOPELESS_ATTEMPT)
+                wait_s = back_off_s(attempt, self._chance())
+                log.warning(
+                    "no connection to the broker",
+                    code=error.code,
+                    reason=str(error),
+                    retry_in_s=round(wait_s),
+                )
+            await self._sleep(wait_s)
+            attempt += 1
+
+    def _was_steady(self) -> bool:
+        """Whether the connection that just ended, if there was one, was a good one; asked once for each."""
+        since, self._connected_at = self._connected_at, 0.0
+        return since > 0 and self._clock() - since >= STEADY_S
+
+    async def _connect_and_serve(self) -> None:
+        """Raises BrokerError at the end of the connection."""
+        connection = await connect(self._login, self._protocol)
+        self._protocol = connection.protocol
+        self._connected_at = self._clock()
+        self._connection = connection
+        try:
+            log.info(
+                "connected to the broker",
+                host=self._login.host,
+                mqtt="5" if connection.protocol is ProtocolVersion.V5 else "3.1.1",
+                session="kept" if connection.session_present else "new",
+            )
+            self._on_connected()
+            await self._serve(connection)
+        except asyncio.CancelledError:
+            await self._say_goodbye(connection)
+            raise
+        finally:
+            self._connection = None
+            connection.drop()
+
+    async def _serve(self, connection: Connection) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(connection.ended(), name="mqtt: end")
+                tasks.create_task(connection.watch_progress(self._sleep), name="mqtt: progress")
+                tasks.create_task(self._say_online(connection), name="mqtt: online")
+                tasks.create_task(self._keep_subscribed(connection), name="mqtt: subscribe")
+                tasks.create_task(self._receive(connection), name="mqtt: receive")
+        except* BrokerError as ends:
+            first: BaseException = ends
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+        raise first
+
+    async def _say_online(self, connection: Connection) -> None:
+        try:
+            await connection.publish(self._status_topic, b"online", retain=True)
+        except BrokerError as error:
+            if error.code != "publish_refused":
+                raise
+            log.warning("the broker refuses our status", topic=self._status_topic, reason=str(error))
+
+    async def _say_goodbye(self, connection: Connection) -> None:
+        try:
+            async with asyncio.timeout(GOODBYE_S):
+                await connection.publish(self._status_topic, b"offline", retain=True)
+                await connection.close()
+        except (BrokerError, TimeoutError):
+            log.info("the broker did not hear us out; it will publish the last will")
+
+    async def _keep_subscribed(self, connection: Connection) -> None:
+        if not connection.session_present:
+            self._held.clear()
+        replay = self._replay_retained or not connection.session_present
+        while True:
+            self._topics_changed.clear()
+            wanted = self._topics or frozenset()
+            if gone := (self._held - wanted) | self._stale:
+                await connection.unsubscribe(sorted(gone))
+                self._held -= gone
+                self._stale -= gone
+                log.info("unsubscribed", topics=sorted(gone))
+            if new := sorted(wanted - self._held):
+                refused = await connection.subscribe(new, replay_retained=replay)
+                self._held.update(topic for topic in new if topic not in refused)
+                self._tell_subscribed(new, refused)
+            self._replay_retained = replay = False
+            await self._topics_changed.wait()
+
+    def _tell_subscribed(self, topics: list[str], refused: dict[str, str]) -> None:
+        for topic, reason in refused.items():
+            log.error(
+                "the broker refuses a subscription",
+                topic=topic,
+                code="subscription_refused",
+                reason=f"{reason}; check the broker's access rules (tried again with the next connection)",
+            )
+        if granted := [topic for topic in topics if topic not in refused]:
+            log.info("subscribed", topics=granted)
+
+    async def _receive(self, connection: Connection) -> None:
+        while True:
+            delivery = await connection.receive()
+            await self._take(delivery)
+            connection.acknowledge(delivery)
+
+    async def _take(self, delivery: Delivery) -> None:
+        """Return when the message may be acknowledged."""
+        message = delivery.message
+        attempt = 0
+        while self._is_wanted(message):
+            try:
+                await self._on_message(message)
+            except FirmwareError as error:
+                log.warning("message refused", topic=message.topic, code=error.code, reason=str(error))
+            except Exception as error:
+                wait_s = back_off_s(attempt, self._chance())
+                log.exception(
+                    "message not stored, and not acknowledged: it is kept and tried again",
+                    topic=message.topic,
+                    code=getattr(error, "code", "internal"),
+                    reason=str(error),
+                    retry_in_s=round(wait_s),
+                )
+                await self._sleep(wait_s)
+                attempt += 1
+                continue
+            return
+
+    def _is_wanted(self, message: IncomingMessage) -> bool:
+        if message.topic in (self._topics or ()):
+            return True
+        log.info("message dropped: no device is subscribed to its topic any more", topic=message.topic)
+        self._stale.add(message.topic)
+        self._topics_changed.set()
+        return False

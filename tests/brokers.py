@@ -1,0 +1,239 @@
+"""Brokers for tests: a real mosquitto, amqtt in this process, and a scripted one that sees every packet."""
+
+import asyncio
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from amqtt.broker import Broker
+
+# Far beyond what anything here takes; what runs into it is broken.
+DEADLINE_S = 20.0
+MOSQUITTO = (
+    shutil.which("mosquitto", path="/usr/sbin:/usr/bin:/usr/local/sbin:/opt/homebrew/sbin") or "mosquitto"
+)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Mosquitto:
+    """A mosquitto on a free port of 127.0.0.1; its files live in `folder`, and survive `stop` and `start`."""
+
+    def __init__(self, folder: Path, *extra: str) -> None:
+        self.port = free_port()
+        self._folder = folder
+        self._process: subprocess.Popen[str] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        anonymous = not any(line.startswith("allow_anonymous") for line in extra)
+        (folder / "mosquitto.conf").write_text(
+            "\n".join(
+                [
+                    f"listener {self.port} 127.0.0.1",
+                    "log_dest stderr",
+                    "log_type all",
+                    "user root",
+                    *(["allow_anonymous true"] if anonymous else []),
+                    *extra,
+                    "",
+                ]
+            )
+        )
+
+    def start(self) -> Self:
+        with (self._folder / "log").open("w") as log:
+            self._process = subprocess.Popen(
+                [MOSQUITTO, "-c", str(self._folder / "mosquitto.conf")], stderr=log, text=True
+            )
+        self._await_listening()
+        return self
+
+    def stop(self) -> None:
+        if self._process:
+            self._process.terminate()
+            self._process.wait(DEADLINE_S)
+            self._process = None
+
+    def kill(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.wait(DEADLINE_S)
+            self._process = None
+
+    def log(self) -> str:
+        return (self._folder / "log").read_text()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _await_listening(self) -> None:
+        # The kernel refuses until mosquitto listens: ask again until it does or the process is gone.
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            assert self._process is not None
+            assert self._process.poll() is None, self.log()
+
+
+@asynccontextmanager
+async def amqtt_broker() -> AsyncIterator[int]:
+    """Run an amqtt broker (MQTT 3.1.1 only) in this process; gives its port."""
+    port = free_port()
+    broker = Broker(
+        {
+            "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
+            "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+        }
+    )
+    await broker.start()
+    try:
+        yield port
+    finally:
+        await broker.shutdown()
+
+
+async def until(true: Callable[[], object], what: str = "") -> None:
+    """Let the loop run until `true()`; no wall clock but the deadline."""
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while not true():  # noqa: ASYNC110 - what is waited for is often in another process
+                await asyncio.sleep(0.002)
+    except TimeoutError:
+        raise AssertionError(f"waited in vain for {what or true}") from None
+
+
+CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK = 1, 2, 3, 4, 8, 9, 10, 11
+PINGREQ, PINGRESP, DISCONNECT = 12, 13, 14
+
+
+@dataclass(frozen=True)
+class Packet:
+    kind: int
+    flags: int
+    body: bytes
+
+    @property
+    def packet_id(self) -> int:
+        """Of SUBSCRIBE, UNSUBSCRIBE and PUBACK; PUBLISH has it after its topic."""
+        at = 2 + int.from_bytes(self.body[:2], "big") if self.kind == PUBLISH else 0
+        return int.from_bytes(self.body[at : at + 2], "big")
+
+    @property
+    def topic(self) -> str:
+        """Of PUBLISH."""
+        return self.body[2 : 2 + int.from_bytes(self.body[:2], "big")].decode()
+
+
+def packet(kind: int, body: bytes = b"", flags: int = 0) -> bytes:
+    size, length = len(body), bytearray()
+    while True:
+        size, digit = divmod(size, 128)
+        length.append(digit | (0x80 if size else 0))
+        if not size:
+            return bytes([kind << 4 | flags]) + bytes(length) + body
+
+
+def text(value: str) -> bytes:
+    return len(value.encode()).to_bytes(2, "big") + value.encode()
+
+
+def publish_v5(topic: str, payload: bytes, packet_id: int) -> bytes:
+    return packet(PUBLISH, text(topic) + packet_id.to_bytes(2, "big") + b"\0" + payload, flags=2)
+
+
+@dataclass
+class Peer:
+    """One client's connection to the scripted broker."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    packets: list[Packet] = field(default_factory=list)
+
+    def send(self, *packets: bytes) -> None:
+        self.writer.write(b"".join(packets))
+
+    def of(self, kind: int) -> list[Packet]:
+        return [packet for packet in self.packets if packet.kind == kind]
+
+    def cut(self) -> None:
+        self.writer.transport.abort()
+
+    async def read(self) -> Packet:
+        first = (await self.reader.readexactly(1))[0]
+        size = shift = 0
+        while True:
+            digit = (await self.reader.readexactly(1))[0]
+            size |= (digit & 0x7F) << shift
+            shift += 7
+            if not digit & 0x80:
+                break
+        received = Packet(first >> 4, first & 0x0F, await self.reader.readexactly(size))
+        self.packets.append(received)
+        return received
+
+
+class ScriptedBroker:
+    """Answers as MQTT 5 brokers do, unless `answers` says otherwise; keeps every packet it gets."""
+
+    def __init__(self, answers: dict[int, Callable[[Peer, Packet], None]] | None = None) -> None:
+        self.peers: list[Peer] = []
+        self.port = 0
+        self._answers: dict[int, Callable[[Peer, Packet], None]] = {
+            CONNECT: lambda peer, _: peer.send(packet(CONNACK, b"\0\0\0")),
+            PUBLISH: lambda peer, got: peer.send(packet(PUBACK, got.packet_id.to_bytes(2, "big"))),
+            SUBSCRIBE: _grant,
+            UNSUBSCRIBE: lambda peer, got: peer.send(packet(UNSUBACK, got.body[:2] + b"\0\0")),
+            PINGREQ: lambda peer, _: peer.send(packet(PINGRESP)),
+        } | (answers or {})
+
+    @property
+    def peer(self) -> Peer:
+        """The latest connection."""
+        return self.peers[-1]
+
+    def all(self, kind: int) -> list[Packet]:
+        return [got for peer in self.peers for got in peer.of(kind)]
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for peer in self.peers:
+            peer.cut()
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = Peer(reader, writer)
+        self.peers.append(peer)
+        try:
+            while True:
+                got = await peer.read()
+                if answer := self._answers.get(got.kind):
+                    answer(peer, got)
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            peer.cut()
+
+
+def _grant(peer: Peer, got: Packet) -> None:
+    # Packet id, properties (none), then topics with one byte of options each.
+    at, count = 3, 0
+    while at < len(got.body):
+        at += 2 + int.from_bytes(got.body[at : at + 2], "big") + 1
+        count += 1
+    peer.send(packet(SUBACK, got.body[:2] + b"\0" + b"\1" * count))
