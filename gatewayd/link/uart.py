@@ -1,0 +1,241 @@
+"""The serial port as a Link: pyserial-asyncio's transport with its rough edges taken off.
+
+- Ours alone: flock (pyserial) and TIOCEXCL, both, as each is ignored by some.
+- No reset on open: DTR and RTS are chosen before the port is opened; HUPCL is off: closing leaves them alone.
+- What the kernel has cannot be taken back: `send` waits until at most its own frame is queued (TIOCOUTQ).
+- Nothing here blocks the loop: opening and draining happen in a thread.
+- A device that floods us: at most 64 KiB wait to be taken, then reading stops and the kernel drops.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import struct
+import termios
+from typing import Any
+
+import serial
+import serial_asyncio
+
+from gatewayd.errors import LinkError, LinkLost
+from gatewayd.link.refusals import explain
+from gatewayd.link.wake import wake
+
+__all__ = ["UartLink", "wake"]
+
+_UNREAD_LIMIT = 64 * 1024
+_BITS_PER_BYTE = 10
+_POLL_S = 0.001  # how often TIOCOUTQ is asked; a 1 KiB frame takes 11 ms at 921600 baud
+_DRAIN_SPARE_S = 1.0  # beyond the queue's own time: a USB adapter that is wedged must not hold us
+_CLOSE_DRAIN_S = 0.25  # for a last frame to leave; what has not left by then is dropped
+
+
+class UartLink:
+    """One serial port. `dtr` and `rts` are the levels it is opened with (True: asserted)."""
+
+    is_datagram = False
+    max_datagram: int | None = None
+
+    def __init__(self, path: str, *, baud: int, dtr: bool = False, rts: bool = False) -> None:
+        self.path = path
+        self._baud = baud
+        self._dtr = dtr
+        self._rts = rts
+        self._port: serial.Serial | None = None
+        self._transport: _Transport | None = None
+        self._reader = _Reader(path)
+
+    async def open(self) -> None:
+        """See Link. What the device said before is discarded."""
+        loop = asyncio.get_running_loop()
+        opening = loop.run_in_executor(None, self._open_port)
+        try:
+            port = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_late)  # the thread cannot be stopped; do not leave the port open
+            raise
+        self._port = port
+        self._reader = _Reader(self.path)
+        self._transport = _Transport(loop, self._reader, port)
+        self._transport.set_write_buffer_limits(high=0)
+
+    async def close(self) -> None:
+        """See Link."""
+        transport, port = self._transport, self._port
+        self._transport = self._port = None
+        if transport is None or port is None:
+            return
+        try:
+            with contextlib.suppress(LinkError):
+                await self._drain(port, _CLOSE_DRAIN_S)
+        finally:
+            self._abort(transport, port)
+        await self._reader.lost.wait()
+
+    def _abort(self, transport: "_Transport", port: serial.Serial) -> None:
+        if self._reader.lost.is_set():
+            return
+        with contextlib.suppress(OSError, termios.error, serial.SerialException):
+            fcntl.ioctl(port.fileno(), termios.TIOCNXCL)  # else it stays while another has the port open
+            port.reset_output_buffer()  # closing would wait for it, in the loop
+        transport.abort()
+
+    async def send(self, data: bytes) -> None:
+        """See Link."""
+        transport, port = self._opened()
+        transport.write(data)
+        await self._reader.wait_writable()
+        while (queued := self._queued(port)) > len(data):
+            await asyncio.sleep(max(_POLL_S, (queued - len(data)) * _BITS_PER_BYTE / self._baud))
+            self._reader.check()
+
+    async def receive(self) -> bytes:
+        """See Link. Bytes that came before the line went away are still delivered."""
+        transport, _ = self._opened(check=False)
+        return await self._reader.take(transport)
+
+    async def set_baud(self, baud: int) -> None:
+        """See Link. Raises LinkError when the port cannot do that speed."""
+        _, port = self._opened()
+        await self._reader.wait_writable()
+        await self._drain(port, self._queued(port) * _BITS_PER_BYTE / self._baud + _DRAIN_SPARE_S)
+        try:
+            port.baudrate = baud
+        except (serial.SerialException, OSError, ValueError, OverflowError, termios.error) as error:
+            raise LinkError(
+                f"{self.path} does not do {baud} baud: {error}", hint="another transfer_baud"
+            ) from error
+        self._baud = baud
+
+    def _opened(self, *, check: bool = True) -> tuple["_Transport", serial.Serial]:
+        if self._transport is None or self._port is None:
+            raise LinkLost(f"{self.path} is not open")
+        if check:
+            self._reader.check()
+        return self._transport, self._port
+
+    def _open_port(self) -> serial.Serial:
+        """Open and configure; runs in a thread."""
+        port = serial.Serial()
+        port.port, port.baudrate, port.exclusive = self.path, self._baud, True
+        port.dtr, port.rts = self._dtr, self._rts
+        try:
+            port.open()
+            fcntl.ioctl(port.fileno(), termios.TIOCEXCL)
+            _keep_lines_at_close(port.fileno())
+            with contextlib.suppress(OSError, ValueError, NotImplementedError):
+                port.set_low_latency_mode(True)  # an FTDI's 16 ms would cost a third of the speed
+            port.reset_input_buffer()
+        except (serial.SerialException, OSError, ValueError, OverflowError, termios.error) as error:
+            port.close()
+            raise explain(self.path, error) from error
+        return port
+
+    def _queued(self, port: serial.Serial) -> int:
+        """Bytes in the kernel's queue; 0 on a pty, which does not say."""
+        try:
+            return int(struct.unpack("i", fcntl.ioctl(port.fileno(), termios.TIOCOUTQ, bytes(4)))[0])
+        except (OSError, serial.SerialException) as error:
+            raise LinkLost(f"{self.path} is gone: {error}") from error
+
+    async def _drain(self, port: serial.Serial, limit_s: float) -> None:
+        """Wait until the last bit has left, or `limit_s`; then drop what is left."""
+        try:
+            fd = port.fileno()
+            async with asyncio.timeout(limit_s):
+                while self._queued(port):  # noqa: ASYNC110 - the kernel sets no event
+                    await asyncio.sleep(_POLL_S)
+                await asyncio.to_thread(termios.tcdrain, fd)  # what the adapter itself holds
+        except TimeoutError:
+            termios.tcflush(fd, termios.TCOFLUSH)  # and so the thread comes to its end
+        except (OSError, termios.error, serial.SerialException) as error:
+            raise LinkLost(f"{self.path} is gone: {error}") from error
+
+
+class _Reader(asyncio.Protocol):
+    """Takes what comes, keeps a bounded amount of it, and knows whether the line is there."""
+
+    def __init__(self, path: str) -> None:
+        self.lost = asyncio.Event()
+        self._path = path
+        self._why: Exception | None = None
+        self._unread = bytearray()
+        self._arrived = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._transport: Any = None
+        self._paused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the transport."""
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the transport."""
+        self._unread += data
+        self._arrived.set()
+        if len(self._unread) >= _UNREAD_LIMIT and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the transport."""
+        self._why = exc
+        self.lost.set()
+        self._arrived.set()
+        self._writable.set()
+
+    def pause_writing(self) -> None:
+        """Called by the transport: bytes are left that the kernel did not take."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """Called by the transport."""
+        self._writable.set()
+
+    def check(self) -> None:
+        """Raise LinkLost when the line is gone."""
+        if self.lost.is_set() and self._why is None:
+            raise LinkLost(f"{self._path} was closed")
+        if self.lost.is_set():
+            raise LinkLost(
+                f"{self._path} is gone: {self._why}", hint="plug it in again; the transfer resumes"
+            )
+
+    async def wait_writable(self) -> None:
+        """Wait until the kernel has taken everything. Raises LinkLost."""
+        await self._writable.wait()
+        self.check()
+
+    async def take(self, transport: "_Transport") -> bytes:
+        """Wait for bytes and take them all. Raises LinkLost."""
+        while not self._unread:
+            self.check()
+            self._arrived.clear()
+            await self._arrived.wait()
+        data = bytes(self._unread)
+        self._unread.clear()
+        if self._paused and not self.lost.is_set():
+            self._paused = False
+            transport.resume_reading()
+        return data
+
+
+class _Transport(serial_asyncio.SerialTransport):  # type: ignore[misc]  # it has no types
+    """A transport that reports a failed write to `connection_lost` alone, not as a stack trace in the log."""
+
+    def _fatal_error(self, exc: Exception, message: str = "") -> None:  # noqa: ARG002 - its signature
+        self._abort(exc)
+
+
+def _keep_lines_at_close(fd: int) -> None:
+    """Clear HUPCL: closing must not drop DTR, which resets many boards."""
+    attributes = termios.tcgetattr(fd)
+    attributes[2] &= ~termios.HUPCL
+    termios.tcsetattr(fd, termios.TCSANOW, attributes)
+
+
+def _close_late(opening: asyncio.Future[serial.Serial]) -> None:
+    """Close a port whose opening was given up meanwhile."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
