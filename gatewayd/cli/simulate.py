@@ -1,0 +1,216 @@
+"""`gatewayctl simulate`: virtual devices, for trying a configuration and for tests."""
+
+import asyncio
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gatewayd.errors import FirmwareError
+from gatewayd.ota.version import Version
+from gatewayd.simulator.line import LineProfile
+from gatewayd.simulator.profile import DeviceProfile
+from gatewayd.simulator.terminal import Terminal
+from gatewayd.simulator.uart import VirtualUart, make_clock, open_device
+
+
+class _Number(click.ParamType):  # type: ignore[type-arg]  # generic in newer clicks only
+    """A number, also in hexadecimal (0x...)."""
+
+    def __init__(self, low: int = 0, high: int = 2**32 - 1, *, fractions: bool = False) -> None:
+        self.name = "number" if fractions else "integer"
+        self._low, self._high, self._fractions = low, high, fractions
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See click."""
+        try:
+            number = self._read(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no {self.name}; 4096 and 0x1000 are", param, ctx)
+        if not self._low <= number <= self._high:
+            self.fail(f"{value} is not within {self._low} to {self._high}", param, ctx)
+        return number
+
+    def _read(self, text: str) -> float:
+        try:
+            return int(text, 0)
+        except ValueError:
+            if not self._fractions:
+                raise
+            return float(text)
+
+
+def _check_version(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    try:
+        return str(Version.parse(value))
+    except FirmwareError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _check_text(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not (1 <= len(value.encode()) <= _TEXT_LIMIT and value.isprintable()):
+        raise click.BadParameter(f"{value!r} is not 1 to {_TEXT_LIMIT} printable bytes")
+    return value
+
+
+_NUMBER = _Number()
+_POSITIVE = _Number(1)
+_AMOUNT = _Number(fractions=True)
+_PROBABILITY = click.FloatRange(0, 1)
+_TEXT_LIMIT = 64  # what INFO carries
+
+
+@click.group()
+def command() -> None:
+    """Run a virtual device."""
+
+
+def _options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options; their names are shared with device/build/rcp-device."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+_OPTIONS = (
+    click.option("--port", required=True, type=click.Path(path_type=Path), help="Becomes a link to the pty."),
+    click.option(
+        "--state",
+        required=True,
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Directory the device lives in; what it holds wins over the options.",
+    ),
+    click.option(
+        "--app-id", required=True, callback=_check_text, help="What the device is an application of."
+    ),
+    click.option(
+        "--version",
+        required=True,
+        callback=_check_version,
+        help="The version it runs at its first start, M.m.p.",
+    ),
+    click.option(
+        "--hardware-id", callback=_check_text, help="Board it is built on.  [default: not reported]"
+    ),
+    click.option("--device-id", callback=_check_text, help="Its serial number.  [default: not reported]"),
+    click.option("--slot-address", type=_NUMBER, help="Of the free slot.  [default: not reported]"),
+    click.option(
+        "--baud", "base_baud", type=_POSITIVE, default=115200, show_default=True, help="Base speed."
+    ),
+    click.option("--rate", type=_AMOUNT, default=0, help="Bytes per second; 0 = as fast as it goes."),
+    click.option("--latency-ms", type=_AMOUNT, default=0, help="Each direction."),
+    click.option("--flip-rate", type=_PROBABILITY, default=0, help="Bit flips per byte, each direction."),
+    click.option("--drop-rate", type=_PROBABILITY, default=0, help="Bytes lost per byte, each direction."),
+    click.option("--power-cut-after", type=_POSITIVE, help="Bytes received until the power fails, once."),
+    click.option("--seed", type=_NUMBER, help="Makes faults repeatable."),
+    click.option("--slot-size", type=_POSITIVE, default=16 * 1024 * 1024, help="Of the free slot."),
+    click.option("--erase-block", type=_POSITIVE, default=4096, help="Of the flash."),
+    click.option("--write-unit", type=_Number(1, 65535), default=8, help="Of the flash."),
+    click.option("--max-frame", type=_Number(138, 65535), default=1034, help="Longest frame it takes."),
+    click.option("--window", type=_POSITIVE, default=4096, help="Payload it takes unacknowledged."),
+    click.option("--rx-ring", type=_POSITIVE, default=8192, help="Wire bytes it can hold."),
+    click.option("--boot-ms", type=_NUMBER, default=200, help="Silence after a restart."),
+    click.option("--erase-ms", type=_NUMBER, default=0, help="Time to erase a block."),
+    click.option("--trial-s", type=_Number(0, 65535), default=65535, help="Longest trial of a new image."),
+    click.option("--no-trial", is_flag=True, help="Its bootloader cannot go back to the old image."),
+    click.option("--break-after-activate", is_flag=True, help="An image on trial never answers."),
+    click.option("--quiet", is_flag=True, help="Log nothing."),
+)
+
+
+@command.command()
+@_options
+def uart(**options: Any) -> None:
+    """Run a device on a pseudo-terminal until SIGTERM or Ctrl-C.
+
+    Integers may be hexadecimal (0x8000). The directory holds `active.bin`, the image it runs, `device.json`,
+    what it is, and `flash.bin`; killing the process is cutting the device's power.
+    """
+    block, unit, slot = options["erase_block"], options["write_unit"], options["slot_size"]
+    if block % unit or slot % block:
+        raise click.UsageError(
+            f"--slot-size {slot} is not made of blocks, or --erase-block {block} not of units of {unit}"
+        )
+    log: Callable[[str], None] = _be_quiet if options["quiet"] else _say
+    asyncio.run(_run(_profile(options), options, log))
+
+
+async def _run(profile: DeviceProfile, options: dict[str, Any], log: Callable[[str], None]) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    clock = make_clock()
+    receiver = open_device(options["state"], profile, log, clock)
+    _mention_differences(profile, receiver.profile, log)
+    terminal = Terminal(options["port"], receiver.profile.base_baud)
+    try:
+        line = LineProfile(
+            rate_bytes_per_s=options["rate"],
+            latency_s=options["latency_ms"] / 1000,
+            flip_rate=options["flip_rate"],
+            drop_rate=options["drop_rate"],
+        )
+        device = VirtualUart(
+            receiver,
+            terminal,
+            line,
+            clock=clock,
+            rng=random.Random(options["seed"]),  # noqa: S311 - faults, not keys
+            power_cut_after=options["power_cut_after"],
+        )
+        log(f"listens at {options['port']}")
+        await device.run(stop)
+    finally:
+        terminal.close()
+    log("stops")
+
+
+def _profile(options: dict[str, Any]) -> DeviceProfile:
+    same = (
+        "app_id",
+        "version",
+        "hardware_id",
+        "device_id",
+        "slot_address",
+        "slot_size",
+        "erase_block",
+        "write_unit",
+        "max_frame",
+        "window",
+        "rx_ring",
+        "base_baud",
+        "break_after_activate",
+    )
+    return DeviceProfile(
+        **{name: options[name] for name in same},
+        boot_s=options["boot_ms"] / 1000,
+        boot_time_s=options["boot_ms"] // 1000 + 2,
+        erase_s=options["erase_ms"] / 1000,
+        trial_cap_s=options["trial_s"],
+        can_revert=not options["no_trial"],
+    )
+
+
+def _mention_differences(asked: DeviceProfile, kept: DeviceProfile, log: Callable[[str], None]) -> None:
+    for name in (
+        "app_id",
+        "hardware_id",
+        "device_id",
+        "slot_address",
+        "slot_size",
+        "erase_block",
+        "write_unit",
+    ):
+        if getattr(asked, name) != getattr(kept, name):
+            log(f"device.json says {name} {getattr(kept, name)!r}; not used: {getattr(asked, name)!r}")
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _be_quiet(_line: str) -> None:
+    pass
