@@ -50,9 +50,10 @@ def _check_version(_ctx: click.Context, _param: click.Parameter, value: str) -> 
         raise click.BadParameter(str(error)) from error
 
 
-def _check_text(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not (1 <= len(value.encode()) <= _TEXT_LIMIT and value.isprintable()):
-        raise click.BadParameter(f"{value!r} is not 1 to {_TEXT_LIMIT} printable bytes")
+def _check_text(_ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    limit = 32 if param.name == "device_id" else 64  # what INFO carries
+    if value is not None and not (1 <= len(value.encode()) <= limit and value.isprintable()):
+        raise click.BadParameter(f"{value!r} is not 1 to {limit} printable bytes")
     return value
 
 
@@ -60,7 +61,6 @@ _NUMBER = _Number()
 _POSITIVE = _Number(1)
 _AMOUNT = _Number(fractions=True)
 _PROBABILITY = click.FloatRange(0, 1)
-_TEXT_LIMIT = 64  # what INFO carries
 
 
 @click.group()
