@@ -76,6 +76,17 @@ class Connection:
         """Whether the broker still had our session, with its subscriptions."""
         return self._hooks.session_present
 
+    @property
+    def messages_in(self) -> int:
+        """How many messages came in whole."""
+        return self._hooks.messages_in
+
+    @property
+    def received_of_packet_bytes(self) -> int:
+        """How much of the packet that is coming in is here; 0 between packets."""
+        packet: Any = self._paho._in_packet  # noqa: SLF001 - nobody else knows
+        return len(packet["packet"]) if packet["to_process"] else 0
+
     async def open(self) -> None:
         """Send CONNECT and wait for CONNACK. Raises BrokerError."""
         where = f"{self.login.host}:{self.login.port}"
@@ -164,22 +175,25 @@ class Connection:
 
     async def watch_progress(self, sleep: Callable[[float], Awaitable[None]]) -> NoReturn:
         """Raise BrokerError `stalled` when a message begins and does not get on: keepalive is blind to it."""
-        before = (0, 0)
+        messages, received_bytes = 0, 0
         while True:
             await sleep(STALL_WINDOW_S)
-            packet: Any = self._paho._in_packet  # noqa: SLF001 - how far a message in progress is
-            begun = bool(packet["to_process"])
-            now = (self._hooks.messages_in, len(packet["packet"]))
-            if begun and now[0] == before[0] and before[1] > 0 and now[1] - before[1] < STALL_MIN_BYTES:
+            now_bytes = self.received_of_packet_bytes
+            gained_bytes = now_bytes - received_bytes
+            if (
+                self.messages_in == messages
+                and received_bytes
+                and now_bytes
+                and gained_bytes < STALL_MIN_BYTES
+            ):
                 raise BrokerError(
-                    f"a message of {packet['remaining_length']} bytes stopped at {now[1]}: fewer than"
-                    f" {STALL_MIN_BYTES} bytes came in {STALL_WINDOW_S:.0f} s",
+                    f"a message stopped coming in at {now_bytes} bytes: {gained_bytes} came in the last"
+                    f" {STALL_WINDOW_S:.0f} s, expected {STALL_MIN_BYTES}",
                     code="stalled",
                 )
-            before = now if begun else (now[0], 0)
-            if begun:
-                # paho 2.1 gives up when a PINGRESP is late, even while it waits behind an image that is
-                # coming in.
+            messages, received_bytes = self.messages_in, now_bytes
+            if now_bytes:
+                # paho 2.1 gives up when a PINGRESP is late, even while it waits behind an image coming in.
                 self._paho._ping_t = 0.0  # noqa: SLF001 - see above
 
     async def close(self) -> None:

@@ -40,7 +40,9 @@ class Hooks:
 
     def end(self) -> BrokerError:
         """Say why the connection ended."""
-        return ending(self._reason, self._login)
+        broken = self._client._disconnected  # noqa: SLF001 - what broke while the loop was reading or writing
+        error = broken.exception() if broken.done() and not broken.cancelled() else None
+        return ending(self._reason, error, self._login)
 
     async def puback(self, packet_id: int) -> ReasonCode:
         """Wait for what the broker says to a message of ours."""

@@ -1,5 +1,6 @@
 """Who we are to the broker, how a client is made from that, and what its refusals mean."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,12 @@ FAILURE = 0x80
 _UNSUPPORTED_PROTOCOL = 0x84
 _BAD_CREDENTIALS = (0x86, 0x87)
 _TAKEN_OVER = 0x8E
+
+
+# aiomqtt and paho log with stack traces what is told in one line here.
+_SILENT = logging.getLogger("gatewayd.mqtt.client")
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
 
 
 class BrokerError(HostError):
@@ -56,6 +63,7 @@ def make_client(login: Login, protocol: ProtocolVersion) -> aiomqtt.Client:
     return aiomqtt.Client(
         login.host,
         login.port,
+        logger=_SILENT,
         username=login.username,
         password=login.password.get_secret_value() if login.password else None,
         identifier=login.client_id,
@@ -97,12 +105,12 @@ def refusal(reason: Any, login: Login) -> BrokerError:
     return BrokerError(f"{where} refuses the connection: {reason}", code="broker_refused")
 
 
-def ending(reason: ReasonCode | None, login: Login) -> BrokerError:
-    """Translate what DISCONNECT says, or that there was none."""
+def ending(reason: ReasonCode | None, error: BaseException | None, login: Login) -> BrokerError:
+    """Translate what DISCONNECT says, or what broke without one."""
     if reason is not None and reason.value == _TAKEN_OVER:
         return BrokerError(
             f"another client with id {login.client_id} took over the session",
             code="taken_over",
             hint="give each gateway its own gateway.id or mqtt.client_id",
         )
-    return BrokerError(f"the connection ended: {reason or 'it was cut'}", code="connection_lost")
+    return BrokerError(f"the connection ended: {reason or error or 'it was cut'}", code="connection_lost")

@@ -40,8 +40,9 @@ log = structlog.get_logger()
 SESSION_EXPIRY_S = 7 * 24 * 3600
 # Longest wait between two tries: an operator who has repaired the broker does not want to wait longer.
 MAX_BACK_OFF_S = 60.0
-# A connection that held this long was a good one: the next back-off starts from the shortest.
-STEADY_S = 60.0
+# A connection that held this long was a good one: the next back-off starts from the shortest. Longer than any
+# back-off, so that two gateways which throw each other out do not take that for peace.
+STEADY_S = 120.0
 # What trying again soon cannot change; back off for the longest time at once.
 HOPELESS = {"bad_credentials", "broker_refused", "taken_over"}
 HOPELESS_ATTEMPT = 5
@@ -97,9 +98,10 @@ class MqttSession:
         self._sleep, self._clock, self._chance = sleep, clock, chance
         self._protocol = ProtocolVersion.V5
         self._connection: Connection | None = None
-        self._connected_at = 0.0
+        self._connected_at: float | None = None
         self._topics: frozenset[str] | None = None
         self._topics_changed = asyncio.Event()
+        self._stopping = False
         self._held: set[str] = set()
         self._stale: set[str] = set()
 
@@ -107,6 +109,11 @@ class MqttSession:
     def is_connected(self) -> bool:
         """Whether the broker has accepted us and is not known to be gone."""
         return self._connection is not None
+
+    @property
+    def subscribed_topics(self) -> frozenset[str]:
+        """What the broker has granted, as far as we know."""
+        return frozenset(self._held)
 
     def set_topics(self, topics: frozenset[str]) -> None:
         """Say which topics to be subscribed to; the first call lets `run` connect."""
@@ -129,30 +136,43 @@ class MqttSession:
 
     async def run(self) -> None:
         """Keep connected, for ever. Cancelled, it publishes `offline` and disconnects within two seconds."""
+        # A task of its own and a flag: in Python before 3.13 a cancellation that comes together with the end
+        # of a connection is lost, in asyncio.TaskGroup and in asyncio.wait_for.
+        keeping = asyncio.create_task(self._keep_connected(), name="mqtt: session")
+        try:
+            await asyncio.wait([keeping])
+        except asyncio.CancelledError:
+            self._stopping = True
+            keeping.cancel()
+            await asyncio.wait([keeping])
+            raise
+        keeping.result()
+
+    async def _keep_connected(self) -> None:
         await self._topics_changed.wait()
         attempt = 0
-        while True:
+        while not self._stopping:
             try:
                 await self._connect_and_serve()
             except BrokerError as error:
-                if self._was_steady():
-                    attempt = 0
-                if error.code in HOPELESS:
-                    attempt = max(attempt, HOPELESS_ATTEMPT)
-                wait_s = back_off_s(attempt, self._chance())
-                log.warning(
-                    "no connection to the broker",
-                    code=error.code,
-                    reason=str(error),
-                    retry_in_s=round(wait_s),
-                )
-            await self._sleep(wait_s)
-            attempt += 1
+                if not self._stopping:
+                    attempt = await self._pause(error, attempt)
 
-    def _was_steady(self) -> bool:
-        """Whether the connection that just ended, if there was one, was a good one; asked once for each."""
-        since, self._connected_at = self._connected_at, 0.0
-        return since > 0 and self._clock() - since >= STEADY_S
+    async def _pause(self, error: BrokerError, attempt: int) -> int:
+        """Back off after try number `attempt`; returns the number of the next."""
+        since, self._connected_at = self._connected_at, None
+        if since is not None and self._clock() - since >= STEADY_S:
+            attempt = 0
+        if error.code in HOPELESS:
+            attempt = max(attempt, HOPELESS_ATTEMPT)
+        reason = str(error)
+        if since is not None and attempt and error.code == "connection_lost":
+            # Not every broker says why: mosquitto 2.0 just closes when a session is taken over.
+            reason += f"; again, and soon: is there another client with id {self._login.client_id}?"
+        wait_s = back_off_s(attempt, self._chance())
+        log.warning("no connection to the broker", code=error.code, reason=reason, retry_in_s=round(wait_s))
+        await self._sleep(wait_s)
+        return attempt + 1
 
     async def _connect_and_serve(self) -> None:
         """Raises BrokerError at the end of the connection."""
@@ -167,6 +187,8 @@ class MqttSession:
                 mqtt="5" if connection.protocol is ProtocolVersion.V5 else "3.1.1",
                 session="kept" if connection.session_present else "new",
             )
+            if self._stopping:
+                raise asyncio.CancelledError  # noqa: TRY301 - it came while connecting; see below
             self._on_connected()
             await self._serve(connection)
         except asyncio.CancelledError:

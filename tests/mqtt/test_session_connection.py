@@ -1,0 +1,328 @@
+"""The session outlives what brokers, networks and other clients do to it."""
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+import aiomqtt
+import pytest
+from brokers import (
+    CONNACK,
+    CONNECT,
+    DISCONNECT,
+    PUBACK,
+    PUBLISH,
+    Mosquitto,
+    Packet,
+    Peer,
+    ScriptedBroker,
+    amqtt_broker,
+    free_port,
+    packet,
+    text,
+    until,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from session_lab import TOPIC, publisher, retained, session_lab
+
+from gatewayd.mqtt import login, session
+from gatewayd.mqtt.login import BrokerError
+from gatewayd.mqtt.session import back_off_s
+
+STATUS = "gatewayd/barn/status"
+RIGHT, WRONG = "right-secret", "wrong-secret"
+
+
+@given(st.integers(0, 10**6), st.floats(0, 1))
+def test_back_off_grows_to_a_minute_and_is_jittered(attempt: int, chance: float) -> None:
+    wait_s = back_off_s(attempt, chance)
+    assert 1 <= wait_s <= 60
+    assert back_off_s(attempt, 1) == 2 * back_off_s(attempt, 0)
+    assert back_off_s(attempt + 1, chance) >= wait_s
+    assert back_off_s(0, chance) <= 2
+    assert back_off_s(5 + attempt, chance) >= 30
+
+
+async def test_broker_comes_up_after_the_gateway(tmp_path: Path) -> None:
+    mosquitto = Mosquitto(tmp_path)
+    async with session_lab(mosquitto.port) as lab:
+        lab.session.set_topics(frozenset({TOPIC}))
+        await until(lambda: len(lab.logged("no connection", code="broker_unreachable")) >= 3)
+        assert not lab.session.is_connected
+        assert "Connection refused" in lab.log[0]["reason"]
+        assert f"127.0.0.1:{mosquitto.port}" in lab.log[0]["reason"]
+        assert lab.naps.lengths_s[:3] == [1.5, 3, 6]
+        with mosquitto:
+            await lab.subscribed(TOPIC)
+            await lab.stop()
+
+
+async def test_broker_restarts_and_has_forgotten_everything(tmp_path: Path) -> None:
+    mosquitto = Mosquitto(tmp_path)
+    with mosquitto:
+        async with session_lab(mosquitto.port) as lab:
+            await lab.subscribed(TOPIC)
+            mosquitto.kill()
+            await until(lambda: not lab.session.is_connected)
+            mosquitto.start()
+            await until(lambda: len(lab.connected) == 2)
+            await lab.subscribed(TOPIC)
+            await retained(mosquitto.port, STATUS, b"online")
+            async with publisher(mosquitto.port) as other:
+                await other.publish(TOPIC, b"image", retain=False)
+            await until(lambda: lab.got)
+
+
+async def test_a_name_that_does_not_resolve() -> None:
+    async with session_lab(1883, host="no-such-host.invalid") as lab:
+        lab.session.set_topics(frozenset())
+        await until(lambda: len(lab.logged(code="broker_unreachable")) >= 2)
+        assert "no-such-host.invalid:1883 cannot be reached" in lab.log[0]["reason"]
+
+
+async def test_a_host_name_that_cannot_be_one() -> None:
+    async with session_lab(1883, host="a..b") as lab:
+        lab.session.set_topics(frozenset())
+        await until(lambda: lab.logged(code="broker_unreachable"))
+
+
+async def test_another_client_with_the_same_id_is_named(scripted: ScriptedBroker) -> None:
+    async with session_lab(scripted.port) as lab:
+        await lab.subscribed(TOPIC)
+        # With a reason string: paho 2.1 overlooks the code of a DISCONNECT that has nothing after it.
+        properties = b"\x1f" + text("bye")
+        scripted.peer.send(packet(DISCONNECT, b"\x8e" + bytes([len(properties)]) + properties))
+        await until(lambda: len(lab.connected) == 2)
+        assert "another client with id gw" in lab.logged(code="taken_over")[0]["reason"]
+        assert lab.naps.lengths_s == [45], "two gateways would throw each other out in a tight loop"
+
+
+async def test_another_client_with_the_same_id_is_suspected(mosquitto: Mosquitto) -> None:
+    async with session_lab(mosquitto.port) as lab:
+        await lab.subscribed(TOPIC)
+        for number in range(1, 4):
+            async with publisher(mosquitto.port, client_id="gw"):
+                await until(lambda: len(lab.logged(code="connection_lost")) == number)  # noqa: B023 - awaited here
+            await until(lambda: len(lab.connected) == number + 1)  # noqa: B023 - awaited here
+            lab.now_s += 60
+        reasons = [line["reason"] for line in lab.logged(code="connection_lost")]
+        assert ["another client with id gw" in reason for reason in reasons] == [False, True, True]
+        assert lab.naps.lengths_s == [1.5, 3, 6]
+
+
+async def test_wrong_credentials_are_told_and_tried_again_slowly(tmp_path: Path) -> None:
+    passwords = tmp_path / "passwords"
+    passwords.write_text(f"barn:{RIGHT}\n")
+    subprocess.run(["mosquitto_passwd", "-U", str(passwords)], check=True)  # noqa: ASYNC221 - before anything runs
+    with Mosquitto(tmp_path / "m", "allow_anonymous false", f"password_file {passwords}") as mosquitto:
+        async with session_lab(mosquitto.port, username="barn", password=WRONG) as lab:
+            lab.session.set_topics(frozenset())
+            await until(lambda: len(lab.logged(code="bad_credentials")) >= 2)
+            assert lab.naps.lengths_s[:2] == [45, 45]
+            assert "refuses user barn" in lab.log[0]["reason"]
+            assert WRONG not in str(lab.log)
+        async with session_lab(mosquitto.port, username="barn", password=RIGHT) as lab:
+            await lab.subscribed(TOPIC)
+
+
+async def test_back_off_starts_over_after_a_steady_connection(scripted: ScriptedBroker) -> None:
+    async with session_lab(scripted.port) as lab:
+        await lab.subscribed(TOPIC)
+        for number in range(2, 5):
+            scripted.peer.cut()
+            await until(lambda: len(lab.connected) == number)  # noqa: B023 - awaited here
+        assert lab.naps.lengths_s == [1.5, 3, 6]
+        lab.now_s += 120
+        scripted.peer.cut()
+        await until(lambda: len(lab.connected) == 5)
+        assert lab.naps.lengths_s[3:] == [1.5]
+
+
+REFUSALS = {
+    "as MQTT 5 says": packet(CONNACK, b"\0\x84\0"),
+    "as MQTT 3.1.1 says": packet(CONNACK, b"\0\1"),
+    "by closing": b"",
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
+async def test_falls_back_to_3_1_1_and_remembers_it(refusal: bytes) -> None:
+    def answer(peer: Peer, got: Packet) -> None:
+        if got.body[6] == 4:
+            peer.send(packet(CONNACK, b"\0\0"))
+        elif refusal:
+            peer.send(refusal)
+        else:
+            peer.cut()
+
+    async with ScriptedBroker({CONNECT: answer}) as scripted, session_lab(scripted.port) as lab:
+        lab.session.set_topics(frozenset())
+        await until(lambda: lab.session.is_connected)
+        assert lab.logged("connected", mqtt="3.1.1")
+        assert not lab.naps.lengths_s
+        scripted.peer.cut()
+        await until(lambda: len(lab.connected) == 2)
+        assert [got.body[6] for got in scripted.all(CONNECT)] == [5, 4, 4]
+        assert [got.body[7] & 0x02 for got in scripted.all(CONNECT)] == [0, 0, 0], "no clean start"
+
+
+async def test_a_broker_that_closes_on_both_is_not_taken_for_an_old_one() -> None:
+    answers = [b"", b"", packet(CONNACK, b"\0\0\0")]
+
+    def answer(peer: Peer, _got: Packet) -> None:
+        peer.send(reply) if (reply := answers.pop(0)) else peer.cut()
+
+    async with ScriptedBroker({CONNECT: answer}) as scripted, session_lab(scripted.port) as lab:
+        lab.session.set_topics(frozenset())
+        await until(lambda: lab.session.is_connected)
+        assert lab.logged("no connection", code="no_connack")
+        assert [got.body[6] for got in scripted.all(CONNECT)] == [5, 4, 5]
+
+
+async def test_embedded_broker_speaks_3_1_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    # amqtt does not answer a CONNECT of MQTT 5 at all.
+    monkeypatch.setattr(login, "CONNECT_TIMEOUT_S", 0.2)
+    async with amqtt_broker() as port, session_lab(port) as lab:
+        await lab.subscribed(TOPIC)
+        assert lab.logged("connected", mqtt="3.1.1")
+        await lab.session.publish(TOPIC, b"image")
+        await until(lambda: lab.got)
+        assert (lab.got[0].payload, lab.got[0].qos) == (b"image", 1)
+        lab.connection.drop()
+        await until(lambda: len(lab.connected) == 2)
+        await lab.subscribed(TOPIC)
+
+
+async def test_connect_asks_for_a_lasting_session_and_one_message_at_a_time(scripted: ScriptedBroker) -> None:
+    async with session_lab(scripted.port) as lab:
+        lab.session.set_topics(frozenset())
+        await until(lambda: lab.session.is_connected)
+        body = scripted.all(CONNECT)[0].body
+        assert body[7] & 0x02 == 0, "clean start would throw the session away"
+        assert b"\x11" + (7 * 24 * 3600).to_bytes(4, "big") in body, "session expiry"
+        assert b"\x21\x00\x01" in body, "receive maximum"
+        assert b"\x27" + ((16 << 20) + (128 << 10)).to_bytes(4, "big") in body, "maximum packet size"
+        assert text("gw") in body
+        assert text(STATUS) + text("offline") in body, "last will"
+
+
+async def test_online_while_connected_and_offline_after(mosquitto: Mosquitto) -> None:
+    async with session_lab(mosquitto.port) as lab:
+        await lab.subscribed(TOPIC)
+        await retained(mosquitto.port, STATUS, b"online")
+    await retained(mosquitto.port, STATUS, b"offline")
+    assert "Received DISCONNECT from gw" in mosquitto.log()
+
+
+async def test_last_will_after_a_crash(mosquitto: Mosquitto) -> None:
+    async with session_lab(mosquitto.port) as lab:
+        await lab.subscribed(TOPIC)
+        await retained(mosquitto.port, STATUS, b"online")
+        lab.naps.let_go.clear()
+        lab.connection.drop()
+        await retained(mosquitto.port, STATUS, b"offline")
+        lab.naps.let_go.set()
+        await retained(mosquitto.port, STATUS, b"online")
+
+
+async def test_goodbye_comes_before_disconnect(scripted: ScriptedBroker) -> None:
+    async with session_lab(scripted.port) as lab:
+        await lab.subscribed(TOPIC)
+    await until(lambda: scripted.all(DISCONNECT))
+    last = scripted.peer.packets[-2:]
+    assert [got.kind for got in last] == [PUBLISH, DISCONNECT]
+    assert (last[0].topic, last[0].flags & 1, last[0].body.endswith(b"offline")) == (STATUS, 1, True)
+
+
+async def test_cancellation_is_not_lost_while_connecting(
+    scripted: ScriptedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connecting = asyncio.Event()
+
+    async def swallow(_self: aiomqtt.Client) -> None:
+        # What asyncio.wait_for of Python 3.11 does when CONNACK and the cancellation come together.
+        connecting.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise aiomqtt.MqttError("too late") from None
+
+    monkeypatch.setattr(aiomqtt.Client, "__aenter__", swallow)
+    async with session_lab(scripted.port) as lab:
+        lab.session.set_topics(frozenset())
+        await connecting.wait()
+        await lab.stop()
+
+
+async def test_a_broker_that_does_not_answer_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session, "GOODBYE_S", 0.05)
+    async with ScriptedBroker({PUBLISH: lambda _peer, _got: None}) as scripted:
+        async with session_lab(scripted.port) as lab:
+            await lab.subscribed(TOPIC)
+        assert lab.logged("did not hear us out")
+
+
+async def test_a_message_that_dribbles_ends_the_connection(scripted: ScriptedBroker) -> None:
+    begun = packet(PUBLISH, bytes(200_000), flags=2)
+
+    async with session_lab(scripted.port) as lab:
+        await lab.subscribed(TOPIC)
+        connection = lab.connection
+
+        async def receive(start: int, stop: int) -> None:
+            scripted.peer.send(begun[start:stop])
+            await until(lambda: connection.received_of_packet_bytes >= stop - 4)
+            await lab.naps.tick()
+
+        await receive(0, 10)
+        await receive(10, 5000)
+        await receive(5000, 8000)
+        assert lab.session.is_connected
+        await receive(8000, 8100)
+        await until(lambda: lab.logged(code="stalled"))
+        assert "stopped coming in at 8096 bytes: 100 came" in lab.logged(code="stalled")[0]["reason"]
+        await until(lambda: len(lab.connected) == 2)
+
+
+async def test_publish_without_a_connection() -> None:
+    async with session_lab(free_port()) as lab:
+        with pytest.raises(BrokerError) as caught:
+            await lab.session.publish("topic", b"")
+        assert caught.value.code == "not_connected"
+
+
+async def test_publish_when_the_connection_ends_before_the_answer() -> None:
+    async with (
+        ScriptedBroker({PUBLISH: lambda _peer, _got: None}) as scripted,
+        session_lab(scripted.port) as lab,
+    ):
+        await lab.subscribed(TOPIC)
+        waiting = asyncio.create_task(lab.session.publish("topic", b""))
+        await until(lambda: any(got.topic == "topic" for got in scripted.all(PUBLISH)))
+        scripted.peer.cut()
+        with pytest.raises(BrokerError) as caught:
+            await waiting
+        assert caught.value.code == "not_connected"
+
+
+async def test_publish_that_the_broker_refuses(tmp_path: Path) -> None:
+    rules = tmp_path / "acl"
+    rules.write_text("topic read #\n")
+    with Mosquitto(tmp_path / "m", f"acl_file {rules}") as mosquitto:
+        async with session_lab(mosquitto.port) as lab:
+            await lab.subscribed(TOPIC)
+            with pytest.raises(BrokerError, match="Not authorized") as caught:
+                await lab.session.publish("topic", b"")
+            assert caught.value.code == "publish_refused"
+            await until(lambda: lab.logged("refuses our status", topic=STATUS))
+            assert lab.session.is_connected
+
+
+async def test_puback_of_a_stranger_is_ignored(scripted: ScriptedBroker) -> None:
+    async with session_lab(scripted.port) as lab:
+        await lab.subscribed(TOPIC)
+        scripted.peer.send(packet(PUBACK, b"\x7f\xff"))
+        await lab.session.publish("topic", b"")

@@ -1,0 +1,158 @@
+"""A message is acknowledged after it is stored, and comes again as long as it is not."""
+
+import asyncio
+
+import aiomqtt
+import pytest
+from brokers import CONNECT, PUBACK, PUBLISH, Mosquitto, ScriptedBroker, publish_v5, until
+from session_lab import OTHER, TOPIC, publisher, session_lab
+
+from gatewayd.errors import FirmwareError, HostError
+from gatewayd.mqtt.connection import Delivery, IncomingMessage
+
+
+async def test_no_acknowledgement_before_the_message_is_stored(scripted: ScriptedBroker) -> None:
+    stored = asyncio.Event()
+
+    async def store(_message: IncomingMessage) -> None:
+        await stored.wait()
+
+    async with session_lab(scripted.port, accept=store) as lab:
+        await lab.subscribed(TOPIC)
+        scripted.peer.send(publish_v5(TOPIC, b"image", 7))
+        await until(lambda: lab.got)
+        # Packets keep their order: were there an acknowledgement, it would be here before this.
+        await lab.session.publish("marker", b"")
+        assert [got.topic for got in scripted.all(PUBLISH)][-1] == "marker"
+        assert not scripted.all(PUBACK)
+        stored.set()
+        await until(lambda: scripted.all(PUBACK))
+        assert scripted.all(PUBACK)[0].packet_id == 7
+    assert lab.got == [IncomingMessage(TOPIC, b"image", 1, retain=False)]
+
+
+async def test_what_is_refused_for_good_is_acknowledged_and_logged(scripted: ScriptedBroker) -> None:
+    async def refuse(_message: IncomingMessage) -> None:
+        raise FirmwareError("far too large", code="too_large")
+
+    async with session_lab(scripted.port, accept=refuse) as lab:
+        await lab.subscribed(TOPIC)
+        scripted.peer.send(publish_v5(TOPIC, b"image", 7))
+        await until(lambda: scripted.all(PUBACK))
+        assert lab.logged("message refused", topic=TOPIC, code="too_large", reason="far too large")
+        assert len(lab.got) == 1
+
+
+@pytest.mark.parametrize("error", [HostError("disk full", code="disk_full"), RuntimeError("a bug")])
+async def test_what_cannot_be_stored_is_kept_and_tried_again(
+    scripted: ScriptedBroker, error: Exception
+) -> None:
+    failures = [error] * 7
+
+    async def store(_message: IncomingMessage) -> None:
+        if failures:
+            assert not scripted.all(PUBACK)
+            raise failures.pop()
+
+    async with session_lab(scripted.port, accept=store) as lab:
+        await lab.subscribed(TOPIC)
+        scripted.peer.send(publish_v5(TOPIC, b"image", 7))
+        await until(lambda: scripted.all(PUBACK))
+        assert lab.naps.lengths_s == [1.5, 3, 6, 12, 24, 45, 45]
+        assert len(lab.logged("message not stored", topic=TOPIC, reason=str(error))) == 7
+        assert len(lab.got) == 8
+        assert len(scripted.all(CONNECT)) == 1
+
+
+async def test_a_cut_before_the_acknowledgement_brings_the_message_again(mosquitto: Mosquitto) -> None:
+    blocked = asyncio.Event()
+    calls: list[str] = []
+
+    async def store(_message: IncomingMessage) -> None:
+        calls.append("begun")
+        if len(calls) == 1:
+            await blocked.wait()
+        calls.append("stored")
+
+    async with session_lab(mosquitto.port, accept=store) as lab, publisher(mosquitto.port) as other:
+        await lab.subscribed(TOPIC)
+        await other.publish(TOPIC, b"image", retain=False)
+        await until(lambda: calls)
+        lab.connection.drop()
+        await until(lambda: "stored" in calls, "the second delivery")
+        assert calls == ["begun", "begun", "stored"]
+        assert [message.payload for message in lab.got] == [b"image", b"image"]
+        await other.publish(TOPIC, b"next", retain=False)
+        await until(lambda: lab.got[-1].payload == b"next")
+
+
+async def test_what_was_not_stored_comes_to_the_next_process(mosquitto: Mosquitto) -> None:
+    async def block(_message: IncomingMessage) -> None:
+        await asyncio.Event().wait()
+
+    async with publisher(mosquitto.port) as other:
+        async with session_lab(mosquitto.port, accept=block) as first:
+            await first.subscribed(TOPIC)
+            await other.publish(TOPIC, b"in hand", retain=False)
+            await until(lambda: first.got)
+        await other.publish(TOPIC, b"while off", retain=False)
+        async with session_lab(mosquitto.port) as second:
+            await second.subscribed(TOPIC)
+            await until(lambda: len(second.got) == 2)
+            assert [message.payload for message in second.got] == [b"in hand", b"while off"]
+            assert second.logged("connected", session="kept")
+
+
+async def test_an_acknowledged_message_does_not_come_again(mosquitto: Mosquitto) -> None:
+    async with publisher(mosquitto.port) as other:
+        async with session_lab(mosquitto.port) as first:
+            await first.subscribed(TOPIC)
+            await other.publish(TOPIC, b"one", retain=True)
+            await until(lambda: first.got)
+            # Answers come in order, and this one comes after the broker has read the acknowledgement.
+            await first.session.publish("marker", b"")
+        async with session_lab(mosquitto.port) as second:
+            await second.subscribed(TOPIC, OTHER)
+            await other.publish(TOPIC, b"two", retain=False)
+            await until(lambda: second.got)
+            assert [message.payload for message in second.got] == [b"two"]
+
+
+async def test_a_late_acknowledgement_does_not_reach_the_next_connection(scripted: ScriptedBroker) -> None:
+    async with session_lab(scripted.port) as lab:
+        await lab.subscribed(TOPIC)
+        first = lab.connection
+        scripted.peer.send(publish_v5(TOPIC, b"image", 7))
+        await until(lambda: scripted.all(PUBACK))
+        first.drop()
+        await until(lambda: len(scripted.peers) == 2 and lab.session.is_connected)
+        first.acknowledge(Delivery(lab.got[0], 7))
+        await lab.session.publish("marker", b"")
+        assert not scripted.peer.of(PUBACK)
+
+
+async def test_a_publisher_with_qos_2_is_received_with_qos_1(mosquitto: Mosquitto) -> None:
+    async with session_lab(mosquitto.port) as lab:
+        await lab.subscribed(TOPIC)
+        async with aiomqtt.Client("127.0.0.1", mosquitto.port) as deployer:
+            await deployer.publish(TOPIC, b"image", qos=2, retain=True)
+        await until(lambda: lab.got)
+        assert lab.got == [IncomingMessage(TOPIC, b"image", 1, retain=True)]
+
+
+async def test_one_image_at_a_time_is_in_flight(mosquitto: Mosquitto) -> None:
+    stored = asyncio.Event()
+
+    async def store(_message: IncomingMessage) -> None:
+        await stored.wait()
+
+    async with session_lab(mosquitto.port, accept=store) as lab, publisher(mosquitto.port) as other:
+        await lab.subscribed(TOPIC)
+        for number in range(5):
+            await other.publish(TOPIC, b"%d" % number, retain=False)
+        await until(lambda: lab.got)
+        await lab.session.publish("marker", b"")
+        assert lab.connection.messages_in == 1
+        stored.set()
+        await until(lambda: len(lab.got) == 5)
+        assert [message.payload for message in lab.got] == [b"0", b"1", b"2", b"3", b"4"]

@@ -1,0 +1,151 @@
+"""Subscriptions follow the wanted topics by the difference, across connections and processes."""
+
+from brokers import (
+    CONNACK,
+    CONNECT,
+    PUBACK,
+    SUBACK,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+    Mosquitto,
+    Packet,
+    Peer,
+    ScriptedBroker,
+    packet,
+    publish_v5,
+    text,
+    until,
+)
+from session_lab import OTHER, TOPIC, publisher, session_lab
+
+SESSION_PRESENT, SESSION_NEW = packet(CONNACK, b"\1\0\0"), packet(CONNACK, b"\0\0\0")
+
+
+def subscription(topic: str, retain_handling: int) -> bytes:
+    """A topic of a SUBSCRIBE: QoS 1, retain as published."""
+    return text(topic) + bytes([retain_handling << 4 | 0x08 | 0x01])
+
+
+def asked(got: Packet) -> bytes:
+    """What a SUBSCRIBE or UNSUBSCRIBE says after packet id and properties."""
+    return got.body[3:]
+
+
+async def test_one_subscription_per_topic_and_nothing_said_twice(scripted: ScriptedBroker) -> None:
+    async with session_lab(scripted.port) as lab:
+        await lab.subscribed(TOPIC)
+        await lab.subscribed(TOPIC)
+        await lab.session.publish("marker", b"")
+        assert [asked(got) for got in scripted.all(SUBSCRIBE)] == [subscription(TOPIC, 0)]
+        assert not scripted.all(UNSUBSCRIBE)
+
+
+async def test_only_the_difference_is_said(scripted: ScriptedBroker) -> None:
+    async with session_lab(scripted.port) as lab:
+        await lab.subscribed("a", "b")
+        await lab.subscribed("b", "c")
+        assert [asked(got) for got in scripted.all(SUBSCRIBE)] == [
+            subscription("a", 0) + subscription("b", 0),
+            subscription("c", 1),
+        ]
+        assert [asked(got) for got in scripted.all(UNSUBSCRIBE)] == [text("a")]
+
+
+async def test_nothing_connects_before_the_topics_are_known(scripted: ScriptedBroker) -> None:
+    async with session_lab(scripted.port) as lab:
+        # One pass of the loop would already have a task connect.
+        async with publisher(scripted.port):
+            assert len(scripted.all(CONNECT)) == 1
+        lab.session.set_topics(frozenset())
+        await until(lambda: lab.session.is_connected)
+        assert not scripted.all(SUBSCRIBE)
+
+
+async def test_a_kept_session_needs_no_new_subscription() -> None:
+    kept = [SESSION_NEW, SESSION_PRESENT]
+    async with (
+        ScriptedBroker({CONNECT: lambda peer, _: peer.send(kept.pop(0))}) as scripted,
+        session_lab(scripted.port) as lab,
+    ):
+        await lab.subscribed(TOPIC)
+        scripted.peer.cut()
+        await until(lambda: len(lab.connected) == 2)
+        await lab.subscribed(TOPIC, OTHER)
+        assert [asked(got) for got in scripted.peer.of(SUBSCRIBE)] == [subscription(OTHER, 1)]
+
+
+async def test_a_lost_session_is_subscribed_anew_with_retained_messages(scripted: ScriptedBroker) -> None:
+    async with session_lab(scripted.port) as lab:
+        await lab.subscribed(TOPIC)
+        scripted.peer.cut()
+        await until(lambda: len(scripted.all(SUBSCRIBE)) == 2)
+        assert [asked(got) for got in scripted.peer.of(SUBSCRIBE)] == [subscription(TOPIC, 0)]
+
+
+async def test_a_new_store_asks_for_retained_messages_once() -> None:
+    async with (
+        ScriptedBroker({CONNECT: lambda peer, _: peer.send(SESSION_PRESENT)}) as scripted,
+        session_lab(scripted.port, replay_retained=True) as lab,
+    ):
+        await lab.subscribed(TOPIC)
+        await lab.subscribed(TOPIC, OTHER)
+        assert [asked(got) for got in scripted.all(SUBSCRIBE)] == [
+            subscription(TOPIC, 0),
+            subscription(OTHER, 1),
+        ]
+
+
+async def test_a_topic_nobody_wants_any_more_is_dropped_and_unsubscribed(mosquitto: Mosquitto) -> None:
+    async with publisher(mosquitto.port) as other:
+        async with session_lab(mosquitto.port) as first:
+            await first.subscribed(TOPIC, OTHER)
+        await other.publish(OTHER, b"for nobody", retain=True)
+        async with session_lab(mosquitto.port) as second:
+            await second.subscribed(TOPIC)
+            await until(lambda: second.logged("unsubscribed", topics=[OTHER]))
+            assert not second.got
+            assert second.logged("message dropped", topic=OTHER)
+            # Wanted again, the retained message comes back.
+            await second.subscribed(TOPIC, OTHER)
+            await until(lambda: second.got)
+            assert second.got[0].payload == b"for nobody"
+
+
+async def test_a_dropped_message_is_acknowledged(scripted: ScriptedBroker) -> None:
+    async with session_lab(scripted.port) as lab:
+        await lab.subscribed(TOPIC)
+        scripted.peer.send(publish_v5(OTHER, b"image", 9))
+        await until(lambda: scripted.all(PUBACK))
+        await until(lambda: scripted.all(UNSUBSCRIBE))
+        assert [asked(got) for got in scripted.all(UNSUBSCRIBE)] == [text(OTHER)]
+        assert not lab.got
+
+
+async def test_a_refused_subscription_is_named_and_tried_with_the_next_connection() -> None:
+    answers = [b"\x87", b"\1"]
+
+    def answer(peer: Peer, got: Packet) -> None:
+        peer.send(packet(SUBACK, got.body[:2] + b"\0" + answers.pop(0)))
+
+    async with ScriptedBroker({SUBSCRIBE: answer}) as scripted, session_lab(scripted.port) as lab:
+        lab.session.set_topics(frozenset({TOPIC}))
+        await until(lambda: lab.logged("refuses a subscription", topic=TOPIC))
+        assert "Not authorized" in lab.logged(code="subscription_refused")[0]["reason"]
+        scripted.peer.cut()
+        await lab.subscribed(TOPIC)
+
+
+async def test_retained_firmware_comes_when_a_device_needs_it(mosquitto: Mosquitto) -> None:
+    async with publisher(mosquitto.port) as other, session_lab(mosquitto.port) as lab:
+        await other.publish(TOPIC, b"4.3", retain=True)
+        await other.publish(OTHER, b"4.4", retain=True)
+        await lab.subscribed(TOPIC)
+        await until(lambda: lab.got)
+        await lab.subscribed(OTHER)
+        await until(lambda: len(lab.got) == 2)
+        assert [(message.topic, message.payload) for message in lab.got] == [(TOPIC, b"4.3"), (OTHER, b"4.4")]
+        assert all(message.retain for message in lab.got)
+        await other.publish(TOPIC, b"too late", retain=False)
+        await other.publish(OTHER, b"in time", retain=False)
+        await until(lambda: len(lab.got) == 3)
+        assert lab.got[2].payload == b"in time"
