@@ -1,0 +1,241 @@
+"""`gatewayctl publish`: firmware to the broker, as the retained release of its topic."""
+
+import asyncio
+import json
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from gatewayd.config import Device, Settings, load
+from gatewayd.errors import FirmwareError, GatewaydError
+from gatewayd.mqtt.connection import connect
+from gatewayd.mqtt.login import BrokerError, Login
+from gatewayd.ota.container import open_container
+from gatewayd.ota.firmware import read_firmware
+from gatewayd.ota.keys import KeySet
+from gatewayd.ota.patch import PatchEncoding, encode_patch
+from gatewayd.ota.rules import Payload
+from gatewayd.ota.topic import Channel, OtaTopic
+from gatewayd.ota.version import Version
+
+DEFAULT_CONFIG = Path("/etc/gatewayd/config.yaml")
+MIB = 1024 * 1024
+# What the protocol can carry in one message.
+MAX_MESSAGE_BYTES = 268_000_000
+# The broker has this long for everything but the transfer, and the line is at least this fast.
+ANSWER_TIMEOUT_S = 30
+SLOWEST_LINE_BYTES_PER_S = 16 * 1024
+
+_CHANNELS = {"s": Channel.STABLE, "u": Channel.UNSTABLE}
+# What an attempt to open a container without keys says about it.
+_KINDS = {"no_verify_key": "signed container", "no_decrypt_key": "encrypted container"}
+_BARE_IMAGE = "bare image"
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is to be published, and what is worth saying about it."""
+
+    topic: str
+    version: Version
+    encoding: PatchEncoding
+    kind: str
+    message: bytes
+    warnings: tuple[str, ...]
+
+
+@click.command()
+@click.option(
+    "--config",
+    "config",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    help="The gateway's configuration: says where the broker is.",
+)
+@click.option("--app", required=True, help="The application, as app_id in the configuration.")
+@click.option("--version", "version_text", required=True, metavar="M.m.p", help="The firmware's version.")
+@click.option(
+    "--channel", type=click.Choice(tuple(_CHANNELS)), help="s: stable, u: unstable. [default: none]"
+)
+@click.option(
+    "--patch-encoding",
+    type=click.Choice([encoding.value for encoding in PatchEncoding]),
+    help="[default: that of the application's devices in the configuration, or else varint]",
+)
+@click.option("--plain", is_flag=True, help="Publish the file whatever it is: a bare image, for one.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.argument("container", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def command(
+    config: Path,
+    app: str,
+    version_text: str,
+    channel: str | None,
+    patch_encoding: str | None,
+    plain: bool,
+    as_json: bool,
+    container: Path,
+) -> None:
+    """Publish a container as the release of its application, major.minor line and channel.
+
+    The patch version goes before it as a header, and the broker retains it: gateways that connect later get
+    it too. Ends when the broker has it.
+    """
+    settings = load(config)
+    try:
+        version = Version.parse(version_text)
+        topic = OtaTopic(app, version.major, version.minor, _CHANNELS.get(channel or "", Channel.NONE))
+    except GatewaydError as error:
+        raise click.UsageError(str(error)) from None
+    encoding = PatchEncoding(patch_encoding) if patch_encoding else _usual_encoding(settings, app)
+    release = _release(settings, topic, version, encoding, container, plain=plain)
+    for warning in release.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    asyncio.run(_publish(settings, release))
+    _tell(settings, release, as_json=as_json)
+
+
+def _usual_encoding(settings: Settings, app: str) -> PatchEncoding:
+    encodings = {device.patch_encoding for device in settings.devices if device.app_id == app}
+    if len(encodings) > 1:
+        raise click.UsageError(f"the devices of {app} differ in patch_encoding: say --patch-encoding")
+    return encodings.pop() if encodings else PatchEncoding.VARINT
+
+
+def _release(
+    settings: Settings,
+    topic: OtaTopic,
+    version: Version,
+    encoding: PatchEncoding,
+    file: Path,
+    *,
+    plain: bool,
+) -> Release:
+    content = file.read_bytes()
+    takers = [device for device in settings.devices if _takes(device, topic)]
+    try:
+        kind = _recognise(content)
+    except FirmwareError as error:
+        if not plain:
+            hint = error.hint or "--plain publishes it all the same"
+            raise FirmwareError(f"{file}: {error.message}", code=error.code, hint=hint) from None
+        kind = "damaged container"
+    if kind == _BARE_IMAGE and not plain and not any(device.payload is Payload.STANDARD for device in takers):
+        raise FirmwareError(
+            f"{file} is no OTA container, and no device of {topic.app_id} {version.major}.{version.minor} in"
+            f" {settings.file} has payload: standard",
+            code="no_container",
+            hint="gatewayctl pack makes a container; --plain publishes the file as it is",
+        )
+    message = encode_patch(version.patch, encoding) + content
+    if len(message) > MAX_MESSAGE_BYTES:
+        raise FirmwareError(
+            f"{file} has {len(content)} bytes; one MQTT message holds {MAX_MESSAGE_BYTES}", code="too_large"
+        )
+    warnings = _warnings(settings, takers, encoding, kind, message)
+    return Release(settings.mqtt.ota_topic.build(topic), version, encoding, kind, message, tuple(warnings))
+
+
+def _takes(device: Device, topic: OtaTopic) -> bool:
+    return (
+        device.app_id == topic.app_id
+        and topic.channel in device.channels
+        and device.version.line == (topic.major, topic.minor)
+    )
+
+
+def _recognise(content: bytes) -> str:
+    """Say what a file is. Raises FirmwareError for an empty file and a damaged container."""
+    if not content:
+        raise FirmwareError("the file is empty, expected firmware", code="empty_firmware")
+    try:
+        open_container(content, KeySet(), allow_unsigned=True)
+    except FirmwareError as error:
+        if error.code == "bad_magic":
+            return _BARE_IMAGE
+        if error.code not in _KINDS:
+            raise
+        return _KINDS[error.code]
+    return "unsigned container"
+
+
+def _warnings(
+    settings: Settings, takers: list[Device], encoding: PatchEncoding, kind: str, message: bytes
+) -> list[str]:
+    """What its publisher should know before wondering why nothing happens."""
+    found = []
+    limit_mib = settings.mqtt.max_message_mib
+    if len(message) > limit_mib * MIB:
+        found.append(
+            f"{len(message)} bytes are more than mqtt.max_message_mib: {limit_mib} lets a gateway take"
+        )
+    if not takers:
+        found.append(f"no device in {settings.file} takes it; is it meant for another gateway?")
+    refusals = [(device.name, _refusal(settings, device, encoding, kind, message)) for device in takers]
+    return found + [f"{name} {refusal}" for name, refusal in refusals if refusal]
+
+
+def _refusal(
+    settings: Settings, device: Device, encoding: PatchEncoding, kind: str, message: bytes
+) -> str | None:
+    if device.patch_encoding is not encoding:
+        return f"expects patch_encoding: {device.patch_encoding}, and this is {encoding}"
+    if device.payload is Payload.STANDARD and kind != _BARE_IMAGE:
+        return f"has payload: standard, and would take the {kind} itself for its image"
+    try:
+        read_firmware(
+            message,
+            encoding=encoding,
+            payload=device.payload,
+            keys=settings.keys_of(device),
+            allow_unsigned=device.allow_unsigned,
+        )
+    except FirmwareError as error:
+        return f"will be refused it ({error.code}): {error}"
+    return None
+
+
+async def _publish(settings: Settings, release: Release) -> None:
+    """Return when the broker has it. Raises BrokerError."""
+    # An id of our own: with the gateway's, the broker would throw the gateway out.
+    login = Login(
+        host=settings.mqtt.host,
+        port=settings.mqtt.port,
+        client_id=f"gatewayctl-{secrets.token_hex(6)}",
+        username=settings.mqtt.username,
+        password=settings.mqtt.password,
+    )
+    connection = await connect(login)
+    timeout_s = ANSWER_TIMEOUT_S + len(release.message) / SLOWEST_LINE_BYTES_PER_S
+    try:
+        async with asyncio.timeout(timeout_s):
+            await connection.publish(release.topic, release.message, retain=True)
+    except TimeoutError:
+        raise BrokerError(
+            f"{login.host}:{login.port} has not confirmed the message after {timeout_s:.0f} s",
+            code="no_puback",
+            hint="it may have it all the same; publishing once more does no harm",
+        ) from None
+    finally:
+        await connection.close()
+
+
+def _tell(settings: Settings, release: Release, *, as_json: bool) -> None:
+    size = len(release.message)
+    if as_json:
+        document = {
+            "topic": release.topic,
+            "version": str(release.version),
+            "size": size,
+            "recognised": release.kind,
+            "patch_encoding": release.encoding.value,
+            "warnings": release.warnings,
+        }
+        click.echo(json.dumps(document))
+        return
+    click.echo(
+        f"{release.topic}: version {release.version}, {size} bytes, {release.kind};"
+        f" retained by {settings.mqtt.host}:{settings.mqtt.port}"
+    )

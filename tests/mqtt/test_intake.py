@@ -1,0 +1,98 @@
+"""What is refused before the commit, and what reaches the store."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from gatewayd.errors import FirmwareError, HostError
+from gatewayd.mqtt.connection import IncomingMessage
+from gatewayd.mqtt.intake import Intake
+from gatewayd.ota.topic import Channel, OtaTopic, TopicTemplate
+
+TOPIC = "/a/pump/u/4.3/s"
+
+
+@dataclass
+class Store:
+    releases: dict[str, bytes] = field(default_factory=dict)
+    topics: list[OtaTopic] = field(default_factory=list)
+    error: Exception | None = None
+
+    async def add_release(self, topic: OtaTopic, topic_text: str, payload: bytes) -> bool:
+        if self.error:
+            raise self.error
+        self.topics.append(topic)
+        changed = self.releases.get(topic_text) != payload
+        self.releases[topic_text] = payload
+        return changed
+
+    async def withdraw(self, topic_text: str) -> bool:
+        return self.releases.pop(topic_text, None) is not None
+
+
+class Lab:
+    def __init__(self) -> None:
+        self.store = Store()
+        self.changes = 0
+        self.intake = Intake(
+            self.store, template=TopicTemplate(), max_message_bytes=100, on_change=self.count_change
+        )
+
+    def count_change(self) -> None:
+        self.changes += 1
+
+    async def accept(self, payload: bytes, *, topic: str = TOPIC, qos: int = 1, retain: bool = False) -> None:
+        await self.intake.accept(IncomingMessage(topic, payload, qos, retain))
+
+
+@pytest.fixture
+def lab() -> Lab:
+    return Lab()
+
+
+async def test_a_release_is_stored_and_a_replay_changes_nothing(lab: Lab) -> None:
+    await lab.accept(b"image")
+    await lab.accept(b"image", retain=True)
+    assert lab.store.releases == {TOPIC: b"image"}
+    assert lab.store.topics[0] == OtaTopic("pump", 4, 3, Channel.STABLE)
+    assert lab.changes == 1
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+async def test_an_empty_message_withdraws(lab: Lab, qos: int) -> None:
+    await lab.accept(b"image")
+    await lab.accept(b"", qos=qos)
+    await lab.accept(b"", qos=qos)
+    assert not lab.store.releases
+    assert lab.changes == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "topic", "size", "qos"),
+    [
+        ("too_large", TOPIC, 101, 1),
+        ("qos0", TOPIC, 100, 0),
+        ("not_ours", "/a/pump/u/4", 100, 1),
+        ("not_ours", "/a/pump/u/4", 0, 1),
+    ],
+)
+async def test_what_is_refused_does_not_reach_the_store(
+    lab: Lab, code: str, topic: str, size: int, qos: int
+) -> None:
+    with pytest.raises(FirmwareError) as caught:
+        await lab.accept(bytes(size), topic=topic, qos=qos)
+    assert caught.value.code == code
+    assert not lab.store.releases
+    assert not lab.changes
+
+
+async def test_the_largest_message_is_accepted(lab: Lab) -> None:
+    await lab.accept(bytes(100))
+    assert lab.changes == 1
+
+
+async def test_trouble_in_the_store_is_not_swallowed(lab: Lab) -> None:
+    lab.store.error = HostError("disk full", code="disk_full")
+    with pytest.raises(HostError):
+        await lab.accept(b"image")
+    assert not lab.changes
