@@ -46,7 +46,7 @@ class UartLink:
         self._reader = _Reader(path)
 
     async def open(self) -> None:
-        """See Link. What the device said before is discarded."""
+        """See Link. What the device said before is discarded, by pyserial."""
         loop = asyncio.get_running_loop()
         opening = loop.run_in_executor(None, self._open_port)
         try:
@@ -125,7 +125,6 @@ class UartLink:
             _keep_lines_at_close(port.fileno())
             with contextlib.suppress(OSError, ValueError, NotImplementedError):
                 port.set_low_latency_mode(True)  # an FTDI's 16 ms would cost a third of the speed
-            port.reset_input_buffer()
         except (serial.SerialException, OSError, ValueError, OverflowError, termios.error) as error:
             port.close()
             raise explain(self.path, error) from error

@@ -111,9 +111,8 @@ class Bootloader:
     def _revert(self) -> str:
         trial = self._record["trial"]
         given_up = self.version
-        self._save(
-            trial={**trial, "ends": 0.0}
-        )  # from here on there is no way but back, whatever the clock does
+        # From here on there is no way but back, whatever the clock does.
+        self._save(trial={**trial, "ends": 0.0})
         if trial["previous_is_factory"]:
             self._shelf.remove(ACTIVE)
         elif self._shelf.read(PREVIOUS) is not None:

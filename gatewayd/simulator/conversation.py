@@ -229,7 +229,7 @@ class Conversation:
             crc = 0
         self.work_at = None
         self._new_pass()
-        self._grow_credit(step=0)
+        self._grow_credit()
         self.state = State.FULL if self._slot.received == offer.size else State.RECV
         self._log(f"offer of {offer.version}, {offer.size} bytes: from {self._slot.received}")
         self._send(frames.Accept(offer.session, self._slot.received, crc, self._credit))
@@ -259,7 +259,7 @@ class Conversation:
             return
         self._said_nak = False
         self._erase_ahead()
-        self._grow_credit(step=min(len(payload), self.profile.window // 2))
+        self._grow_credit()
         if self._slot.received == self._offered().size:
             self.state = State.FULL
             self._log("all bytes are written")
@@ -272,11 +272,10 @@ class Conversation:
     def _acknowledge(self) -> None:
         self._send(frames.Ack(self._session, self._slot.received, self._slot.durable, self._credit))
 
-    def _grow_credit(self, step: int) -> None:
-        size = self._offered().size
-        credit = min(size, self._slot.received + self.profile.window)
-        if credit - self._credit >= step or credit == size:
-            self._credit = max(self._credit, credit)
+    def _grow_credit(self) -> None:
+        """A window from `received` on is erased. Grows by what was received, so in steps of whole chunks."""
+        credit = min(self._offered().size, self._slot.received + self.profile.window)
+        self._credit = max(self._credit, credit)
 
     # FINISH and HASH (section 7)
 

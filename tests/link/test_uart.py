@@ -161,8 +161,14 @@ async def test_dtr_and_rts_are_chosen_before_the_port_is_opened(
     assert seen == [(dtr, rts)]
 
 
-@pytest.mark.usefixtures("link")
 async def test_closing_will_not_drop_dtr(line: Line) -> None:
+    attributes = termios.tcgetattr(line.slave)
+    attributes[2] |= termios.HUPCL
+    termios.tcsetattr(line.slave, termios.TCSANOW, attributes)
+    link = UartLink(line.path, baud=115200)
+    await link.open()
+    await link.set_baud(921600)
+    await link.close()
     assert not termios.tcgetattr(line.slave)[2] & termios.HUPCL
 
 
@@ -178,14 +184,17 @@ async def test_unplugging_ends_a_waiting_receive_and_every_send(line: Line, link
         await link.set_baud(921600)
 
 
-async def test_unplugging_ends_a_blocked_send(line: Line, link: UartLink) -> None:
-    blocked = asyncio.create_task(link.send(bytes(100_000)))  # more than a pty's buffers take
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+async def test_unplugging_ends_a_blocked_send(
+    line: Line, link: UartLink, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocked = asyncio.create_task(link.send(bytes(60_000)))  # more than a pty's buffers take
+    for _ in range(5):
+        await asyncio.sleep(0)
     assert not blocked.done()
     line.unplug()
     with pytest.raises(LinkLost):
         await blocked
+    assert not caplog.records  # the transport's own stack trace says nothing that LinkLost does not
 
 
 async def test_the_same_link_opens_what_is_plugged_in_again(line: Line, tmp_path: Path) -> None:
@@ -223,6 +232,15 @@ async def test_closing_does_not_wait_for_a_peer_that_reads_nothing(link: UartLin
     await asyncio.wait_for(link.close(), 5)
     with pytest.raises(LinkLost):
         await blocked
+
+
+async def test_closing_drops_what_has_not_left(link: UartLink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transport drains in the loop when it closes: on a stopped line that would be for ever."""
+    order: list[str] = []
+    monkeypatch.setattr(serial.Serial, "reset_output_buffer", lambda _port: order.append("dropped"))
+    monkeypatch.setattr(serial.Serial, "flush", lambda _port: order.append("drained"))
+    await link.close()
+    assert order == ["dropped", "drained"]
 
 
 async def test_the_speed_is_visible_in_termios(line: Line, link: UartLink) -> None:

@@ -63,9 +63,8 @@ def test_no_byte_arrives_before_the_line_could_have_carried_it() -> None:
 def test_an_idle_line_saves_nothing_up() -> None:
     line = make(rate_bytes_per_s=1000)
     carry(line, Queue(bytes(100)))
-    room = line.room(500.0)
-    line.pulled(room, b"", 500.0, BAUD)
-    assert line.room(900.0) == line.room(500.0) == room
+    line.pulled(line.room(500.0), b"", 500.0, BAUD)
+    assert line.room(900.0) == 1000 * 0.002
 
 
 def test_a_stopped_process_does_not_make_up_for_all_of_it() -> None:

@@ -6,6 +6,8 @@ import hashlib
 import pytest
 from sim_bench import IMAGE, OLD, PROFILE, Bench
 
+from gatewayd.protocol.rcp import frames
+from gatewayd.protocol.rcp.framing import encode_stream
 from gatewayd.simulator.bootloader import Bootloader
 from gatewayd.simulator.flash import Flash
 from gatewayd.simulator.receiver import Receiver
@@ -47,6 +49,15 @@ def test_power_cut_at_every_flash_operation(torn_unreadable: bool) -> None:
         again = UNITS.window + 4096 + UNITS.erase_block  # a window, and what one progress record covers
         assert on.image_bytes_sent <= len(IMAGE) + again, cut_at
     print(f"{count} operations, each cut once")  # noqa: T201 - the number is the test's result
+
+
+def test_what_comes_in_the_same_piece_after_a_cut_is_lost() -> None:
+    on = start(torn_unreadable=False)
+    session = on.bring_in(upto=1024)
+    on.receiver.flash.cut_at = on.receiver.flash.operations + 1
+    data = encode_stream(frames.Data(session, 1024, IMAGE[1024:2048]).to_bytes())
+    assert on.say(data + b"noise" + data) == []
+    assert on.update()
 
 
 def test_two_cuts_in_one_update() -> None:

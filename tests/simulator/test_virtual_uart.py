@@ -152,6 +152,7 @@ async def test_it_is_what_it_was_whatever_the_options_say_later(start: Start) ->
     await (await start("--hardware-id", "rev-b")).stop()
     device = await start("--hardware-id", "rev-c", app_id="fan", listens=False)
     assert "'pump'" in await device.log_line("app_id")
+    await device.log_line("listens")
     async with gateway(device) as plain:
         info = await plain.hello()
     assert (info.app_id, info.hardware_id) == ("pump", "rev-b")
