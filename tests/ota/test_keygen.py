@@ -45,6 +45,18 @@ def test_nothing_is_overwritten_and_nothing_left_behind(tmp_path: Path, name: st
     assert (tmp_path / name).read_text() == "precious"
 
 
+def test_a_full_disk_leaves_no_part_of_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_at_the_second(_descriptor: int) -> None:
+        if len(_names(tmp_path)) > 1:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full_at_the_second)
+    ran = gatewayctl("keygen", "-o", tmp_path / "ota.key")
+    assert ran.exit_code == REFUSED
+    assert "No space left" in ran.err
+    assert _names(tmp_path) == []
+
+
 def test_a_dangling_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "verify.key.bin").symlink_to(tmp_path / "elsewhere")
     assert gatewayctl("keygen", "-o", tmp_path / "ota.key").exit_code == REFUSED

@@ -92,6 +92,7 @@ SHARED, LEAVE, OTHER = KeySet(None, ONE), KeySet(None, ONE, allow_shared_key=Tru
         ([("a", LEAVE), ("b", SHARED)], [("a", "b")]),
         ([("a", SHARED), ("a", SHARED)], []),
         ([("a", LEAVE), ("a", SHARED), ("b", LEAVE)], [("a", "b")]),
+        ([("a", SHARED), ("a", LEAVE), ("b", LEAVE)], [("a", "b")]),
         ([("a", SHARED), ("b", OTHER), ("c", SHARED)], [("a", "c")]),
         ([("a", LEAVE), ("b", LEAVE), ("c", SHARED)], [("b", "c")]),
         ([("a", KeySet(ONE)), ("b", KeySet(ONE))], []),
