@@ -17,52 +17,52 @@ from gatewayd.ota.rules import Deliver, Payload
 # A warning about 200 devices names this many.
 _NAMES_SHOWN = 5
 
-# A device with its place in the file.
+# A device with its place in the file: as checked, and as written (over the defaults).
 Placed = tuple[int, Device]
+Written = tuple[int, dict[str, Any]]
 
 
-def check_names(devices: Sequence[Any], document: Document) -> None:
+def check_names(devices: Sequence[Written], document: Document) -> None:
     """Refuse two devices of one name, also when something else is wrong with one of them."""
     first: dict[str, int] = {}
-    for index, written in enumerate(devices):
-        name = written.get("name") if isinstance(written, dict) else None
+    for index, written in devices:
+        name = written.get("name")
         if not isinstance(name, str):
             continue
-        path: KeyPath = ("devices", index, "name")
         if name in first:
-            other = document.mistake(("devices", first[name], "name"), "")
-            document.wrong(
-                path, f"{name} is also the name of {other.key_path.removesuffix('.name')} (line {other.line})"
-            )
+            line = document.mistake(("devices", first[name], "name"), "").line
+            message = f"{name} is also the name of devices[{first[name]}] (line {line})"
+            document.wrong(("devices", index, "name"), message, "Give each device a name of its own")
         first.setdefault(name, index)
 
 
-def check_ports(devices: Sequence[Placed], document: Document) -> None:
+def check_ports(devices: Sequence[Written], document: Document) -> None:
     """Refuse two devices on one port, also when one of them names it through a link."""
-    first: dict[str, Placed] = {}
-    for index, device in devices:
-        port = os.path.realpath(device.link.uart)
+    first: dict[str, int] = {}
+    for index, written in devices:
+        link = written.get("link")
+        uart = link.get("uart") if isinstance(link, dict) else None
+        if not isinstance(uart, str) or "\0" in uart:
+            continue
+        port = os.path.realpath(uart)
         if port in first:
-            other_index, other = first[port]
-            line = document.mistake(("devices", other_index, "link", "uart"), "").line
-            document.wrong(
-                ("devices", index, "link", "uart"),
-                f"{device.link.uart} is the port of {other.name} as well (line {line})",
-                "Give each device a port of its own",
-            )
-        first.setdefault(port, (index, device))
+            line = document.mistake(("devices", first[port], "link", "uart"), "").line
+            message = f"{uart} is the port of devices[{first[port]}] as well (line {line})"
+            document.wrong(("devices", index, "link", "uart"), message, "Give each device a port of its own")
+        first.setdefault(port, index)
 
 
-def check_keys(devices: Sequence[Placed], names: Iterable[str], document: Document) -> None:
+def check_keys(devices: Sequence[Written], names: Iterable[str], document: Document) -> None:
     """Refuse a device whose key set is not there."""
     names = list(names)
-    for index, device in devices:
-        if device.keys is not None and device.keys not in names:
-            known = f"Known: {', '.join(names)}" if names else "There is no keys: section"
+    for index, written in devices:
+        wanted = written.get("keys")
+        if isinstance(wanted, str) and wanted not in names:
+            suggestion = f"Known: {', '.join(names)}" if names else "There is no keys: section"
             document.wrong(
                 origin(document, index, "keys"),
-                f"there is no key set {device.keys}",
-                did_you_mean(device.keys, names) or known,
+                f"there is no key set {wanted}",
+                did_you_mean(wanted, names) or suggestion,
             )
 
 

@@ -46,7 +46,7 @@ _TRAPS = [
             r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*\.[0-9_]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
         ),
         "without quotes is a decimal fraction (4.10 would become 4.1)",
-        'Put it in quotes: "{text}"',
+        'Put a text such as a version in quotes: "{text}"; numbers here are whole',
     ),
     (
         re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE),
@@ -218,9 +218,8 @@ class _Reader:
         if event.anchor:
             self._refuse(event, path, f"the anchor &{event.anchor} is not accepted", "Use defaults: instead")
         if event.tag:
-            self._refuse(
-                event, path, f"the tag {event.tag} is not accepted", "Delete it; put a text in quotes"
-            )
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            self._refuse(event, path, f"the tag {tag} is not accepted", "Delete it; put a text in quotes")
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(path)
         if isinstance(event, yaml.SequenceStartEvent):

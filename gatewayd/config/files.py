@@ -87,11 +87,11 @@ def _read(
         return None
     if is_secret and mode & stat.S_IROTH:
         document.wrong(
-            path, f"{file} is readable by everybody (mode {mode & 0o777:04o})", f"chmod o-rwx {file}"
+            path, f"{file} is readable by everybody (mode {mode & 0o777:04o})", f"Run: chmod o-rwx {file}"
         )
     if mode & stat.S_IWOTH:
         document.wrong(
-            path, f"{file} is writable by everybody (mode {mode & 0o777:04o})", f"chmod o-w {file}"
+            path, f"{file} is writable by everybody (mode {mode & 0o777:04o})", f"Run: chmod o-w {file}"
         )
     try:
         return parse(content)

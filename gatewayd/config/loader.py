@@ -48,9 +48,11 @@ def settle(document: Document) -> Settings:
     gateway = check(Gateway, root.get("gateway", {}), document, ("gateway",))
     mqtt = _mqtt(document, root, gateway)
     keys, key_sets = _keys(document, root)
-    devices = _devices(document, root)
-    checks.check_ports(devices, document)
-    checks.check_keys(devices, _mapping(document, root, "keys"), document)
+    written = _written_devices(document, root)
+    checks.check_names(written, document)
+    checks.check_ports(written, document)
+    checks.check_keys(written, root["keys"] if isinstance(root.get("keys"), dict) else {}, document)
+    devices = _devices(document, written)
     checks.check_shared_keys(devices, key_sets, document)
     if document.mistakes or gateway is None or mqtt is None:
         raise ConfigErrors(document.mistakes)
@@ -117,21 +119,34 @@ def _keys(document: Document, root: dict[str, Any]) -> tuple[dict[str, KeyFiles]
     return keys, key_sets
 
 
-def _devices(document: Document, root: dict[str, Any]) -> list[checks.Placed]:
+def _written_devices(document: Document, root: dict[str, Any]) -> list[checks.Written]:
+    """Return the devices over the defaults, after checking the defaults."""
     defaults = _mapping(document, root, "defaults")
     _check_defaults(document, defaults)
-    written = root.get("devices", [])
-    if not isinstance(written, list):
-        if written is not BROKEN:
-            document.wrong(("devices",), "expected a list", "Each device starts with a dash: - name: …")
+    devices = root.get("devices", [])
+    if not isinstance(devices, list):
+        if devices is not BROKEN:
+            document.wrong(("devices",), "expected a list", "Write devices: [] when there are none")
         return []
-    checks.check_names(written, document)
-    placed = []
-    for index, own in enumerate(written):
-        device = _device(document, index, defaults, own)
-        if device is not None:
-            placed.append((index, device))
-    return placed
+    written = []
+    for index, own in enumerate(devices):
+        if isinstance(own, dict):
+            written.append((index, _over(defaults, own)))
+        elif own is not BROKEN:
+            document.wrong(("devices", index), "expected a mapping of keys to values", "Start with - name: …")
+    return written
+
+
+def _over(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Lay a device's values over the defaults."""
+    shared = {key: value for key, value in defaults.items() if key != "name"}
+    merged = shared | own
+    if isinstance(shared.get("link"), dict):
+        common = {key: value for key, value in shared["link"].items() if key != "uart"}
+        merged["link"] = (
+            common | own["link"] if isinstance(own.get("link"), dict) else own.get("link", common)
+        )
+    return merged
 
 
 def _check_defaults(document: Document, defaults: dict[str, Any]) -> None:
@@ -146,23 +161,19 @@ def _check_defaults(document: Document, defaults: dict[str, Any]) -> None:
 
 def _is_left_to_devices(kind: str, loc: KeyPath) -> bool:
     """Whether this is no mistake in `defaults:`, or one that is told already."""
-    return loc in {("name",), ("link", "uart")} or (kind == "missing" and loc[0] != "link")
+    return loc in {("name",), ("link", "uart")} or (kind == "missing" and len(loc) == 1)
 
 
-def _device(document: Document, index: int, defaults: dict[str, Any], own: Any) -> Device | None:
-    path: KeyPath = ("devices", index)
-    if not isinstance(own, dict):
-        return check(Device, own, document, path)
-    shared = {key: value for key, value in defaults.items() if key != "name"}
-    merged = shared | own
-    if isinstance(shared.get("link"), dict) and isinstance(own.get("link"), dict):
-        common = {key: value for key, value in shared["link"].items() if key != "uart"}
-        merged["link"] = common | own["link"]
-    device, errors = validate(Device, merged, document)
-    for error in errors:
-        if not _is_told_in_defaults(document, index, error["type"], error["loc"]):
-            explain(Device, error, document, path)
-    return device
+def _devices(document: Document, written: list[checks.Written]) -> list[checks.Placed]:
+    placed = []
+    for index, values in written:
+        device, errors = validate(Device, values, document)
+        if device is not None:
+            placed.append((index, device))
+        for error in errors:
+            if not _is_told_in_defaults(document, index, error["type"], error["loc"]):
+                explain(Device, error, document, ("devices", index))
+    return placed
 
 
 def _is_told_in_defaults(document: Document, index: int, kind: str, loc: KeyPath) -> bool:

@@ -41,7 +41,10 @@ class Mistake:
         place = f"{self.file}:{self.line}" if self.line else str(self.file)
         parts = [place, self.key_path, self.message] if self.key_path else [place, self.message]
         text = f"{': '.join(parts)}."
-        return f"{text} {self.suggestion}." if self.suggestion else text
+        if not self.suggestion:
+            return text
+        end = "" if self.suggestion.endswith(("?", "…")) else "."
+        return f"{text} {self.suggestion[0].upper()}{self.suggestion[1:]}{end}"
 
 
 class ConfigErrors(ConfigError):  # noqa: N818 - it holds several, which its name says

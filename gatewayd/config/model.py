@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     InstanceOf,
     PlainSerializer,
+    PlainValidator,
     SecretStr,
     ValidationInfo,
     WithJsonSchema,
@@ -55,7 +55,7 @@ def _parsed(parse: Callable[[str], T], type_: type[T]) -> Callable[[Any], Any]:
         try:
             return parse(value)
         except GatewaydError as error:
-            raise refuse(error.message, error.hint.capitalize()) from None
+            raise refuse(error.message, error.hint) from None
 
     return read
 
@@ -64,7 +64,7 @@ def _app_id(text: str) -> str:
     try:
         validate_app_id(text)
     except GatewaydError as error:
-        raise refuse(error.message, error.hint.capitalize()) from None
+        raise refuse(error.message, error.hint) from None
     return text
 
 
@@ -125,14 +125,14 @@ PortPath = Annotated[str, AfterValidator(_port_path), Field(json_schema_extra={"
 Baud = Annotated[int, Field(ge=300, le=12_000_000)]
 Exchange = Annotated[str, Field(min_length=1, max_length=256)]
 VersionText = Annotated[
-    InstanceOf[Version],
-    BeforeValidator(_parsed(Version.parse, Version)),
+    Version,
+    PlainValidator(_parsed(Version.parse, Version)),
     PlainSerializer(str),
     WithJsonSchema({"type": "string", "pattern": r"^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}$"}),
 ]
 OtaTopicTemplate = Annotated[
-    InstanceOf[TopicTemplate],
-    BeforeValidator(_parsed(TopicTemplate, TopicTemplate)),
+    TopicTemplate,
+    PlainValidator(_parsed(TopicTemplate, TopicTemplate)),
     PlainSerializer(lambda topic: topic.template),
     WithJsonSchema({"type": "string", "default": DEFAULT_TEMPLATE}),
 ]

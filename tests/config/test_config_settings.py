@@ -1,0 +1,262 @@
+"""What a good configuration becomes, and what its parts must not do to each other."""
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from config_lab import KEY, PASSWORD, Lab, private_file
+from pydantic import ValidationError
+
+from gatewayd.config import ConfigErrors, UartLink, Wake, load
+from gatewayd.ota.keys import KeySet
+from gatewayd.ota.patch import PatchEncoding
+from gatewayd.ota.rules import Deliver, Payload, SlotMatch
+from gatewayd.ota.topic import Channel, TopicTemplate
+from gatewayd.ota.version import Version
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+def test_defaults_of_the_least_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("mqtt: {host: broker}\ndevices: []\n")
+    settings = load(file)
+    assert settings.gateway.id == socket.gethostname()
+    assert settings.gateway.state_dir == Path("/var/lib/gatewayd")
+    assert settings.gateway.control_socket == Path("/run/gatewayd/control.sock")
+    assert settings.mqtt.client_id == f"gatewayd-{socket.gethostname()}"
+    assert (settings.mqtt.port, settings.mqtt.username, settings.mqtt.password) == (1883, None, None)
+    assert settings.mqtt.ota_topic == TopicTemplate("/a/{app_id}/u/{major}.{minor}")
+    assert (settings.mqtt.status_topic, settings.mqtt.max_message_mib) == ("gatewayd/{gateway_id}", 16)
+    assert (settings.devices, settings.key_sets, settings.warnings) == ((), {}, ())
+
+
+def test_defaults_of_the_least_device(lab: Lab) -> None:
+    del lab.tree["defaults"]
+    device = lab.settings().devices[0]
+    assert (device.name, device.app_id, device.hardware_id) == ("pump-1", "pump", None)
+    assert device.version == Version(4, 3, 1)
+    assert (device.channel, device.channels) == ("none", (Channel.NONE,))
+    assert (device.patch_encoding, device.payload) == (PatchEncoding.VARINT, Payload.STANDARD)
+    assert (device.keys, device.deliver, device.slot_match) == (None, Deliver.ROM, SlotMatch.EXACT)
+    assert (device.allow_unsigned, device.allow_downgrade) == (False, False)
+    assert (device.install, device.probe, device.attempts) == ("auto", "start", 5)
+    assert (device.protocol, device.trial_s) == ("rcp", 600)
+    assert device.link == UartLink(uart="/dev/pump-1")
+    link = device.link
+    assert (link.baud, link.transfer_baud, link.dtr, link.rts, link.wake) == (
+        115200,
+        None,
+        False,
+        False,
+        None,
+    )
+
+
+def test_all_settings_of_a_device_arrive(lab: Lab) -> None:
+    wake = {"send": "AT+OTA\r\n", "expect": "OK"}
+    link = {"uart": "/dev/x", "baud": 9600, "transfer_baud": 921600, "dtr": True, "rts": True, "wake": wake}
+    written: dict[str, Any] = {
+        "hardware_id": "rev-b",
+        "channel": "both",
+        "patch_encoding": "byte",
+        "payload": "advanced",
+        "keys": "pump",
+        "deliver": "container",
+        "slot_match": "low20",
+        "allow_unsigned": True,
+        "allow_downgrade": True,
+        "install": "manual",
+        "probe": "job",
+        "attempts": 100,
+        "trial_s": 1,
+        "protocol": "rcp",
+    }
+    lab.tree["devices"] = [lab.device("pump-1", link=link, **written)]
+    device = lab.settings().devices[0]
+    assert {key: getattr(device, key) for key in written} == written
+    assert device.channels == (Channel.STABLE, Channel.UNSTABLE)
+    assert device.patch_encoding is PatchEncoding.BYTE
+    assert device.link.wake == Wake(send="AT+OTA\r\n", expect="OK")
+    assert (device.link.baud, device.link.transfer_baud, device.link.dtr) == (9600, 921600, True)
+
+
+@pytest.mark.parametrize(("channel", "member"), [("stable", Channel.STABLE), ("unstable", Channel.UNSTABLE)])
+def test_a_single_channel(lab: Lab, channel: str, member: Channel) -> None:
+    lab.tree["defaults"]["channel"] = channel
+    assert lab.settings().devices[0].channels == (member,)
+
+
+def test_a_devices_own_value_wins_and_link_is_merged(lab: Lab) -> None:
+    lab.tree["defaults"] |= {"attempts": 7, "trial_s": 9, "link": {"baud": 9600, "dtr": True}}
+    own = {"uart": "/dev/b", "baud": 19200}
+    lab.tree["devices"] = [lab.device("a"), lab.device("b", attempts=2, keys=None, link=own)]
+    first, second = lab.settings().devices
+    assert (first.attempts, first.trial_s, first.link.baud, first.link.dtr) == (7, 9, 9600, True)
+    assert (second.attempts, second.trial_s, second.link.baud, second.link.dtr) == (2, 9, 19200, True)
+    assert (first.keys, second.keys) == ("pump", None)
+
+
+def test_client_id_follows_the_gateway_id(lab: Lab) -> None:
+    assert lab.settings().mqtt.client_id == "gatewayd-barn-pi"
+    lab.tree["mqtt"]["client_id"] = "mine"
+    assert lab.settings().mqtt.client_id == "mine"
+
+
+def test_keys_and_password_are_read_relative_to_the_file(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = lab.settings()
+    assert settings.key_sets == {"pump": KeySet(KEY.decrypt_key, KEY.verify_key, allow_shared_key=False)}
+    assert settings.keys_of(settings.devices[0]) == settings.key_sets["pump"]
+    assert settings.mqtt.password is not None
+    assert settings.mqtt.password.get_secret_value() == PASSWORD
+    monkeypatch.chdir(lab.folder)
+    assert load(Path("config.yaml")).key_sets == settings.key_sets
+
+
+def test_an_ota_key_gives_both_keys_and_a_warning(lab: Lab) -> None:
+    lab.tree["keys"]["pump"] = {"ota_key_file": "ota.key", "allow_shared_key": True}
+    assert lab.settings().key_sets["pump"] == KeySet(KEY.decrypt_key, KEY.verify_key, allow_shared_key=True)
+    [warning] = lab.warnings()
+    assert "keys.pump.ota_key_file: holds the key that signs" in warning
+
+
+def test_secrets_are_in_no_text(lab: Lab) -> None:
+    settings = lab.settings()
+    texts = [repr(settings), str(settings), settings.model_dump_json(), str(settings.model_dump())]
+    for secret in (PASSWORD, KEY.decrypt_key.hex(), repr(KEY.decrypt_key), KEY.decrypt_key.decode("latin1")):
+        assert not [text for text in texts if secret in text]
+    assert json.loads(texts[2])["devices"][0]["version"] == "4.3.1"
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("password", "mqtt.password_file"),
+        ("decrypt.key.bin", "keys.pump.decrypt_key_file"),
+        ("ota.key", "keys.pump.ota_key_file"),
+    ],
+)
+def test_a_secret_that_everybody_may_read_is_refused(lab: Lab, name: str, key: str) -> None:
+    if name == "ota.key":
+        lab.tree["keys"]["pump"] = {"ota_key_file": "ota.key"}
+    (lab.folder / name).chmod(0o640)
+    assert lab.errors() == []
+    (lab.folder / name).chmod(0o644)
+    [error] = lab.errors()
+    assert f"{key}: {name} is readable by everybody (mode 0644). Run: chmod o-rwx {name}." in error
+
+
+def test_a_key_that_everybody_may_change_is_refused(lab: Lab) -> None:
+    (lab.folder / "verify.key.bin").chmod(0o646)
+    [error] = lab.errors()
+    assert "verify.key.bin is writable by everybody (mode 0646)" in error
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines\n", b"\xff\xfe", b"x" * 2000, b"nul\0"])
+def test_a_password_is_one_line_and_never_shown(lab: Lab, content: bytes) -> None:
+    private_file(lab.folder / "password", content)
+    [error] = lab.errors()
+    assert error.startswith("config.yaml:6: mqtt.password_file: password: expected")
+    assert "two" not in error
+
+
+def test_a_damaged_key_is_refused_without_showing_it(lab: Lab) -> None:
+    private_file(lab.folder / "decrypt.key.bin", b"secret" * 5)
+    private_file(lab.folder / "verify.key.bin", KEY.verify_key[:31])
+    errors = lab.errors()
+    assert [error.split(": ")[1] for error in errors] == [
+        "keys.pump.decrypt_key_file",
+        "keys.pump.verify_key_file",
+    ]
+    assert "got 31" in errors[1]
+    assert "secret" not in str(errors)
+    private_file(lab.folder / "ota.key", b"secret" * 5)
+    lab.tree["keys"]["pump"] = {"ota_key_file": "ota.key"}
+    [error] = lab.errors()
+    assert "expected 128 hex digits" in error
+    assert "secret" not in error
+
+
+def test_a_named_pipe_in_place_of_a_key_does_not_block(lab: Lab) -> None:
+    os.mkfifo(lab.folder / "pipe")
+    lab.tree["keys"]["pump"] = {"decrypt_key_file": "pipe"}
+    [error] = lab.errors()
+    assert "pipe is not a regular file" in error
+
+
+def test_one_port_through_a_link_is_still_one_port(lab: Lab) -> None:
+    (lab.folder / "port").touch()
+    (lab.folder / "by-id").symlink_to("port")
+    lab.tree["devices"] = [
+        lab.device("a", link={"uart": str(lab.folder / "port")}),
+        lab.device("b", link={"uart": str(lab.folder / "by-id")}),
+    ]
+    [error] = lab.errors()
+    assert "devices[1].link.uart: by-id is the port of devices[0] as well" in error
+
+
+def test_one_key_for_two_applications_needs_leave_in_each_set(lab: Lab) -> None:
+    lab.tree["keys"]["valve"] = dict(lab.tree["keys"]["pump"])
+    lab.tree["devices"].append(lab.device("valve-1", app_id="valve", keys="valve"))
+    [error] = lab.errors()
+    assert "serves the applications pump and valve" in error
+    lab.tree["keys"]["pump"]["allow_shared_key"] = True
+    assert len(lab.errors()) == 1
+    lab.tree["keys"]["valve"]["allow_shared_key"] = True
+    assert lab.errors() == []
+
+
+def warned(lab: Lab, text: str) -> list[str]:
+    return [warning for warning in lab.warnings() if text in warning]
+
+
+def test_a_sound_configuration_has_no_warnings(lab: Lab) -> None:
+    assert lab.warnings() == []
+
+
+def test_standard_payload_warns_once_for_all_devices_where_it_is_written(lab: Lab) -> None:
+    lab.tree["defaults"] = {"payload": "standard"}
+    lab.tree["devices"] = [lab.device(f"pump-{n}") for n in range(8)]
+    [warning] = lab.warnings()
+    assert warning.startswith("config.yaml:12: defaults.payload: standard firmware has no signature")
+    assert "(pump-0, pump-1, pump-2, pump-3, pump-4 and 3 more)" in warning
+
+
+def test_unwise_settings_are_warned_about(lab: Lab) -> None:
+    lab.tree["mqtt"] = {"host": "broker.example.com", "username": "barn"}
+    assert warned(lab, "mqtt.username: has no password")
+    lab.tree["mqtt"]["password_file"] = "password"  # noqa: S105 - a file name
+    assert warned(lab, "the password goes to broker.example.com unencrypted")
+    lab.tree["defaults"]["allow_unsigned"] = True
+    assert warned(lab, "unsigned containers are accepted")
+    lab.tree["keys"]["pump"] = {"decrypt_key_file": "decrypt.key.bin"}
+    assert warned(lab, "defaults.keys: no verification key")
+    assert warned(lab, "allow_unsigned: has no effect")
+    lab.tree["defaults"] |= {"allow_downgrade": True, "payload": "standard", "deliver": "container"}
+    assert warned(lab, "allow_downgrade: older firmware is accepted")
+    assert warned(lab, "keys has no effect; deliver: container has no effect")
+    lab.tree["devices"][0]["link"]["uart"] = "/dev/ttyUSB0"
+    assert warned(lab, "devices[0].link.uart: this number changes")
+
+
+def test_settings_cannot_be_changed(lab: Lab) -> None:
+    settings = lab.settings()
+    for part in (settings, settings.gateway, settings.mqtt, settings.devices[0], settings.devices[0].link):
+        field = next(iter(type(part).model_fields))
+        with pytest.raises(ValidationError):
+            setattr(part, field, None)
+
+
+def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigErrors) as caught:
+        load(tmp_path / "config.yaml")
+    assert str(caught.value) == (
+        f"{tmp_path}/config.yaml: cannot be read: No such file or directory."
+        " Copy config.example.yaml there, or name another file with --config."
+    )
