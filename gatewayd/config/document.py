@@ -27,7 +27,8 @@ DEPTH_LIMIT = 32
 # libyaml is ten times as fast; PyYAML can be built without it, and then reads the same.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# A byte order mark is dropped at the start and refused later, where YAML readers treat it differently.
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _TAB_INDENT = re.compile("^ *\t", re.MULTILINE)
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _WORDS = {"true": True, "false": False, "null": None, "~": None}

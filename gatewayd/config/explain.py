@@ -58,7 +58,8 @@ def validate(model: type[M], value: Any, document: Document) -> tuple[M | None, 
     try:
         return model.model_validate(value, context={"folder": document.file.absolute().parent}), []
     except ValidationError as error:
-        return None, [one for one in error.errors(include_url=False) if one["input"] is not BROKEN]
+        errors = error.errors(include_url=False)
+        return None, [one for one in errors if one["input"] is not BROKEN or one["type"] == "extra_forbidden"]
 
 
 def explain(model: type[BaseModel], error: ErrorDetails, document: Document, path: KeyPath) -> None:

@@ -56,6 +56,5 @@ class ConfigErrors(ConfigError):  # noqa: N818 - it holds several, which its nam
 
 
 def by_line(mistakes: Iterable[Mistake]) -> tuple[Mistake, ...]:
-    """Sort by place; the same mistake is told once."""
-    unique = dict.fromkeys(mistakes)
-    return tuple(sorted(unique, key=lambda mistake: (mistake.line, mistake.column, mistake.key_path)))
+    """Sort by place."""
+    return tuple(sorted(mistakes, key=lambda mistake: (mistake.line, mistake.column, mistake.key_path)))
