@@ -193,7 +193,7 @@ def _refusal(
             allow_unsigned=device.allow_unsigned,
         )
     except FirmwareError as error:
-        return f"will be refused it ({error.code}): {error}"
+        return f"will refuse it ({error.code}): {error}"
     return None
 
 

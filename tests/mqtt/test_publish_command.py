@@ -1,0 +1,200 @@
+"""`gatewayctl publish` against a real broker."""
+
+import asyncio
+import io
+import json
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+import structlog
+from brokers import DEADLINE_S, Mosquitto, free_port
+from session_lab import publisher
+
+from gatewayd.cli.ctl import cli
+from gatewayd.cli.exits import exit_code
+from gatewayd.errors import GatewaydError
+
+VECTORS = Path(__file__).parent.parent / "vectors" / "sming"
+SIGNED_ENCRYPTED = VECTORS / "signed_encrypted.ota"
+
+PUMP = """
+  - name: pump-1
+    app_id: pump
+    version: "4.3.1"
+    {settings}
+    link: {{uart: /dev/serial/by-id/none}}
+"""
+ADVANCED = "payload: advanced\n    keys: pump"
+
+
+@pytest.fixture
+def config(tmp_path: Path, mosquitto: Mosquitto) -> Path:
+    return write_config(tmp_path, mosquitto.port, ADVANCED)
+
+
+def write_config(folder: Path, port: int, settings: str, extra: str = "") -> Path:
+    for name in ("decrypt.key.bin", "verify.key.bin"):
+        (folder / name).write_bytes((VECTORS / name).read_bytes())
+        (folder / name).chmod(0o600)
+    path = folder / "config.yaml"
+    path.write_text(
+        f"gateway: {{id: barn, state_dir: {folder}/state}}\n"
+        f"mqtt: {{host: 127.0.0.1, port: {port}{extra}}}\n"
+        "keys: {pump: {decrypt_key_file: decrypt.key.bin, verify_key_file: verify.key.bin}}\n"
+        f"devices:{PUMP.format(settings=settings)}"
+    )
+    return path
+
+
+@dataclass
+class Result:
+    """How a command ended; before 8.2 click's own runner mixes stderr into stdout."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    error: GatewaydError | None = None
+
+
+def publish(config: Path, *arguments: object, version: str = "4.3.2", app: str = "pump") -> Result:
+    common = ["publish", "--config", str(config), "--app", app, "--version", version]
+    code, error = 0, None
+    with redirect_stdout(io.StringIO()) as stdout, redirect_stderr(io.StringIO()) as stderr:
+        try:
+            cli.main([*common, *map(str, arguments)], standalone_mode=False)
+        except click.ClickException as usage:
+            code = usage.exit_code
+        except GatewaydError as refused:
+            code, error = exit_code(refused), refused
+    return Result(code, stdout.getvalue(), stderr.getvalue(), error)
+
+
+def refusal(result: Result) -> GatewaydError:
+    assert result.error, result
+    return result.error
+
+
+def retained(port: int, topic: str) -> bytes:
+    async def read() -> bytes:
+        async with publisher(port) as reader, asyncio.timeout(DEADLINE_S):
+            await reader.subscribe([topic], replay_retained=True)
+            delivery = await reader.receive()
+            assert delivery.message.retain
+            return delivery.message.payload
+
+    return asyncio.run(read())
+
+
+def test_a_container_is_retained_after_its_patch_header(config: Path, mosquitto: Mosquitto) -> None:
+    result = publish(config, SIGNED_ENCRYPTED, version="4.3.300")
+    assert result.exit_code == 0, result
+    content = SIGNED_ENCRYPTED.read_bytes()
+    assert retained(mosquitto.port, "/a/pump/u/4.3") == b"\xac\x02" + content
+    assert result.stdout == (
+        f"/a/pump/u/4.3: version 4.3.300, {len(content) + 2} bytes, encrypted container;"
+        f" retained by 127.0.0.1:{mosquitto.port}\n"
+    )
+    assert not result.stderr
+    assert "as gatewayctl-" in mosquitto.log()
+    assert "as gatewayd-barn" not in mosquitto.log(), "that would throw the gateway out"
+
+
+@pytest.mark.parametrize(("letter", "suffix"), [("s", "/s"), ("u", "/u")])
+def test_channels(config: Path, mosquitto: Mosquitto, letter: str, suffix: str) -> None:
+    result = publish(config, "--channel", letter, "--patch-encoding", "byte", "--json", SIGNED_ENCRYPTED)
+    assert result.exit_code == 0, result
+    document = json.loads(result.stdout)
+    assert document["topic"] == f"/a/pump/u/4.3{suffix}"
+    assert document["version"] == "4.3.2"
+    assert document["size"] == SIGNED_ENCRYPTED.stat().st_size + 1
+    assert document["recognised"] == "encrypted container"
+    assert "no device in" in document["warnings"][0], "pump-1 listens to channel none"
+    assert retained(mosquitto.port, document["topic"])[0] == 2
+
+
+def test_the_encoding_is_that_of_the_devices(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    config = write_config(tmp_path, mosquitto.port, ADVANCED + "\n    patch_encoding: byte")
+    assert publish(config, SIGNED_ENCRYPTED, version="4.3.200").exit_code == 0
+    assert retained(mosquitto.port, "/a/pump/u/4.3")[:1] == b"\xc8"
+    warned = publish(config, "--patch-encoding", "varint", SIGNED_ENCRYPTED)
+    assert "warning: pump-1 expects patch_encoding: byte, and this is varint" in warned.stderr
+    assert refusal(publish(config, SIGNED_ENCRYPTED, version="4.3.256")).code == "patch_overflow"
+
+
+def test_a_bare_image_needs_a_device_that_takes_it_or_a_word(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    image = tmp_path / "image.bin"
+    image.write_bytes(b"\xe9" * 5000)
+    refused = refusal(publish(write_config(tmp_path, mosquitto.port, ADVANCED), image))
+    assert refused.code == "no_container"
+    assert "--plain" in refused.hint
+    standard = publish(write_config(tmp_path, mosquitto.port, "payload: standard"), image)
+    assert (standard.exit_code, standard.stderr) == (0, "")
+    assert "bare image" in standard.stdout
+    plain = publish(write_config(tmp_path, mosquitto.port, ADVANCED), "--plain", image)
+    assert plain.exit_code == 0
+    assert "warning: pump-1 will refuse it (" in plain.stderr
+
+
+def test_what_a_device_would_refuse_is_said(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    config = write_config(tmp_path, mosquitto.port, ADVANCED)
+    unsigned = publish(config, VECTORS / "plain.ota")
+    assert unsigned.exit_code == 0
+    assert "warning: pump-1 will refuse it (unsigned)" in unsigned.stderr
+    assert "unsigned container" in unsigned.stdout
+    assert "signed container" in publish(config, VECTORS / "signed.ota").stdout
+    standard = publish(write_config(tmp_path, mosquitto.port, "payload: standard"), SIGNED_ENCRYPTED)
+    assert "would take the encrypted container itself for its image" in standard.stderr
+
+
+def test_a_damaged_container_is_refused(config: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.ota"
+    damaged.write_bytes((VECTORS / "plain.ota").read_bytes()[:-1])
+    error = refusal(publish(config, damaged))
+    assert str(damaged) in error.message
+    assert exit_code(error) == 1
+    damaged.write_bytes(b"")
+    assert refusal(publish(config, damaged)).code == "empty_firmware"
+
+
+def test_too_large_for_the_gateway_is_said(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    image = tmp_path / "image.bin"
+    image.write_bytes(bytes(1024 * 1024))
+    config = write_config(tmp_path, mosquitto.port, "payload: standard", extra=", max_message_mib: 1")
+    result = publish(config, image)
+    assert result.exit_code == 0
+    assert "1048577 bytes are more than mqtt.max_message_mib: 1" in result.stderr
+
+
+def test_no_broker(tmp_path: Path) -> None:
+    port = free_port()
+    error = refusal(publish(write_config(tmp_path, port, ADVANCED), SIGNED_ENCRYPTED))
+    assert (error.code, exit_code(error)) == ("broker_unreachable", 1)
+    assert f"127.0.0.1:{port} cannot be reached" in str(error)
+
+
+def test_the_broker_says_no(tmp_path: Path) -> None:
+    rules = tmp_path / "acl"
+    rules.write_text("topic read #\n")
+    with Mosquitto(tmp_path / "m", f"acl_file {rules}") as mosquitto:
+        error = refusal(publish(write_config(tmp_path, mosquitto.port, ADVANCED), SIGNED_ENCRYPTED))
+    assert error.code == "publish_refused"
+
+
+@pytest.mark.parametrize(
+    ("version", "app"), [("4.3", "pump"), ("4.3.x", "pump"), ("4.3.1", "pu/mp"), ("4.3.1", "+")]
+)
+def test_usage(config: Path, version: str, app: str) -> None:
+    assert publish(config, SIGNED_ENCRYPTED, version=version, app=app).exit_code == 2
+
+
+def test_a_file_that_is_not_there(config: Path, tmp_path: Path) -> None:
+    assert publish(config, tmp_path / "nothing").exit_code == 2
+
+
+def test_nothing_is_logged(config: Path) -> None:
+    with structlog.testing.capture_logs() as log:
+        publish(config, SIGNED_ENCRYPTED)
+    assert not log
