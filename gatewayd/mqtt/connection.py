@@ -18,7 +18,7 @@ import aiomqtt
 from aiomqtt import ProtocolVersion
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from gatewayd.mqtt.hooks import Hooks
+from gatewayd.mqtt.hooks import Hooks, bound_packets
 from gatewayd.mqtt.login import FAILURE, BrokerError, Login, make_client, refusal
 
 # A message in progress gains this much in each window, or the line is given up: 16 MiB then take at most two
@@ -70,6 +70,8 @@ class Connection:
         self._hooks = Hooks(self._client, login)
         self._paho = self._client._client  # noqa: SLF001 - acknowledgements and reasons live there
         self._messages = self._client.messages
+        if login.max_packet_bytes:
+            bound_packets(self._client, login.max_packet_bytes)
 
     @property
     def session_present(self) -> bool:
@@ -85,7 +87,8 @@ class Connection:
     def received_of_packet_bytes(self) -> int:
         """How much of the packet that is coming in is here; 0 between packets."""
         packet: Any = self._paho._in_packet  # noqa: SLF001 - nobody else knows
-        return len(packet["packet"]) if packet["to_process"] else 0
+        missing: int = packet["to_process"]
+        return int(packet["remaining_length"]) - missing if missing else 0
 
     async def open(self) -> None:
         """Send CONNECT and wait for CONNACK. Raises BrokerError."""

@@ -16,6 +16,23 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from gatewayd.mqtt.login import BrokerError, Login, ending
 
+# Per read: large enough for speed, small enough for the loop to breathe.
+READ_BYTES = 256 * 1024
+
+
+def bound_packets(client: aiomqtt.Client, limit_bytes: int) -> None:
+    """Keep only the first `limit_bytes` (and one read) of a packet: the protocol allows 256 MiB."""
+    paho: Any = client._client  # noqa: SLF001 - paho collects a packet whatever its size
+    receive = paho._sock_recv  # noqa: SLF001 - see above
+
+    def receive_and_trim(size_bytes: int) -> bytes:
+        packet: bytearray = paho._in_packet["packet"]  # noqa: SLF001 - see above
+        del packet[limit_bytes:]
+        received: bytes = receive(min(size_bytes, READ_BYTES))
+        return received
+
+    paho._sock_recv = receive_and_trim  # noqa: SLF001 - see above
+
 
 class Hooks:
     """Wraps the callbacks of a client, which is not connected yet."""

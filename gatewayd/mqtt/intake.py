@@ -76,9 +76,10 @@ class Intake:
                 code="qos0",
                 hint="publish it again with QoS 1: QoS 0 can get lost on the way without anybody noticing",
             )
+        # Far too large ones come cut (see `bound_packets`), so their true size is not known.
         if size_bytes > self._max_message_bytes:
             raise FirmwareError(
-                f"the message has {size_bytes} bytes, expected at most {self._max_message_bytes}",
+                f"the message has more than {self._max_message_bytes} bytes",
                 code="too_large",
                 hint="mqtt.max_message_mib sets the limit",
             )

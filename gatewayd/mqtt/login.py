@@ -43,7 +43,10 @@ class BrokerError(HostError):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Whom to connect to and as whom. `session_expiry_s` 0: leave nothing behind."""
+    """Whom to connect to and as whom. `session_expiry_s` 0: leave nothing behind.
+
+    Of a packet beyond `max_packet_bytes` the rest is read and thrown away.
+    """
 
     host: str
     port: int
@@ -78,13 +81,16 @@ def make_client(login: Login, protocol: ProtocolVersion) -> aiomqtt.Client:
 
 
 def _connect_properties(login: Login) -> Properties:
-    """Receive Maximum 1 bounds memory: one image in flight, whatever waits at the broker."""
+    """Receive Maximum 1 bounds memory: one image in flight, whatever waits at the broker.
+
+    Maximum Packet Size is not announced: mosquitto (2.0.11) silently drops a larger message, goes on counting
+    it as the one in flight, and delivers nothing more. `bound_packets` limits memory, and the intake says
+    what was refused.
+    """
     make: Any = Properties  # untyped, and its attributes are made up at run time
     properties = make(PacketTypes.CONNECT)
     properties.SessionExpiryInterval = login.session_expiry_s
     properties.ReceiveMaximum = 1
-    if login.max_packet_bytes:
-        properties.MaximumPacketSize = login.max_packet_bytes
     typed: Properties = properties
     return typed
 

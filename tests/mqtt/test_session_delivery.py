@@ -9,6 +9,9 @@ from session_lab import OTHER, TOPIC, publisher, session_lab
 
 from gatewayd.errors import FirmwareError, HostError
 from gatewayd.mqtt.connection import Delivery, IncomingMessage
+from gatewayd.mqtt.hooks import READ_BYTES
+from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES
+from gatewayd.mqtt.session import MIB
 
 
 async def test_no_acknowledgement_before_the_message_is_stored(scripted: ScriptedBroker) -> None:
@@ -156,3 +159,26 @@ async def test_one_image_at_a_time_is_in_flight(mosquitto: Mosquitto) -> None:
         stored.set()
         await until(lambda: len(lab.got) == 5)
         assert [message.payload for message in lab.got] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+async def test_a_message_that_is_far_too_large_is_cut_and_blocks_nothing(mosquitto: Mosquitto) -> None:
+    limit = MIB + PACKET_OVERHEAD_BYTES
+    async with (
+        session_lab(mosquitto.port, max_message_mib=1) as lab,
+        publisher(mosquitto.port) as other,
+    ):
+        await lab.subscribed(TOPIC)
+        await other.publish(TOPIC, bytes(20 * MIB), retain=True)
+        await other.publish(TOPIC, b"small", retain=False)
+        await until(lambda: len(lab.got) == 2)
+        assert MIB < len(lab.got[0].payload) <= limit + READ_BYTES, "the intake must see that it is too large"
+        assert lab.got[1].payload == b"small"
+
+
+async def test_the_largest_message_arrives_whole(mosquitto: Mosquitto) -> None:
+    image = bytes(range(256)) * (MIB // 256)
+    async with session_lab(mosquitto.port, max_message_mib=1) as lab, publisher(mosquitto.port) as other:
+        await lab.subscribed(TOPIC)
+        await other.publish(TOPIC, image, retain=False)
+        await until(lambda: lab.got)
+        assert lab.got[0].payload == image
