@@ -1,7 +1,7 @@
 """One error root, split by whose fault it is.
 
-Every error carries a stable `code` (what scripts compare and what is stored), a sentence for a person, and where there is
-one a `hint`: the next step. `str()` gives the sentence and the hint.
+Every error carries a stable `code` (what scripts compare and what is stored), a sentence for a person, and
+where there is one a `hint`: the next step. `str()` gives the sentence and the hint.
 """
 
 

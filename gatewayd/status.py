@@ -6,11 +6,18 @@ changed, not the changes: a slow reader sees the latest, and costs at most one e
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
+
+from gatewayd.config import Device
+from gatewayd.errors import GatewaydError
+from gatewayd.jobs.model import WAITING, Decision, DeviceRecord, Job, JobState, Plan
+from gatewayd.jobs.planner import Known, installed_version
+from gatewayd.jobs.worker import explain
+from gatewayd.protocol.session import DeviceInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +140,100 @@ class Subscription:
     def _note(self, name: str) -> None:
         self._names[name] = None
         self._news.set()
+
+
+class StatusFeed:
+    """Turns what jobs and the planner do into the statuses on the board."""
+
+    def __init__(self, board: StatusBoard) -> None:
+        self._board = board
+        self._unreachable: dict[str, GatewaydError] = {}
+
+    # -- from the worker and the scheduler
+    # ---------------------------------------------------------------------
+
+    def job_moved(self, job: Job) -> None:
+        """See `jobs.worker.Watcher`."""
+        progress = {
+            JobState.QUEUED: _percent(job.durable, job.image_size),
+            JobState.TRANSFERRING: _percent(job.durable, job.image_size) or 0,
+            JobState.STAGED: 100,
+            JobState.ACTIVATING: 100,
+            JobState.SUCCEEDED: 100,
+        }.get(job.state)
+        self._board.update(
+            job.device,
+            state=str(job.state),
+            job=job.id,
+            attempt=job.attempt,
+            code=job.code or None,
+            reason=job.reason or None,
+            progress=progress,
+            bytes_per_s=None,
+        )
+
+    def progressed(self, job: Job, received: int, bytes_per_s: int) -> None:
+        """See `jobs.worker.Watcher`."""
+        progress = _percent(received, job.image_size)
+        self._board.update(job.device, progress=progress, bytes_per_s=bytes_per_s)
+
+    def device_seen(self, device: Device, info: DeviceInfo) -> None:
+        """See `jobs.worker.Watcher`."""
+        self._unreachable.pop(device.name, None)
+        if info.version is not None:
+            self._board.update(device.name, installed_version=info.version)
+
+    def unreachable(self, device: Device, error: GatewaydError) -> None:
+        """A probe failed; the next plan shows it, unless there is more to say."""
+        self._unreachable[device.name] = error
+
+    # -- from the planner
+    # --------------------------------------------------------------------------------------
+
+    def planned(self, plan: Plan, known: Known, devices: Sequence[Device]) -> None:
+        """Show what the planner says of each device, and forget devices that are configured no more."""
+        configured = {device.name: device for device in devices}
+        for status in self._board.all():
+            if status.name not in configured:
+                self._board.remove(status.name)
+        jobs: dict[str, Job] = {}
+        for job in known.jobs:
+            jobs[job.device] = job
+        for decision in plan.decisions:
+            device = configured[decision.device]
+            record = known.devices.get(decision.device, DeviceRecord(decision.device))
+            self._show(device, record, decision, jobs.get(decision.device))
+
+    def _show(self, device: Device, record: DeviceRecord, decision: Decision, last: Job | None) -> None:
+        installed = str(installed_version(device, record))
+        latest = decision.version or installed
+        self._board.update(device.name, installed_version=installed, latest_version=latest)
+        if last is not None and last.is_active:
+            if last.state in WAITING:  # a running one speaks for itself
+                self.job_moved(last)
+        elif decision.refused and decision.code != (last.code if last else ""):
+            self._settle(device, "refused", decision.code, decision.reason)
+        elif last is not None and last.state not in (JobState.SUPERSEDED, JobState.CANCELLED):
+            self.job_moved(last)
+        elif device.name in self._unreachable:
+            error = self._unreachable[device.name]
+            self._settle(device, "unreachable", error.code, explain(device, error))
+        else:
+            state = "idle" if record.contact_seq else "unknown"
+            self._settle(device, state, decision.code, decision.reason)
+
+    def _settle(self, device: Device, state: str, code: str, reason: str) -> None:
+        self._board.update(
+            device.name,
+            state=state,
+            code=code,
+            reason=reason,
+            job=None,
+            attempt=None,
+            progress=None,
+            bytes_per_s=None,
+        )
+
+
+def _percent(part: int, whole: int) -> int | None:
+    return part * 100 // whole if whole else None

@@ -253,6 +253,9 @@ class Device(Section):
         "start", description="When the device is asked who it is: also at start, or only before a job"
     )
     attempts: int = Field(5, ge=1, le=100, description="Tries before a job fails")
+    allow_no_trial: bool = Field(
+        default=False, description="Accept a device whose bootloader cannot go back when new firmware fails"
+    )
     trial_s: int = Field(600, ge=1, le=86_400, description="Seconds a new image has to be confirmed in")
     protocol: Literal["rcp"] = Field("rcp", description="The transfer protocol")
     link: UartLink = Field(description="How the device is reached")

@@ -51,4 +51,4 @@ def image_for(
     """
     if firmware.container is None or deliver is Deliver.CONTAINER:
         return firmware.body
-    return select_rom(firmware.container, slot_address, slot_match).content
+    return select_rom(firmware.container.roms, slot_address, slot_match).content

@@ -8,11 +8,12 @@ mark: when the older image has succeeded, its timestamp is the new mark, and fro
 than *that* is accepted. So it belongs in a configuration only for as long as the downgrade takes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol, TypeVar
 
 from gatewayd.errors import DeviceError, FirmwareError
-from gatewayd.ota.container import Container, Rom
 from gatewayd.ota.version import Version, is_newer, is_same_line
 
 # rBoot compares the address within the mapped 1 MiB of flash (ESP8266).
@@ -107,24 +108,36 @@ def check_rollback(
     )
 
 
-def select_rom(container: Container, slot_address: int | None, match: SlotMatch) -> Rom:
+class Addressed(Protocol):
+    """What is meant for one flash address: a ROM, or what is known of one."""
+
+    @property
+    def address(self) -> int:
+        """The flash address."""
+        ...
+
+
+R = TypeVar("R", bound=Addressed)
+
+
+def select_rom(roms: Sequence[R], slot_address: int | None, match: SlotMatch) -> R:
     """Return the first ROM for the device's free slot; without a slot address, the only ROM there is.
 
     Raises FirmwareError `no_rom_for_slot`.
     """
     if slot_address is None:
-        if len(container.roms) == 1:
-            return container.roms[0]
+        if len(roms) == 1:
+            return roms[0]
         slot, hint = "no slot address", "only a container with a single ROM fits such a device"
     else:
         mask = _LOW20 if match is SlotMatch.LOW20 else ~0
-        for rom in container.roms:
+        for rom in roms:
             if rom.address & mask == slot_address & mask:
                 return rom
         slot, hint = f"its free slot at {slot_address:#x} (slot_match: {match})", ""
-        if any((rom.address ^ slot_address) & _LOW20 == 0 for rom in container.roms):
+        if any((rom.address ^ slot_address) & _LOW20 == 0 for rom in roms):
             hint = "slot_match: low20 would match"
-    addresses = ", ".join(f"{rom.address:#x}" for rom in container.roms)
+    addresses = ", ".join(f"{rom.address:#x}" for rom in roms)
     raise FirmwareError(
         f"the device reports {slot}, the container has ROMs at {addresses}", code="no_rom_for_slot", hint=hint
     )

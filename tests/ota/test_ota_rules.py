@@ -119,7 +119,7 @@ def test_the_rollback_mark(
 def test_the_rom_for_a_slot(
     container: Container, slot_address: int | None, match: SlotMatch, content: bytes
 ) -> None:
-    assert select_rom(container, slot_address, match).content == content
+    assert select_rom(container.roms, slot_address, match).content == content
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_no_rom_for_a_slot(
     container: Container, slot_address: int | None, match: SlotMatch, says: str
 ) -> None:
     with pytest.raises(FirmwareError) as refused:
-        select_rom(container, slot_address, match)
+        select_rom(container.roms, slot_address, match)
     assert refused.value.code == "no_rom_for_slot"
     assert says in str(refused.value)
 

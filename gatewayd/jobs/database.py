@@ -1,0 +1,287 @@
+"""Releases, verdicts, devices and jobs in SQLite; the messages themselves are in the spool.
+
+Each public method of `Database` is one transaction: it happened, durably, when it returns, or it did not.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gatewayd.errors import HostError
+from gatewayd.jobs.model import (
+    ENDED,
+    TRANSITIONS,
+    CreateJob,
+    DeviceRecord,
+    EndJob,
+    Job,
+    JobState,
+    Reading,
+    Release,
+    Verdict,
+    check_transition,
+)
+from gatewayd.jobs.rows import (
+    JOB_INSERT,
+    device_of,
+    info_to_json,
+    job_of,
+    job_row,
+    new_job,
+    release_of,
+    verdict_of,
+)
+from gatewayd.jobs.spool import Spool
+from gatewayd.ota.rules import RollbackMark
+from gatewayd.ota.topic import OtaTopic
+from gatewayd.protocol.session import DeviceInfo
+
+# The f-strings below put our own constants into SQL, never a value: hence each `noqa: S608`.
+_ENDED = ", ".join(f"'{state}'" for state in sorted(ENDED))
+
+_SCHEMA = f"""
+CREATE TABLE counter (seq INTEGER NOT NULL);
+INSERT INTO counter VALUES (0);
+CREATE TABLE releases (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, seq INTEGER NOT NULL, received_at TEXT NOT NULL,
+    topic TEXT NOT NULL, app_id TEXT NOT NULL, major TEXT NOT NULL, minor TEXT NOT NULL,
+    channel TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL,
+    UNIQUE (topic, sha256));
+CREATE TABLE verdicts (sha256 TEXT, reading TEXT, verdict TEXT NOT NULL, PRIMARY KEY (sha256, reading));
+CREATE TABLE devices (
+    name TEXT PRIMARY KEY, info TEXT, contact_seq INTEGER NOT NULL, contact_at TEXT NOT NULL,
+    mark_timestamp_ms TEXT, mark_container BLOB);
+CREATE TABLE jobs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, device TEXT NOT NULL, state TEXT NOT NULL,
+    release_id INTEGER NOT NULL, message_sha256 TEXT NOT NULL, from_version TEXT NOT NULL,
+    version TEXT NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL,
+    created_seq INTEGER NOT NULL, updated_seq INTEGER NOT NULL, attempt INTEGER NOT NULL,
+    failures INTEGER NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL, image_sha256 TEXT NOT NULL,
+    image_size INTEGER NOT NULL, timestamp_ms TEXT, container_sha256 TEXT NOT NULL,
+    activated_at TEXT NOT NULL, boot_id INTEGER, device_id TEXT, second_try INTEGER NOT NULL,
+    durable INTEGER NOT NULL, resumes INTEGER NOT NULL);
+-- None doubled: whatever a planner says, a device has at most one job under way.
+CREATE UNIQUE INDEX one_active_job ON jobs (device) WHERE state NOT IN ({_ENDED});
+CREATE INDEX jobs_by_device ON jobs (device, id);
+"""  # noqa: S608
+_SCHEMA_VERSION = 1
+
+# Jobs kept for each device once they have ended.
+KEPT_JOBS = 50
+
+
+class Database:
+    """The tables. Every method is one transaction and runs on the store's thread."""
+
+    def __init__(self, path: Path, spool: Spool, now: Callable[[], str] | None = None) -> None:
+        self._spool = spool
+        self._now = now or utc_now
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db.row_factory = sqlite3.Row
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > _SCHEMA_VERSION:
+            raise HostError(
+                f"{path} was written by a newer gatewayd: schema {version}, known up to {_SCHEMA_VERSION}",
+                code="newer_database",
+                hint="install that version again, or move the state directory away",
+            )
+        if version < _SCHEMA_VERSION:
+            self._db.executescript(
+                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
+            )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.close()
+
+    # -- releases
+
+    def add_release(self, topic: OtaTopic, topic_text: str, payload: bytes) -> bool:
+        """Make a message its topic's newest release. False: it is there already, and nothing changed."""
+        sha256 = self._spool.write(payload)
+        with self._transaction() as seq:
+            cursor = self._db.execute(
+                "INSERT OR IGNORE INTO releases"
+                " (seq, topic, app_id, major, minor, channel, sha256, size, received_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    seq,
+                    topic_text,
+                    topic.app_id,
+                    str(topic.major),
+                    str(topic.minor),
+                    topic.channel,
+                    sha256,
+                    len(payload),
+                    self._now(),
+                ),
+            )
+            return cursor.rowcount == 1
+
+    def withdraw(self, topic_text: str) -> bool:
+        """Take back whatever a topic has. False: there was nothing."""
+        with self._transaction():
+            return self._db.execute("DELETE FROM releases WHERE topic = ?", (topic_text,)).rowcount > 0
+
+    def releases(self) -> list[Release]:
+        """All releases, oldest first."""
+        return [release_of(row) for row in self._db.execute("SELECT * FROM releases ORDER BY seq")]
+
+    def drop_releases(self, ids: list[int]) -> None:
+        """Remove releases that newer ones stand for."""
+        with self._transaction():
+            self._db.executemany("DELETE FROM releases WHERE id = ?", [(id_,) for id_ in ids])
+
+    def sweep_spool(self) -> list[str]:
+        """Remove spool files that no release and no active job refers to; returns their names.
+
+        Files go last.
+        """
+        wanted = {row[0] for row in self._db.execute("SELECT sha256 FROM releases")}
+        wanted |= {
+            row[0]
+            for row in self._db.execute(f"SELECT message_sha256 FROM jobs WHERE state NOT IN ({_ENDED})")  # noqa: S608
+        }
+        with self._transaction():
+            for row in self._db.execute("SELECT DISTINCT sha256 FROM verdicts").fetchall():
+                if row[0] not in wanted:
+                    self._db.execute("DELETE FROM verdicts WHERE sha256 = ?", (row[0],))
+        return self._spool.keep_only(wanted)
+
+    # -- verdicts
+
+    def verdicts(self) -> dict[tuple[str, str], Verdict]:
+        """Every verdict, by message SHA-256 and `Reading.key`."""
+        rows = self._db.execute("SELECT * FROM verdicts")
+        return {(row["sha256"], row["reading"]): verdict_of(row["verdict"]) for row in rows}
+
+    def save_verdict(self, sha256: str, reading: Reading, verdict: Verdict) -> None:
+        """Remember what verification made of a message."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?)",
+                (sha256, reading.key, json.dumps(asdict(verdict))),
+            )
+
+    # -- devices
+
+    def devices(self) -> dict[str, DeviceRecord]:
+        """Return what every device last said, by name."""
+        return {row["name"]: device_of(row) for row in self._db.execute("SELECT * FROM devices")}
+
+    def save_contact(self, name: str, info: DeviceInfo) -> None:
+        """Remember what a device says of itself."""
+        with self._transaction() as seq:
+            self._db.execute(
+                "INSERT INTO devices (name, info, contact_seq, contact_at) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET info = excluded.info,"
+                " contact_seq = excluded.contact_seq, contact_at = excluded.contact_at",
+                (name, info_to_json(info), seq, self._now()),
+            )
+
+    # -- jobs
+
+    def jobs(self) -> list[Job]:
+        """All jobs kept, oldest first."""
+        return [job_of(row) for row in self._db.execute("SELECT * FROM jobs ORDER BY id")]
+
+    def job(self, id_: int) -> Job:
+        """One job. Raises HostError `no_such_job`."""
+        row = self._db.execute("SELECT * FROM jobs WHERE id = ?", (id_,)).fetchone()
+        if row is None:
+            raise HostError(f"there is no job {id_}", code="no_such_job")
+        return job_of(row)
+
+    def create_job(self, command: CreateJob) -> Job | None:
+        """Make a job; None when its device has one under way already."""
+        with self._transaction() as seq:
+            cursor = self._db.execute(
+                "INSERT OR IGNORE INTO jobs" + JOB_INSERT, new_job(command, seq, self._now())
+            )
+            if cursor.rowcount == 0:
+                return None
+            self._db.execute(
+                f"DELETE FROM jobs WHERE device = ? AND state IN ({_ENDED}) AND id NOT IN"  # noqa: S608
+                " (SELECT id FROM jobs WHERE device = ? ORDER BY id DESC LIMIT ?)",
+                (command.device, command.device, KEPT_JOBS),
+            )
+            id_ = cursor.lastrowid
+        return self.job(int(id_ or 0))
+
+    def move_job(self, id_: int, state: JobState, **changes: Any) -> Job:
+        """Move a job along the transition table, changing other fields with it.
+
+        Raises IllegalTransitionError.
+        """
+        with self._transaction() as seq:
+            old = self.job(id_)
+            check_transition(old.state, state)
+            return self._save_job(replace(old, state=state, **changes), seq)
+
+    def update_job(self, id_: int, **changes: Any) -> Job:
+        """Change fields of a job that stays in its state."""
+        with self._transaction() as seq:
+            return self._save_job(replace(self.job(id_), **changes), seq)
+
+    def end_job(self, command: EndJob) -> Job | None:
+        """Supersede or cancel a job; None when it has gone where that is not possible, which then stands."""
+        with self._transaction() as seq:
+            old = self.job(command.job_id)
+            if command.state not in TRANSITIONS[old.state]:
+                return None
+            return self._save_job(
+                replace(old, state=command.state, code=command.code, reason=command.reason), seq
+            )
+
+    def succeed(self, id_: int, mark: RollbackMark | None, *, code: str, reason: str) -> Job:
+        """Move a job to `succeeded` and its device's anti-rollback mark with it."""
+        with self._transaction() as seq:
+            old = self.job(id_)
+            check_transition(old.state, JobState.SUCCEEDED)
+            if mark is not None:
+                self._db.execute(
+                    "UPDATE devices SET mark_timestamp_ms = ?, mark_container = ? WHERE name = ?",
+                    (str(mark.timestamp_ms), mark.container_sha256, old.device),
+                )
+            return self._save_job(replace(old, state=JobState.SUCCEEDED, code=code, reason=reason), seq)
+
+    def recover(self) -> list[Job]:
+        """After a start, let what was under way wait again; but for `activating`, where the device is asked."""
+        interrupted = [job for job in self.jobs() if job.state in (JobState.TRANSFERRING, JobState.STAGED)]
+        return [
+            self.move_job(
+                job.id, JobState.QUEUED, code="interrupted", reason="gatewayd was stopped during the transfer"
+            )
+            for job in interrupted
+        ]
+
+    def _save_job(self, job: Job, seq: int) -> Job:
+        job = replace(job, updated_seq=seq, updated_at=self._now())
+        values = job_row(job)
+        assignments = ", ".join(f"{name} = ?" for name in values)
+        self._db.execute(f"UPDATE jobs SET {assignments} WHERE id = ?", (*values.values(), job.id))  # noqa: S608
+        return job
+
+    @contextmanager
+    def _transaction(self) -> Iterator[int]:
+        """One transaction; yields the next value of the counter that orders events."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.execute("UPDATE counter SET seq = seq + 1")
+            yield int(self._db.execute("SELECT seq FROM counter").fetchone()[0])
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+
+def utc_now() -> str:
+    """Return the time for people: UTC, ISO 8601, seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,231 @@
+"""What the gateway knows: releases, how they read, devices, jobs; and how a job may move.
+
+    offered -> queued -> transferring -> staged -> activating -> succeeded
+
+`offered` waits for a person. `failed`, `superseded`, `cancelled` and `succeeded` are ends. A job goes back to
+`queued` when an attempt ended without success and there may be another. Everything here is a frozen value;
+time is text (UTC, ISO 8601) for people, and order is told by `seq`, a counter of the store: a Pi has no clock
+that can be trusted.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from gatewayd.ota.patch import PatchEncoding
+from gatewayd.ota.rules import Payload, RollbackMark
+from gatewayd.ota.topic import Channel
+from gatewayd.ota.version import Version
+from gatewayd.protocol.session import DeviceInfo
+
+
+class JobState(StrEnum):
+    """Each member says what is true now."""
+
+    OFFERED = "offered"
+    QUEUED = "queued"
+    TRANSFERRING = "transferring"
+    STAGED = "staged"
+    ACTIVATING = "activating"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
+
+
+_S = JobState
+TRANSITIONS: dict[JobState, frozenset[JobState]] = {
+    _S.OFFERED: frozenset({_S.QUEUED, _S.SUPERSEDED, _S.CANCELLED}),
+    _S.QUEUED: frozenset({_S.TRANSFERRING, _S.SUCCEEDED, _S.FAILED, _S.SUPERSEDED, _S.CANCELLED}),
+    _S.TRANSFERRING: frozenset({_S.STAGED, _S.SUCCEEDED, _S.QUEUED, _S.FAILED, _S.CANCELLED}),
+    _S.STAGED: frozenset({_S.ACTIVATING, _S.QUEUED, _S.FAILED, _S.CANCELLED}),
+    # Not cancelled: from here on the device may already be running the new image.
+    _S.ACTIVATING: frozenset({_S.SUCCEEDED, _S.QUEUED, _S.FAILED}),
+    _S.SUCCEEDED: frozenset(),
+    _S.FAILED: frozenset(),
+    _S.SUPERSEDED: frozenset(),
+    _S.CANCELLED: frozenset(),
+}
+ENDED = frozenset(state for state, following in TRANSITIONS.items() if not following)
+WAITING = frozenset({_S.OFFERED, _S.QUEUED})
+
+# Failures that are never tried again by themselves: the image was on the device and did not hold.
+NEVER_AGAIN = frozenset({"reverted", "version_mismatch", "already_tried"})
+# Failures that say nothing about the image: hearing from the device again is reason enough to try again.
+NO_CONTACT = frozenset(
+    {"no_answer", "link_missing", "link_lost", "link_busy", "link_denied", "link_error", "wake_failed"}
+    | {"wrong_app", "wrong_hardware", "device_changed"}
+)
+
+
+class IllegalTransitionError(RuntimeError):
+    """A job was asked to move where the table does not lead: our mistake. Nothing was changed."""
+
+
+def check_transition(old: JobState, new: JobState) -> None:
+    """Raise IllegalTransitionError unless the table leads from `old` to `new`."""
+    if new not in TRANSITIONS[old]:
+        raise IllegalTransitionError(f"a job cannot go from {old} to {new}")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a device reads a message: two devices that share it share the verdict."""
+
+    patch_encoding: PatchEncoding
+    payload: Payload
+    key_fingerprint: str  # "" without keys
+    allow_unsigned: bool
+
+    @property
+    def key(self) -> str:
+        """The text under which a verdict is stored."""
+        unsigned = "unsigned" if self.allow_unsigned else "signed"
+        return f"{self.patch_encoding}/{self.payload}/{self.key_fingerprint or '-'}/{unsigned}"
+
+
+@dataclass(frozen=True, slots=True)
+class RomFacts:
+    """One ROM of a release without its bytes."""
+
+    address: int
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What verification made of a message in one reading: facts, or a refusal (`code` not empty).
+
+    The body is what follows the patch header, as published; `container_sha256` is that of the container's
+    plain form ("" for a standard payload), `timestamp_ms` its build timestamp where a key vouches for it.
+    """
+
+    code: str = ""
+    reason: str = ""
+    patch: int = 0
+    body_sha256: str = ""
+    body_size: int = 0
+    container_sha256: str = ""
+    timestamp_ms: int | None = None
+    roms: tuple[RomFacts, ...] = ()
+
+    @property
+    def is_genuine(self) -> bool:
+        """Whether the message may go to a device at all."""
+        return not self.code
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A message in the spool. `seq` orders by arrival."""
+
+    id: int
+    seq: int
+    topic: str
+    app_id: str
+    major: int
+    minor: int
+    channel: Channel
+    sha256: str
+    size: int
+    received_at: str
+
+    def version(self, verdict: Verdict) -> Version:
+        """The version this release is, with the patch that `verdict` read."""
+        return Version(self.major, self.minor, verdict.patch)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRecord:
+    """What a device last said, and when (`contact_seq`, 0: never)."""
+
+    name: str
+    info: DeviceInfo | None = None
+    contact_seq: int = 0
+    contact_at: str = ""
+    mark: RollbackMark | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One update of one device to one release."""
+
+    id: int
+    device: str
+    release_id: int
+    message_sha256: str
+    from_version: str
+    version: str
+    state: JobState
+    created_at: str
+    updated_at: str
+    created_seq: int
+    updated_seq: int
+    attempt: int = 0
+    failures: int = 0  # attempts in a row that brought nothing durable
+    code: str = ""
+    reason: str = ""
+    image_sha256: str = ""
+    image_size: int = 0
+    timestamp_ms: int | None = None
+    container_sha256: str = ""
+    activated_at: str = ""
+    boot_id: int | None = None  # of the device when it was last offered the image, or activated
+    device_id: str | None = None
+    second_try: bool = False
+    durable: int = 0  # the furthest the device ever got
+    resumes: int = 0
+
+    @property
+    def is_active(self) -> bool:
+        """Whether something is still to be done."""
+        return self.state not in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the planner says about one device now, and why."""
+
+    device: str
+    code: str  # "update", "up_to_date", "no_release", "verifying", or a refusal's code
+    reason: str
+    refused: bool = False
+    release_id: int | None = None
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateJob:
+    """Make a job; `offered` when a person has to approve."""
+
+    device: str
+    release_id: int
+    message_sha256: str
+    from_version: str
+    version: str
+    state: JobState
+    timestamp_ms: int | None
+    container_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndJob:
+    """End an active job: superseded or cancelled."""
+
+    job_id: int
+    state: JobState
+    code: str
+    reason: str
+
+
+Command = CreateJob | EndJob
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The planner's answer for all devices. `to_verify`: readings that no verdict exists for yet."""
+
+    decisions: tuple[Decision, ...] = ()
+    commands: tuple[Command, ...] = ()
+    to_verify: tuple[tuple[Release, Reading, str], ...] = field(default=())  # with the key set's name
+    topics: frozenset[str] = frozenset()

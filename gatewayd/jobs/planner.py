@@ -1,0 +1,352 @@
+"""What should happen, as one pure function of what is known.
+
+    (configuration, releases, verdicts, devices, jobs) -> a decision for each device, and commands
+
+The gateway is level-triggered. Nothing here reacts to an event; whenever anything it looks at has changed the
+whole question is asked again, and the answer is the same however often it is asked. So a device added later,
+a spare board with old firmware or a corrected key lead to the update without anybody publishing again.
+
+For one device: the topics it follows are those of the major.minor it *runs*. Of each topic the newest genuine
+message counts: by authenticated build timestamp, then by arrival, so that a replayed old message displaces
+nothing. Of several channels the highest patch counts. A message that is refused does not hide an older one
+that is genuine, but it is what a person is told about.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gatewayd.config import Device, Settings
+from gatewayd.errors import GatewaydError
+from gatewayd.jobs.model import (
+    NEVER_AGAIN,
+    NO_CONTACT,
+    WAITING,
+    Command,
+    CreateJob,
+    Decision,
+    DeviceRecord,
+    EndJob,
+    Job,
+    JobState,
+    Plan,
+    Reading,
+    Release,
+    RomFacts,
+    Verdict,
+)
+from gatewayd.ota.rules import Deliver, Payload, check_rollback, check_size, check_version, select_rom
+from gatewayd.ota.topic import OtaTopic
+from gatewayd.ota.version import Version
+from gatewayd.protocol.session import ImageState
+
+Verdicts = Mapping[tuple[str, str], Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the store knows; the other half of the planner's input is the configuration."""
+
+    releases: Sequence[Release]
+    verdicts: Verdicts
+    devices: Mapping[str, DeviceRecord]
+    jobs: Sequence[Job]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A genuine release in a device's reading."""
+
+    release: Release
+    verdict: Verdict
+
+    @property
+    def version(self) -> Version:
+        """The version the device would run."""
+        return self.release.version(self.verdict)
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """Orders the releases of one topic: what vouches for the order first, then arrival."""
+        return self.verdict.timestamp_ms or 0, self.release.seq
+
+
+def plan(settings: Settings, known: Known) -> Plan:
+    """Decide for every configured device. Jobs of devices that are configured no more are cancelled."""
+    decisions: list[Decision] = []
+    commands: list[Command] = []
+    to_verify: dict[tuple[str, str], tuple[Release, Reading, str]] = {}
+    topics: set[str] = set()
+    for device in settings.devices:
+        record = known.devices.get(device.name, DeviceRecord(device.name))
+        jobs = [job for job in known.jobs if job.device == device.name]
+        followed = topics_of(settings, device, record)
+        topics |= followed
+        releases = [release for release in known.releases if release.topic in followed]
+        reading = reading_of(settings, device)
+        for release in releases:
+            if (release.sha256, reading.key) not in known.verdicts:
+                to_verify[release.sha256, reading.key] = (release, reading, device.keys or "")
+        decision, following = _decide(device, record, _Offers(releases, known.verdicts, reading.key), jobs)
+        decisions.append(decision)
+        commands += following
+    configured = {device.name for device in settings.devices}
+    commands += [
+        EndJob(
+            job.id, JobState.CANCELLED, "not_configured", f"{job.device} is not in the configuration any more"
+        )
+        for job in known.jobs
+        if job.device not in configured and job.is_active and job.state is not JobState.ACTIVATING
+    ]
+    return Plan(tuple(decisions), tuple(commands), tuple(to_verify.values()), frozenset(topics))
+
+
+def installed_version(device: Device, record: DeviceRecord) -> Version:
+    """Return what the device reported, or what the configuration believes until then."""
+    if record.info is None or record.info.version is None:
+        return device.version
+    try:
+        return Version.parse(record.info.version)
+    except GatewaydError:
+        return device.version
+
+
+def topics_of(settings: Settings, device: Device, record: DeviceRecord) -> frozenset[str]:
+    """Return the topics a device follows: those of the major.minor it runs."""
+    version = installed_version(device, record)
+    return frozenset(
+        settings.mqtt.ota_topic.build(OtaTopic(device.app_id, version.major, version.minor, channel))
+        for channel in device.channels
+    )
+
+
+def reading_of(settings: Settings, device: Device) -> Reading:
+    """How the device reads messages, keys included: a corrected key makes another reading."""
+    keys = settings.keys_of(device) if device.payload is Payload.ADVANCED else None
+    return Reading(
+        device.patch_encoding, device.payload, keys.fingerprint if keys else "", device.allow_unsigned
+    )
+
+
+def superfluous(releases: Iterable[Release], verdicts: Verdicts) -> list[int]:
+    """Return ids of releases that newer ones stand for.
+
+    Of each topic the newest message stays, and the newest genuine one in each reading.
+    """
+    by_topic: dict[str, list[Release]] = {}
+    for release in releases:
+        by_topic.setdefault(release.topic, []).append(release)
+    drop: list[int] = []
+    for group in by_topic.values():
+        keep = {max(group, key=lambda release: release.seq).id}
+        readings = {
+            reading for sha256, reading in verdicts if any(release.sha256 == sha256 for release in group)
+        }
+        for reading in readings:
+            best = _newest(_Offers(group, verdicts, reading))
+            keep |= {candidate.release.id for candidate in best.values()}
+        drop += [release.id for release in group if release.id not in keep]
+    return drop
+
+
+@dataclass(frozen=True, slots=True)
+class _Offers:
+    """The releases of a device's topics with the verdicts in its reading."""
+
+    releases: Sequence[Release]
+    verdicts: Verdicts
+    reading: str
+
+    def verdict(self, release: Release) -> Verdict | None:
+        return self.verdicts.get((release.sha256, self.reading))
+
+
+def _newest(offers: _Offers) -> dict[str, Candidate]:
+    """Return the newest genuine release of each topic."""
+    newest: dict[str, Candidate] = {}
+    for release in offers.releases:
+        verdict = offers.verdict(release)
+        if verdict is None or not verdict.is_genuine:
+            continue
+        candidate = Candidate(release, verdict)
+        if release.topic not in newest or candidate.age > newest[release.topic].age:
+            newest[release.topic] = candidate
+    return newest
+
+
+def _decide(
+    device: Device, record: DeviceRecord, offers: _Offers, jobs: Sequence[Job]
+) -> tuple[Decision, list[Command]]:
+    active = next((job for job in jobs if job.is_active), None)
+    best: Candidate | None = None
+    refusals = [_refused(device, release, verdict) for release, verdict in _not_genuine(offers)]
+    for candidate in sorted(_newest(offers).values(), key=lambda one: (one.version.patch, *one.age)):
+        refusal = refusal_of(device, record, candidate)
+        if refusal is None:
+            best = candidate
+        elif not (active and active.message_sha256 == candidate.release.sha256):
+            refusals.append(refusal)
+    if active is not None:
+        return _keep_or_replace(device, record, active, best, offers)
+    if best is not None:
+        blocked = _failed_before(device, record, best, jobs)
+        if blocked is None:
+            return _update(device, best, [_create(device, record, best)])
+        return blocked, []
+    if any(offers.verdict(release) is None for release in offers.releases):
+        return Decision(device.name, "verifying", "a release is being verified"), []
+    refusals.sort(key=lambda refusal: (refusal.refused, refusal.release_id or 0))
+    return (
+        refusals[-1] if refusals else Decision(device.name, "no_release", "nothing was published for it")
+    ), []
+
+
+def refusal_of(  # noqa: PLR0911 - one check after the other, each with its own answer
+    device: Device, record: DeviceRecord, candidate: Candidate
+) -> Decision | None:
+    """Why a device does not take a genuine release; None: it does."""
+    verdict, info = candidate.verdict, record.info
+    installed = installed_version(device, record)
+    try:
+        rom = rom_for(device, record, verdict)
+        if (
+            info is not None
+            and rom is not None
+            and info.runs(bytes.fromhex(rom.sha256), str(candidate.version))
+        ):
+            if info.image_state is ImageState.ON_TRIAL:
+                return None  # the job will find it running, and confirm it
+            return _decision(device, candidate, "up_to_date", f"it runs {candidate.version}")
+        if candidate.version == installed:
+            return _decision(device, candidate, "up_to_date", f"it runs {installed}")
+        check_version(installed, candidate.version, allow_downgrade=device.allow_downgrade)
+        check_rollback(
+            record.mark,
+            verdict.timestamp_ms,
+            bytes.fromhex(verdict.container_sha256),
+            allow_downgrade=device.allow_downgrade,
+        )
+        if info is not None and rom is not None:
+            check_size(rom.size, info.slot_size)
+            reverted = info.image_state is ImageState.REVERTED and info.tried_sha256 == bytes.fromhex(
+                rom.sha256
+            )
+            if reverted:
+                reason = f"{candidate.version} was tried and the bootloader went back to the old image"
+                return _decision(device, candidate, "reverted", reason, refused=True)
+    except GatewaydError as error:
+        return _decision(device, candidate, error.code, str(error), refused=error.code != "not_newer")
+    return None
+
+
+def rom_for(device: Device, record: DeviceRecord, verdict: Verdict) -> RomFacts | None:
+    """Return the part of a release that a device takes; None while it has not said which slot is free."""
+    if device.payload is Payload.STANDARD or device.deliver is Deliver.CONTAINER:
+        return RomFacts(0, verdict.body_size, verdict.body_sha256)  # sent as it is, to whatever slot
+    if record.info is None:
+        return None
+    return select_rom(verdict.roms, record.info.slot_address, device.slot_match)
+
+
+def _keep_or_replace(
+    device: Device, record: DeviceRecord, active: Job, best: Candidate | None, offers: _Offers
+) -> tuple[Decision, list[Command]]:
+    """An active job stands, unless its release is gone or a newer one supersedes it while it waits."""
+    if active.state is JobState.ACTIVATING:
+        return _standing(device, active), []
+    if best is not None and best.release.sha256 == active.message_sha256:
+        return _standing(device, active), []
+    if best is not None and _supersedes(best, active):
+        if active.state not in WAITING:
+            return _standing(device, active), []  # it runs; the newer one follows when it has ended
+        end = EndJob(active.id, JobState.SUPERSEDED, "superseded", f"{best.version} was published")
+        return _update(device, best, [end, _create(device, record, best)])
+    release = next((one for one in offers.releases if one.sha256 == active.message_sha256), None)
+    verdict = offers.verdict(release) if release else None
+    if release is None:
+        code, reason = "withdrawn", f"{active.version} is not published for it any more"
+    elif verdict is None:
+        return Decision(device.name, "verifying", "a release is being verified again"), []
+    elif not verdict.is_genuine:
+        code, reason = verdict.code, verdict.reason
+    else:
+        refusal = refusal_of(device, record, Candidate(release, verdict))
+        if refusal is None or active.state not in WAITING:
+            return _standing(device, active), []
+        code, reason = refusal.code, refusal.reason
+    following: list[Command] = [EndJob(active.id, JobState.CANCELLED, code, reason)]
+    return Decision(
+        device.name, code, reason, refused=code not in ("withdrawn", "up_to_date", "not_newer")
+    ), following
+
+
+def _supersedes(best: Candidate, active: Job) -> bool:
+    """A higher patch, and an authenticated timestamp that is not older."""
+    if best.version.patch <= Version.parse(active.version).patch:
+        return False
+    return best.verdict.timestamp_ms is None or best.verdict.timestamp_ms >= (active.timestamp_ms or 0)
+
+
+def _failed_before(
+    device: Device, record: DeviceRecord, best: Candidate, jobs: Sequence[Job]
+) -> Decision | None:
+    """Whether an earlier job with this very release forbids another; None: it does not."""
+    version = str(best.version)
+    same = [job for job in jobs if job.message_sha256 == best.release.sha256 and job.version == version]
+    if not same:
+        return None
+    last = same[-1]
+    if last.state is JobState.CANCELLED and last.code == "cancelled":
+        return _decision(device, best, "cancelled", f"job {last.id} was cancelled", refused=True)
+    if last.state is not JobState.FAILED or _may_try_again(record, last):
+        return None  # what the planner itself cancelled, it would have found again
+    return _decision(device, best, last.code, f"job {last.id} failed: {last.reason}", refused=True)
+
+
+def _may_try_again(record: DeviceRecord, failed: Job) -> bool:
+    """Whether the device, heard from since, gives a reason: it answers, is another board, has restarted."""
+    info = record.info
+    if info is None or record.contact_seq <= failed.updated_seq:
+        return False
+    if failed.code in NO_CONTACT or info.device_id != failed.device_id:
+        return True
+    return info.boot_id != failed.boot_id and failed.code not in NEVER_AGAIN
+
+
+def _not_genuine(offers: _Offers) -> list[tuple[Release, Verdict]]:
+    found = [(release, offers.verdict(release)) for release in offers.releases]
+    return [
+        (release, verdict) for release, verdict in found if verdict is not None and not verdict.is_genuine
+    ]
+
+
+def _refused(device: Device, release: Release, verdict: Verdict) -> Decision:
+    return Decision(device.name, verdict.code, verdict.reason, refused=True, release_id=release.id)
+
+
+def _decision(
+    device: Device, candidate: Candidate, code: str, reason: str, *, refused: bool = False
+) -> Decision:
+    return Decision(device.name, code, reason, refused, candidate.release.id, str(candidate.version))
+
+
+def _standing(device: Device, active: Job) -> Decision:
+    return Decision(
+        device.name, "update", f"job {active.id} is under way", False, active.release_id, active.version
+    )
+
+
+def _update(device: Device, best: Candidate, commands: list[Command]) -> tuple[Decision, list[Command]]:
+    return _decision(device, best, "update", f"{best.version} is newer"), commands
+
+
+def _create(device: Device, record: DeviceRecord, best: Candidate) -> CreateJob:
+    return CreateJob(
+        device=device.name,
+        release_id=best.release.id,
+        message_sha256=best.release.sha256,
+        from_version=str(installed_version(device, record)),
+        version=str(best.version),
+        state=JobState.OFFERED if device.install == "manual" else JobState.QUEUED,
+        timestamp_ms=best.verdict.timestamp_ms,
+        container_sha256=best.verdict.container_sha256,
+    )

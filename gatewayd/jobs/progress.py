@@ -1,0 +1,25 @@
+"""How fast bytes arrive at a device."""
+
+from collections import deque
+
+# Long enough to be steady at 300 baud, short enough to show a stall.
+WINDOW_S = 5.0
+
+
+class ProgressMeter:
+    """Bytes per second over the last few seconds."""
+
+    def __init__(self) -> None:
+        self._points: deque[tuple[float, int]] = deque()
+
+    def start(self, now: float, offset: int) -> None:
+        """Begin at `offset`: what a device has already got is not speed."""
+        self._points = deque([(now, offset)])
+
+    def rate(self, now: float, received: int) -> int:
+        """Note that the device has `received` bytes and return bytes per second."""
+        self._points.append((now, received))
+        while len(self._points) > 2 and now - self._points[1][0] >= WINDOW_S:  # noqa: PLR2004 - a line's two ends
+            self._points.popleft()
+        since, first = self._points[0]
+        return round((received - first) / (now - since)) if now > since else 0

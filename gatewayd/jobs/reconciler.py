@@ -1,0 +1,125 @@
+"""Keeps asking the planner, and does what it says.
+
+`changed` may be called from anywhere on the loop, as often as one likes: any change to what the planner looks
+at ends in one more pass.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from gatewayd.config import Settings
+from gatewayd.errors import HostError
+from gatewayd.jobs.database import Database
+from gatewayd.jobs.firmware import FirmwareReader
+from gatewayd.jobs.model import CreateJob, EndJob, Plan, Reading, Release
+from gatewayd.jobs.planner import Known, plan, superfluous
+from gatewayd.jobs.scheduler import Scheduler
+from gatewayd.jobs.store import Store
+
+log = structlog.get_logger()
+
+# After storage failed: soon enough for a person who made room, seldom enough for a full disk.
+STORAGE_RETRY_S = 10.0
+
+
+class Reconciler:
+    """One pass after another. `on_plan` hears each result, also for the topics to follow."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        firmware: FirmwareReader,
+        scheduler: Scheduler,
+        *,
+        on_plan: Callable[[Plan, Known], None],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._firmware = firmware
+        self._scheduler = scheduler
+        self._on_plan = on_plan
+        self._news = asyncio.Event()
+        self._told: dict[str, tuple[str, str]] = {}
+
+    def changed(self) -> None:
+        """Something the planner looks at has changed."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Pass after pass, for ever."""
+        while True:
+            self._news.clear()
+            try:
+                again = await self._pass()
+            except HostError as error:
+                log.exception("cannot plan", code=error.code, reason=str(error))
+                await asyncio.sleep(STORAGE_RETRY_S)
+                continue
+            if not again:
+                await self._news.wait()
+
+    async def _pass(self) -> bool:
+        """Plan once and act; True when what was done changes what is known."""
+        known = await self._store.run(_read)
+        result = plan(self._settings, known)
+        self._tell(result)
+        for command in result.commands:
+            await self._obey(command)
+        if result.commands:
+            known = await self._store.run(_read)
+        self._on_plan(result, known)
+        self._scheduler.assign(self._settings, {job.device: job for job in known.jobs if job.is_active})
+        if result.to_verify:
+            await self._verify(*result.to_verify[0])
+            return True
+        await self._tidy(known)
+        return bool(result.commands)
+
+    async def _verify(self, release: Release, reading: Reading, keys: str) -> None:
+        """Make one verdict, and remember it: the next pass plans with it."""
+        verdict = await self._firmware.verify(release.sha256, reading, self._settings.key_sets.get(keys))
+        await self._store.run(lambda db: db.save_verdict(release.sha256, reading, verdict))
+        if verdict.is_genuine:
+            log.info("release verified", topic=release.topic, patch=verdict.patch)
+        else:
+            log.warning("release refused", topic=release.topic, code=verdict.code, reason=verdict.reason)
+
+    async def _obey(self, command: CreateJob | EndJob) -> None:
+        if isinstance(command, CreateJob):
+            job = await self._store.run(lambda db: db.create_job(command))
+            if job is not None:
+                log.info("job made", device=job.device, job=job.id, version=job.version, state=str(job.state))
+            return
+        await self._scheduler.cancel(command.job_id)
+        job = await self._store.run(lambda db: db.end_job(command))
+        if job is not None:
+            log.info(
+                "job ended",
+                device=job.device,
+                job=job.id,
+                state=str(job.state),
+                code=job.code,
+                reason=job.reason,
+            )
+
+    async def _tidy(self, known: Known) -> None:
+        drop = superfluous(known.releases, known.verdicts)
+        if drop:
+            await self._store.run(lambda db: db.drop_releases(drop))
+        await self._store.run(lambda db: db.sweep_spool())
+
+    def _tell(self, result: Plan) -> None:
+        """Log decisions that are new; the planner repeats itself, the log does not."""
+        for decision in result.decisions:
+            told = (decision.code, decision.reason)
+            if self._told.get(decision.device) != told:
+                self._told[decision.device] = told
+                level = log.warning if decision.refused else log.info
+                level("decision", device=decision.device, code=decision.code, reason=decision.reason)
+
+
+def _read(database: Database) -> Known:
+    return Known(database.releases(), database.verdicts(), database.devices(), database.jobs())

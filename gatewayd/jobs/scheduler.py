@@ -1,0 +1,234 @@
+"""Which job runs next on which bus.
+
+Each device has a lane: at most one attempt or probe at a time, and a time before which it is left alone. A
+bus lets through as many as it can carry, one for a serial port. A device that is dead or hostile costs its
+own lane, and nobody else's.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from gatewayd.config import Device, Settings
+from gatewayd.errors import GatewaydError, HostError
+from gatewayd.jobs.model import Job, JobState
+from gatewayd.jobs.retry import TRIAL_MARGIN_S, after_failure, back_off_s
+from gatewayd.jobs.worker import Attempt, Deferral, Ends, explain
+
+log = structlog.get_logger()
+
+# How often it is looked whether a port came or went: a person who plugs a cable in expects something to
+# happen.
+PORT_POLL_S = 1.0
+RUNNABLE = frozenset({JobState.QUEUED, JobState.ACTIVATING})
+
+PortIdentity = tuple[int, int, int] | None
+
+
+@dataclass(slots=True)
+class Lane:
+    """One device's turn-taking."""
+
+    device: Device
+    settings: Settings
+    job: Job | None = None
+    not_before: float = 0.0
+    probe_due: float | None = None
+    probe_failures: int = 0
+    activating_since: float | None = None
+    port: PortIdentity = None
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    runner: asyncio.Task[None] | None = None
+    attempt: asyncio.Task[None] | None = None
+
+    def next_due(self) -> float | None:
+        """When there is something to do; None: nothing."""
+        if self.job is not None and self.job.state in RUNNABLE:
+            return self.not_before
+        return self.probe_due
+
+
+class Scheduler:
+    """Runs attempts.
+
+    `assign` says what there is to do; `on_end` is called when an attempt or probe has ended.
+    """
+
+    def __init__(
+        self,
+        ends: Ends,
+        *,
+        on_end: Callable[[], None],
+        on_unreachable: Callable[[Device, GatewaydError], None],
+        chance: Callable[[], float] = random.random,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._ends = ends
+        self._on_end = on_end
+        self._on_unreachable = on_unreachable
+        self._chance = chance
+        self._sleep = sleep
+        self._lanes: dict[str, Lane] = {}
+        self._changed = asyncio.Event()
+
+    def assign(self, settings: Settings, jobs: dict[str, Job]) -> None:
+        """Give each configured device its active job, or none. What runs goes on undisturbed."""
+        for device in settings.devices:
+            lane = self._lanes.get(device.name)
+            if lane is None:
+                lane = self._lanes[device.name] = Lane(device, settings, port=port_identity(device))
+                if device.probe == "start":
+                    lane.probe_due = self._ends.clock()
+            lane.device, lane.settings = device, settings
+            if lane.attempt is None:
+                job = jobs.get(device.name)
+                if job is None or lane.job is None or job.id != lane.job.id:
+                    lane.not_before = 0.0
+                lane.job = job
+            lane.news.set()
+        self._changed.set()
+
+    async def cancel(self, job_id: int) -> None:
+        """End the attempt at a job, if one is under way, and return when it has ended."""
+        for lane in self._lanes.values():
+            if lane.attempt is not None and lane.job is not None and lane.job.id == job_id:
+                lane.attempt.cancel()
+                await asyncio.wait([lane.attempt])
+            if lane.job is not None and lane.job.id == job_id:
+                lane.job = None
+
+    async def run(self) -> None:
+        """Run until cancelled; then every attempt ends where it is, and its device keeps what it has."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch_ports(), name="ports")
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                for name, lane in list(self._lanes.items()):
+                    if lane.device not in lane.settings.devices:
+                        del self._lanes[name]
+                    elif lane.runner is None:
+                        lane.runner = tasks.create_task(self._run_lane(lane), name=f"device: {name}")
+
+    async def _run_lane(self, lane: Lane) -> None:
+        while True:
+            lane.news.clear()
+            due = lane.next_due()
+            if due is not None and due <= self._ends.clock():
+                lane.attempt = asyncio.create_task(self._turn(lane), name=f"attempt: {lane.device.name}")
+                try:
+                    await asyncio.wait([lane.attempt])
+                finally:
+                    await _end(lane.attempt)
+                    lane.attempt = None
+                self._on_end()
+                continue
+            try:
+                async with asyncio.timeout(None if due is None else due - self._ends.clock()):
+                    await lane.news.wait()
+            except TimeoutError:
+                pass
+
+    async def _turn(self, lane: Lane) -> None:
+        """One attempt or probe, to its end. Never raises, but for cancellation."""
+        try:
+            if lane.job is not None and lane.job.state in RUNNABLE:
+                await self._attempt(lane, lane.job)
+            else:
+                await self._probe(lane)
+        except GatewaydError as error:
+            log.exception(
+                "cannot record what became of it", device=lane.device.name, code=error.code, reason=str(error)
+            )
+            lane.not_before = self._ends.clock() + back_off_s(5, self._chance())
+        except Exception:  # the last resort: one device's trouble must not end the daemon
+            log.exception("this is a defect in gatewayd, please report it", device=lane.device.name)
+            lane.not_before = self._ends.clock() + back_off_s(6, self._chance())
+            lane.probe_due = None
+
+    async def _probe(self, lane: Lane) -> None:
+        lane.probe_due = None
+        try:
+            await Attempt(self._ends, lane.settings, lane.device).probe()
+            lane.probe_failures = 0
+        except Deferral as deferral:
+            lane.probe_due = self._ends.clock() + deferral.seconds
+        except HostError:
+            raise
+        except GatewaydError as error:
+            lane.probe_failures += 1
+            lane.probe_due = self._ends.clock() + back_off_s(lane.probe_failures + 2, self._chance())
+            if lane.probe_failures == 1:
+                log.warning(
+                    "device not reached",
+                    device=lane.device.name,
+                    code=error.code,
+                    reason=explain(lane.device, error),
+                )
+            self._on_unreachable(lane.device, error)
+
+    async def _attempt(self, lane: Lane, job: Job) -> None:
+        attempt = Attempt(self._ends, lane.settings, lane.device, job)
+        try:
+            lane.job = await attempt.run()
+            lane.probe_due = None
+            lane.activating_since = None
+        except Deferral as deferral:
+            lane.job = await attempt.put_off(deferral)
+            lane.not_before = self._ends.clock() + deferral.seconds
+        except GatewaydError as error:
+            grace = self._is_grace(lane, attempt)
+            now = attempt.job or job
+            retry = after_failure(
+                now,
+                error,
+                advanced=attempt.durable > job.durable,
+                attempts=lane.device.attempts,
+                grace=grace,
+                chance=self._chance(),
+            )
+            lane.job = await attempt.record(retry, error)
+            lane.not_before = self._ends.clock() + retry.delay_s
+
+    def _is_grace(self, lane: Lane, attempt: Attempt) -> bool:
+        if attempt.job is None or attempt.job.state is not JobState.ACTIVATING:
+            lane.activating_since = None
+            return False
+        if lane.activating_since is None:
+            lane.activating_since = self._ends.clock()
+        return self._ends.clock() - lane.activating_since < lane.device.trial_s + TRIAL_MARGIN_S
+
+    async def _watch_ports(self) -> None:
+        while True:
+            await self._sleep(PORT_POLL_S)
+            for lane in self._lanes.values():
+                seen = port_identity(lane.device)
+                if seen == lane.port:
+                    continue
+                lane.port = seen
+                if seen is None or lane.attempt is not None:
+                    continue
+                log.info("port is here", device=lane.device.name, port=lane.device.link.uart)
+                lane.not_before = 0.0
+                if lane.device.probe == "start":
+                    lane.probe_failures, lane.probe_due = 0, self._ends.clock()
+                lane.news.set()
+
+
+def port_identity(device: Device) -> PortIdentity:
+    """Tell one appearance of a port from the next; None: it is not there."""
+    try:
+        status = Path(device.link.uart).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_rdev
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    if not task.done():
+        task.cancel()
+        await asyncio.wait([task])

@@ -1,0 +1,86 @@
+"""Messages on disk, each under the SHA-256 of its bytes.
+
+A file that is there is whole: it was synced before it got its name.
+"""
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+
+from gatewayd.errors import HostError
+
+_NAME = re.compile(r"[0-9a-f]{64}")
+
+
+class Spool:
+    """A directory of messages as they arrived (still encrypted where they came encrypted)."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._tmp = directory / "tmp"
+        self._tmp.mkdir(parents=True, exist_ok=True)
+
+    def write(self, payload: bytes) -> str:
+        """Store durably and return the SHA-256 in hex.
+
+        A message that is already there, whole, is not written again.
+        """
+        sha256 = hashlib.sha256(payload).hexdigest()
+        path = self._directory / sha256
+        if path.exists() and path.read_bytes() == payload:
+            _sync_directory(self._directory)  # the crash that we may come from can have been before that
+            return sha256
+        handle, name = tempfile.mkstemp(dir=self._tmp)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(payload)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).rename(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        _sync_directory(self._directory)
+        return sha256
+
+    def read(self, sha256: str) -> bytes:
+        """Return a message.
+
+        Raises HostError `spool_damaged` unless the file is there and its bytes still hash to its name.
+        """
+        path = self._directory / sha256
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise HostError(
+                f"{path} is gone", code="spool_damaged", hint="publish the firmware again"
+            ) from None
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise HostError(
+                f"{path} does not hold the bytes it was written with",
+                code="spool_damaged",
+                hint="check the disk, remove the file and publish the firmware again",
+            )
+        return content
+
+    def keep_only(self, wanted: Collection[str]) -> list[str]:
+        """Remove what nothing refers to, and what a crash left half-written; return the names removed."""
+        removed = []
+        for path in self._directory.iterdir():
+            if _NAME.fullmatch(path.name) and path.name not in wanted:
+                path.unlink(missing_ok=True)
+                removed.append(path.name)
+        for path in self._tmp.iterdir():
+            path.unlink(missing_ok=True)
+        return removed
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

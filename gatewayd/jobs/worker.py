@@ -1,0 +1,357 @@
+"""One attempt at one job: link up, identify, transfer, activate, confirm. The probe only identifies.
+
+Every step is idempotent: whatever interrupted the attempt before, this one begins by asking the device where
+it stands, and `activation.next_step` says how to go on.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from gatewayd.config import Device, Settings
+from gatewayd.errors import DeviceError, GatewaydError, LinkError, LinkLost
+from gatewayd.jobs.activation import Step, next_step
+from gatewayd.jobs.conversation import Conversation
+from gatewayd.jobs.database import utc_now
+from gatewayd.jobs.firmware import FirmwareReader
+from gatewayd.jobs.model import Job, JobState
+from gatewayd.jobs.planner import reading_of
+from gatewayd.jobs.progress import ProgressMeter
+from gatewayd.jobs.retry import Retry
+from gatewayd.jobs.store import Store
+from gatewayd.link.base import Link
+from gatewayd.ota.rules import RollbackMark, check_identity
+from gatewayd.protocol.session import (
+    Activated,
+    AlreadyRunning,
+    Confirmed,
+    Console,
+    Deferred,
+    DeviceInfo,
+    Event,
+    Failed,
+    Identified,
+    Image,
+    Outcome,
+    Progress,
+    Staged,
+    TransferSession,
+    TransferStarted,
+)
+
+# A board that resets when its port is opened needs up to 3 s before it answers.
+PATIENCE_S = 5.0
+# A device that was just told to listen does.
+WOKEN_PATIENCE_S = 2.0
+# On top of the longest boot the device announces.
+RESTART_MARGIN_S = 10.0
+# Between two HELLOs to a device that acknowledged ACTIVATE and has not restarted yet.
+RESTART_POLL_S = 0.2
+# Steps of one attempt: transfer, confirm, succeed; with room for a second look, none for a loop.
+STEPS_PER_ATTEMPT = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Deferral(Exception):  # noqa: N818 - not an error: the device asked to be left alone
+    """The device wants to be asked again in `seconds`."""
+
+    seconds: int
+    reason: int
+
+
+class Watcher(Protocol):
+    """Who hears of what the worker does, at once and without waiting."""
+
+    def job_moved(self, job: Job) -> None:
+        """A job changed state or facts."""
+
+    def progressed(self, job: Job, received: int, bytes_per_s: int) -> None:
+        """Bytes arrived at the device."""
+
+    def device_seen(self, device: Device, info: DeviceInfo) -> None:
+        """A device said who it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What a worker works with; made once by the daemon, faked by tests."""
+
+    store: Store
+    firmware: FirmwareReader
+    watcher: Watcher
+    make_link: Callable[[Device], Link]
+    make_session: Callable[[Device], TransferSession]
+    clock: Callable[[], float]
+
+
+class Attempt:
+    """One attempt for one device, over one opening of its link."""
+
+    def __init__(self, ends: Ends, settings: Settings, device: Device, job: Job | None = None) -> None:
+        self._ends = ends
+        self._settings = settings
+        self._device = device
+        self.job = job
+        self.log = structlog.get_logger().bind(device=device.name, **({"job": job.id} if job else {}))
+        self._meter = ProgressMeter()
+        self.durable = job.durable if job else 0
+        self._resumes = 0
+        self._talk: Conversation
+
+    async def probe(self) -> None:
+        """Ask the device who it is, and remember it. Raises GatewaydError, Deferral."""
+        async with self._conversation():
+            await self._greet()
+
+    async def run(self) -> Job:
+        """Lead the job as far as it goes; returns it succeeded. Raises GatewaydError, Deferral."""
+        async with self._conversation():
+            info = await self._greet()
+            for _ in range(STEPS_PER_ATTEMPT):
+                step = next_step(self._the_job, info)
+                self.log.debug("next step", step=str(step))
+                if step is Step.SUCCEED:
+                    return await self._succeed(info)
+                info = await self._take(step, info)
+        raise DeviceError(
+            f"{self._device.name} does not settle: it still says {info.image_state.name.lower()} after"
+            f" {STEPS_PER_ATTEMPT} steps",
+            code="not_confirmed",
+        )
+
+    async def record(self, retry: Retry, error: GatewaydError) -> Job:
+        """Store what becomes of the job after a failed attempt. Raises HostError."""
+        job, reason = self._the_job, explain(self._device, error)
+        changes = {
+            "failures": retry.failures,
+            "code": error.code,
+            "reason": reason,
+            "durable": max(job.durable, self.durable),
+            "resumes": job.resumes + self._resumes,
+        }
+        await self._go(retry.state, **changes)
+        level = self.log.error if retry.state is JobState.FAILED else self.log.warning
+        level(
+            "job failed" if retry.state is JobState.FAILED else "attempt failed",
+            code=error.code,
+            reason=reason,
+            failures=retry.failures,
+            retry_in_s=round(retry.delay_s, 1),
+        )
+        return self._the_job
+
+    async def put_off(self, deferral: Deferral) -> Job:
+        """Store that the device asked to be left alone. Raises HostError."""
+        reason = f"the device asks to be left alone for {deferral.seconds} s (reason {deferral.reason})"
+        state = JobState.ACTIVATING if self._the_job.state is JobState.ACTIVATING else JobState.QUEUED
+        await self._go(state, code="not_now", reason=reason)
+        self.log.info("put off", seconds=deferral.seconds)
+        return self._the_job
+
+    # -- steps
+    # ------------------------------------------------------------------------------------------------
+
+    async def _take(self, step: Step, info: DeviceInfo) -> DeviceInfo:
+        """Take a step that is not the last; returns what the device says then."""
+        job = self._the_job
+        match step:
+            case Step.TRANSFER:
+                return await self._update(info, second_try=False)
+            case Step.SECOND_TRY:
+                return await self._update(info, second_try=True)
+            case Step.AWAIT_RESTART:
+                return await self._await_restart(info.boot_id, info.boot_time_s)
+            case Step.CONFIRM:
+                return await self._confirm(info)
+            case Step.AWAIT_TRIAL_END:
+                raise DeviceError(
+                    "the device runs another image on trial, whose predecessor it still needs",
+                    code="on_trial",
+                    hint="it is confirmed or reverted by itself, then this goes on",
+                )
+            case Step.FAIL_VERSION:
+                raise DeviceError(
+                    f"the device reports version {info.version}, expected {job.version}",
+                    code="version_mismatch",
+                )
+            case _:
+                raise DeviceError(
+                    f"{job.version} was started and the bootloader gave it up; {info.version} runs again",
+                    code="reverted",
+                    hint="this image is not tried again; publish a repaired one",
+                )
+
+    async def _update(self, info: DeviceInfo, *, second_try: bool) -> DeviceInfo:
+        """Transfer, activate, and return what the device says after its restart."""
+        self._check_can_revert(info)
+        image = await self._image(info, second_try=second_try)
+        await self._move(
+            JobState.TRANSFERRING,
+            image_sha256=image.sha256.hex(),
+            image_size=len(image.content),
+            boot_id=info.boot_id,
+            device_id=info.device_id,
+            second_try=second_try,
+            attempt=self._the_job.attempt + 1,
+            code="",
+            reason="",
+        )
+        self._talk.session.transfer(image, self._talk.now)
+        outcome = await self._outcome(Staged, AlreadyRunning)
+        if isinstance(outcome, AlreadyRunning):
+            return await self._identify(PATIENCE_S)
+        await self._move(
+            JobState.STAGED, durable=len(image.content), resumes=self._the_job.resumes + self._resumes
+        )
+        boot_id = outcome.info.boot_id
+        await self._move(JobState.ACTIVATING, boot_id=boot_id, activated_at=utc_now())
+        self._talk.session.activate(self._device.trial_s, self._talk.now)
+        activated = await self._outcome(Activated)
+        self.log.info("activated", version=image.version, acknowledged=activated.acknowledged)
+        return await self._await_restart(boot_id, info.boot_time_s)
+
+    async def _await_restart(self, boot_id: int, boot_time_s: int) -> DeviceInfo:
+        deadline = self._talk.now + boot_time_s + RESTART_MARGIN_S
+        while True:
+            info = await self._greet(max(deadline - self._talk.now, PATIENCE_S))
+            if info.boot_id != boot_id:
+                return info
+            if self._talk.now >= deadline:
+                raise DeviceError("the device took ACTIVATE and did not restart", code="activate_ignored")
+            await asyncio.sleep(RESTART_POLL_S)
+
+    async def _confirm(self, info: DeviceInfo) -> DeviceInfo:
+        job = self._the_job
+        image = Image(b"", bytes.fromhex(job.image_sha256), job.version)
+        self._talk.session.confirm(image, self._talk.now)
+        await self._outcome(Confirmed)
+        self.log.info("confirmed", version=info.version)
+        return await self._identify(PATIENCE_S)
+
+    async def _succeed(self, info: DeviceInfo) -> Job:
+        job = self._the_job
+        mark = None
+        if job.timestamp_ms is not None:
+            mark = RollbackMark(job.timestamp_ms, bytes.fromhex(job.container_sha256))
+        code = reason = ""
+        if info.version != job.version:
+            code, reason = (
+                "version_differs",
+                f"the device runs the image sent and calls it {info.version}, not {job.version}",
+            )
+        self.job = await self._ends.store.run(lambda db: db.succeed(job.id, mark, code=code, reason=reason))
+        self._ends.watcher.job_moved(self._the_job)
+        self.log.info("succeeded", version=info.version, code=code or None)
+        return self._the_job
+
+    # -- parts
+    # ------------------------------------------------------------------------------------------------
+
+    def _conversation(self) -> Conversation:
+        self._talk = Conversation(
+            self._ends.make_link(self._device),
+            self._ends.make_session(self._device),
+            clock=self._ends.clock,
+            on_notice=self._notice,
+        )
+        return self._talk
+
+    async def _greet(self, patience_s: float = PATIENCE_S) -> DeviceInfo:
+        """Wake the device if it must be woken, and identify it.
+
+        One that is awake already does not answer the wake-up.
+        """
+        if self._device.link.wake is None:
+            return await self._identify(patience_s)
+        asleep: LinkError | None = None
+        deadline = self._talk.now + patience_s
+        while True:
+            try:
+                await self._talk.wake(self._device.link.wake)
+            except LinkLost:
+                raise
+            except LinkError as error:
+                asleep = error
+            try:
+                return await self._identify(WOKEN_PATIENCE_S)
+            except LinkError as error:
+                if error.code != "no_answer" or self._talk.now >= deadline:
+                    raise asleep or error from None
+
+    async def _identify(self, patience_s: float) -> DeviceInfo:
+        self._talk.session.identify(self._talk.now, patience_s)
+        info: DeviceInfo = (await self._outcome(Identified)).info
+        device = self._device
+        check_identity(device.app_id, device.hardware_id, info.app_id, info.hardware_id)
+        await self._ends.store.run(lambda db: db.save_contact(device.name, info))
+        self._ends.watcher.device_seen(device, info)
+        return info
+
+    async def _image(self, info: DeviceInfo, *, second_try: bool) -> Image:
+        job = self._the_job
+        keys = self._settings.keys_of(self._device)
+        opened = await self._ends.firmware.open(
+            job.message_sha256, reading_of(self._settings, self._device), keys
+        )
+        content, sha256 = await asyncio.to_thread(opened.image, self._device, info.slot_address)
+        return Image(content, sha256, job.version, second_try)
+
+    async def _outcome(self, *wanted: type[Any]) -> Any:
+        outcome: Outcome = await self._talk.outcome()
+        if isinstance(outcome, Failed):
+            raise outcome.error
+        if isinstance(outcome, Deferred):
+            raise Deferral(outcome.seconds, outcome.reason)
+        if not isinstance(outcome, wanted):
+            raise DeviceError(f"the session ended with {outcome}, expected {wanted}", code="internal")
+        return outcome
+
+    def _check_can_revert(self, info: DeviceInfo) -> None:
+        if not info.can_revert and not self._device.allow_no_trial:
+            raise DeviceError(
+                "the device cannot go back when new firmware fails: its bootloader has no trial boot",
+                code="no_trial_boot",
+                hint="allow_no_trial: true for this device accepts that risk",
+            )
+
+    async def _go(self, state: JobState, **changes: Any) -> None:
+        """Move the job, or change it where it stands."""
+        job = self._the_job
+        if state is not job.state:
+            await self._move(state, **changes)
+            return
+        self.job = await self._ends.store.run(lambda db: db.update_job(job.id, **changes))
+        self._ends.watcher.job_moved(self._the_job)
+
+    async def _move(self, state: JobState, **changes: Any) -> None:
+        job = self._the_job
+        self.job = await self._ends.store.run(lambda db: db.move_job(job.id, state, **changes))
+        self._ends.watcher.job_moved(self._the_job)
+
+    @property
+    def _the_job(self) -> Job:
+        if self.job is None:
+            raise RuntimeError("a probe has no job")
+        return self.job
+
+    def _notice(self, event: Event) -> None:
+        if isinstance(event, Console):
+            self.log.info("console", text=event.text)
+        elif isinstance(event, TransferStarted):
+            self._meter.start(self._talk.now, event.offset)
+            self._resumes += event.offset > 0
+            self.durable = max(self.durable, event.offset)
+            self.log.info("transfer", offset=event.offset, size=event.size)
+        elif isinstance(event, Progress):
+            self.durable = max(self.durable, event.durable)
+            rate = self._meter.rate(self._talk.now, event.received)
+            self._ends.watcher.progressed(self._the_job, event.received, rate)
+
+
+def explain(device: Device, error: GatewaydError) -> str:
+    """Say which port an error is about."""
+    text = str(error)
+    return text if device.link.uart in text else f"{device.link.uart}: {text}"
