@@ -253,7 +253,7 @@ class Database:
             return self._save_job(replace(old, state=JobState.SUCCEEDED, code=code, reason=reason), seq)
 
     def recover(self) -> list[Job]:
-        """After a start, let what was under way wait again; but for `activating`, where the device is asked."""
+        """After a start, let what was under way wait again; `activating` stays, there the device is asked."""
         interrupted = [job for job in self.jobs() if job.state in (JobState.TRANSFERRING, JobState.STAGED)]
         return [
             self.move_job(

@@ -200,9 +200,7 @@ def _decide(
     ), []
 
 
-def refusal_of(  # noqa: PLR0911 - one check after the other, each with its own answer
-    device: Device, record: DeviceRecord, candidate: Candidate
-) -> Decision | None:
+def refusal_of(device: Device, record: DeviceRecord, candidate: Candidate) -> Decision | None:
     """Why a device does not take a genuine release; None: it does."""
     verdict, info = candidate.verdict, record.info
     installed = installed_version(device, record)
@@ -247,7 +245,7 @@ def rom_for(device: Device, record: DeviceRecord, verdict: Verdict) -> RomFacts 
     return select_rom(verdict.roms, record.info.slot_address, device.slot_match)
 
 
-def _keep_or_replace(
+def _keep_or_replace(  # noqa: PLR0911 - one question after the other, each with its own answer
     device: Device, record: DeviceRecord, active: Job, best: Candidate | None, offers: _Offers
 ) -> tuple[Decision, list[Command]]:
     """An active job stands, unless its release is gone or a newer one supersedes it while it waits."""

@@ -1,0 +1,40 @@
+# What people type and what CI runs. Set-up happens by itself: system packages by apt (as root or with sudo), the rest in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST_ARGS ?=
+
+.PHONY: help demo test check size clean
+
+help:  ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(STAMP)  ## Watch an update survive a broken line, from MQTT message to new version
+	$(BIN)/gatewayctl demo
+
+test: $(STAMP) system-packages  ## All tests, with a real mosquitto and the compiled C receiver
+	$(MAKE) -C device all lab
+	PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(STAMP)  ## Linters, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+size: system-packages  ## Code, RAM and stack of the C receiver on a Cortex-M0
+	$(MAKE) -C device size
+
+clean:  ## Remove what was built, and the virtual environment
+	rm -rf $(VENV) build dist device/build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: system-packages
+system-packages:
+	@./.ci/packages test
+
+$(STAMP): pyproject.toml
+	@./.ci/packages venv
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
