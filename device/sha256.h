@@ -1,0 +1,17 @@
+/* SHA-256 (FIPS 180-4) in software, for devices without hardware for it. */
+#ifndef RCP_SHA256_H
+#define RCP_SHA256_H
+
+#include <stdint.h>
+
+typedef struct {
+    uint32_t state[8];
+    uint32_t size; /* bytes so far: images are smaller than 4 GiB */
+    uint8_t block[64];
+} sha256_t;
+
+void sha256_begin(sha256_t *s);
+void sha256_add(sha256_t *s, const uint8_t *data, uint32_t size);
+void sha256_end(sha256_t *s, uint8_t digest[32]);
+
+#endif
