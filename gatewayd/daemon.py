@@ -1,8 +1,10 @@
 """The composition root: what gatewayd is made of, in the order in which it starts."""
 
 import asyncio
+import os
 import random
 import signal
+import threading
 from datetime import UTC, datetime
 
 import structlog
@@ -28,6 +30,8 @@ from gatewayd.status import StatusBoard, StatusFeed
 log = structlog.get_logger()
 
 MIB = 1024 * 1024
+# systemd and people take a daemon that needs longer than five seconds for one that hangs.
+STOP_LIMIT_S = 4.5
 
 
 async def serve(settings: Settings) -> None:
@@ -48,6 +52,7 @@ async def serve(settings: Settings) -> None:
         stopping.cancel()
         if not running.done():
             log.info("gatewayd stops")
+            _leave_in_time()
         running.cancel()
         await asyncio.wait([running])
         if not running.cancelled():
@@ -101,6 +106,16 @@ async def _run(settings: Settings, store: Store) -> None:
         tasks.create_task(reconciler.run(), name="reconciler")
         tasks.create_task(reports.run(), name="reports")
         tasks.create_task(session.run(), name="mqtt")
+
+
+def _leave_in_time() -> None:
+    """See to it that we are gone within five seconds, also when a name server or a port hangs in a thread.
+
+    Whatever is cut off then is what a power cut would cut off.
+    """
+    timer = threading.Timer(STOP_LIMIT_S, os._exit, [0])
+    timer.daemon = True
+    timer.start()
 
 
 def _make_link(device: Device) -> Link:

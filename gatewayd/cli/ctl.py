@@ -61,3 +61,7 @@ def main() -> None:
     except OSError as error:
         click.echo(f"gatewayctl: {error}", err=True)
         sys.exit(REFUSED)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ import click
 
 from gatewayd import __version__, log
 from gatewayd.cli.exits import exit_code
-from gatewayd.config import load
+from gatewayd.config import ConfigErrors, load
 from gatewayd.daemon import serve
 from gatewayd.errors import GatewaydError
 
@@ -35,6 +35,14 @@ def main(config: Path, *, verbose: bool) -> None:
         for warning in settings.warnings:
             click.echo(f"gatewayd: warning: {warning}", err=True)
         asyncio.run(serve(settings))
+    except ConfigErrors as error:
+        for mistake in error.mistakes:
+            click.echo(f"gatewayd: {mistake}", err=True)
+        sys.exit(exit_code(error))
     except GatewaydError as error:
         click.echo(f"gatewayd: {error}", err=True)
         sys.exit(exit_code(error))
+
+
+if __name__ == "__main__":
+    main()

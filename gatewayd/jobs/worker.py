@@ -285,7 +285,7 @@ class Attempt:
         self._talk.session.identify(self._talk.now, patience_s)
         info: DeviceInfo = (await self._outcome(Identified)).info
         device = self._device
-        check_identity(device.app_id, device.hardware_id, info.app_id, info.hardware_id)
+        self._check_identity(info)
         await self._ends.store.run(lambda db: db.save_contact(device.name, info))
         self._ends.watcher.device_seen(device, info)
         return info
@@ -308,6 +308,18 @@ class Attempt:
         if not isinstance(outcome, wanted):
             raise DeviceError(f"the session ended with {outcome}, expected {wanted}", code="internal")
         return outcome
+
+    def _check_identity(self, info: DeviceInfo) -> None:
+        """Raise DeviceError unless this is the device the configuration means; name the one that it looks like."""
+        device = self._device
+        try:
+            check_identity(device.app_id, device.hardware_id, info.app_id, info.hardware_id)
+        except DeviceError as error:
+            others = ", ".join(
+                one.name for one in self._settings.devices if one != device and _fits(one, info)
+            )
+            hint = f"it looks like {others}: are the boards swapped?" if others else error.hint
+            raise DeviceError(f"{device.name}: {error.message}", code=error.code, hint=hint) from None
 
     def _check_can_revert(self, info: DeviceInfo) -> None:
         if not info.can_revert and not self._device.allow_no_trial:
@@ -349,6 +361,10 @@ class Attempt:
             self.durable = max(self.durable, event.durable)
             rate = self._meter.rate(self._talk.now, event.received)
             self._ends.watcher.progressed(self._the_job, event.received, rate)
+
+
+def _fits(device: Device, info: DeviceInfo) -> bool:
+    return device.app_id == info.app_id and device.hardware_id in (None, info.hardware_id)
 
 
 def explain(device: Device, error: GatewaydError) -> str:

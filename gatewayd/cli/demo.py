@@ -1,0 +1,285 @@
+"""`gatewayctl demo`: from an MQTT message to a device on the new version, over a line that breaks.
+
+Nothing here is of the demo's own but the story: broker, daemon, virtual device, keygen, pack and publish are
+the ones a user runs.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import random
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import click
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from gatewayd.errors import DeviceError, HostError
+
+GATEWAY, DEVICE, APP = "demo", "pump-1", "pump"
+OLD, NEW = "4.3.1", "4.3.2"
+SLOT = "0x2000"
+# A line of 230400 baud: some 200 KiB take ten seconds, slow enough to watch.
+RATE_BYTES_PER_S = 23_040
+CUT_AT_PERCENT = 45
+CUT_FOR_S = 2.0
+# A minute is promised; whatever takes much longer is stuck.
+LIMIT_S = 120.0
+
+
+@dataclass
+class Story:
+    """What has happened so far, for the summary."""
+
+    folder: Path
+    image: bytes
+    status: dict[str, Any] = field(default_factory=dict)
+    cut_at: int = 0
+    started: float = field(default_factory=time.monotonic)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@click.command()
+@click.option(
+    "--dir", "folder", type=click.Path(path_type=Path), help="Where to work. Default: a new folder."
+)
+@click.option(
+    "--size",
+    default=200_000,
+    show_default=True,
+    type=click.IntRange(20_000, 2_000_000),
+    help="Firmware bytes.",
+)
+def command(folder: Path | None, size: int) -> None:
+    """Watch an update survive a line that breaks half-way.
+
+    Starts an MQTT broker, the daemon and a virtual device on this machine, publishes a signed and encrypted
+    firmware, cuts the line, and ends when the device itself reports the new version. Leaves its folder for
+    you to look at.
+    """
+    folder = folder or Path(tempfile.mkdtemp(prefix="gatewayd-demo-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "config.yaml").exists():
+        raise HostError(f"{folder} holds a demo already", code="file_exists", hint="name another folder")
+    image = random.Random(size).randbytes(size)  # noqa: S311 - not a secret
+    story = Story(folder.absolute(), image)
+    console = Console(highlight=False)
+    try:
+        asyncio.run(_within_limit(_play(story, console)))
+    except TimeoutError:
+        raise HostError(
+            f"the demo did not end within {LIMIT_S:.0f} s; last status: {json.dumps(story.status)}",
+            code="demo_stuck",
+            hint=f"look into {story.folder}/gatewayd.log",
+        ) from None
+
+
+async def _within_limit(play: Any) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        await play
+
+
+async def _play(story: Story, console: Console) -> None:
+    folder = story.folder
+    console.print(f"gatewayd demo in [bold]{folder}[/]\n")
+    async with _broker() as port, contextlib.AsyncExitStack() as processes:
+        await _gatewayctl(story, "keygen", "-o", "ota.key")
+        console.print("[green]keygen[/]    ota.key, decrypt.key.bin, verify.key.bin")
+        (folder / "firmware.bin").write_bytes(story.image)
+        await _gatewayctl(story, "pack", "--key", "ota.key", "-o", "firmware.ota", f"{SLOT}=firmware.bin")
+        console.print(f"[green]pack[/]      firmware.ota, {len(story.image)} bytes, signed and encrypted")
+        _write_config(story, port)
+        device = await processes.enter_async_context(_device(story))
+        daemon = _process(story, "gatewayd.log", "gatewayd.cli.daemon", "--config", "config.yaml")
+        await processes.enter_async_context(daemon)
+        console.print(f"[green]gatewayd[/]  runs; {DEVICE} runs {OLD}, at {RATE_BYTES_PER_S} bytes/s")
+        watching = asyncio.create_task(_watch(story, port))
+        processes.push_async_callback(_cancelled, watching)
+        await _until(story, lambda status: status.get("installed_version") == OLD)
+        release = ("--config", "config.yaml", "--app", APP, "--version", NEW, "firmware.ota")
+        await _gatewayctl(story, "publish", *release)
+        console.print(f"[green]publish[/]   {NEW}, retained\n")
+        with _bar(console) as show:
+            await _until(story, lambda status: (status.get("progress") or 0) >= CUT_AT_PERCENT, show)
+            await _kill(device)
+            story.cut_at = story.status["progress"]
+            console.print(f"[red]The line breaks, and the device loses power, at {story.cut_at} %.[/]")
+            await asyncio.sleep(CUT_FOR_S)
+            await processes.enter_async_context(_device(story))
+            console.print("[green]The device is back.[/]")
+            await _until(story, lambda status: status.get("state") in ("succeeded", "failed"), show)
+    _conclude(story, console)
+
+
+def _conclude(story: Story, console: Console) -> None:
+    status = story.status
+    if status["state"] != "succeeded" or status["installed_version"] != NEW:
+        reason = f"the update ended as {status['state']}: {status['reason']}"
+        raise DeviceError(reason, code=str(status["code"]))
+    if (story.folder / "device" / "active.bin").read_bytes() != story.image:
+        raise DeviceError("the device runs other bytes than were published", code="demo_wrong_image")
+    log = _log_entries(story.folder / "gatewayd.log")
+    offsets = [entry["offset"] for entry in log if entry.get("event") == "transfer"]
+    console.print(
+        f"\n[bold green]{DEVICE} reports {NEW}[/], confirmed, and runs what was published, byte for byte."
+        f"\nCut at {story.cut_at} %, resumed at byte {offsets[-1]} of {len(story.image)}"
+        f" (starts: {', '.join(map(str, offsets))}); {time.monotonic() - story.started:.0f} s in all."
+        f"\nEverything is left in {story.folder}: config.yaml, gatewayd.log, device.log, device/."
+    )
+
+
+def _log_entries(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines() if line.startswith("{")]
+
+
+# -- what is watched
+
+
+async def _watch(story: Story, port: int) -> None:
+    async with aiomqtt.Client("127.0.0.1", port) as client:
+        await client.subscribe(f"gatewayd/{GATEWAY}/devices/{DEVICE}", qos=1)
+        async for message in client.messages:
+            if isinstance(message.payload, bytes) and message.payload:
+                story.status = json.loads(message.payload)
+                story.news.set()
+
+
+async def _until(story: Story, reached: Any, show: Any = None) -> None:
+    while not reached(story.status):
+        story.news.clear()
+        await story.news.wait()
+        if show:
+            show(story.status)
+        if story.status.get("state") == "failed":
+            return
+
+
+@contextlib.contextmanager
+def _bar(console: Console) -> Any:
+    """Give a function that shows a status: a live bar on a terminal, a line for every news otherwise."""
+    if not console.is_terminal:
+        yield lambda status: console.print(_line(status), soft_wrap=True)
+        return
+    columns = (TextColumn(DEVICE), BarColumn(), TextColumn("{task.percentage:>3.0f} %  {task.description}"))
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=100)
+        yield lambda status: _update(progress, task, status)
+
+
+def _update(progress: Progress, task: TaskID, status: dict[str, Any]) -> None:
+    progress.update(task, completed=status.get("progress") or 0, description=_line(status))
+
+
+def _line(status: dict[str, Any]) -> str:
+    reason = f": {status['reason']}" if status.get("reason") else ""
+    percent = f" {status['progress']} %" if status.get("progress") is not None else ""
+    return f"{status.get('state')}{percent}{reason}"
+
+
+# -- what runs
+
+
+@contextlib.asynccontextmanager
+async def _broker() -> AsyncIterator[int]:
+    try:
+        from amqtt.broker import Broker  # noqa: PLC0415 - an extra: the rest of gatewayctl does without it
+    except ImportError:
+        hint = "pip install 'gatewayd[demo]'"
+        raise HostError("the demo's broker is missing", code="no_demo_broker", hint=hint) from None
+    logging.disable(logging.CRITICAL)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    broker = Broker(
+        {
+            "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
+            "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+        }
+    )
+    await broker.start()
+    try:
+        yield port
+    finally:
+        await broker.shutdown()
+
+
+def _write_config(story: Story, port: int) -> None:
+    config = {
+        "gateway": {"id": GATEWAY, "state_dir": "state", "control_socket": "control.sock"},
+        "mqtt": {"host": "127.0.0.1", "port": port},
+        "keys": {APP: {"decrypt_key_file": "decrypt.key.bin", "verify_key_file": "verify.key.bin"}},
+        "devices": [
+            {
+                "name": DEVICE,
+                "app_id": APP,
+                "hardware_id": "pump-rev-b",
+                "version": OLD,
+                "payload": "advanced",
+                "keys": APP,
+                "link": {"uart": str(story.folder / "port"), "baud": 230_400},
+            }
+        ],
+    }
+    (story.folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def _device(story: Story) -> contextlib.AbstractAsyncContextManager[asyncio.subprocess.Process]:
+    flags = {
+        "--port": "port",
+        "--state": "device",
+        "--app-id": APP,
+        "--hardware-id": "pump-rev-b",
+        "--version": OLD,
+        "--slot-address": SLOT,
+        "--baud": "230400",
+        "--rate": str(RATE_BYTES_PER_S),
+        "--latency-ms": "5",
+    }
+    words = [word for flag in flags.items() for word in flag]
+    return _process(story, "device.log", "gatewayd.cli.ctl", "simulate", "uart", *words)
+
+
+@contextlib.asynccontextmanager
+async def _process(
+    story: Story, log: str, module: str, *words: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    with (story.folder / log).open("ab") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", module, *words, cwd=story.folder, stdout=output, stderr=output
+        )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    process.kill()
+    await process.wait()
+
+
+async def _gatewayctl(story: Story, *words: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gatewayd.cli.ctl", *words, cwd=story.folder, stdout=-1, stderr=-2
+    )
+    output, _ = await process.communicate()
+    if process.returncode:
+        said = output.decode(errors="replace").strip()
+        raise HostError(f"gatewayctl {words[0]} failed: {said}", code="demo_failed")
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

@@ -1,0 +1,126 @@
+"""Whatever makes an update possible leads to it, with nothing published again; and what must not happen does not."""
+
+import random
+import shutil
+
+from e2e_lab import KEY, Farm
+
+from gatewayd.ota.keys import OtaKey
+
+IMAGE = random.Random(3).randbytes(30_000)
+
+
+async def test_a_device_added_later_gets_what_is_in_the_spool(farm: Farm) -> None:
+    gateway = farm.gateway
+    first, second = farm.device("pump-1"), farm.device("pump-2")
+    gateway.config["devices"] = [first.config()]
+    gateway.start()
+    gateway.publish(gateway.pack(IMAGE), "4.3.2")
+    await gateway.until_state("pump-1", "succeeded")
+    assert gateway.stop() == 0
+    await gateway.send(
+        "/a/pump/u/4.3", b""
+    )  # the broker has forgotten it; the empty message is not for us: we are down
+    gateway.config["mqtt"]["client_id"] = "another"  # nor is it kept for us
+    gateway.config["devices"].append(second.config())
+    gateway.start()
+    await gateway.until_state("pump-2", "succeeded")
+    assert second.active == IMAGE
+
+
+async def test_a_spare_board_with_old_firmware_is_updated(farm: Farm) -> None:
+    gateway = farm.gateway
+    device = farm.device("pump-1")
+    gateway.config["devices"] = [device.config()]
+    gateway.start()
+    gateway.publish(gateway.pack(IMAGE), "4.3.2")
+    await gateway.until_state("pump-1", "succeeded", installed_version="4.3.2")
+    device.stop()
+    shutil.rmtree(device.state)
+    device.start()
+    await gateway.until(lambda: len(gateway.log_events("job made")) == 2, "another job")
+    await gateway.until_state("pump-1", "succeeded", installed_version="4.3.2")
+    assert device.active == IMAGE
+
+
+async def test_a_corrected_key_leads_to_the_update(farm: Farm) -> None:
+    gateway = farm.gateway
+    device = farm.device("pump-1")
+    gateway.config["devices"] = [device.config()]
+    wrong = OtaKey(bytes(32), bytes(range(32, 64)))
+    gateway.write_keys(wrong.decrypt_key, wrong.verify_key)
+    gateway.start()
+    container = gateway.pack(IMAGE)
+    gateway.ctl("publish", "--config", "config.yaml", "--app", "pump", "--version", "4.3.2", container)
+    status = await gateway.until_state("pump-1", "refused")
+    assert status["code"] == "bad_signature"
+    assert gateway.stop() == 0
+    gateway.write_keys(KEY.decrypt_key, KEY.verify_key)
+    gateway.start()
+    await gateway.until_state("pump-1", "succeeded", installed_version="4.3.2")
+    assert device.active == IMAGE
+
+
+async def test_boards_swapped_on_two_ports_are_refused_by_name(farm: Farm) -> None:
+    gateway = farm.gateway
+    pump, tank = farm.device("pump-1", app_id="tank"), farm.device("tank-1", app_id="pump")
+    gateway.config["devices"] = [pump.config(app_id="pump"), tank.config(app_id="tank")]
+    gateway.start()
+    await gateway.until_state("pump-1", "unreachable", code="wrong_app")
+    gateway.publish(gateway.pack(IMAGE), "4.3.2", "pump")
+    status = await gateway.until_state("pump-1", "failed", code="wrong_app")
+    assert "'tank'" in status["reason"]
+    assert "tank-1" in status["reason"]
+    assert pump.active is None
+    assert tank.active is None
+
+
+async def test_one_message_for_several_devices_makes_one_image_and_independent_jobs(farm: Farm) -> None:
+    gateway = farm.gateway
+    devices = [farm.device(f"pump-{number}") for number in range(1, 4)]
+    gateway.config["devices"] = [device.config() for device in devices]
+    silent = devices[0].config() | {"name": "silent", "attempts": 1}
+    gateway.config["devices"].append(silent | {"link": {"uart": str(farm.folder / "nothing-here")}})
+    gateway.start()
+    container = gateway.pack(IMAGE)
+    gateway.publish(container, "4.3.2")
+    for device in devices:
+        await gateway.until_state(device.name, "succeeded", installed_version="4.3.2")
+        assert device.active == IMAGE
+    await gateway.until_state("silent", "queued", code="link_missing")
+    assert len(list((farm.folder / "state" / "spool").glob("[0-9a-f]*"))) == 1
+    made = len(gateway.log_events("job made"))
+    for _ in range(3):
+        gateway.publish(container, "4.3.2")  # replayed
+    gateway.stop()
+    gateway.start()  # and delivered again as retained
+    await gateway.until_state("pump-3", "succeeded")
+    assert len(gateway.log_events("job made")) == made
+
+
+async def test_a_withdrawn_release_ends_what_waits_for_it(farm: Farm) -> None:
+    gateway = farm.gateway
+    device = farm.device("pump-1")
+    gateway.config["devices"] = [device.config(install="manual")]
+    gateway.start()
+    gateway.publish(gateway.pack(IMAGE), "4.3.2")
+    await gateway.until_state("pump-1", "offered", latest_version="4.3.2")
+    await gateway.send("/a/pump/u/4.3", b"")
+    await gateway.until_state("pump-1", "idle", code="no_release")
+    assert device.active is None
+
+
+async def test_a_newer_release_supersedes_one_that_waits(farm: Farm) -> None:
+    gateway = farm.gateway
+    device = farm.device("pump-1")
+    device.stop()
+    gateway.config["devices"] = [device.config()]
+    gateway.start()
+    gateway.publish(gateway.pack(b"x" * 5000), "4.3.2")
+    await gateway.until_state("pump-1", "queued", latest_version="4.3.2")
+    gateway.publish(gateway.pack(IMAGE), "4.3.3")
+    await gateway.until_state("pump-1", "queued", latest_version="4.3.3")
+    device.start()
+    await gateway.until_state("pump-1", "succeeded", installed_version="4.3.3")
+    assert device.active == IMAGE
+    assert [entry["state"] for entry in gateway.log_events("job ended")] == ["superseded"]

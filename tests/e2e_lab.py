@@ -1,0 +1,232 @@
+"""A whole gateway for tests: mosquitto, the daemon and virtual devices, each a process, in one folder."""
+
+import asyncio
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import aiomqtt
+import yaml
+from brokers import Mosquitto
+
+from gatewayd.ota.keys import OtaKey
+
+ROOT = Path(__file__).parent.parent
+SMING = ROOT / "tests" / "vectors" / "sming"
+RCP_DEVICE = ROOT / "device" / "build" / "rcp-device"
+DEADLINE_S = 60.0
+KEY = OtaKey(bytes(range(32)), bytes(range(32, 64)))
+RECEIVERS = ("c", "python")
+
+
+def receiver_command(receiver: str) -> list[str]:
+    if receiver == "c":
+        assert RCP_DEVICE.exists(), "run `make -C device` first"
+        return [str(RCP_DEVICE)]
+    return [sys.executable, "-m", "gatewayd.cli.ctl", "simulate", "uart"]
+
+
+class VirtualDevice:
+    """A virtual device's process; its folder survives it."""
+
+    def __init__(self, folder: Path, name: str, receiver: str = "c", **flags: object) -> None:
+        self.name = name
+        self.port = folder / f"port-{name}"
+        self.state = folder / f"device-{name}"
+        self.log = folder / f"device-{name}.log"
+        defaults = {"app-id": "pump", "version": "4.3.1", "rate": 0}
+        named = {key.replace("_", "-"): value for key, value in flags.items()}
+        self._flags = defaults | named | {"port": self.port, "state": self.state}
+        self._receiver = receiver
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        words = [
+            word for key, value in self._flags.items() if value is not False for word in _flag(key, value)
+        ]
+        with self.log.open("ab") as log:
+            command = [*receiver_command(self._receiver), *words]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        return self
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+        if self.process is not None:
+            self.process.wait(10)
+
+    @property
+    def active(self) -> bytes | None:
+        path = self.state / "active.bin"
+        return path.read_bytes() if path.exists() else None
+
+    def config(self, **settings: Any) -> dict[str, Any]:
+        """A device of the configuration that reaches this one; `link` is merged."""
+        link = {"uart": str(self.port), **settings.pop("link", {})}
+        app, version = self._flags["app-id"], self._flags["version"]
+        return (
+            {"name": self.name, "app_id": app, "version": version, "payload": "advanced", "keys": "k"}
+            | settings
+            | {"link": link}
+        )
+
+
+def _flag(key: str, value: object) -> list[str]:
+    return [f"--{key}"] if value is True else [f"--{key}", str(value)]
+
+
+class Gateway:
+    """The daemon's process, its configuration, and what it reports."""
+
+    def __init__(self, folder: Path, broker: Mosquitto) -> None:
+        self.folder = folder
+        self.broker = broker
+        self.config: dict[str, Any] = {
+            "gateway": {"id": "barn", "state_dir": "state", "control_socket": "control.sock"},
+            "mqtt": {"host": "127.0.0.1", "port": broker.port},
+            "keys": {"k": {"decrypt_key_file": "decrypt.key.bin", "verify_key_file": "verify.key.bin"}},
+            "devices": [],
+        }
+        self.status: dict[str, dict[str, Any]] = {}
+        self.history: list[tuple[str, dict[str, Any]]] = []
+        self.gateway_status = ""
+        self.news = asyncio.Event()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.write_keys(KEY.decrypt_key, KEY.verify_key)
+        (folder / "ota.key").write_bytes(KEY.to_file())
+        (folder / "ota.key").chmod(0o600)
+
+    def write_keys(self, decrypt: bytes, verify: bytes) -> None:
+        for name, content in (("decrypt.key.bin", decrypt), ("verify.key.bin", verify)):
+            (self.folder / name).write_bytes(content)
+            (self.folder / name).chmod(0o600)
+
+    def start(self) -> None:
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
+        with (self.folder / "gatewayd.log").open("ab") as log:
+            command = [sys.executable, "-m", "gatewayd.cli.daemon", "--config", "config.yaml", "--verbose"]
+            self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+
+    def stop(self, number: int = signal.SIGTERM, limit_s: float = 5.0) -> int:
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(limit_s)
+
+    def ctl(self, *words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "gatewayd.cli.ctl", *map(str, words)]
+        return subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=check
+        )
+
+    def pack(self, image: bytes, *options: str, address: int = 0x2000) -> Path:
+        (self.folder / "rom.bin").write_bytes(image)
+        out = self.folder / "firmware.ota"
+        self.ctl("pack", "--key", "ota.key", *options, "-o", out, f"{address:#x}=rom.bin")
+        return out
+
+    def publish(self, container: Path, version: str, app: str = "pump", *options: str) -> None:
+        self.ctl(
+            "publish", "--config", "config.yaml", "--app", app, "--version", version, *options, container
+        )
+
+    async def send(self, topic: str, payload: bytes, qos: int = 1) -> None:
+        async with aiomqtt.Client("127.0.0.1", self.broker.port) as client:
+            await client.publish(topic, payload, qos=qos, retain=True)
+
+    async def until(self, reached: Callable[[], object], what: str = "") -> None:
+        """Wait for a condition on what is reported; fails with the reports and the log's end."""
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                while not reached():
+                    self.news.clear()
+                    await asyncio.wait([asyncio.ensure_future(self.news.wait())], timeout=0.1)
+        except TimeoutError:
+            log = (self.folder / "gatewayd.log").read_text()[-6000:]
+            raise AssertionError(
+                f"waited in vain for {what}; {json.dumps(self.status, indent=1)}\n{log}"
+            ) from None
+
+    async def until_state(self, device: str, state: str, **more: object) -> dict[str, Any]:
+        def reached() -> bool:
+            status = self.status.get(device, {})
+            return status.get("state") == state and all(
+                status.get(key) == value for key, value in more.items()
+            )
+
+        await self.until(reached, f"{device} {state} {more}")
+        return self.status[device]
+
+    def log_events(self, event: str) -> list[dict[str, Any]]:
+        lines = (self.folder / "gatewayd.log").read_text().splitlines()
+        entries = [json.loads(line) for line in lines if line.startswith("{")]
+        return [entry for entry in entries if entry.get("event") == event]
+
+    async def watch(self) -> None:
+        async with aiomqtt.Client("127.0.0.1", self.broker.port) as client:
+            await client.subscribe("gatewayd/barn/#", qos=1)
+            async for message in client.messages:
+                assert isinstance(message.payload, bytes)
+                topic = str(message.topic)
+                if topic == "gatewayd/barn/status":
+                    self.gateway_status = message.payload.decode()
+                elif message.payload:
+                    name, status = topic.rsplit("/", 1)[1], json.loads(message.payload)
+                    self.status[name] = status
+                    self.history.append((name, status))
+                self.news.set()
+
+
+class Farm:
+    """One gateway with the virtual devices started for it."""
+
+    def __init__(self, folder: Path, gateway: Gateway) -> None:
+        self.folder = folder
+        self.gateway = gateway
+        self._devices: list[VirtualDevice] = []
+
+    def device(self, name: str, receiver: str = "c", **flags: object) -> VirtualDevice:
+        device = VirtualDevice(self.folder, name, receiver, **flags).start()
+        self._devices.append(device)
+        return device
+
+    def end(self) -> None:
+        for device in self._devices:
+            device.stop()
+
+
+@asynccontextmanager
+async def farm(folder: Path) -> AsyncIterator[Farm]:
+    broker = Mosquitto(folder / "mosquitto").start()
+    gateway = Gateway(folder, broker)
+    watching = asyncio.create_task(gateway.watch())
+    whole = Farm(folder, gateway)
+    try:
+        yield whole
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
+        if gateway.process is not None and gateway.process.poll() is None:
+            gateway.stop(signal.SIGKILL)
+        whole.end()
+        broker.stop()
+
+
+def sming_vectors() -> Iterator[tuple[str, dict[str, Any], bytes]]:
+    """Yield file name, manifest entry and message (patch header and container)."""
+    for entry in json.loads((SMING / "manifest.json").read_text()):
+        content = (SMING / entry["file"]).read_bytes()
+        yield entry["file"], entry, bytes.fromhex(entry["varint"]) + content
+
+
+def copy_sming_keys(folder: Path) -> None:
+    for name in ("decrypt.key.bin", "verify.key.bin"):
+        shutil.copyfile(SMING / name, folder / name)
+        (folder / name).chmod(0o600)
