@@ -2,19 +2,20 @@
  * Theory of operation.
  *
  * rcp_rx_byte() only fills the ring. rcp_poll() takes bytes from it until one frame is whole, answers it, and then does one slice of what
- * the state asks for: erase a block, hash a kilobyte, wait for the line to drain before a restart. Nothing ever waits.
+ * the state asks for: erase a block, hash a kilobyte, restart when the line has drained. Nothing ever waits.
  *
  * Image data goes to flash through the port's write unit, so there are four offsets, in this order:
  *
  *     durable <= written <= received <= credit <= erased
  *
- * `durable` is what the journal knows, `written` is in flash and read back (written_crc), `received` includes what lies in the unit. The
+ * `durable` is what the journal knows, `written` is in flash and was read back (written_crc), `received` includes what lies in the unit. The
  * gateway was promised that it may send up to `credit`, and only erased flash is promised. After a restart everything begins again at
  * `durable`, so the blocks behind it are erased again: what a torn write left there is never programmed a second time.
  *
- * The journal is two areas. The one in use begins with a full copy of `memory` and goes on with progress marks and further copies; when it is
- * full the other one is erased and begins with a copy under the next generation. A cut leaves one of the two whole. Each record's
+ * The journal is two areas. The one in use begins with a full copy of `memory` and goes on with progress marks and further copies; when
+ * it is full the other one is erased and begins with a copy under the next generation. A cut leaves one of the two whole. Each record's
  * CRC-32 is seeded with its area's generation, so remnants are not records; cells that are not blank are skipped and never written.
+ * Records pass through the write unit, too: they are only written while no part of an image is in it.
  */
 #include "rcp.h"
 
@@ -24,42 +25,42 @@ enum frame_type {
     HELLO = 0x01, INFO, OFFER, ACCEPT, HAVE_IT, REFUSE, FINISH, FINISHED, ACTIVATE, ACTIVATED, CONFIRM, CONFIRMED, ABORT, ABORTED, BUSY,
     NOT_NOW, SET_BAUD, BAUD_OK, ERROR, DATA = 0x40, ACK, NAK
 };
-#define FROM_GATEWAY (1ul << HELLO | 1ul << OFFER | 1ul << FINISH | 1ul << ACTIVATE | 1ul << CONFIRM | 1ul << ABORT | 1ul << SET_BAUD)
 
 enum code {
-    NO_SESSION = 0x0101, BAD_STATE, OTHER_BOOT, TRIAL_RUNS, RESTARTING, NOT_STAGED,
+    NO_SESSION = 0x0101, BAD_STATE, OTHER_BOOT, STILL_ON_TRIAL, RESTARTING, NOT_STAGED,
     DIGEST_MISMATCH = 0x0201, FLASH_READ,
     MALFORMED = 0x0301, UNKNOWN_TYPE, UNKNOWN_CRITICAL_TAG, UNKNOWN_ENCODING, TOO_LARGE, ALREADY_TRIED, FLASH_FAILED, PROTOCOL_VERSION,
     BAUD, NOT_RUNNING
 };
 
 enum state { IDLE, PREPARE, RECV, FULL, HASH, STAGED, RESTART };
-enum rcp_tried_end { UNKNOWN_END, STARTED, KEPT, GIVEN_UP };
-enum { CRC_SIZE = 4, SMALL_FRAME = 44, SLICE = 64, HASH_BYTES = 1024, CELL = 16 };
+enum image_state { CONFIRMED_IMAGE, ON_TRIAL, REVERTED };
+enum tried_end { UNKNOWN_END, STARTED, KEPT, GIVEN_UP };
+enum { HEADER_SIZE = 2, CRC_SIZE = 4, SMALL_FRAME = 40, SLICE = 64, HASH_BYTES = 1024, CELL = 16, SHA_SIZE = 32 };
 
 #define PROTOCOL 1u
 #define PROGRESS_STEP 4096u      /* a journal record at most this often */
-#define SESSION_IN_USE_MS 10000u /* longer than any gap a living gateway makes */
-#define BAUD_FIRST_MS 1000u      /* at a new speed nothing valid was heard */
+#define SESSION_IN_USE_S 10u     /* longer than any gap a living gateway makes */
+#define ANOTHER_GATEWAY 1u       /* a NOT_NOW reason */
+#define BAUD_FIRST_MS 1000u      /* nothing valid was heard at a new speed */
 #define BAUD_LATER_MS 3000u
 #define BUSY_REPEAT_MS 2000u     /* said again after this; promised is BUSY_SPARE_MS and one erase more */
 #define BUSY_SPARE_MS 500u
 #define HIGHEST_BAUD 20000000u   /* keeps the tolerance's arithmetic in 32 bits */
+#define PROGRESS_MARK 0x52504350u
+
+/* A progress mark and a copy of the memory, as they are in the journal. Both end with their CRC-32. */
+typedef struct {
+    uint32_t mark; /* never blank, never a generation */
+    uint32_t durable, image_crc;
+    uint32_t crc;
+} progress_t;
 
 typedef struct {
     uint32_t generation;
     rcp_memory_t memory;
     uint32_t crc;
 } copy_t;
-
-typedef struct {
-    uint32_t mark; /* never blank */
-    uint32_t durable;
-    uint32_t image_crc;
-    uint32_t crc;
-} progress_t;
-
-#define PROGRESS_MARK 0x52504350u
 
 /* ---- bytes ---- */
 
@@ -84,10 +85,11 @@ static uint32_t get(const uint8_t *p, unsigned size)
     return value;
 }
 
-static void put(uint8_t *p, uint32_t value, unsigned size)
+static uint8_t *put(uint8_t *p, uint32_t value, unsigned size)
 {
     for (; size > 0; size--, value >>= 8)
         *p++ = (uint8_t)value;
+    return p;
 }
 
 static uint32_t smaller(uint32_t a, uint32_t b)
@@ -97,7 +99,7 @@ static uint32_t smaller(uint32_t a, uint32_t b)
 
 static bool same_sha256(const uint8_t *a, const uint8_t *b)
 {
-    return memcmp(a, b, 32) == 0;
+    return memcmp(a, b, SHA_SIZE) == 0;
 }
 
 static uint32_t now(const rcp_t *r)
@@ -115,13 +117,14 @@ static void put_on_line(const rcp_t *r, const uint8_t *data, uint32_t size)
 /* Sends 00 | COBS(frame and its CRC) | 00; there must be room for the CRC behind the frame. */
 static void send_frame(const rcp_t *r, uint8_t *frame, uint32_t size)
 {
-    uint8_t code = 0;
+    static const uint8_t DELIMITER = 0;
     uint32_t at = 0;
     put(frame + size, crc32(0, frame, size), CRC_SIZE);
     size += CRC_SIZE;
-    put_on_line(r, &code, 1);
+    put_on_line(r, &DELIMITER, 1);
     for (;;) {
         uint32_t run = 0;
+        uint8_t code;
         while (run < 254 && at + run < size && frame[at + run] != 0)
             run++;
         code = (uint8_t)(run + 1);
@@ -132,8 +135,7 @@ static void send_frame(const rcp_t *r, uint8_t *frame, uint32_t size)
             break;
         at += run < 254; /* the zero is in the code */
     }
-    code = 0;
-    put_on_line(r, &code, 1);
+    put_on_line(r, &DELIMITER, 1);
 }
 
 static void send(const rcp_t *r, uint8_t type, uint8_t session, const void *body, uint32_t size)
@@ -141,38 +143,51 @@ static void send(const rcp_t *r, uint8_t type, uint8_t session, const void *body
     uint8_t frame[SMALL_FRAME];
     frame[0] = type;
     frame[1] = session;
-    memcpy(frame + 2, body, size);
-    send_frame(r, frame, size + 2);
+    memcpy(frame + HEADER_SIZE, body, size);
+    send_frame(r, frame, HEADER_SIZE + size);
 }
 
-/* A body of up to three numbers, each `width` bytes. */
-static void answer(const rcp_t *r, uint8_t type, uint32_t a, unsigned width)
+/* An answer to what was asked: one number of `size` bytes. */
+static void answer(const rcp_t *r, uint8_t type, uint32_t number, unsigned size)
 {
     uint8_t body[4];
-    put(body, a, width);
-    send(r, type, r->asked, body, width);
+    put(body, number, size);
+    send(r, type, r->asked, body, size);
 }
 
-static void error(const rcp_t *r, uint32_t code)
-{
-    answer(r, ERROR, code, 2);
-}
-
-static void send_three(const rcp_t *r, uint8_t type, uint32_t a, uint32_t b, uint32_t c)
+static void send_offsets(const rcp_t *r, uint8_t type, uint32_t second)
 {
     uint8_t body[12];
-    put(body, a, 4);
-    put(body + 4, b, 4);
-    put(body + 8, c, 4);
+    put(put(put(body, r->received, 4), second, 4), r->credit, 4);
     send(r, type, r->session, body, sizeof body);
 }
 
-static void busy(rcp_t *r, uint8_t session)
+static void acknowledge(const rcp_t *r)
+{
+    send_offsets(r, ACK, r->memory.durable);
+}
+
+static void say_busy(rcp_t *r)
 {
     uint8_t body[4];
     put(body, BUSY_REPEAT_MS + BUSY_SPARE_MS + r->port->erase_ms, 4);
     r->busy_ms = now(r);
-    send(r, BUSY, session, body, sizeof body);
+    send(r, BUSY, r->session, body, sizeof body);
+}
+
+/* Says once per pass from where to go on. */
+static void gap(rcp_t *r)
+{
+    if (r->state != RECV || r->pass_nak)
+        return;
+    r->pass_nak = true;
+    send_offsets(r, NAK, r->memory.durable);
+}
+
+static void new_pass(rcp_t *r)
+{
+    r->pass_nak = false;
+    r->pass_next = 0;
 }
 
 /* ---- flash ---- */
@@ -190,15 +205,13 @@ static bool flash_erase(const rcp_t *r, uint32_t address)
 static bool blank(const rcp_t *r, uint32_t address, uint32_t size)
 {
     uint8_t cell[CELL];
-    while (size > 0) {
-        uint32_t n = smaller(size, CELL);
+    for (uint32_t n; size > 0; address += n, size -= n) {
+        n = smaller(size, CELL);
         if (!flash_read(r, address, cell, n))
             return false;
         for (uint32_t i = 0; i < n; i++)
             if (cell[i] != 0xFF)
                 return false;
-        address += n;
-        size -= n;
     }
     return true;
 }
@@ -235,15 +248,12 @@ static bool append(rcp_t *r, void *record, uint32_t size)
         return false;
     memcpy(from + size - CRC_SIZE, &crc, CRC_SIZE);
     r->journal_end += padded(r, size); /* whatever comes of it, never again there */
-    while (size > 0) {
-        uint32_t n = smaller(size, r->port->write_unit);
+    for (uint32_t n; size > 0; address += r->port->write_unit, from += n, size -= n) {
+        n = smaller(size, r->port->write_unit);
         memcpy(r->port->unit, from, n);
         r->unit_fill = (uint16_t)n;
         if (!write_unit(r, address))
             return false;
-        address += r->port->write_unit;
-        from += n;
-        size -= n;
     }
     return true;
 }
@@ -261,15 +271,15 @@ static bool begin_area(rcp_t *r)
 {
     bool done = true;
     r->journal_at ^= 1u;
+    r->journal_end = 0;
+    r->generation++;
     for (uint32_t at = 0; done && at < r->port->journal_area; at += r->port->erase_block)
         done = flash_erase(r, area(r) + at);
-    r->generation++;
-    r->journal_end = 0;
     if (done && append_copy(r))
         return true;
     r->journal_at ^= 1u;
-    r->generation--;
     r->journal_end = r->port->journal_area;
+    r->generation--;
     return false;
 }
 
@@ -295,595 +305,634 @@ static bool read_record(const rcp_t *r, uint32_t generation, uint32_t at, void *
     return crc == crc32(generation, record, size - CRC_SIZE);
 }
 
-static bool read_copy(const rcp_t *r, uint32_t at, copy_t *copy)
+/* Takes up the record that begins at `at`. Returns what it occupies, 0 when there is none. */
+static uint32_t take_record(rcp_t *r, uint32_t at)
 {
-    return flash_read(r, area(r) + at, copy, sizeof copy->generation) && read_record(r, copy->generation, at, copy, sizeof *copy);
+    progress_t mark;
+    copy_t copy;
+    if (read_record(r, r->generation, at, &mark, sizeof mark) && mark.mark == PROGRESS_MARK) {
+        r->memory.durable = mark.durable;
+        r->memory.crc = mark.image_crc;
+        return padded(r, sizeof mark);
+    }
+    if (read_record(r, r->generation, at, &copy, sizeof copy) && copy.generation == r->generation) {
+        r->memory = copy.memory;
+        return padded(r, sizeof copy);
+    }
+    return 0;
 }
 
-/* Reads on behind the area's first copy, and finds the end: behind the last cell that is not blank. */
 static void replay(rcp_t *r)
 {
-    copy_t copy;
-    progress_t mark;
-    uint32_t at = padded(r, sizeof copy);
-    r->journal_end = at;
-    while (at < r->port->journal_area) {
-        uint32_t size = padded(r, sizeof mark);
-        bool is_blank = blank(r, area(r) + at, size);
-        if (is_blank) {
-            at += size;
+    const uint32_t cell = padded(r, 1);
+    for (uint32_t at = 0; at < r->port->journal_area;) {
+        uint32_t used = take_record(r, at);
+        if (used == 0 && blank(r, area(r) + at, cell)) {
+            at += cell;
             continue;
         }
-        if (read_record(r, r->generation, at, &mark, sizeof mark) && mark.mark == PROGRESS_MARK) {
-            r->memory.durable = mark.durable;
-            r->memory.crc = mark.image_crc;
-        } else if (read_record(r, r->generation, at, &copy, sizeof copy) && copy.generation == r->generation) {
-            r->memory = copy.memory;
-            size = padded(r, sizeof copy);
-        }
-        at += size;
+        at += used > 0 ? used : cell;
         r->journal_end = at;
     }
 }
 
 static void read_journal(rcp_t *r)
 {
-    copy_t copy;
-    r->journal_end = r->port->journal_area; /* an empty journal: the first record begins area 0 */
-    uint8_t newest = 1;
-    bool found = false;
-    for (r->journal_at = 0; r->journal_at < 2; r->journal_at++)
-        if (read_copy(r, 0, &copy) && (!found || copy.generation > r->generation)) {
-            found = true;
-            newest = (uint8_t)r->journal_at;
+    uint32_t newest = 1; /* so that the first record goes to area 0 */
+    r->journal_end = r->port->journal_area;
+    for (r->journal_at = 0; r->journal_at < 2; r->journal_at++) {
+        copy_t copy;
+        if (flash_read(r, area(r), &copy, sizeof copy.generation) && read_record(r, copy.generation, 0, &copy, sizeof copy) &&
+            copy.generation > r->generation) {
             r->generation = copy.generation;
-            r->memory = copy.memory;
+            newest = r->journal_at;
         }
+    }
     r->journal_at = newest;
-    if (found)
+    if (r->generation > 0)
         replay(r);
 }
 
 /* ---- the image in the slot ---- */
 
-/* What lies behind `durable` is not to be relied on, and not to be written before it is erased. */
-static void rewind_to_durable(rcp_t *r)
+static void begin_at_durable(rcp_t *r)
 {
     r->written = r->erased = r->memory.durable;
     r->written_crc = r->memory.crc;
 }
 
+static void end_session(rcp_t *r)
+{
+    r->state = IDLE;
+    r->session = 0;
+}
+
+/* There is nothing of any image in the slot any more. */
 static bool forget(rcp_t *r)
 {
     r->memory.size = r->memory.durable = r->memory.crc = 0;
-    rewind_to_durable(r);
+    begin_at_durable(r);
     return save(r);
 }
 
-static void end_session(rcp_t *r, uint32_t code)
+static uint32_t give_up(rcp_t *r, uint32_t code)
 {
     r->asked = r->session;
-    r->state = IDLE;
-    error(r, code);
+    end_session(r);
+    forget(r);
+    return code;
 }
 
-static void flash_failed(rcp_t *r)
+/* How far erasing has to be ahead of what was received. */
+static bool erase_is_due(const rcp_t *r)
 {
-    rewind_to_durable(r);
-    end_session(r, FLASH_FAILED);
+    uint32_t left = r->memory.size - r->received;
+    return r->erased < r->received + smaller(left, r->port->window + r->port->erase_ahead);
 }
 
-/* Writes the unit and reads it back: the CRC is that of what is in flash. */
-static uint32_t write_through(rcp_t *r)
+static uint32_t erase_block(rcp_t *r)
 {
-    const rcp_port_t *p = r->port;
-    uint32_t size = r->unit_fill, address = p->slot + r->written;
+    if (!flash_erase(r, r->port->slot + r->erased))
+        return give_up(r, FLASH_FAILED);
+    r->erased += r->port->erase_block;
+    return 0;
+}
+
+/* Credit grows in steps of whole chunks or half windows. */
+static bool grow_credit(rcp_t *r)
+{
+    const uint32_t size = r->memory.size;
+    uint32_t edge = r->received + smaller(size - r->received, r->port->window);
+    uint32_t step = smaller(r->chunk, r->port->window / 2);
+    edge = smaller(edge, r->erased);
+    if (edge <= r->credit || (edge != size && edge - r->credit < step))
+        return false;
+    r->credit = edge;
+    return true;
+}
+
+/* Writes the unit and reads it back. Returns an error code or 0. */
+static uint32_t store_unit(rcp_t *r)
+{
+    const uint32_t step = r->port->erase_block > PROGRESS_STEP ? r->port->erase_block : PROGRESS_STEP;
+    uint32_t address = r->port->slot + r->written;
+    uint32_t left = r->unit_fill;
     if (!write_unit(r, address))
         return FLASH_FAILED;
-    if (!flash_read(r, address, p->unit, size))
-        return FLASH_READ;
-    r->written_crc = crc32(r->written_crc, p->unit, size);
-    r->written += size;
-    uint32_t step = p->erase_block > PROGRESS_STEP ? p->erase_block : PROGRESS_STEP;
+    r->written += left;
+    for (uint32_t n; left > 0; address += n, left -= n) {
+        uint8_t cell[CELL];
+        n = smaller(left, CELL);
+        if (!flash_read(r, address, cell, n))
+            return FLASH_READ;
+        r->written_crc = crc32(r->written_crc, cell, n);
+    }
     if ((r->written & (step - 1)) != 0 && r->written != r->memory.size)
         return 0;
     return save_progress(r) ? 0 : FLASH_FAILED;
 }
 
-static uint32_t take_bytes(rcp_t *r, const uint8_t *bytes, uint32_t size)
+static uint32_t take_bytes(rcp_t *r, const uint8_t *data, uint32_t size)
 {
-    uint32_t code = 0;
-    while (size > 0 && code == 0) {
-        uint32_t n = smaller(size, (uint32_t)(r->port->write_unit - r->unit_fill));
-        memcpy(r->port->unit + r->unit_fill, bytes, n);
+    for (uint32_t n; size > 0; data += n, size -= n) {
+        n = smaller(size, (uint32_t)r->port->write_unit - r->unit_fill);
+        memcpy(r->port->unit + r->unit_fill, data, n);
         r->unit_fill = (uint16_t)(r->unit_fill + n);
         r->received += n;
-        bytes += n;
-        size -= n;
-        if (r->unit_fill == r->port->write_unit || r->received == r->memory.size)
-            code = write_through(r);
-    }
-    return code;
-}
-
-/* The offset `ahead` bytes from what was received, or the image's end. */
-static uint32_t ahead(const rcp_t *r, uint32_t bytes)
-{
-    return r->received + smaller(bytes, r->memory.size - r->received);
-}
-
-static uint32_t to_erase(const rcp_t *r)
-{
-    return ahead(r, r->port->window + r->port->erase_ahead);
-}
-
-/* Credit only grows, in steps that are worth a frame, and never beyond what is erased. */
-static bool grow_credit(rcp_t *r)
-{
-    uint32_t limit = smaller(ahead(r, r->port->window), r->erased), step = smaller(r->chunk, r->port->window / 2);
-    if (r->written == r->memory.size)
-        limit = r->memory.size;
-    if (limit <= r->credit || (limit != r->memory.size && limit - r->credit < step))
-        return false;
-    r->credit = limit;
-    return true;
-}
-
-static void progress(rcp_t *r, uint8_t type)
-{
-    send_three(r, type, r->received, r->memory.durable, r->credit);
-}
-
-static void gap(rcp_t *r)
-{
-    if (r->state == RECV && !r->pass_nak) {
-        r->pass_nak = true;
-        progress(r, NAK);
-    }
-}
-
-static void accept(rcp_t *r)
-{
-    r->state = r->written == r->memory.size ? FULL : RECV;
-    grow_credit(r);
-    send_three(r, ACCEPT, r->received, r->written_crc, r->credit);
-}
-
-/* ---- TLV ---- */
-
-enum field { NONCE, PROTOCOL_MIN, PROTOCOL_MAX, GATEWAY_ID, SHA256, SIZE, VERSION, ENCODING, FROM_ZERO, SECOND_TRY, FIELDS };
-
-static const struct { uint8_t tag, shortest, longest; } FIELD[FIELDS] = {
-    {0x01, 4, 4}, {0x02, 1, 1}, {0x03, 1, 1}, {0x04, 1, 64}, {0x30, 32, 32}, {0x31, 4, 4}, {0x32, 5, 62}, {0x33, 1, 1}, {0x34, 0, 0}, {0x35, 0, 0}};
-
-#define BIT(field) (1u << (field))
-#define HELLO_FIELDS (BIT(NONCE) | BIT(PROTOCOL_MIN) | BIT(PROTOCOL_MAX) | BIT(GATEWAY_ID))
-#define OFFER_MUST (BIT(SHA256) | BIT(SIZE) | BIT(VERSION) | BIT(ENCODING))
-#define OFFER_FIELDS (OFFER_MUST | BIT(FROM_ZERO) | BIT(SECOND_TRY))
-#define CONFIRM_FIELDS (BIT(NONCE) | BIT(SHA256) | BIT(VERSION))
-
-/* Points `found` to the values of the fields that are allowed here; a value's length is the byte before it. */
-static uint32_t read_fields(const uint8_t *body, uint32_t size, unsigned allowed, unsigned must, const uint8_t *found[FIELDS])
-{
-    uint8_t seen[32] = {0};
-    memset(found, 0, FIELDS * sizeof found[0]);
-    while (size > 0) {
-        if (size < 2 || body[1] > size - 2)
-            return MALFORMED;
-        uint8_t tag = body[0], length = body[1], bit = (uint8_t)(1u << (tag & 7u));
-        unsigned i = 0;
-        if (seen[tag >> 3] & bit)
-            return MALFORMED;
-        seen[tag >> 3] |= bit;
-        while (i < FIELDS && !(FIELD[i].tag == tag && allowed & BIT(i)))
-            i++;
-        if (i == FIELDS) {
-            if (tag & 0x80u)
-                return UNKNOWN_CRITICAL_TAG;
-        } else {
-            if (length < FIELD[i].shortest || length > FIELD[i].longest)
-                return MALFORMED;
-            found[i] = body + 2;
-            must &= ~BIT(i);
+        if (r->unit_fill == r->port->write_unit || r->received == r->memory.size) {
+            uint32_t code = store_unit(r);
+            if (code != 0)
+                return code;
         }
-        body += 2u + length;
-        size -= 2u + length;
-    }
-    return must ? MALFORMED : 0;
-}
-
-static uint8_t *put_field(uint8_t *to, uint8_t tag, const void *value, uint32_t size)
-{
-    to[0] = tag;
-    to[1] = (uint8_t)size;
-    memcpy(to + 2, value, size);
-    return to + 2 + size;
-}
-
-static uint8_t *put_text(uint8_t *to, uint8_t tag, const char *text)
-{
-    return text ? put_field(to, tag, text, (uint32_t)strlen(text)) : to;
-}
-
-static uint8_t *put_number(uint8_t *to, uint8_t tag, uint32_t value, unsigned size)
-{
-    to[0] = tag;
-    to[1] = (uint8_t)size;
-    put(to + 2, value, size);
-    return to + 2 + size;
-}
-
-/* ---- HELLO, CONFIRM, SET_BAUD, ABORT ---- */
-
-static uint32_t image_state(const rcp_t *r)
-{
-    return r->image_state == RCP_CONFIRMED && r->memory.tried_end == GIVEN_UP ? RCP_REVERTED : r->image_state;
-}
-
-static void hello(rcp_t *r, const uint8_t *body, uint32_t size)
-{
-    const rcp_port_t *p = r->port;
-    const uint8_t *found[FIELDS];
-    uint8_t *f = p->frame;
-    uint32_t code = read_fields(body, size, HELLO_FIELDS, HELLO_FIELDS, found);
-    if (code == 0 && *found[PROTOCOL_MIN] > *found[PROTOCOL_MAX])
-        code = MALFORMED;
-    if (code) {
-        error(r, code);
-        return;
-    }
-    r->hello_gateway = crc32(0, found[GATEWAY_ID], found[GATEWAY_ID][-1]);
-    uint32_t nonce = get(found[NONCE], 4); /* before INFO overwrites HELLO */
-    *f++ = INFO;
-    *f++ = 0;
-    f = put_number(f, 0x01, nonce, 4);
-    f = put_number(f, 0x02, PROTOCOL, 1);
-    f = put_number(f, 0x03, PROTOCOL, 1);
-    f = put_text(f, 0x10, p->app_id);
-    f = put_text(f, 0x11, p->hardware_id);
-    f = put_text(f, 0x12, p->device_id);
-    f = put_text(f, 0x13, p->version);
-    f = put_number(f, 0x14, p->boot_id, 4);
-    f = put_number(f, 0x15, image_state(r), 1);
-    f = put_number(f, 0x16, p->max_frame, 2);
-    f = put_number(f, 0x17, p->window, 4);
-    f = put_number(f, 0x18, p->ring_size - 1, 4);
-    if (p->has_slot_address)
-        f = put_number(f, 0x19, p->slot_address, 4);
-    f = put_number(f, 0x1A, p->slot_size, 4);
-    f = put_number(f, 0x1B, p->erase_block, 4);
-    f = put_number(f, 0x1C, p->write_unit, 2);
-    f = put_number(f, 0x1D, p->boot_time_s, 2);
-    f = put_number(f, 0x1E, p->features, 4);
-    if (p->running_sha256)
-        f = put_field(f, 0x1F, p->running_sha256, 32);
-    if (r->memory.tried_count) {
-        f = put_field(f, 0x20, r->memory.tried_sha256, 32);
-        f = put_number(f, 0x21, r->memory.tried_count, 1);
-    }
-    send_frame(r, p->frame, (uint32_t)(f - p->frame));
-}
-
-static bool runs(const rcp_t *r, const uint8_t *sha256, const uint8_t *version)
-{
-    const rcp_port_t *p = r->port;
-    if (sha256)
-        return p->running_sha256 && same_sha256(sha256, p->running_sha256);
-    return p->version && strlen(p->version) == version[-1] && memcmp(p->version, version, version[-1]) == 0;
-}
-
-static void confirm(rcp_t *r, const uint8_t *body, uint32_t size)
-{
-    const uint8_t *found[FIELDS];
-    uint8_t answered[6];
-    uint32_t code = read_fields(body, size, CONFIRM_FIELDS, BIT(NONCE), found);
-    if (code == 0 && !found[SHA256] == !found[VERSION])
-        code = MALFORMED;
-    if (code == 0 && !runs(r, found[SHA256], found[VERSION]))
-        code = NOT_RUNNING;
-    if (code == 0 && r->image_state == RCP_ON_TRIAL) {
-        if (r->port->confirm(r->port->context)) {
-            r->image_state = RCP_CONFIRMED;
-            r->memory.tried_end = KEPT;
-            save(r);
-        } else {
-            code = FLASH_FAILED;
-        }
-    }
-    if (code) {
-        error(r, code);
-        return;
-    }
-    put_field(answered, 0x01, found[NONCE], 4);
-    send(r, CONFIRMED, 0, answered, sizeof answered);
-}
-
-static void set_baud(rcp_t *r, uint32_t baud)
-{
-    const rcp_port_t *p = r->port;
-    uint8_t body[8];
-    uint32_t actual = 0;
-    if (r->state != IDLE) {
-        error(r, r->state == RESTART ? RESTARTING : BAD_STATE);
-        return;
-    }
-    if (p->features & RCP_FEATURE_SET_BAUD && baud <= HIGHEST_BAUD)
-        actual = p->baud_possible(p->context, baud);
-    uint32_t off = actual > baud ? actual - baud : baud - actual;
-    if (actual == 0 || actual > 2 * HIGHEST_BAUD || off * 100 > baud + baud / 2) {
-        error(r, BAUD);
-        return;
-    }
-    put(body, baud, 4);
-    put(body + 4, actual, 4);
-    send(r, BAUD_OK, 0, body, sizeof body);
-    r->next_baud = baud;
-}
-
-static void abort_session(rcp_t *r, bool discard)
-{
-    if (r->asked && r->state != IDLE && r->asked != r->session) {
-        error(r, NO_SESSION);
-        return;
-    }
-    if (r->state != RESTART) {
-        r->state = IDLE;
-        if (discard && r->memory.size && !forget(r)) {
-            error(r, FLASH_FAILED);
-            return;
-        }
-    }
-    send(r, ABORTED, r->asked, NULL, 0);
-}
-
-/* ---- OFFER ---- */
-
-static uint32_t refusal(const rcp_t *r, const uint8_t *const *found, uint32_t size)
-{
-    const rcp_port_t *p = r->port;
-    const rcp_memory_t *m = &r->memory;
-    bool in_use = r->state != IDLE && now(r) - r->session_ms < SESSION_IN_USE_MS;
-    if (r->image_state == RCP_ON_TRIAL)
-        return TRIAL_RUNS;
-    if (in_use && r->hello_gateway != r->session_gateway)
-        return RCP_NOT_NOW(SESSION_IN_USE_MS / 1000, 1);
-    if (size == 0 || size > p->slot_size)
-        return TOO_LARGE;
-    if (m->tried_count && same_sha256(found[SHA256], m->tried_sha256) && !(found[SECOND_TRY] && m->tried_count == 1))
-        return ALREADY_TRIED;
-    if (p->offer) {
-        rcp_offer_t offer;
-        memcpy(offer.sha256, found[SHA256], 32);
-        offer.size = size;
-        offer.version = (const char *)found[VERSION];
-        offer.version_size = found[VERSION][-1];
-        return p->offer(p->context, &offer);
     }
     return 0;
 }
 
-/* The journal says that this image is next before anything of it is written. */
-static bool begin_image(rcp_t *r, const uint8_t *sha256, uint32_t size)
+/* ---- TLV ---- */
+
+typedef struct {
+    uint8_t tag, least, most;
+} rule_t;
+
+typedef struct {
+    const uint8_t *at; /* NULL: absent */
+    uint32_t size;
+} value_t;
+
+/* Reads a body from the front; what is wrong first decides. The first `required` of the rules have to be met. Returns an error code or 0. */
+static uint32_t read_tags(const uint8_t *body, uint32_t size, const rule_t *rules, unsigned count, unsigned required, value_t *values)
 {
-    memcpy(r->memory.sha256, sha256, 32);
-    r->memory.size = size;
-    r->memory.durable = r->memory.crc = 0;
-    rewind_to_durable(r);
-    return save(r);
+    uint8_t seen[32] = {0};
+    memset(values, 0, count * sizeof *values);
+    while (size > 0) {
+        unsigned i = 0;
+        uint8_t tag = body[0], bit = (uint8_t)(1u << (tag & 7u)), n = body[size > 1];
+        if (size < 2 || n > size - 2 || (seen[tag >> 3] & bit) != 0)
+            return MALFORMED;
+        seen[tag >> 3] |= bit;
+        while (i < count && rules[i].tag != tag)
+            i++;
+        if (i < count) {
+            if (n < rules[i].least || n > rules[i].most)
+                return MALFORMED;
+            values[i].at = body + 2;
+            values[i].size = n;
+        } else if (tag >= 0x80) {
+            return UNKNOWN_CRITICAL_TAG;
+        }
+        body += 2u + n;
+        size -= 2u + n;
+    }
+    for (unsigned i = 0; i < required; i++)
+        if (values[i].at == NULL)
+            return MALFORMED;
+    return 0;
 }
 
-static void take_offer(rcp_t *r, const uint8_t *const *found, uint32_t size)
+static uint8_t *put_bytes(uint8_t *at, uint8_t tag, const void *value, uint32_t size)
 {
-    bool known = r->memory.size == size && same_sha256(found[SHA256], r->memory.sha256);
-    bool fresh = !known || (found[FROM_ZERO] && r->written > 0);
-    bool repeated = known && r->state != IDLE && r->session == r->asked;
-    if (!repeated || fresh)
-        r->credit = r->chunk = 0;
-    r->session = r->asked;
-    r->session_gateway = r->hello_gateway;
-    r->session_ms = now(r);
-    if (fresh && !begin_image(r, found[SHA256], size)) {
-        r->memory.size = 0;
-        end_session(r, FLASH_FAILED);
-        return;
+    *at++ = tag;
+    *at++ = (uint8_t)size;
+    memcpy(at, value, size);
+    return at + size;
+}
+
+static uint8_t *put_number(uint8_t *at, uint8_t tag, uint32_t value, unsigned size)
+{
+    *at++ = tag;
+    *at++ = (uint8_t)size;
+    return put(at, value, size);
+}
+
+static uint8_t *put_text(uint8_t *at, uint8_t tag, const char *text)
+{
+    return text == NULL ? at : put_bytes(at, tag, text, (uint32_t)strlen(text));
+}
+
+/* ---- identity ---- */
+
+static void send_info(const rcp_t *r, uint32_t nonce)
+{
+    const rcp_port_t *p = r->port;
+    uint8_t *at = p->frame;
+    *at++ = INFO;
+    *at++ = 0;
+    at = put_number(at, 0x01, nonce, 4);
+    at = put_number(at, 0x02, PROTOCOL, 1);
+    at = put_number(at, 0x03, PROTOCOL, 1);
+    at = put_text(at, 0x10, p->app_id);
+    at = put_text(at, 0x11, p->hardware_id);
+    at = put_text(at, 0x12, p->device_id);
+    at = put_text(at, 0x13, p->version);
+    at = put_number(at, 0x14, p->boot_id, 4);
+    at = put_number(at, 0x15, r->image_state, 1);
+    at = put_number(at, 0x16, p->max_frame, 2);
+    at = put_number(at, 0x17, p->window, 4);
+    at = put_number(at, 0x18, p->ring_size - 1, 4);
+    if (p->has_slot_address)
+        at = put_number(at, 0x19, p->slot_address, 4);
+    at = put_number(at, 0x1A, p->slot_size, 4);
+    at = put_number(at, 0x1B, p->erase_block, 4);
+    at = put_number(at, 0x1C, p->write_unit, 2);
+    at = put_number(at, 0x1D, p->boot_time_s, 2);
+    at = put_number(at, 0x1E, p->features, 4);
+    if (p->running_sha256 != NULL)
+        at = put_bytes(at, 0x1F, p->running_sha256, SHA_SIZE);
+    if (r->memory.tried_count > 0) {
+        at = put_bytes(at, 0x20, r->memory.tried_sha256, SHA_SIZE);
+        at = put_number(at, 0x21, r->memory.tried_count, 1);
     }
-    if (r->state == PREPARE && repeated && !fresh) {
-        busy(r, r->session);
-        return;
+    send_frame(r, p->frame, (uint32_t)(at - p->frame));
+}
+
+static uint32_t on_hello(rcp_t *r, const uint8_t *body, uint32_t size)
+{
+    static const rule_t RULES[] = {{0x01, 4, 4}, {0x02, 1, 1}, {0x03, 1, 1}, {0x04, 1, 64}};
+    value_t v[4];
+    uint32_t code = read_tags(body, size, RULES, 4, 4, v);
+    if (code != 0)
+        return code;
+    if (*v[1].at > *v[2].at)
+        return MALFORMED;
+    r->hello_gateway = crc32(0, v[3].at, v[3].size);
+    send_info(r, get(v[0].at, 4));
+    return 0;
+}
+
+static bool runs(const rcp_t *r, const uint8_t *sha256)
+{
+    return r->port->running_sha256 != NULL && same_sha256(sha256, r->port->running_sha256);
+}
+
+/* ---- OFFER ---- */
+
+enum offer_tag { IMAGE_SHA256, IMAGE_SIZE, IMAGE_VERSION, ENCODING, FROM_ZERO, SECOND_TRY, OFFER_TAGS };
+#define RUNS_IT 1u /* among the codes: HAVE_IT is the answer */
+
+static bool was_tried(const rcp_t *r, const value_t *v)
+{
+    return r->memory.tried_count > 0 && same_sha256(v[IMAGE_SHA256].at, r->memory.tried_sha256) &&
+           !(v[SECOND_TRY].at != NULL && r->memory.tried_count == 1);
+}
+
+static uint32_t ask_hook(const rcp_t *r, const value_t *v)
+{
+    rcp_offer_t offer;
+    if (r->port->offer == NULL)
+        return 0;
+    memcpy(offer.sha256, v[IMAGE_SHA256].at, SHA_SIZE);
+    offer.size = get(v[IMAGE_SIZE].at, 4);
+    offer.version = (const char *)v[IMAGE_VERSION].at;
+    offer.version_size = (uint8_t)v[IMAGE_VERSION].size;
+    return r->port->offer(r->port->context, &offer);
+}
+
+/* The order is that of protocol.md, section 4. */
+static uint32_t judge_offer(const rcp_t *r, const value_t *v)
+{
+    const uint32_t size = get(v[IMAGE_SIZE].at, 4);
+    if (r->state == RESTART)
+        return RESTARTING;
+    if (*v[ENCODING].at != 0)
+        return UNKNOWN_ENCODING;
+    if (runs(r, v[IMAGE_SHA256].at))
+        return RUNS_IT;
+    if (r->image_state == ON_TRIAL)
+        return STILL_ON_TRIAL;
+    if (r->session != 0 && r->hello_gateway != r->session_gateway && now(r) - r->session_ms < SESSION_IN_USE_S * 1000)
+        return RCP_NOT_NOW(SESSION_IN_USE_S, ANOTHER_GATEWAY);
+    if (size == 0 || size > r->port->slot_size)
+        return TOO_LARGE;
+    if (was_tried(r, v))
+        return ALREADY_TRIED;
+    return ask_hook(r, v);
+}
+
+/* Goes on with the image, or begins it; the journal knows of a new one before flash is touched. */
+static uint32_t take_up(rcp_t *r, const value_t *v)
+{
+    rcp_memory_t *m = &r->memory;
+    const uint32_t size = get(v[IMAGE_SIZE].at, 4);
+    const bool same = size == m->size && same_sha256(v[IMAGE_SHA256].at, m->sha256);
+    const bool repeated = same && r->session == r->asked;
+    if (repeated && r->state == PREPARE) {
+        say_busy(r);
+        return 0;
+    }
+    if (!repeated) {
+        r->session = r->asked;
+        r->session_gateway = r->hello_gateway;
+        r->session_ms = now(r);
+        r->credit = 0;
+        r->chunk = 0;
+    }
+    r->unit_fill = 0;
+    if (!same || (v[FROM_ZERO].at != NULL && !repeated)) {
+        memcpy(m->sha256, v[IMAGE_SHA256].at, SHA_SIZE);
+        m->size = size;
+        m->durable = m->crc = 0;
+        begin_at_durable(r);
+        if (!save(r))
+            return give_up(r, FLASH_FAILED);
     }
     r->received = r->written;
-    r->unit_fill = 0;
-    r->pass_nak = false;
-    r->pass_offset = UINT32_MAX;
     r->state = PREPARE;
-    if (r->written == size || r->erased >= to_erase(r))
-        accept(r);
-    else if (r->port->erase_ms)
-        busy(r, r->session);
+    if (erase_is_due(r))
+        say_busy(r);
+    return 0;
 }
 
-static void offer(rcp_t *r, const uint8_t *body, uint32_t size)
+static void accept(rcp_t *r)
 {
-    const uint8_t *found[FIELDS];
-    uint32_t code = read_fields(body, size, OFFER_FIELDS, OFFER_MUST, found);
-    if (r->state == RESTART) {
-        error(r, RESTARTING);
-        return;
-    }
-    if (code == 0 && *found[ENCODING] != 0)
-        code = UNKNOWN_ENCODING;
-    if (code == 0 && runs(r, found[SHA256], NULL)) {
-        send(r, HAVE_IT, r->asked, r->port->running_sha256, 32);
-        return;
-    }
+    r->state = r->received == r->memory.size ? FULL : RECV;
+    new_pass(r);
+    grow_credit(r);
+    send_offsets(r, ACCEPT, r->written_crc);
+}
+
+static uint32_t on_offer(rcp_t *r, const uint8_t *body, uint32_t size)
+{
+    static const rule_t RULES[] = {{0x30, 32, 32}, {0x31, 4, 4}, {0x32, 5, 62}, {0x33, 1, 1}, {0x34, 0, 0}, {0x35, 0, 0}};
+    value_t v[OFFER_TAGS];
+    uint32_t code = read_tags(body, size, RULES, OFFER_TAGS, 4, v);
     if (code == 0)
-        code = refusal(r, found, get(found[SIZE], 4));
-    if (code & 0x80000000u) {
-        uint8_t wait[5];
-        put(wait, code & 0xFFFFu, 4);
-        wait[4] = (uint8_t)(code >> 16);
-        send(r, NOT_NOW, r->asked, wait, sizeof wait);
-    } else if (code) {
+        code = judge_offer(r, v);
+    if (code == 0)
+        code = take_up(r, v);
+    if (code == RUNS_IT) {
+        send(r, HAVE_IT, r->asked, v[IMAGE_SHA256].at, SHA_SIZE);
+    } else if (code >= RCP_NOT_NOW(0, 0)) {
+        uint8_t answer_body[5];
+        put(put(answer_body, code & 0xFFFFu, 4), code >> 16 & 0xFFu, 1);
+        send(r, NOT_NOW, r->asked, answer_body, sizeof answer_body);
+    } else if (code == RESTARTING) {
+        return code;
+    } else if (code != 0) {
         answer(r, REFUSE, code, 2);
-    } else {
-        take_offer(r, found, get(found[SIZE], 4));
     }
+    return 0;
 }
 
-/* ---- DATA, FINISH, ACTIVATE ---- */
+/* ---- DATA ---- */
 
-static void data(rcp_t *r, uint32_t offset, const uint8_t *bytes, uint32_t size)
+static uint32_t on_data(rcp_t *r, const uint8_t *body, uint32_t size)
 {
-    if (offset > r->credit || size > r->credit - offset) {
-        error(r, MALFORMED);
-        return;
+    const uint32_t offset = get(body, 4);
+    uint32_t code;
+    size -= 4;
+    if (r->state != RECV || size == 0) {
+        acknowledge(r);
+        return 0;
     }
-    if (offset <= r->pass_offset)
-        r->pass_nak = false;
-    r->pass_offset = offset;
-    r->chunk = size;
+    if (offset > r->credit || size > r->credit - offset)
+        return MALFORMED;
+    if (offset < r->pass_next)
+        new_pass(r);
+    r->pass_next = offset + 1;
     if (offset > r->received) {
         gap(r);
-        return;
+        return 0;
     }
-    uint32_t known = r->received - offset;
-    if (size > known) {
-        uint32_t code = take_bytes(r, bytes + known, size - known);
-        if (code) {
-            rewind_to_durable(r);
-            end_session(r, code);
-            return;
-        }
+    if (size > r->received - offset) {
+        uint32_t known = r->received - offset;
+        code = take_bytes(r, body + 4 + known, size - known);
+        if (code != 0)
+            return give_up(r, code);
+        r->chunk = size;
         r->pass_nak = false;
-        if (r->written == r->memory.size)
-            r->state = FULL;
         grow_credit(r);
+        if (r->received == r->memory.size)
+            r->state = FULL;
     }
-    progress(r, ACK);
+    acknowledge(r);
+    return 0;
 }
 
-static void finish(rcp_t *r)
+/* ---- FINISH ---- */
+
+static uint32_t on_finish(rcp_t *r, const uint8_t *body, uint32_t size)
 {
-    if (r->state == RECV) {
-        r->pass_nak = true;
-        progress(r, NAK);
-    } else if (r->state == STAGED) {
-        send(r, FINISHED, r->session, r->memory.sha256, 32);
+    (void)body, (void)size;
+    if (r->state == STAGED) {
+        send(r, FINISHED, r->session, r->memory.sha256, SHA_SIZE);
+    } else if (r->state == RECV) {
+        new_pass(r);
+        gap(r);
     } else {
         r->state = HASH;
         r->hashed = 0;
         r->port->sha256_begin(r->port->context);
-        busy(r, r->session);
+        say_busy(r);
     }
+    return 0;
 }
 
-static void activate(rcp_t *r, const uint8_t *body)
+static uint32_t hash_slice(rcp_t *r)
+{
+    const rcp_port_t *p = r->port;
+    uint8_t bytes[SLICE];
+    for (unsigned i = 0; i < HASH_BYTES / SLICE && r->hashed < r->memory.size; i++) {
+        uint32_t n = smaller(SLICE, r->memory.size - r->hashed);
+        if (!flash_read(r, p->slot + r->hashed, bytes, n))
+            return give_up(r, FLASH_READ);
+        p->sha256_add(p->context, bytes, n);
+        r->hashed += n;
+    }
+    if (r->hashed < r->memory.size)
+        return 0;
+    p->sha256_end(p->context, bytes);
+    if (!same_sha256(bytes, r->memory.sha256))
+        return give_up(r, DIGEST_MISMATCH);
+    r->state = STAGED;
+    return on_finish(r, NULL, 0);
+}
+
+/* ---- ACTIVATE and CONFIRM ---- */
+
+static uint32_t on_activate(rcp_t *r, const uint8_t *body, uint32_t size)
+{
+    rcp_memory_t *m = &r->memory;
+    (void)size;
+    if (r->state == STAGED) {
+        if (!same_sha256(body, m->sha256))
+            return NOT_STAGED;
+        if (get(body + 32, 4) != r->port->boot_id)
+            return OTHER_BOOT;
+        if (!same_sha256(m->tried_sha256, m->sha256))
+            m->tried_count = 0;
+        memcpy(m->tried_sha256, m->sha256, SHA_SIZE);
+        m->tried_count = (uint8_t)smaller(m->tried_count + 1u, 255);
+        m->tried_end = UNKNOWN_END;
+        m->trial_s = (uint16_t)get(body + 36, 2);
+        if (!save(r) || !r->port->activate(r->port->context, m->sha256, m->size, m->trial_s))
+            return FLASH_FAILED;
+        r->image_state = CONFIRMED_IMAGE;
+        r->state = RESTART;
+    }
+    if (r->state != RESTART)
+        return NOT_STAGED;
+    send(r, ACTIVATED, r->session, NULL, 0);
+    return 0;
+}
+
+/* What became of the image tried last, as far as it shows at this boot. */
+static void judge_trial(rcp_t *r)
 {
     const rcp_port_t *p = r->port;
     rcp_memory_t *m = &r->memory;
-    uint32_t code = 0;
-    if (r->state == RESTART) {
-        send(r, ACTIVATED, r->session, NULL, 0);
-        return;
+    uint8_t end = m->tried_end;
+    if (p->on_trial)
+        end = STARTED;
+    else if (runs(r, m->tried_sha256))
+        end = KEPT;
+    else if ((p->reverted_sha256 != NULL && same_sha256(p->reverted_sha256, m->tried_sha256)) ||
+             (end == STARTED && p->running_sha256 != NULL))
+        end = GIVEN_UP;
+    if (m->tried_count > 0 && end != m->tried_end) {
+        m->tried_end = end;
+        save(r);
     }
-    if (r->state != STAGED || !same_sha256(body, m->sha256))
-        code = NOT_STAGED;
-    else if (get(body + 32, 4) != p->boot_id)
-        code = OTHER_BOOT;
-    if (code) {
-        error(r, code);
-        return;
+    r->image_state = p->on_trial ? ON_TRIAL : m->tried_end == GIVEN_UP ? REVERTED : CONFIRMED_IMAGE;
+}
+
+static uint32_t on_confirm(rcp_t *r, const uint8_t *body, uint32_t size)
+{
+    static const rule_t RULES[] = {{0x01, 4, 4}, {0x30, 32, 32}, {0x32, 5, 62}};
+    const char *version = r->port->version;
+    value_t v[3];
+    uint32_t code = read_tags(body, size, RULES, 3, 1, v);
+    uint8_t confirmed[6];
+    if (code != 0)
+        return code;
+    if ((v[1].at == NULL) == (v[2].at == NULL))
+        return MALFORMED;
+    if (v[1].at != NULL ? !runs(r, v[1].at)
+                        : version == NULL || strlen(version) != v[2].size || memcmp(version, v[2].at, v[2].size) != 0)
+        return NOT_RUNNING;
+    if (r->image_state == ON_TRIAL) {
+        r->memory.tried_end = KEPT;
+        if (!r->port->confirm(r->port->context) || !save(r))
+            return FLASH_FAILED;
+        r->image_state = CONFIRMED_IMAGE;
     }
-    if (!m->tried_count || !same_sha256(m->tried_sha256, body))
-        m->tried_count = 0;
-    memcpy(m->tried_sha256, body, 32);
-    m->tried_count = (uint8_t)(m->tried_count + 1);
-    m->tried_end = UNKNOWN_END;
-    m->trial_s = (uint16_t)get(body + 36, 2);
-    if (!save(r) || !p->activate(p->context, m->tried_sha256, m->size, m->trial_s)) {
-        end_session(r, FLASH_FAILED);
-        return;
+    put_number(confirmed, 0x01, get(v[0].at, 4), 4);
+    send(r, CONFIRMED, 0, confirmed, sizeof confirmed);
+    return 0;
+}
+
+/* ---- ABORT and SET_BAUD ---- */
+
+static uint32_t on_abort(rcp_t *r, const uint8_t *body, uint32_t size)
+{
+    (void)size;
+    if (r->asked != 0 && r->asked != r->session)
+        return NO_SESSION;
+    if (r->state != RESTART) {
+        end_session(r);
+        if (*body != 0 && r->memory.size > 0 && !forget(r))
+            return FLASH_FAILED;
     }
-    r->state = RESTART;
-    send(r, ACTIVATED, r->session, NULL, 0);
+    send(r, ABORTED, r->asked, NULL, 0);
+    return 0;
+}
+
+static uint32_t on_set_baud(rcp_t *r, const uint8_t *body, uint32_t size)
+{
+    const rcp_port_t *p = r->port;
+    const uint32_t baud = get(body, 4);
+    uint32_t actual = 0;
+    uint8_t answer_body[8];
+    (void)size;
+    if (r->state == RESTART)
+        return RESTARTING;
+    if (r->state != IDLE)
+        return BAD_STATE;
+    if ((p->features & RCP_FEATURE_SET_BAUD) != 0 && baud <= HIGHEST_BAUD)
+        actual = p->baud_possible(p->context, baud);
+    if (actual == 0 || (actual > baud ? actual - baud : baud - actual) > baud * 3 / 200) /* 1.5 % */
+        return BAUD;
+    put(put(answer_body, baud, 4), actual, 4);
+    send(r, BAUD_OK, 0, answer_body, sizeof answer_body);
+    r->next_baud = baud;
+    return 0;
+}
+
+static void switch_baud(rcp_t *r, uint32_t baud)
+{
+    r->port->set_baud(r->port->context, baud);
+    r->baud = baud;
+    r->next_baud = 0;
+    r->new_speed = true;
+    r->heard_ms = now(r);
 }
 
 /* ---- frames ---- */
 
-static void session_frame(rcp_t *r, uint8_t type, const uint8_t *body, uint32_t size)
+enum scope { NO, NEW, OWN, ANY }; /* session: 0, one that the frame begins, this one, any */
+
+static const struct {
+    uint8_t type, scope, least, most; /* sizes of the body; 255: no limit */
+    uint32_t (*take)(rcp_t *r, const uint8_t *body, uint32_t size); /* returns an error code or 0 */
+} REQUESTS[] = {
+    {DATA, OWN, 4, 255, on_data},          {HELLO, NO, 0, 255, on_hello},     {OFFER, NEW, 0, 255, on_offer},
+    {FINISH, OWN, 0, 0, on_finish},        {ACTIVATE, OWN, 38, 38, on_activate}, {CONFIRM, NO, 0, 255, on_confirm},
+    {ABORT, ANY, 1, 1, on_abort},          {SET_BAUD, NO, 4, 4, on_set_baud},
+};
+enum { REQUEST_COUNT = sizeof REQUESTS / sizeof *REQUESTS };
+
+static bool only_devices_send(uint8_t type)
 {
-    bool waits = r->state == HASH || (r->state == PREPARE && type != ACTIVATE);
-    if (r->state == IDLE || r->asked != r->session) {
-        error(r, NO_SESSION);
-        return;
-    }
-    r->session_ms = now(r);
-    if (waits)
-        busy(r, r->session);
-    else if (type == ACTIVATE)
-        activate(r, body);
-    else if (r->state == RESTART)
-        error(r, RESTARTING);
-    else if (type == FINISH)
-        finish(r);
-    else if (r->state == RECV && size > 4)
-        data(r, get(body, 4), body + 4, size - 4);
-    else
-        progress(r, ACK);
+    return (type > 0 && type <= ERROR) || type == ACK || type == NAK;
 }
 
-/* Whether the body's size and the session's number are as section 2 says; TLV bodies are read later. */
-static bool well_formed(uint8_t type, uint8_t session, uint32_t size)
+static void take_frame(rcp_t *r, const uint8_t *frame, uint32_t size)
 {
-    switch (type) {
-    case HELLO:
-    case CONFIRM:
-        return session == 0;
-    case SET_BAUD:
-        return session == 0 && size == 4;
-    case ABORT:
-        return size == 1;
-    case FINISH:
-        return session != 0 && size == 0;
-    case ACTIVATE:
-        return session != 0 && size == 38;
-    case DATA:
-        return session != 0 && size >= 4;
-    default: /* OFFER */
-        return session != 0;
-    }
-}
-
-static void frame(rcp_t *r, const uint8_t *f, uint32_t size)
-{
-    uint8_t type = f[0];
-    const uint8_t *body = f + 2;
-    bool small = type > 0 && type <= ERROR;
-    r->asked = f[1];
+    const uint8_t type = frame[0];
+    uint32_t code = MALFORMED;
+    unsigned i = 0;
+    r->asked = frame[1];
     r->heard_ms = now(r);
-    r->switched_first = false;
-    size -= 2;
-    if (type == ACK || type == NAK || (small && !(FROM_GATEWAY >> type & 1u)))
-        return;
-    if (!small && type != DATA)
-        error(r, UNKNOWN_TYPE);
-    else if (!well_formed(type, r->asked, size))
-        error(r, MALFORMED);
-    else if (type == HELLO)
-        hello(r, body, size);
-    else if (type == OFFER)
-        offer(r, body, size);
-    else if (type == CONFIRM)
-        confirm(r, body, size);
-    else if (type == ABORT)
-        abort_session(r, body[0] != 0);
-    else if (type == SET_BAUD)
-        set_baud(r, get(body, 4));
-    else
-        session_frame(r, type, body, size);
+    r->new_speed = false;
+    while (i < REQUEST_COUNT && REQUESTS[i].type != type)
+        i++;
+    if (i == REQUEST_COUNT) {
+        if (only_devices_send(type))
+            return;
+        code = UNKNOWN_TYPE;
+    } else if (size >= REQUESTS[i].least && (REQUESTS[i].most == 255 || size <= REQUESTS[i].most) &&
+               (REQUESTS[i].scope == ANY || (REQUESTS[i].scope == NO) == (r->asked == 0))) {
+        const bool own = REQUESTS[i].scope == OWN;
+        if (r->asked != 0 && r->asked == r->session)
+            r->session_ms = now(r);
+        if (own && r->asked != r->session) {
+            code = NO_SESSION;
+        } else if (own && (r->state == HASH || (r->state == PREPARE && type != ACTIVATE))) {
+            say_busy(r);
+            return;
+        } else if (own && r->state == RESTART && type != ACTIVATE) {
+            code = RESTARTING;
+        } else {
+            code = REQUESTS[i].take(r, frame + HEADER_SIZE, size);
+        }
+    }
+    if (code != 0)
+        answer(r, ERROR, code, 2);
 }
 
-static void frame_byte(rcp_t *r, uint8_t byte)
+static void end_frame(rcp_t *r)
+{
+    uint8_t *frame = r->port->frame;
+    uint32_t size = r->frame_size;
+    bool whole = r->frame_begun && !r->frame_bad && r->cobs_left == 0 && size >= HEADER_SIZE + CRC_SIZE;
+    if (whole && crc32(0, frame, size - CRC_SIZE) == get(frame + size - CRC_SIZE, CRC_SIZE))
+        take_frame(r, frame, size - HEADER_SIZE - CRC_SIZE);
+    else if (r->frame_begun)
+        gap(r);
+    r->frame_begun = r->frame_bad = r->cobs_zero = false;
+    r->frame_size = r->cobs_left = 0;
+}
+
+static void add_to_frame(rcp_t *r, uint8_t byte)
 {
     if (r->frame_size < r->port->max_frame)
         r->port->frame[r->frame_size++] = byte;
@@ -891,213 +940,123 @@ static void frame_byte(rcp_t *r, uint8_t byte)
         r->frame_bad = true;
 }
 
-static void frame_end(rcp_t *r)
+/* Returns whether a run of bytes has come to its end. */
+static bool take_byte(rcp_t *r, uint8_t byte)
 {
-    uint8_t *f = r->port->frame;
-    uint32_t size = r->frame_size;
-    bool bad = r->frame_bad || r->cobs_left != 0 || size < 2 + CRC_SIZE;
-    if (!bad) {
-        size -= CRC_SIZE;
-        bad = get(f + size, 4) != crc32(0, f, size);
-    }
-    if (bad)
-        gap(r);
-    else
-        frame(r, f, size);
-}
-
-/* One wire byte into the COBS decoder. True: it ended a frame, or what should have been one. */
-static bool wire_byte(rcp_t *r, uint8_t byte)
-{
-    bool ended = false;
     if (byte == 0) {
-        ended = r->frame_begun;
-        if (ended)
-            frame_end(r);
-        r->frame_size = 0;
-        r->cobs_left = 0;
-        r->cobs_zero = r->frame_begun = r->frame_bad = false;
-    } else if (r->cobs_left == 0) {
-        if (r->cobs_zero)
-            frame_byte(r, 0);
-        r->cobs_zero = byte != 0xFF;
-        r->cobs_left = (uint8_t)(byte - 1u);
-        r->frame_begun = true;
-    } else {
-        frame_byte(r, byte);
+        bool begun = r->frame_begun;
+        end_frame(r);
+        return begun;
+    }
+    if (r->cobs_left > 0) {
         r->cobs_left--;
+        add_to_frame(r, byte);
+        return false;
     }
-    return ended;
+    if (r->cobs_zero)
+        add_to_frame(r, 0);
+    r->frame_begun = true;
+    r->cobs_left = (uint8_t)(byte - 1);
+    r->cobs_zero = byte != 255;
+    return false;
 }
 
-static void take_input(rcp_t *r)
-{
-    bool ended = false;
-    while (!ended && r->ring_out != r->ring_in) {
-        uint32_t at = r->ring_out;
-        uint8_t byte = ((volatile uint8_t *)r->port->ring)[at];
-        r->ring_out = at + 1 == r->port->ring_size ? 0 : at + 1;
-        ended = wire_byte(r, byte);
-    }
-}
+/* ---- work ---- */
 
-/* ---- work of its own ---- */
-
-static void erase_some(rcp_t *r)
+static uint32_t work(rcp_t *r)
 {
-    if (r->erased < to_erase(r)) {
-        if (!flash_erase(r, r->port->slot + r->erased)) {
-            flash_failed(r);
-            return;
-        }
-        r->erased += r->port->erase_block;
+    uint32_t code = 0;
+    if (r->state == PREPARE || r->state == HASH) {
+        r->heard_ms = now(r); /* this time does not count against a raised speed */
+        if (r->heard_ms - r->busy_ms >= BUSY_REPEAT_MS)
+            say_busy(r);
     }
-    if (r->state == PREPARE && r->erased >= to_erase(r))
+    if ((r->state == PREPARE || r->state == RECV) && erase_is_due(r)) {
+        code = erase_block(r);
+        if (r->state == RECV && grow_credit(r))
+            acknowledge(r);
+    } else if (r->state == PREPARE) {
         accept(r);
-    else if (r->state == RECV && r->ring_in == r->ring_out && !r->frame_begun && grow_credit(r))
-        progress(r, ACK);
-}
-
-static void hash_some(rcp_t *r)
-{
-    const rcp_port_t *p = r->port;
-    uint8_t bytes[SLICE];
-    uint32_t end = r->hashed + smaller(HASH_BYTES, r->memory.size - r->hashed), code = DIGEST_MISMATCH;
-    while (r->hashed < end) {
-        uint32_t n = smaller(SLICE, end - r->hashed);
-        if (!flash_read(r, p->slot + r->hashed, bytes, n)) {
-            code = FLASH_READ;
-            break;
-        }
-        p->sha256_add(p->context, bytes, n);
-        r->hashed += n;
+    } else if (r->state == HASH) {
+        code = hash_slice(r);
+    } else if (r->state == RESTART && r->port->sent(r->port->context)) {
+        r->port->restart(r->port->context);
     }
-    if (r->hashed < r->memory.size && code == DIGEST_MISMATCH)
-        return;
-    p->sha256_end(p->context, bytes);
-    if (code == DIGEST_MISMATCH && same_sha256(bytes, r->memory.sha256)) {
-        r->state = STAGED;
-        finish(r);
-    } else {
-        forget(r);
-        end_session(r, code);
-    }
+    return code;
 }
 
-static void change_speed(rcp_t *r, uint32_t baud)
+/* What is left of `limit_ms` since a time. */
+static uint32_t left(const rcp_t *r, uint32_t since_ms, uint32_t limit_ms)
 {
-    r->port->set_baud(r->port->context, baud);
-    r->baud = baud;
-    r->next_baud = 0;
-    r->heard_ms = now(r);
-    r->switched_first = true;
+    uint32_t gone = now(r) - since_ms;
+    return gone < limit_ms ? limit_ms - gone : 0;
 }
 
-static uint32_t left(uint32_t since, uint32_t limit, uint32_t at)
+static uint32_t left_of_speed(const rcp_t *r)
 {
-    return at - since < limit ? limit - (at - since) : 0;
+    return r->baud == r->port->base_baud ? UINT32_MAX : left(r, r->heard_ms, r->new_speed ? BAUD_FIRST_MS : BAUD_LATER_MS);
 }
 
-static uint32_t trial_left(const rcp_t *r)
+static uint32_t left_of_trial(const rcp_t *r)
 {
-    if (r->image_state != RCP_ON_TRIAL || r->memory.trial_s == 0)
-        return UINT32_MAX;
-    return left(r->started_ms, r->memory.trial_s * 1000u, now(r));
+    bool limited = r->image_state == ON_TRIAL && r->memory.tried_count > 0;
+    return limited ? left(r, r->started_ms, r->memory.trial_s * 1000u) : UINT32_MAX;
 }
 
-static uint32_t speed_left(const rcp_t *r)
+bool rcp_init(rcp_t *r, const rcp_port_t *port)
 {
-    if (r->baud == r->port->base_baud)
-        return UINT32_MAX;
-    return left(r->heard_ms, r->switched_first ? BAUD_FIRST_MS : BAUD_LATER_MS, now(r));
+    const uint32_t block = port->erase_block, unit = port->write_unit;
+    memset(r, 0, sizeof *r);
+    r->port = port;
+    if (unit == 0 || (unit & (unit - 1)) != 0 || block < unit || (block & (block - 1)) != 0 || port->journal_area % block != 0 ||
+        port->journal_area < 2 * padded(r, sizeof(copy_t)) || port->slot_size % block != 0 || port->max_frame < RCP_MIN_FRAME ||
+        port->window == 0 || port->erase_ahead > UINT32_MAX - port->window || port->ring_size < 2)
+        return false;
+    r->baud = port->base_baud;
+    r->started_ms = now(r);
+    read_journal(r);
+    judge_trial(r);
+    begin_at_durable(r);
+    return true;
 }
 
 bool rcp_rx_byte(rcp_t *r, uint8_t byte)
 {
-    uint32_t at = r->ring_in, next = at + 1 == r->port->ring_size ? 0 : at + 1;
+    volatile uint8_t *ring = r->port->ring; /* so that the byte is there before ring_in moves */
+    uint32_t in = r->ring_in, next = in + 1 == r->port->ring_size ? 0 : in + 1;
     if (next == r->ring_out)
         return false;
-    ((volatile uint8_t *)r->port->ring)[at] = byte;
+    ring[in] = byte;
     r->ring_in = next;
     return true;
 }
 
 void rcp_poll(rcp_t *r)
 {
-    const rcp_port_t *p = r->port;
-    take_input(r);
-    if (r->state == PREPARE || r->state == HASH) {
-        r->heard_ms = r->session_ms = now(r);
-        if (r->heard_ms - r->busy_ms >= BUSY_REPEAT_MS && (r->state == HASH || p->erase_ms))
-            busy(r, r->session);
+    uint32_t code;
+    bool whole = false;
+    if (r->next_baud != 0 && r->port->sent(r->port->context))
+        switch_baud(r, r->next_baud);
+    while (!whole && r->ring_out != r->ring_in) {
+        uint32_t out = r->ring_out;
+        uint8_t byte = ((volatile const uint8_t *)r->port->ring)[out];
+        r->ring_out = out + 1 == r->port->ring_size ? 0 : out + 1;
+        whole = take_byte(r, byte);
     }
-    if (r->state == PREPARE || r->state == RECV)
-        erase_some(r);
-    else if (r->state == HASH)
-        hash_some(r);
-    if (r->next_baud && p->sent(p->context))
-        change_speed(r, r->next_baud);
-    else if (speed_left(r) == 0)
-        change_speed(r, p->base_baud);
-    if ((r->state == RESTART && p->sent(p->context)) || trial_left(r) == 0)
-        p->restart(p->context);
+    code = work(r);
+    if (code != 0)
+        answer(r, ERROR, code, 2);
+    if (left_of_speed(r) == 0)
+        switch_baud(r, r->port->base_baud);
+    if (left_of_trial(r) == 0)
+        r->port->restart(r->port->context);
 }
 
 uint32_t rcp_idle_ms(const rcp_t *r)
 {
-    bool erases = r->state == RECV && r->erased < to_erase(r);
-    if (r->ring_in != r->ring_out || r->state == PREPARE || r->state == HASH || erases)
+    if (r->ring_in != r->ring_out || r->state == PREPARE || r->state == HASH || (r->state == RECV && erase_is_due(r)))
         return 0;
-    if (r->next_baud || r->state == RESTART)
+    if (r->state == RESTART || r->next_baud != 0)
         return 1;
-    return smaller(trial_left(r), speed_left(r));
-}
-
-/* The bootloader may not know what became of the image tried last; the journal and what runs now say it. */
-static void settle_trial(rcp_t *r)
-{
-    const rcp_port_t *p = r->port;
-    rcp_memory_t *m = &r->memory;
-    uint8_t end = m->tried_end;
-    if (m->tried_count == 0)
-        return;
-    if (r->image_state == RCP_ON_TRIAL)
-        end = STARTED;
-    else if (p->running_sha256 && same_sha256(p->running_sha256, m->tried_sha256))
-        end = KEPT;
-    else if (r->image_state == RCP_REVERTED || (end == STARTED && p->running_sha256))
-        end = GIVEN_UP;
-    if (end != m->tried_end) {
-        m->tried_end = end;
-        save(r);
-    }
-}
-
-static bool is_power_of_two(uint32_t x)
-{
-    return x != 0 && (x & (x - 1)) == 0;
-}
-
-bool rcp_init(rcp_t *r, const rcp_port_t *port)
-{
-    uint32_t block = port->erase_block - 1;
-    memset(r, 0, sizeof *r);
-    r->port = port;
-    if (!is_power_of_two(port->erase_block) || !is_power_of_two(port->write_unit) || port->write_unit > port->erase_block)
-        return false;
-    if ((port->slot_size | port->journal_area) & block || port->journal_area < padded(r, sizeof(copy_t)) + padded(r, sizeof(progress_t)))
-        return false;
-    if (port->max_frame < RCP_MIN_FRAME || port->window == 0 || port->ring_size < 2 || port->erase_ahead < port->erase_block)
-        return false;
-    if (port->erase_ahead > UINT32_MAX - port->window)
-        return false;
-    r->image_state = (uint8_t)port->image_state;
-    r->baud = port->base_baud;
-    r->started_ms = now(r);
-    read_journal(r);
-    if (r->memory.size > port->slot_size || r->memory.durable > r->memory.size)
-        r->memory.size = r->memory.durable = r->memory.crc = 0;
-    rewind_to_durable(r);
-    settle_trial(r);
-    return true;
+    return smaller(left_of_speed(r), left_of_trial(r));
 }
