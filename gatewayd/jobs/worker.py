@@ -310,7 +310,7 @@ class Attempt:
         return outcome
 
     def _check_identity(self, info: DeviceInfo) -> None:
-        """Raise DeviceError unless this is the device the configuration means; name the one that it looks like."""
+        """Raise DeviceError unless this is the device the configuration means; name the one it looks like."""
         device = self._device
         try:
             check_identity(device.app_id, device.hardware_id, info.app_id, info.hardware_id)
