@@ -1,0 +1,103 @@
+"""What ends an operation, in words for a person; the codes are docs/protocol.md's."""
+
+from gatewayd.errors import DeviceError, LinkError
+from gatewayd.protocol.rcp.codes import Code, FrameError, code_name
+from gatewayd.protocol.session import DeviceInfo
+
+_SENTENCES = {
+    Code.NO_SESSION: ("it knows no such session", "it may restart again and again; look at its console"),
+    Code.BAD_STATE: ("it does not expect that now", ""),
+    Code.OTHER_BOOT: ("it has restarted meanwhile", ""),
+    Code.ON_TRIAL: (
+        "it runs an image on trial and still needs the one before",
+        "it is confirmed or reverted by itself; try again later",
+    ),
+    Code.RESTARTING: ("it is about to restart", ""),
+    Code.NOT_STAGED: ("it does not hold this image ready", ""),
+    Code.DIGEST_MISMATCH: (
+        "what it reads back from its flash is not what was sent",
+        "its flash or its power supply may be bad",
+    ),
+    Code.FLASH_READ: ("it cannot read back its flash", "its flash or its power supply may be bad"),
+    Code.MALFORMED: ("it cannot read the frame", "gateway and device disagree on the protocol: report it"),
+    Code.UNKNOWN_TYPE: ("it does not know this type of frame", "its receiver is too old"),
+    Code.UNKNOWN_CRITICAL_TAG: ("it does not know a tag that it must not ignore", "its receiver is too old"),
+    Code.UNKNOWN_ENCODING: ("it does not know the image's encoding", "its receiver is too old"),
+    Code.TOO_LARGE: ("the image does not fit its free slot", "publish a smaller image"),
+    Code.ALREADY_TRIED: (
+        "it has tried this image before and does not run it",
+        "this image is not tried again; publish a repaired one",
+    ),
+    Code.FLASH_FAILED: ("it cannot erase or write its flash", "its flash or its power supply may be bad"),
+    Code.PROTOCOL_VERSION: (
+        "it speaks no protocol version that the gateway speaks",
+        "its receiver is too old",
+    ),
+    Code.BAUD: ("it cannot make this speed", "another transfer_baud"),
+    Code.NOT_RUNNING: ("it does not run this image", ""),
+    Code.REFUSED: ("its firmware has said no", "its own log may say why"),
+}
+
+
+def refusal(number: int, request: str) -> DeviceError:
+    """Return the error for a code; `request` is what the device said no to."""
+    code = code_name(number)
+    sentence, hint = _SENTENCES.get(number, ("it gives a reason that this gateway does not know", ""))  # type: ignore[call-overload]  # an int finds its Code
+    return DeviceError(f"the device refuses {request}: {sentence} ({code})", code=code, hint=hint)
+
+
+def no_answer(request: str, after_s: float, baud: int) -> LinkError:
+    """Return the error for silence."""
+    return LinkError(
+        f"no answer to {request} within {after_s:.3g} s at {baud} baud",
+        code="no_answer",
+        hint="is it powered, is the speed right, does its firmware run the receiver?",
+    )
+
+
+def not_understood(complaint: FrameError) -> DeviceError:
+    """Return the error for a device that answers, but not as the protocol has it."""
+    return DeviceError(
+        f"the device answers, but not as the protocol has it: {complaint.message}",
+        code=complaint.code,
+        hint="its receiver is broken, or of another protocol",
+    )
+
+
+def other_protocol(low: int, high: int, ours: int) -> DeviceError:
+    """Return the error for a device without a common version."""
+    return DeviceError(
+        f"the device speaks protocol versions {low} to {high}, the gateway {ours}",
+        code="protocol_version",
+        hint="its receiver or gatewayd is too old",
+    )
+
+
+def stalled(what: str) -> DeviceError:
+    """Return the error for a transfer that does not get on though the device answers."""
+    return DeviceError(
+        f"the transfer does not get on: {what}",
+        code="stalled",
+        hint="the line may be noisy, or slower than said",
+    )
+
+
+def device_changed(before: DeviceInfo, now: DeviceInfo) -> DeviceError:
+    """Return the error for another device on the line, in the middle of a transfer."""
+    return DeviceError(
+        f"another device answers: expected {identity(before)}, found {identity(now)}", code="device_changed"
+    )
+
+
+def identity(info: DeviceInfo) -> tuple[str, str | None, str | None]:
+    """Return what has to stay the same throughout a transfer."""
+    return info.app_id, info.hardware_id, info.device_id
+
+
+def prefix_mismatch(offset: int, size: int) -> DeviceError:
+    """Return the error for a device that has other bytes than were sent to it."""
+    return DeviceError(
+        f"the device has {offset} bytes of an image of {size}, and they are not that image's",
+        code="prefix_mismatch",
+        hint="its flash or its journal may be bad",
+    )

@@ -1,0 +1,241 @@
+"""The flow of DATA in one session, from ACCEPT to the last byte (docs/protocol.md, section 5). Pure.
+
+Bytes between `received` (what the device has, in order) and `sent` (where the gateway is) are in flight. Four
+bounds hold them: the device's credit, its window, its ring (in wire bytes), and a number of frames of ours.
+
+Go-back-N: a NAK, or a probe that shows a loss, sets `sent` back to `received`. What was in flight then may
+still fill the device's ring; it counts as *stale* until the device advances.
+
+The awkward case is the probe. On an ordered line its ACK tells how far the device got with all that was sent
+before it; but ACKs of DATA look the same. So: only an ACK without an advance answers a probe, and it means
+loss only if `received` is below what had been sent when the probe was made.
+
+A *round* is a time-out or a NAK without an advance in between; 16 of them are a stall.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gatewayd.errors import DeviceError
+from gatewayd.protocol.rcp.frames import Ack, Data, Nak
+from gatewayd.protocol.rcp.framing import DATA_OVERHEAD, wire_size
+from gatewayd.protocol.rcp.request import ROUNDS, TURNAROUNDS
+from gatewayd.protocol.session import DeviceInfo
+
+CHUNK_FLOOR = 128  # 92 % of framing ceiling; below it falls quickly
+_FLOOR_S = 0.05  # measured turnaround is 16 ms on an FTDI at its default
+_CEILING_S = 0.25  # where time-outs without an advance stop doubling: 16 of them last 3 s
+_GOINGS_BACK = 2  # without an advance in between: halve the chunk
+_CLEAN_ACKS = 64  # double it
+_MAX_IN_FLIGHT = 512  # frames; a device may claim any window
+_MAX_TURNAROUND_S = 1.0
+_SPAN_BYTES = 8192  # over which the rate is measured
+_SLOWEST = 32  # times slower than the line: no measurement is believed below
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the device takes. Bytes of payload, but for `ring`."""
+
+    chunk: int
+    unit: int
+    window: int
+    ring: int
+
+    @classmethod
+    def of(cls, info: DeviceInfo, chunk: int) -> "Limits":
+        """Return what this device takes of chunks of so many bytes."""
+        most = min(chunk, info.max_frame - DATA_OVERHEAD, info.window)
+        return cls(whole_units(most, info.write_unit), info.write_unit, info.window, info.rx_ring)
+
+
+class _InFlight(NamedTuple):
+    end: int
+    wire: int
+    sent_at: float
+    was_alone: bool
+
+
+class DataFlow:
+    """Sends `image` from `offset`. `rate` is the line's, in bytes a second."""
+
+    def __init__(
+        self,
+        image: bytes | memoryview,
+        session: int,
+        limits: Limits,
+        *,
+        offset: int,
+        credit: int,
+        rate: float,
+        turnaround_s: float,
+        now: float,
+    ) -> None:
+        self.received = self.sent = self._highest = offset
+        self.durable = 0
+        self.credit = credit
+        self.chunk = limits.chunk
+        self.moved_at = now
+        self.turnaround_s = turnaround_s
+        self.rounds = 0
+        self._image = memoryview(image)
+        self._session = session
+        self._limits = limits
+        self._flight: deque[_InFlight] = deque()
+        self._flight_wire = self._stale_wire = 0
+        self._quiet_since = self._busy_until = now
+        self._probe_is_due = self._may_be_short = False
+        self._probed: int | None = None  # what had been sent when the probe was made
+        self._goings_back = self._clean_acks = 0
+        self._line_rate = self._rate = rate
+        self._span_began, self._span_bytes = now, 0
+        self._check(offset, 0, credit)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the device has all of it."""
+        return self.received == len(self._image)
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether nothing has advanced for too many rounds."""
+        return self.rounds > ROUNDS
+
+    def next_frame(self, now: float) -> Data | None:
+        """Return what may be sent now: a probe that is due, or the next chunk."""
+        if self._probe_is_due:
+            self._probe_is_due = False
+            self._probed = self.sent
+            self._quiet_since = now
+            return Data(self._session, self.sent)
+        size = self._sendable()
+        if not size:
+            return None
+        offset, self.sent = self.sent, self.sent + size
+        self._highest = max(self._highest, self.sent)
+        self._quiet_since = now
+        self._may_be_short = False
+        was_alone = not self._flight and not self._stale_wire
+        if was_alone:
+            self._measure_anew(now)
+        wire = wire_size(size + DATA_OVERHEAD)
+        self._flight.append(_InFlight(self.sent, wire, now, was_alone))
+        self._flight_wire += wire
+        return Data(self._session, offset, bytes(self._image[offset : self.sent]))
+
+    def take(self, answer: Ack | Nak, now: float) -> bool:
+        """Take an answer; return whether the device has advanced. Raises DeviceError `bad_offset`."""
+        received = answer.received
+        self._check(received, answer.durable, answer.credit)
+        if received < self.received:
+            return False  # an old one
+        self.credit = max(self.credit, answer.credit)
+        self.durable = max(self.durable, answer.durable)
+        has_advanced = received > self.received
+        if has_advanced:
+            self._advance(received, now)
+        if isinstance(answer, Nak):
+            self.rounds += not has_advanced
+            self._go_back(now, stale=self._flight_wire)
+        elif self._probed is not None and not has_advanced:
+            is_loss = received < self._probed
+            self._probed = None
+            if is_loss:
+                self._go_back(now, stale=0)
+        return has_advanced
+
+    def hold(self, until: float) -> None:
+        """The device lives and is busy: do not expect anything before."""
+        self._busy_until = max(self._busy_until, until)
+        self.rounds = 0
+
+    def deadline(self) -> float:
+        """When `handle_timeout` is due."""
+        floor = max(TURNAROUNDS * self.turnaround_s, _FLOOR_S)
+        pause = min(floor * (1 << self.rounds), max(floor, _CEILING_S))
+        wire_s = (self._flight_wire + self._stale_wire) / self._rate
+        return max(self._quiet_since + wire_s + pause, self._busy_until)
+
+    def handle_timeout(self, now: float) -> None:
+        """Ask with a probe, or with less than a chunk when the credit has room for no more."""
+        if now < self.deadline():
+            return
+        self._quiet_since = now
+        if self._sendable():
+            return
+        self.rounds += 1
+        self._measure_anew(now)
+        self._may_be_short = not self._flight
+        self._probe_is_due = not self._sendable()
+
+    def _check(self, received: int, durable: int, credit: int) -> None:
+        size = len(self._image)
+        if received > self._highest or credit < received or max(durable, credit) > size:
+            raise DeviceError(
+                f"the device says received {received}, durable {durable}, credit {credit} of an image of"
+                f" {size} bytes, of which {self._highest} were sent",
+                code="bad_offset",
+                hint="its receiver is broken",
+            )
+
+    def _sendable(self) -> int:
+        """Return how many bytes may be sent now."""
+        size = min(self.chunk, len(self._image) - self.sent)
+        room = self.credit - self.sent
+        if size > room:
+            return whole_units(max(room, 0), self._limits.unit) if self._may_be_short else 0
+        if not self._flight:
+            return size
+        wire = self._flight_wire + self._stale_wire + wire_size(size + DATA_OVERHEAD)
+        fits = self.sent + size - self.received <= self._limits.window and wire <= self._limits.ring
+        return size if fits and len(self._flight) < _MAX_IN_FLIGHT else 0
+
+    def _advance(self, received: int, now: float) -> None:
+        self.received = received
+        self.sent = max(self.sent, received)
+        self.moved_at = self._quiet_since = now
+        self.rounds = self._goings_back = self._stale_wire = 0
+        if self._probed is not None and received >= self._probed:
+            self._probed = None
+        while self._flight and self._flight[0].end <= received:
+            self._landed(self._flight.popleft(), now)
+        self._clean_acks += 1
+        if self._clean_acks >= _CLEAN_ACKS:
+            self._clean_acks = 0
+            self.chunk = min(self.chunk * 2, self._limits.chunk)
+
+    def _landed(self, frame: _InFlight, now: float) -> None:
+        """Learn from a frame that has arrived."""
+        self._flight_wire -= frame.wire
+        if frame.was_alone and self._busy_until <= frame.sent_at:
+            sample = max(0.0, now - frame.sent_at - frame.wire / self._line_rate)
+            self.turnaround_s += (min(sample, _MAX_TURNAROUND_S) - self.turnaround_s) / 4
+        self._span_bytes += frame.wire
+        if self._span_bytes >= _SPAN_BYTES and now > self._span_began:
+            measured = self._span_bytes / (now - self._span_began)
+            self._rate = min(self._line_rate, max(measured, self._line_rate / _SLOWEST))
+            self._measure_anew(now)
+
+    def _measure_anew(self, now: float) -> None:
+        self._span_began, self._span_bytes = now, 0
+
+    def _go_back(self, now: float, *, stale: int) -> None:
+        if self.sent <= self.received:
+            return
+        self.sent = self.received
+        self._flight.clear()
+        self._flight_wire, self._stale_wire = 0, stale
+        self._probed = None
+        self._measure_anew(now)
+        self._clean_acks = 0
+        self._goings_back += 1
+        if self._goings_back >= _GOINGS_BACK:
+            self._goings_back = 0
+            floor = min(self._limits.chunk, whole_units(CHUNK_FLOOR, self._limits.unit))
+            self.chunk = max(floor, whole_units(self.chunk // 2, self._limits.unit))
+
+
+def whole_units(size: int, unit: int) -> int:
+    """Round down to whole write units; a size below one unit stays."""
+    return size - size % unit or size

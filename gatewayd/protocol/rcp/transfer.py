@@ -1,0 +1,87 @@
+"""What is remembered of one image's way into a device, over all setbacks: counts, not offsets."""
+
+import zlib
+
+from gatewayd.protocol.rcp.frames import Data, Frame
+from gatewayd.protocol.rcp.tagged import Offer
+from gatewayd.protocol.session import Image, Traffic
+
+BAUD_FAILURES = 2  # then the speed stays at base
+_STALLS = 3  # without a new durable byte in between
+_SETBACKS = 8
+
+
+class Transfer:
+    """An image under way. The `may_` methods count, and say no when it has been too often."""
+
+    def __init__(self, image: Image) -> None:
+        self.image = image
+        self.setbacks = 0
+        self.baud_failures = 0
+        self.has_aborted = False  # an earlier session, to be allowed to change the speed
+        self._stalls = 0
+        self._durable = 0
+        self._high_water = 0
+        self._offers_from_zero = self._has_begun_again = False
+        self._fell_silent = False
+
+    def offer(self, session: int) -> Offer:
+        """Return the offer to make now."""
+        image = self.image
+        return Offer(
+            session,
+            image.sha256,
+            len(image.content),
+            image.version,
+            from_zero=self._offers_from_zero,
+            second_try=image.second_try,
+        )
+
+    def accepted(self) -> None:
+        """An offer was accepted."""
+        self._offers_from_zero = self.has_aborted = False
+
+    def has_prefix(self, offset: int, crc: int) -> bool:
+        """Whether so many bytes with this CRC are the image's beginning."""
+        content = memoryview(self.image.content)
+        return offset <= len(content) and zlib.crc32(content[:offset]) == crc
+
+    def advance(self, durable: int) -> None:
+        """Count setbacks anew from a new durable byte on."""
+        if durable > self._durable:
+            self._durable = durable
+            self.setbacks = self._stalls = 0
+
+    def may_go_on(self) -> bool:
+        """The device has said that there is no session, or the like."""
+        self.setbacks += 1
+        return self.setbacks < _SETBACKS
+
+    def may_stall(self, *, was_fast: bool) -> bool:
+        """The device has fallen silent."""
+        self._fell_silent = was_fast
+        self._stalls += 1
+        return self._stalls < _STALLS
+
+    def may_begin_again(self) -> bool:
+        """What the device has is not the image: forget it, once."""
+        is_first = not self._has_begun_again
+        self._has_begun_again = self._offers_from_zero = True
+        return is_first
+
+    def hear_again(self, *, has_restarted: bool) -> None:
+        """The device answers. When it was silent and has not restarted, the raised speed is at fault."""
+        self.baud_failures += self._fell_silent and not has_restarted
+        self._fell_silent = False
+
+    def count(self, frame: Frame, traffic: Traffic) -> None:
+        """Count a DATA frame that goes out."""
+        if not isinstance(frame, Data):
+            return
+        if not frame.payload:
+            traffic.probes += 1
+            return
+        end = frame.offset + len(frame.payload)
+        traffic.image_bytes_sent += len(frame.payload)
+        traffic.image_bytes_repeated += max(0, min(end, self._high_water) - frame.offset)
+        self._high_water = max(self._high_water, end)

@@ -1,0 +1,63 @@
+"""Frames to bytes and back for one line, with the device's console in between."""
+
+import re
+from collections.abc import Iterator
+
+from gatewayd.protocol.rcp.frames import Frame, FrameError, decode
+from gatewayd.protocol.rcp.framing import BrokenFrame, StreamDeframer, encode_stream, seal, unseal
+from gatewayd.protocol.session import Console, Traffic
+
+MAX_FRAME = 512  # what a gateway takes; the longest INFO has less
+_CONSOLE_LINE = 200
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_LEAST_TEXT = 2  # fewer characters are noise
+
+
+class Wire:
+    """A stream, or datagrams. Counts what passes in `traffic`."""
+
+    def __init__(self, traffic: Traffic, *, datagram: bool) -> None:
+        self._traffic = traffic
+        self._datagram = datagram
+        self._deframer = StreamDeframer(MAX_FRAME)
+
+    def encode(self, frame: Frame) -> bytes:
+        """Return what travels."""
+        content = frame.to_bytes()
+        wire = seal(content) if self._datagram else encode_stream(content)
+        self._traffic.bytes_sent += len(wire)
+        return wire
+
+    def decode(self, data: bytes) -> Iterator[Frame | FrameError | Console]:
+        """Yield what bytes complete; a FrameError for a frame that came whole and is not as it has to be."""
+        self._traffic.bytes_received += len(data)
+        for found in [unseal(data, MAX_FRAME)] if self._datagram else self._deframer.feed(data):
+            if isinstance(found, BrokenFrame):
+                yield from self._not_a_frame(found.run)
+                continue
+            try:
+                yield decode(found)
+            except FrameError as error:
+                yield error
+
+    def reset(self) -> None:
+        """Forget a frame begun: the speed changes."""
+        self._deframer.reset()
+
+    def _not_a_frame(self, run: bytes) -> Iterator[Console]:
+        lines = console_lines(run)
+        self._traffic.broken_frames += not lines
+        yield from (Console(line) for line in lines)
+
+
+def console_lines(run: bytes) -> list[str]:
+    """Return the lines of text in what is no frame; binary noise has none."""
+    lines = (_sanitised(line) for line in _ESCAPES.sub("", run.decode(errors="replace")).splitlines())
+    return [line[at : at + _CONSOLE_LINE] for line in lines for at in range(0, len(line), _CONSOLE_LINE)]
+
+
+def _sanitised(line: str) -> str:
+    """Return a line with a dot for what cannot be shown; nothing when that is more than a quarter."""
+    text = "".join(char if char.isprintable() and char != "\ufffd" else "\0" for char in line.strip())
+    is_text = len(text) >= _LEAST_TEXT and 4 * text.count("\0") <= len(text)
+    return text.replace("\0", ".") if is_text else ""
