@@ -12,13 +12,14 @@
  * gateway was promised that it may send up to `credit`, and only erased flash is promised. After a restart everything begins again at
  * `durable`, so the blocks behind it are erased again: what a torn write left there is never programmed a second time.
  *
- * The journal is two areas. The one in use begins with a full copy of `memory` and goes on with progress marks and further copies; when
- * it is full the other one is erased and begins with a copy under the next generation. A cut leaves one of the two whole. Each record's
+ * The journal is two areas. The one in use begins with a copy of what is to be remembered; progress marks follow. When it is full, or anything but progress
+ * has changed, the other area is erased and begins with a copy under the next generation. A cut leaves one of the two whole. Each record's
  * CRC-32 is seeded with its area's generation, so remnants are not records; cells that are not blank are skipped and never written.
  * Records pass through the write unit, too: they are only written while no part of an image is in it.
  */
 #include "rcp.h"
 
+#include <stddef.h>
 #include <string.h>
 
 enum frame_type {
@@ -26,17 +27,18 @@ enum frame_type {
     NOT_NOW, SET_BAUD, BAUD_OK, ERROR, DATA = 0x40, ACK, NAK
 };
 
+/* Codes as a byte: the two halves of 0x0n0m. */
 enum code {
-    NO_SESSION = 0x0101, BAD_STATE, OTHER_BOOT, STILL_ON_TRIAL, RESTARTING, NOT_STAGED,
-    DIGEST_MISMATCH = 0x0201, FLASH_READ,
-    MALFORMED = 0x0301, UNKNOWN_TYPE, UNKNOWN_CRITICAL_TAG, UNKNOWN_ENCODING, TOO_LARGE, ALREADY_TRIED, FLASH_FAILED, PROTOCOL_VERSION,
+    NO_SESSION = 0x11, BAD_STATE, OTHER_BOOT, STILL_ON_TRIAL, RESTARTING, NOT_STAGED,
+    DIGEST_MISMATCH = 0x21, FLASH_READ,
+    MALFORMED = 0x31, UNKNOWN_TYPE, UNKNOWN_CRITICAL_TAG, UNKNOWN_ENCODING, TOO_LARGE, ALREADY_TRIED, FLASH_FAILED, PROTOCOL_VERSION,
     BAUD, NOT_RUNNING
 };
 
 enum state { IDLE, PREPARE, RECV, FULL, HASH, STAGED, RESTART };
 enum image_state { CONFIRMED_IMAGE, ON_TRIAL, REVERTED };
 enum tried_end { UNKNOWN_END, STARTED, KEPT, GIVEN_UP };
-enum { HEADER_SIZE = 2, CRC_SIZE = 4, SMALL_FRAME = 40, SLICE = 64, HASH_BYTES = 1024, CELL = 16, SHA_SIZE = 32 };
+enum { HEADER_SIZE = 2, CRC_SIZE = 4, SMALL_FRAME = 40, SLICE = 64, CELL = 16, SHA_SIZE = 32, ANY_SIZE = 255 };
 
 #define PROTOCOL 1u
 #define PROGRESS_STEP 4096u      /* a journal record at most this often */
@@ -47,20 +49,13 @@ enum { HEADER_SIZE = 2, CRC_SIZE = 4, SMALL_FRAME = 40, SLICE = 64, HASH_BYTES =
 #define BUSY_REPEAT_MS 2000u     /* said again after this; promised is BUSY_SPARE_MS and one erase more */
 #define BUSY_SPARE_MS 500u
 #define HIGHEST_BAUD 20000000u   /* keeps the tolerance's arithmetic in 32 bits */
-#define PROGRESS_MARK 0x52504350u
 
-/* A progress mark and a copy of the memory, as they are in the journal. Both end with their CRC-32. */
+/* A progress mark. Records lie in cells of CELL bytes or one write unit; the copy at an area's begin has COPY_ROOM or a write unit. */
 typedef struct {
-    uint32_t mark; /* never blank, never a generation */
-    uint32_t durable, image_crc;
-    uint32_t crc;
-} progress_t;
+    uint32_t durable, image_crc, crc;
+} mark_t;
 
-typedef struct {
-    uint32_t generation;
-    rcp_memory_t memory;
-    uint32_t crc;
-} copy_t;
+#define COPY_ROOM 128u
 
 /* ---- bytes ---- */
 
@@ -102,11 +97,6 @@ static bool same_sha256(const uint8_t *a, const uint8_t *b)
     return memcmp(a, b, SHA_SIZE) == 0;
 }
 
-static uint32_t now(const rcp_t *r)
-{
-    return r->port->now_ms(r->port->context);
-}
-
 /* ---- sending ---- */
 
 static void put_on_line(const rcp_t *r, const uint8_t *data, uint32_t size)
@@ -117,62 +107,60 @@ static void put_on_line(const rcp_t *r, const uint8_t *data, uint32_t size)
 /* Sends 00 | COBS(frame and its CRC) | 00; there must be room for the CRC behind the frame. */
 static void send_frame(const rcp_t *r, uint8_t *frame, uint32_t size)
 {
-    static const uint8_t DELIMITER = 0;
-    uint32_t at = 0;
-    put(frame + size, crc32(0, frame, size), CRC_SIZE);
-    size += CRC_SIZE;
-    put_on_line(r, &DELIMITER, 1);
-    for (;;) {
-        uint32_t run = 0;
-        uint8_t code;
-        while (run < 254 && at + run < size && frame[at + run] != 0)
-            run++;
-        code = (uint8_t)(run + 1);
+    uint8_t code = 0;
+    const uint8_t *end = put(frame + size, crc32(0, frame, size), CRC_SIZE);
+    put_on_line(r, &code, 1);
+    for (const uint8_t *at = frame;;) {
+        const uint8_t *from = at;
+        while (at != end && *at != 0 && at - from < 254)
+            at++;
+        code = (uint8_t)(at - from + 1);
         put_on_line(r, &code, 1);
-        put_on_line(r, frame + at, run);
-        at += run;
-        if (at == size)
+        put_on_line(r, from, (uint32_t)(at - from));
+        if (at == end)
             break;
-        at += run < 254; /* the zero is in the code */
+        at += code != 255; /* the zero is in the code */
     }
-    put_on_line(r, &DELIMITER, 1);
+    code = 0;
+    put_on_line(r, &code, 1);
 }
 
-static void send(const rcp_t *r, uint8_t type, uint8_t session, const void *body, uint32_t size)
+/* In the session that asked. */
+static void send(const rcp_t *r, uint32_t type, const void *body, uint32_t size)
 {
     uint8_t frame[SMALL_FRAME];
-    frame[0] = type;
-    frame[1] = session;
+    frame[0] = (uint8_t)type;
+    frame[1] = r->asked;
     memcpy(frame + HEADER_SIZE, body, size);
     send_frame(r, frame, HEADER_SIZE + size);
 }
 
-/* An answer to what was asked: one number of `size` bytes. */
-static void answer(const rcp_t *r, uint8_t type, uint32_t number, unsigned size)
-{
-    uint8_t body[4];
-    put(body, number, size);
-    send(r, type, r->asked, body, size);
-}
-
-static void send_offsets(const rcp_t *r, uint8_t type, uint32_t second)
+/* A frame with up to three numbers; of the last one only `size` bytes. */
+static void send_numbers(rcp_t *r, uint32_t type, const uint32_t *numbers, uint32_t size)
 {
     uint8_t body[12];
-    put(put(put(body, r->received, 4), second, 4), r->credit, 4);
-    send(r, type, r->session, body, sizeof body);
+    for (uint32_t at = 0; at < size; at += 4)
+        put(body + at, *numbers++, 4);
+    send(r, type, body, size);
 }
 
-static void acknowledge(const rcp_t *r)
+static void send_code(rcp_t *r, uint32_t type, uint32_t code)
 {
-    send_offsets(r, ACK, r->memory.durable);
+    if (code < 0x100) /* not from the OFFER hook */
+        code = (code & 0xF0u) << 4 | (code & 0x0Fu);
+    send_numbers(r, type, &code, 2);
 }
 
-static void say_busy(rcp_t *r)
+static void send_offsets(rcp_t *r, uint32_t type, uint32_t second)
 {
-    uint8_t body[4];
-    put(body, BUSY_REPEAT_MS + BUSY_SPARE_MS + r->port->erase_ms, 4);
-    r->busy_ms = now(r);
-    send(r, BUSY, r->session, body, sizeof body);
+    const uint32_t numbers[3] = {r->received, second, r->credit};
+    r->asked = r->session;
+    send_numbers(r, type, numbers, 12);
+}
+
+static void acknowledge(rcp_t *r)
+{
+    send_offsets(r, ACK, r->journal.durable);
 }
 
 /* Says once per pass from where to go on. */
@@ -181,7 +169,7 @@ static void gap(rcp_t *r)
     if (r->state != RECV || r->pass_nak)
         return;
     r->pass_nak = true;
-    send_offsets(r, NAK, r->memory.durable);
+    send_offsets(r, NAK, r->journal.durable);
 }
 
 static void new_pass(rcp_t *r)
@@ -220,145 +208,105 @@ static bool blank(const rcp_t *r, uint32_t address, uint32_t size)
 static bool write_unit(rcp_t *r, uint32_t address)
 {
     const rcp_port_t *p = r->port;
-    memset(p->unit + r->unit_fill, 0xFF, (size_t)(p->write_unit - r->unit_fill));
+    memset(p->unit + r->unit_fill, 0xFF, p->write_unit - r->unit_fill);
     r->unit_fill = 0;
     return blank(r, address, p->write_unit) && p->flash_write(p->context, address, p->unit, p->write_unit);
 }
 
 /* ---- the journal ---- */
 
-static uint32_t padded(const rcp_t *r, uint32_t size)
+static uint32_t larger(uint32_t a, uint32_t b)
 {
-    uint32_t cell = r->port->write_unit > CELL ? r->port->write_unit : CELL;
-    return (size + cell - 1) & ~(cell - 1);
+    return a > b ? a : b;
 }
 
-static uint32_t area(const rcp_t *r)
+static uint32_t cell(const rcp_t *r)
 {
-    return r->port->journal + r->journal_at * r->port->journal_area;
+    return larger(r->port->write_unit, CELL);
 }
 
-/* Appends a record whose last word is its CRC. */
-static bool append(rcp_t *r, void *record, uint32_t size)
+static uint32_t first_mark(const rcp_t *r)
 {
-    uint8_t *from = record;
-    uint32_t address = area(r) + r->journal_end;
-    uint32_t crc = crc32(r->generation, record, size - CRC_SIZE);
-    if (padded(r, size) > r->port->journal_area - r->journal_end)
-        return false;
-    memcpy(from + size - CRC_SIZE, &crc, CRC_SIZE);
-    r->journal_end += padded(r, size); /* whatever comes of it, never again there */
-    for (uint32_t n; size > 0; address += r->port->write_unit, from += n, size -= n) {
-        n = smaller(size, r->port->write_unit);
-        memcpy(r->port->unit, from, n);
-        r->unit_fill = (uint16_t)n;
+    return larger(r->port->write_unit, COPY_ROOM);
+}
+
+/* Writes a record whose last word is its CRC. */
+static bool write_record(rcp_t *r, uint32_t address, void *record, uint32_t size)
+{
+    const rcp_port_t *p = r->port;
+    const uint8_t *from = record, *end = from + size;
+    put((uint8_t *)record + size - CRC_SIZE, crc32(r->journal.generation, record, size - CRC_SIZE), CRC_SIZE);
+    for (; from < end; from += p->write_unit, address += p->write_unit) {
+        r->unit_fill = smaller((uint32_t)(end - from), p->write_unit);
+        memcpy(p->unit, from, r->unit_fill);
         if (!write_unit(r, address))
             return false;
     }
     return true;
 }
 
-static bool append_copy(rcp_t *r)
-{
-    copy_t copy;
-    copy.generation = r->generation;
-    copy.memory = r->memory;
-    return append(r, &copy, sizeof copy);
-}
-
-/* Until its copy is whole, the area that was in use stays in force. */
-static bool begin_area(rcp_t *r)
-{
-    bool done = true;
-    r->journal_at ^= 1u;
-    r->journal_end = 0;
-    r->generation++;
-    for (uint32_t at = 0; done && at < r->port->journal_area; at += r->port->erase_block)
-        done = flash_erase(r, area(r) + at);
-    if (done && append_copy(r))
-        return true;
-    r->journal_at ^= 1u;
-    r->journal_end = r->port->journal_area;
-    r->generation--;
-    return false;
-}
-
+/* Begins the other area. Until its copy is whole the one that was in use stays in force. */
 static bool save(rcp_t *r)
 {
-    return append_copy(r) || begin_area(r);
+    const rcp_port_t *p = r->port;
+    r->area = 2 * p->journal + p->journal_area - r->area;
+    for (uint32_t at = 0; at < p->journal_area; at += p->erase_block)
+        if (!flash_erase(r, r->area + at))
+            return false;
+    r->journal.generation++;
+    r->mark_at = first_mark(r);
+    return write_record(r, r->area, &r->journal, sizeof r->journal);
 }
 
 static bool save_progress(rcp_t *r)
 {
-    progress_t mark = {PROGRESS_MARK, r->written, r->written_crc, 0};
-    r->memory.durable = r->written;
-    r->memory.crc = r->written_crc;
-    return append(r, &mark, sizeof mark) || begin_area(r);
+    mark_t mark;
+    mark.durable = r->journal.durable = r->written;
+    mark.image_crc = r->journal.crc = r->written_crc;
+    if (r->mark_at >= r->port->journal_area || !write_record(r, r->area + r->mark_at, &mark, sizeof mark))
+        return save(r);
+    r->mark_at += cell(r);
+    return true;
 }
 
-static bool read_record(const rcp_t *r, uint32_t generation, uint32_t at, void *record, uint32_t size)
+static bool is_sound(uint32_t generation, const void *record, uint32_t size)
 {
-    uint32_t crc;
-    if (size > r->port->journal_area - at || !flash_read(r, area(r) + at, record, size))
-        return false;
-    memcpy(&crc, (uint8_t *)record + size - CRC_SIZE, CRC_SIZE);
-    return crc == crc32(generation, record, size - CRC_SIZE);
+    return get((const uint8_t *)record + size - CRC_SIZE, CRC_SIZE) == crc32(generation, record, size - CRC_SIZE);
 }
 
-/* Takes up the record that begins at `at`. Returns what it occupies, 0 when there is none. */
-static uint32_t take_record(rcp_t *r, uint32_t at)
+/* Behind the last sound mark may be a torn one. It is not blank, so the next mark begins another area. */
+static void read_marks(rcp_t *r)
 {
-    progress_t mark;
-    copy_t copy;
-    if (read_record(r, r->generation, at, &mark, sizeof mark) && mark.mark == PROGRESS_MARK) {
-        r->memory.durable = mark.durable;
-        r->memory.crc = mark.image_crc;
-        return padded(r, sizeof mark);
-    }
-    if (read_record(r, r->generation, at, &copy, sizeof copy) && copy.generation == r->generation) {
-        r->memory = copy.memory;
-        return padded(r, sizeof copy);
-    }
-    return 0;
-}
-
-static void replay(rcp_t *r)
-{
-    const uint32_t cell = padded(r, 1);
-    for (uint32_t at = 0; at < r->port->journal_area;) {
-        uint32_t used = take_record(r, at);
-        if (used == 0 && blank(r, area(r) + at, cell)) {
-            at += cell;
-            continue;
-        }
-        at += used > 0 ? used : cell;
-        r->journal_end = at;
+    mark_t mark;
+    for (r->mark_at = first_mark(r); r->mark_at < r->port->journal_area; r->mark_at += cell(r)) {
+        if (!flash_read(r, r->area + r->mark_at, &mark, sizeof mark) || !is_sound(r->journal.generation, &mark, sizeof mark))
+            return;
+        r->journal.durable = mark.durable;
+        r->journal.crc = mark.image_crc;
     }
 }
 
 static void read_journal(rcp_t *r)
 {
-    uint32_t newest = 1; /* so that the first record goes to area 0 */
-    r->journal_end = r->port->journal_area;
-    for (r->journal_at = 0; r->journal_at < 2; r->journal_at++) {
-        copy_t copy;
-        if (flash_read(r, area(r), &copy, sizeof copy.generation) && read_record(r, copy.generation, 0, &copy, sizeof copy) &&
-            copy.generation > r->generation) {
-            r->generation = copy.generation;
-            newest = r->journal_at;
+    const rcp_port_t *p = r->port;
+    rcp_journal_t copy;
+    r->area = p->journal + p->journal_area; /* so that the first record goes to area 0 */
+    for (uint32_t at = p->journal; at <= p->journal + p->journal_area; at += p->journal_area) {
+        if (flash_read(r, at, &copy, sizeof copy) && copy.generation > r->journal.generation &&
+            is_sound(copy.generation, &copy, sizeof copy)) {
+            r->journal = copy;
+            r->area = at;
         }
     }
-    r->journal_at = newest;
-    if (r->generation > 0)
-        replay(r);
+    read_marks(r);
 }
 
 /* ---- the image in the slot ---- */
 
 static void begin_at_durable(rcp_t *r)
 {
-    r->written = r->erased = r->memory.durable;
-    r->written_crc = r->memory.crc;
+    r->written = r->erased = r->journal.durable;
+    r->written_crc = r->journal.crc;
 }
 
 static void end_session(rcp_t *r)
@@ -370,38 +318,24 @@ static void end_session(rcp_t *r)
 /* There is nothing of any image in the slot any more. */
 static bool forget(rcp_t *r)
 {
-    r->memory.size = r->memory.durable = r->memory.crc = 0;
+    if (r->journal.size == 0)
+        return true;
+    r->journal.size = r->journal.durable = r->journal.crc = 0;
     begin_at_durable(r);
     return save(r);
-}
-
-static uint32_t give_up(rcp_t *r, uint32_t code)
-{
-    r->asked = r->session;
-    end_session(r);
-    forget(r);
-    return code;
 }
 
 /* How far erasing has to be ahead of what was received. */
 static bool erase_is_due(const rcp_t *r)
 {
-    uint32_t left = r->memory.size - r->received;
+    uint32_t left = r->journal.size - r->received;
     return r->erased < r->received + smaller(left, r->port->window + r->port->erase_ahead);
-}
-
-static uint32_t erase_block(rcp_t *r)
-{
-    if (!flash_erase(r, r->port->slot + r->erased))
-        return give_up(r, FLASH_FAILED);
-    r->erased += r->port->erase_block;
-    return 0;
 }
 
 /* Credit grows in steps of whole chunks or half windows. */
 static bool grow_credit(rcp_t *r)
 {
-    const uint32_t size = r->memory.size;
+    const uint32_t size = r->journal.size;
     uint32_t edge = r->received + smaller(size - r->received, r->port->window);
     uint32_t step = smaller(r->chunk, r->port->window / 2);
     edge = smaller(edge, r->erased);
@@ -411,23 +345,29 @@ static bool grow_credit(rcp_t *r)
     return true;
 }
 
+static uint32_t erase_next(rcp_t *r)
+{
+    if (!flash_erase(r, r->port->slot + r->erased))
+        return FLASH_FAILED;
+    r->erased += r->port->erase_block;
+    if (r->state == RECV && grow_credit(r))
+        acknowledge(r);
+    return 0;
+}
+
 /* Writes the unit and reads it back. Returns an error code or 0. */
 static uint32_t store_unit(rcp_t *r)
 {
     const uint32_t step = r->port->erase_block > PROGRESS_STEP ? r->port->erase_block : PROGRESS_STEP;
     uint32_t address = r->port->slot + r->written;
-    uint32_t left = r->unit_fill;
+    const uint32_t size = r->unit_fill;
     if (!write_unit(r, address))
         return FLASH_FAILED;
-    r->written += left;
-    for (uint32_t n; left > 0; address += n, left -= n) {
-        uint8_t cell[CELL];
-        n = smaller(left, CELL);
-        if (!flash_read(r, address, cell, n))
-            return FLASH_READ;
-        r->written_crc = crc32(r->written_crc, cell, n);
-    }
-    if ((r->written & (step - 1)) != 0 && r->written != r->memory.size)
+    if (!flash_read(r, address, r->port->unit, size))
+        return FLASH_READ;
+    r->written += size;
+    r->written_crc = crc32(r->written_crc, r->port->unit, size);
+    if ((r->written & (step - 1)) != 0 && r->written != r->journal.size)
         return 0;
     return save_progress(r) ? 0 : FLASH_FAILED;
 }
@@ -435,11 +375,11 @@ static uint32_t store_unit(rcp_t *r)
 static uint32_t take_bytes(rcp_t *r, const uint8_t *data, uint32_t size)
 {
     for (uint32_t n; size > 0; data += n, size -= n) {
-        n = smaller(size, (uint32_t)r->port->write_unit - r->unit_fill);
+        n = smaller(size, r->port->write_unit - r->unit_fill);
         memcpy(r->port->unit + r->unit_fill, data, n);
-        r->unit_fill = (uint16_t)(r->unit_fill + n);
+        r->unit_fill += n;
         r->received += n;
-        if (r->unit_fill == r->port->write_unit || r->received == r->memory.size) {
+        if (r->unit_fill == r->port->write_unit || r->received == r->journal.size) {
             uint32_t code = store_unit(r);
             if (code != 0)
                 return code;
@@ -455,107 +395,108 @@ typedef struct {
 } rule_t;
 
 typedef struct {
-    const uint8_t *at; /* NULL: absent */
-    uint32_t size;
-} value_t;
+    uint8_t count, required; /* the required ones come first */
+    rule_t rules[6];
+} rules_t;
 
-/* Reads a body from the front; what is wrong first decides. The first `required` of the rules have to be met. Returns an error code or 0. */
-static uint32_t read_tags(const uint8_t *body, uint32_t size, const rule_t *rules, unsigned count, unsigned required, value_t *values)
+/* Reads a body from the front; what is wrong first decides. A value's size is the byte before it. Returns an error code or 0. */
+static uint32_t read_tags(const uint8_t *body, uint32_t size, const rules_t *rules, const uint8_t **values)
 {
-    uint8_t seen[32] = {0};
-    memset(values, 0, count * sizeof *values);
-    while (size > 0) {
-        unsigned i = 0;
-        uint8_t tag = body[0], bit = (uint8_t)(1u << (tag & 7u)), n = body[size > 1];
-        if (size < 2 || n > size - 2 || (seen[tag >> 3] & bit) != 0)
+    const uint8_t *end = body + size;
+    memset(values, 0, sizeof *values * rules->count);
+    while (body != end) {
+        uint32_t i = 0, tag, n;
+        if (end - body < 2 || body[1] > end - body - 2)
             return MALFORMED;
-        seen[tag >> 3] |= bit;
-        while (i < count && rules[i].tag != tag)
+        tag = body[0];
+        n = body[1];
+        body += 2;
+        while (i < rules->count && rules->rules[i].tag != tag)
             i++;
-        if (i < count) {
-            if (n < rules[i].least || n > rules[i].most)
+        if (i < rules->count) {
+            if (values[i] != NULL || n < rules->rules[i].least || n > rules->rules[i].most)
                 return MALFORMED;
-            values[i].at = body + 2;
-            values[i].size = n;
+            values[i] = body;
         } else if (tag >= 0x80) {
             return UNKNOWN_CRITICAL_TAG;
         }
-        body += 2u + n;
-        size -= 2u + n;
+        body += n;
     }
-    for (unsigned i = 0; i < required; i++)
-        if (values[i].at == NULL)
+    for (uint32_t i = 0; i < rules->required; i++)
+        if (values[i] == NULL)
             return MALFORMED;
     return 0;
 }
 
-static uint8_t *put_bytes(uint8_t *at, uint8_t tag, const void *value, uint32_t size)
+static uint8_t *put_bytes(uint8_t *at, uint32_t tag, const void *value, uint32_t size)
 {
-    *at++ = tag;
+    *at++ = (uint8_t)tag;
     *at++ = (uint8_t)size;
     memcpy(at, value, size);
     return at + size;
 }
 
-static uint8_t *put_number(uint8_t *at, uint8_t tag, uint32_t value, unsigned size)
-{
-    *at++ = tag;
-    *at++ = (uint8_t)size;
-    return put(at, value, size);
-}
-
-static uint8_t *put_text(uint8_t *at, uint8_t tag, const char *text)
-{
-    return text == NULL ? at : put_bytes(at, tag, text, (uint32_t)strlen(text));
-}
-
 /* ---- identity ---- */
 
-static void send_info(const rcp_t *r, uint32_t nonce)
+enum { TEXT = 0 };
+#define ROW(size, field) {size, (uint8_t)(offsetof(rcp_port_t, field) / 4)}
+
+/* The tags from 0x10 on: numbers of 1, 2 or 4 bytes, pointers to 32 bytes, texts. */
+static const struct {
+    uint8_t size, word;
+} IDENTITY[16] = {
+    ROW(TEXT, app_id), ROW(TEXT, hardware_id), ROW(TEXT, device_id), ROW(TEXT, version), ROW(4, boot_id), {1, 0 /* image_state */},
+    ROW(2, max_frame), ROW(4, window), ROW(4, ring_size), ROW(4, slot_address), ROW(4, slot_size), ROW(4, erase_block),
+    ROW(2, write_unit), ROW(2, boot_time_s), ROW(4, features), ROW(SHA_SIZE, running_sha256),
+};
+
+static uint8_t *put_identity(const rcp_t *r, uint8_t *at)
 {
-    const rcp_port_t *p = r->port;
-    uint8_t *at = p->frame;
-    *at++ = INFO;
-    *at++ = 0;
-    at = put_number(at, 0x01, nonce, 4);
-    at = put_number(at, 0x02, PROTOCOL, 1);
-    at = put_number(at, 0x03, PROTOCOL, 1);
-    at = put_text(at, 0x10, p->app_id);
-    at = put_text(at, 0x11, p->hardware_id);
-    at = put_text(at, 0x12, p->device_id);
-    at = put_text(at, 0x13, p->version);
-    at = put_number(at, 0x14, p->boot_id, 4);
-    at = put_number(at, 0x15, r->image_state, 1);
-    at = put_number(at, 0x16, p->max_frame, 2);
-    at = put_number(at, 0x17, p->window, 4);
-    at = put_number(at, 0x18, p->ring_size - 1, 4);
-    if (p->has_slot_address)
-        at = put_number(at, 0x19, p->slot_address, 4);
-    at = put_number(at, 0x1A, p->slot_size, 4);
-    at = put_number(at, 0x1B, p->erase_block, 4);
-    at = put_number(at, 0x1C, p->write_unit, 2);
-    at = put_number(at, 0x1D, p->boot_time_s, 2);
-    at = put_number(at, 0x1E, p->features, 4);
-    if (p->running_sha256 != NULL)
-        at = put_bytes(at, 0x1F, p->running_sha256, SHA_SIZE);
-    if (r->memory.tried_count > 0) {
-        at = put_bytes(at, 0x20, r->memory.tried_sha256, SHA_SIZE);
-        at = put_number(at, 0x21, r->memory.tried_count, 1);
+    for (uint32_t i = 0; i < 16; i++) {
+        const void *field = (const uint32_t *)(const void *)r->port + IDENTITY[i].word, *value;
+        uint32_t size = IDENTITY[i].size, tag = 0x10 + i;
+        uint8_t number[4];
+        if (size == TEXT || size == SHA_SIZE) {
+            value = *(const void *const *)field;
+            if (value == NULL)
+                continue;
+            if (size == TEXT)
+                size = (uint32_t)strlen(value);
+        } else if (tag == 0x15) {
+            value = &r->image_state;
+        } else {
+            if (tag == 0x19 && !r->port->has_slot_address)
+                continue;
+            put(number, *(const uint32_t *)field, 4);
+            value = number;
+        }
+        at = put_bytes(at, tag, value, size);
     }
-    send_frame(r, p->frame, (uint32_t)(at - p->frame));
+    return at;
 }
 
-static uint32_t on_hello(rcp_t *r, const uint8_t *body, uint32_t size)
+static uint32_t on_hello(rcp_t *r, uint8_t *body, uint32_t size)
 {
-    static const rule_t RULES[] = {{0x01, 4, 4}, {0x02, 1, 1}, {0x03, 1, 1}, {0x04, 1, 64}};
-    value_t v[4];
-    uint32_t code = read_tags(body, size, RULES, 4, 4, v);
+    static const rules_t RULES = {4, 4, {{0x01, 4, 4}, {0x02, 1, 1}, {0x03, 1, 1}, {0x04, 1, 64}}};
+    static const uint8_t PROTOCOLS[] = {0x02, 1, PROTOCOL, 0x03, 1, PROTOCOL};
+    const uint8_t *v[4];
+    uint8_t *const info = r->port->frame, *at = info + HEADER_SIZE + 6;
+    uint32_t code = read_tags(body, size, &RULES, v);
     if (code != 0)
         return code;
-    if (*v[1].at > *v[2].at)
+    if (*v[1] > *v[2])
         return MALFORMED;
-    r->hello_gateway = crc32(0, v[3].at, v[3].size);
-    send_info(r, get(v[0].at, 4));
+    r->hello_gateway = crc32(0, v[3], v[3][-1]);
+    info[0] = INFO; /* from here on INFO is written over HELLO; the session is 0 in both */
+    memmove(info + HEADER_SIZE, v[0] - 2, 6); /* the nonce with its tag */
+    memcpy(at, PROTOCOLS, sizeof PROTOCOLS);
+    at += sizeof PROTOCOLS;
+    at = put_identity(r, at);
+    if (r->journal.tried_count > 0) {
+        at = put_bytes(at, 0x20, r->journal.tried_sha256, SHA_SIZE);
+        at = put_bytes(at, 0x21, &r->journal.tried_count, 1);
+    }
+    send_frame(r, info, (uint32_t)(at - info));
     return 0;
 }
 
@@ -569,113 +510,97 @@ static bool runs(const rcp_t *r, const uint8_t *sha256)
 enum offer_tag { IMAGE_SHA256, IMAGE_SIZE, IMAGE_VERSION, ENCODING, FROM_ZERO, SECOND_TRY, OFFER_TAGS };
 #define RUNS_IT 1u /* among the codes: HAVE_IT is the answer */
 
-static bool was_tried(const rcp_t *r, const value_t *v)
-{
-    return r->memory.tried_count > 0 && same_sha256(v[IMAGE_SHA256].at, r->memory.tried_sha256) &&
-           !(v[SECOND_TRY].at != NULL && r->memory.tried_count == 1);
-}
-
-static uint32_t ask_hook(const rcp_t *r, const value_t *v)
-{
-    rcp_offer_t offer;
-    if (r->port->offer == NULL)
-        return 0;
-    memcpy(offer.sha256, v[IMAGE_SHA256].at, SHA_SIZE);
-    offer.size = get(v[IMAGE_SIZE].at, 4);
-    offer.version = (const char *)v[IMAGE_VERSION].at;
-    offer.version_size = (uint8_t)v[IMAGE_VERSION].size;
-    return r->port->offer(r->port->context, &offer);
-}
-
 /* The order is that of protocol.md, section 4. */
-static uint32_t judge_offer(const rcp_t *r, const value_t *v)
+static uint32_t judge_offer(const rcp_t *r, const rcp_offer_t *offer, const uint8_t *const *v)
 {
-    const uint32_t size = get(v[IMAGE_SIZE].at, 4);
-    if (r->state == RESTART)
-        return RESTARTING;
-    if (*v[ENCODING].at != 0)
+    const rcp_port_t *p = r->port;
+    if (*v[ENCODING] != 0)
         return UNKNOWN_ENCODING;
-    if (runs(r, v[IMAGE_SHA256].at))
+    if (runs(r, offer->sha256))
         return RUNS_IT;
     if (r->image_state == ON_TRIAL)
         return STILL_ON_TRIAL;
-    if (r->session != 0 && r->hello_gateway != r->session_gateway && now(r) - r->session_ms < SESSION_IN_USE_S * 1000)
+    if (r->session != 0 && r->hello_gateway != r->session_gateway && r->now_ms - r->session_ms < SESSION_IN_USE_S * 1000)
         return RCP_NOT_NOW(SESSION_IN_USE_S, ANOTHER_GATEWAY);
-    if (size == 0 || size > r->port->slot_size)
+    if (offer->size == 0 || offer->size > p->slot_size)
         return TOO_LARGE;
-    if (was_tried(r, v))
+    if (r->journal.tried_count > (v[SECOND_TRY] != NULL ? 1 : 0) && same_sha256(offer->sha256, r->journal.tried_sha256))
         return ALREADY_TRIED;
-    return ask_hook(r, v);
+    return p->offer != NULL ? p->offer(p->context, offer) : 0;
 }
 
 /* Goes on with the image, or begins it; the journal knows of a new one before flash is touched. */
-static uint32_t take_up(rcp_t *r, const value_t *v)
+static uint32_t take_up(rcp_t *r, const rcp_offer_t *offer, bool from_zero)
 {
-    rcp_memory_t *m = &r->memory;
-    const uint32_t size = get(v[IMAGE_SIZE].at, 4);
-    const bool same = size == m->size && same_sha256(v[IMAGE_SHA256].at, m->sha256);
+    rcp_journal_t *m = &r->journal;
+    const bool same = offer->size == m->size && same_sha256(offer->sha256, m->sha256);
     const bool repeated = same && r->session == r->asked;
-    if (repeated && r->state == PREPARE) {
-        say_busy(r);
+    r->busy_due = true;
+    if (repeated && r->state == PREPARE)
         return 0;
-    }
     if (!repeated) {
         r->session = r->asked;
         r->session_gateway = r->hello_gateway;
-        r->session_ms = now(r);
-        r->credit = 0;
-        r->chunk = 0;
+        r->session_ms = r->now_ms;
+        r->credit = r->chunk = 0;
     }
     r->unit_fill = 0;
-    if (!same || (v[FROM_ZERO].at != NULL && !repeated)) {
-        memcpy(m->sha256, v[IMAGE_SHA256].at, SHA_SIZE);
-        m->size = size;
+    if (!same || (from_zero && !repeated)) {
+        memcpy(m->sha256, offer->sha256, SHA_SIZE);
+        m->size = offer->size;
         m->durable = m->crc = 0;
         begin_at_durable(r);
-        if (!save(r))
-            return give_up(r, FLASH_FAILED);
+        if (!save(r)) {
+            end_session(r);
+            return FLASH_FAILED;
+        }
     }
     r->received = r->written;
     r->state = PREPARE;
-    if (erase_is_due(r))
-        say_busy(r);
     return 0;
 }
 
 static void accept(rcp_t *r)
 {
-    r->state = r->received == r->memory.size ? FULL : RECV;
+    r->state = r->received == r->journal.size ? FULL : RECV;
     new_pass(r);
     grow_credit(r);
     send_offsets(r, ACCEPT, r->written_crc);
 }
 
-static uint32_t on_offer(rcp_t *r, const uint8_t *body, uint32_t size)
+static uint32_t on_offer(rcp_t *r, uint8_t *body, uint32_t size)
 {
-    static const rule_t RULES[] = {{0x30, 32, 32}, {0x31, 4, 4}, {0x32, 5, 62}, {0x33, 1, 1}, {0x34, 0, 0}, {0x35, 0, 0}};
-    value_t v[OFFER_TAGS];
-    uint32_t code = read_tags(body, size, RULES, OFFER_TAGS, 4, v);
-    if (code == 0)
-        code = judge_offer(r, v);
-    if (code == 0)
-        code = take_up(r, v);
+    static const rules_t RULES = {
+        OFFER_TAGS, 4, {{0x30, 32, 32}, {0x31, 4, 4}, {0x32, 5, 62}, {0x33, 1, 1}, {0x34, 0, 0}, {0x35, 0, 0}}};
+    const uint8_t *v[OFFER_TAGS];
+    rcp_offer_t offer;
+    uint32_t code;
+    if (r->state == RESTART)
+        return RESTARTING;
+    code = read_tags(body, size, &RULES, v);
+    if (code == 0) {
+        offer.sha256 = v[IMAGE_SHA256];
+        offer.size = get(v[IMAGE_SIZE], 4);
+        offer.version = (const char *)v[IMAGE_VERSION];
+        offer.version_size = v[IMAGE_VERSION][-1];
+        code = judge_offer(r, &offer, v);
+        if (code == 0)
+            code = take_up(r, &offer, v[FROM_ZERO] != NULL);
+    }
     if (code == RUNS_IT) {
-        send(r, HAVE_IT, r->asked, v[IMAGE_SHA256].at, SHA_SIZE);
-    } else if (code >= RCP_NOT_NOW(0, 0)) {
-        uint8_t answer_body[5];
-        put(put(answer_body, code & 0xFFFFu, 4), code >> 16 & 0xFFu, 1);
-        send(r, NOT_NOW, r->asked, answer_body, sizeof answer_body);
-    } else if (code == RESTARTING) {
-        return code;
+        send(r, HAVE_IT, v[IMAGE_SHA256], SHA_SIZE);
+    } else if (code >= RCP_NOT_NOW(1, 0)) {
+        const uint32_t numbers[2] = {code >> 16, code};
+        send_numbers(r, NOT_NOW, numbers, 5);
     } else if (code != 0) {
-        answer(r, REFUSE, code, 2);
+        send_code(r, REFUSE, code);
     }
     return 0;
 }
 
 /* ---- DATA ---- */
 
-static uint32_t on_data(rcp_t *r, const uint8_t *body, uint32_t size)
+static uint32_t on_data(rcp_t *r, uint8_t *body, uint32_t size)
 {
     const uint32_t offset = get(body, 4);
     uint32_t code;
@@ -697,11 +622,11 @@ static uint32_t on_data(rcp_t *r, const uint8_t *body, uint32_t size)
         uint32_t known = r->received - offset;
         code = take_bytes(r, body + 4 + known, size - known);
         if (code != 0)
-            return give_up(r, code);
+            return code;
         r->chunk = size;
         r->pass_nak = false;
         grow_credit(r);
-        if (r->received == r->memory.size)
+        if (r->received == r->journal.size)
             r->state = FULL;
     }
     acknowledge(r);
@@ -710,11 +635,11 @@ static uint32_t on_data(rcp_t *r, const uint8_t *body, uint32_t size)
 
 /* ---- FINISH ---- */
 
-static uint32_t on_finish(rcp_t *r, const uint8_t *body, uint32_t size)
+static uint32_t on_finish(rcp_t *r, uint8_t *body, uint32_t size)
 {
     (void)body, (void)size;
     if (r->state == STAGED) {
-        send(r, FINISHED, r->session, r->memory.sha256, SHA_SIZE);
+        send(r, FINISHED, r->journal.sha256, SHA_SIZE);
     } else if (r->state == RECV) {
         new_pass(r);
         gap(r);
@@ -722,7 +647,7 @@ static uint32_t on_finish(rcp_t *r, const uint8_t *body, uint32_t size)
         r->state = HASH;
         r->hashed = 0;
         r->port->sha256_begin(r->port->context);
-        say_busy(r);
+        r->busy_due = true;
     }
     return 0;
 }
@@ -731,27 +656,25 @@ static uint32_t hash_slice(rcp_t *r)
 {
     const rcp_port_t *p = r->port;
     uint8_t bytes[SLICE];
-    for (unsigned i = 0; i < HASH_BYTES / SLICE && r->hashed < r->memory.size; i++) {
-        uint32_t n = smaller(SLICE, r->memory.size - r->hashed);
-        if (!flash_read(r, p->slot + r->hashed, bytes, n))
-            return give_up(r, FLASH_READ);
-        p->sha256_add(p->context, bytes, n);
-        r->hashed += n;
-    }
-    if (r->hashed < r->memory.size)
+    const uint32_t n = smaller(r->journal.size - r->hashed, SLICE);
+    if (!flash_read(r, p->slot + r->hashed, bytes, n))
+        return FLASH_READ;
+    p->sha256_add(p->context, bytes, n);
+    r->hashed += n;
+    if (r->hashed < r->journal.size)
         return 0;
     p->sha256_end(p->context, bytes);
-    if (!same_sha256(bytes, r->memory.sha256))
-        return give_up(r, DIGEST_MISMATCH);
+    if (!same_sha256(bytes, r->journal.sha256))
+        return DIGEST_MISMATCH;
     r->state = STAGED;
     return on_finish(r, NULL, 0);
 }
 
 /* ---- ACTIVATE and CONFIRM ---- */
 
-static uint32_t on_activate(rcp_t *r, const uint8_t *body, uint32_t size)
+static uint32_t on_activate(rcp_t *r, uint8_t *body, uint32_t size)
 {
-    rcp_memory_t *m = &r->memory;
+    rcp_journal_t *m = &r->journal;
     (void)size;
     if (r->state == STAGED) {
         if (!same_sha256(body, m->sha256))
@@ -761,7 +684,7 @@ static uint32_t on_activate(rcp_t *r, const uint8_t *body, uint32_t size)
         if (!same_sha256(m->tried_sha256, m->sha256))
             m->tried_count = 0;
         memcpy(m->tried_sha256, m->sha256, SHA_SIZE);
-        m->tried_count = (uint8_t)smaller(m->tried_count + 1u, 255);
+        m->tried_count++; /* to 2 at most: a third OFFER is refused */
         m->tried_end = UNKNOWN_END;
         m->trial_s = (uint16_t)get(body + 36, 2);
         if (!save(r) || !r->port->activate(r->port->context, m->sha256, m->size, m->trial_s))
@@ -771,7 +694,7 @@ static uint32_t on_activate(rcp_t *r, const uint8_t *body, uint32_t size)
     }
     if (r->state != RESTART)
         return NOT_STAGED;
-    send(r, ACTIVATED, r->session, NULL, 0);
+    send(r, ACTIVATED, body, 0);
     return 0;
 }
 
@@ -779,69 +702,64 @@ static uint32_t on_activate(rcp_t *r, const uint8_t *body, uint32_t size)
 static void judge_trial(rcp_t *r)
 {
     const rcp_port_t *p = r->port;
-    rcp_memory_t *m = &r->memory;
+    rcp_journal_t *m = &r->journal;
     uint8_t end = m->tried_end;
     if (p->on_trial)
         end = STARTED;
-    else if (runs(r, m->tried_sha256))
-        end = KEPT;
     else if ((p->reverted_sha256 != NULL && same_sha256(p->reverted_sha256, m->tried_sha256)) ||
-             (end == STARTED && p->running_sha256 != NULL))
+             (end == STARTED && p->running_sha256 != NULL && !runs(r, m->tried_sha256)))
         end = GIVEN_UP;
-    if (m->tried_count > 0 && end != m->tried_end) {
+    if (end != m->tried_end) {
         m->tried_end = end;
         save(r);
     }
     r->image_state = p->on_trial ? ON_TRIAL : m->tried_end == GIVEN_UP ? REVERTED : CONFIRMED_IMAGE;
 }
 
-static uint32_t on_confirm(rcp_t *r, const uint8_t *body, uint32_t size)
+static uint32_t on_confirm(rcp_t *r, uint8_t *body, uint32_t size)
 {
-    static const rule_t RULES[] = {{0x01, 4, 4}, {0x30, 32, 32}, {0x32, 5, 62}};
-    const char *version = r->port->version;
-    value_t v[3];
-    uint32_t code = read_tags(body, size, RULES, 3, 1, v);
-    uint8_t confirmed[6];
+    static const rules_t RULES = {3, 1, {{0x01, 4, 4}, {0x30, 32, 32}, {0x32, 5, 62}}};
+    const rcp_port_t *p = r->port;
+    const uint8_t *v[3];
+    uint32_t code = read_tags(body, size, &RULES, v);
     if (code != 0)
         return code;
-    if ((v[1].at == NULL) == (v[2].at == NULL))
+    if ((v[1] == NULL) == (v[2] == NULL))
         return MALFORMED;
-    if (v[1].at != NULL ? !runs(r, v[1].at)
-                        : version == NULL || strlen(version) != v[2].size || memcmp(version, v[2].at, v[2].size) != 0)
+    if (v[1] != NULL ? !runs(r, v[1])
+                     : p->version == NULL || strlen(p->version) != v[2][-1] || memcmp(p->version, v[2], v[2][-1]) != 0)
         return NOT_RUNNING;
     if (r->image_state == ON_TRIAL) {
-        r->memory.tried_end = KEPT;
-        if (!r->port->confirm(r->port->context) || !save(r))
+        r->journal.tried_end = KEPT;
+        if (!p->confirm(p->context) || !save(r))
             return FLASH_FAILED;
         r->image_state = CONFIRMED_IMAGE;
     }
-    put_number(confirmed, 0x01, get(v[0].at, 4), 4);
-    send(r, CONFIRMED, 0, confirmed, sizeof confirmed);
+    send(r, CONFIRMED, v[0] - 2, 6); /* the nonce with its tag */
     return 0;
 }
 
 /* ---- ABORT and SET_BAUD ---- */
 
-static uint32_t on_abort(rcp_t *r, const uint8_t *body, uint32_t size)
+static uint32_t on_abort(rcp_t *r, uint8_t *body, uint32_t size)
 {
     (void)size;
     if (r->asked != 0 && r->asked != r->session)
         return NO_SESSION;
     if (r->state != RESTART) {
         end_session(r);
-        if (*body != 0 && r->memory.size > 0 && !forget(r))
+        if (*body != 0 && r->journal.size > 0 && !forget(r))
             return FLASH_FAILED;
     }
-    send(r, ABORTED, r->asked, NULL, 0);
+    send(r, ABORTED, body, 0);
     return 0;
 }
 
-static uint32_t on_set_baud(rcp_t *r, const uint8_t *body, uint32_t size)
+static uint32_t on_set_baud(rcp_t *r, uint8_t *body, uint32_t size)
 {
     const rcp_port_t *p = r->port;
     const uint32_t baud = get(body, 4);
     uint32_t actual = 0;
-    uint8_t answer_body[8];
     (void)size;
     if (r->state == RESTART)
         return RESTARTING;
@@ -851,8 +769,8 @@ static uint32_t on_set_baud(rcp_t *r, const uint8_t *body, uint32_t size)
         actual = p->baud_possible(p->context, baud);
     if (actual == 0 || (actual > baud ? actual - baud : baud - actual) > baud * 3 / 200) /* 1.5 % */
         return BAUD;
-    put(put(answer_body, baud, 4), actual, 4);
-    send(r, BAUD_OK, 0, answer_body, sizeof answer_body);
+    put(body + 4, actual, 4); /* there is room behind the request */
+    send(r, BAUD_OK, body, 8);
     r->next_baud = baud;
     return 0;
 }
@@ -863,7 +781,7 @@ static void switch_baud(rcp_t *r, uint32_t baud)
     r->baud = baud;
     r->next_baud = 0;
     r->new_speed = true;
-    r->heard_ms = now(r);
+    r->heard_ms = r->now_ms;
 }
 
 /* ---- frames ---- */
@@ -871,159 +789,187 @@ static void switch_baud(rcp_t *r, uint32_t baud)
 enum scope { NO, NEW, OWN, ANY }; /* session: 0, one that the frame begins, this one, any */
 
 static const struct {
-    uint8_t type, scope, least, most; /* sizes of the body; 255: no limit */
-    uint32_t (*take)(rcp_t *r, const uint8_t *body, uint32_t size); /* returns an error code or 0 */
+    uint8_t type, scope, least, most; /* sizes of the body */
+    uint32_t (*take)(rcp_t *r, uint8_t *body, uint32_t size); /* returns an error code or 0 */
 } REQUESTS[] = {
-    {DATA, OWN, 4, 255, on_data},          {HELLO, NO, 0, 255, on_hello},     {OFFER, NEW, 0, 255, on_offer},
-    {FINISH, OWN, 0, 0, on_finish},        {ACTIVATE, OWN, 38, 38, on_activate}, {CONFIRM, NO, 0, 255, on_confirm},
-    {ABORT, ANY, 1, 1, on_abort},          {SET_BAUD, NO, 4, 4, on_set_baud},
+    {HELLO, NO, 0, ANY_SIZE, on_hello}, {OFFER, NEW, 0, ANY_SIZE, on_offer},  {FINISH, OWN, 0, 0, on_finish},
+    {ACTIVATE, OWN, 38, 38, on_activate}, {CONFIRM, NO, 0, ANY_SIZE, on_confirm}, {ABORT, ANY, 1, 1, on_abort},
+    {SET_BAUD, NO, 4, 4, on_set_baud},  {DATA, OWN, 4, ANY_SIZE, on_data},
 };
-enum { REQUEST_COUNT = sizeof REQUESTS / sizeof *REQUESTS };
+#define REQUESTS_END (REQUESTS + sizeof REQUESTS / sizeof *REQUESTS)
 
-static bool only_devices_send(uint8_t type)
+/* Returns an error code or 0. */
+static uint32_t take_frame(rcp_t *r, uint8_t *frame, uint32_t size)
 {
-    return (type > 0 && type <= ERROR) || type == ACK || type == NAK;
-}
-
-static void take_frame(rcp_t *r, const uint8_t *frame, uint32_t size)
-{
-    const uint8_t type = frame[0];
-    uint32_t code = MALFORMED;
-    unsigned i = 0;
-    r->asked = frame[1];
-    r->heard_ms = now(r);
+    const uint32_t type = frame[0], session = frame[1];
+    uint32_t i = 0, scope;
+    r->asked = (uint8_t)session;
+    r->heard_ms = r->now_ms;
     r->new_speed = false;
-    while (i < REQUEST_COUNT && REQUESTS[i].type != type)
-        i++;
-    if (i == REQUEST_COUNT) {
-        if (only_devices_send(type))
-            return;
-        code = UNKNOWN_TYPE;
-    } else if (size >= REQUESTS[i].least && (REQUESTS[i].most == 255 || size <= REQUESTS[i].most) &&
-               (REQUESTS[i].scope == ANY || (REQUESTS[i].scope == NO) == (r->asked == 0))) {
-        const bool own = REQUESTS[i].scope == OWN;
-        if (r->asked != 0 && r->asked == r->session)
-            r->session_ms = now(r);
-        if (own && r->asked != r->session) {
-            code = NO_SESSION;
-        } else if (own && (r->state == HASH || (r->state == PREPARE && type != ACTIVATE))) {
-            say_busy(r);
-            return;
-        } else if (own && r->state == RESTART && type != ACTIVATE) {
-            code = RESTARTING;
-        } else {
-            code = REQUESTS[i].take(r, frame + HEADER_SIZE, size);
+    while (REQUESTS[i].type != type)
+        if (++i == sizeof REQUESTS / sizeof *REQUESTS)
+            return (type > 0 && type <= ERROR) || type == ACK || type == NAK ? 0 : UNKNOWN_TYPE; /* devices send those */
+    scope = REQUESTS[i].scope;
+    if (size < REQUESTS[i].least || (size > REQUESTS[i].most && REQUESTS[i].most != ANY_SIZE))
+        return MALFORMED;
+    if (scope != ANY && (scope == NO) != (session == 0))
+        return MALFORMED;
+    if (session == r->session)
+        r->session_ms = r->now_ms;
+    if (scope == OWN) {
+        if (session != r->session)
+            return NO_SESSION;
+        if (r->state == HASH || (r->state == PREPARE && type != ACTIVATE)) {
+            r->busy_due = true;
+            return 0;
         }
+        if (r->state == RESTART && type != ACTIVATE)
+            return RESTARTING;
     }
-    if (code != 0)
-        answer(r, ERROR, code, 2);
+    return REQUESTS[i].take(r, frame + HEADER_SIZE, size);
 }
 
-static void end_frame(rcp_t *r)
+/* A run of bytes between delimiters has come to its end. Returns an error code or 0. */
+static uint32_t end_frame(rcp_t *r)
 {
     uint8_t *frame = r->port->frame;
-    uint32_t size = r->frame_size;
-    bool whole = r->frame_begun && !r->frame_bad && r->cobs_left == 0 && size >= HEADER_SIZE + CRC_SIZE;
-    if (whole && crc32(0, frame, size - CRC_SIZE) == get(frame + size - CRC_SIZE, CRC_SIZE))
-        take_frame(r, frame, size - HEADER_SIZE - CRC_SIZE);
-    else if (r->frame_begun)
-        gap(r);
-    r->frame_begun = r->frame_bad = r->cobs_zero = false;
-    r->frame_size = r->cobs_left = 0;
+    const uint32_t size = r->frame_size - CRC_SIZE;
+    const bool whole = r->cobs_left == 0 && r->frame_size >= HEADER_SIZE + CRC_SIZE && r->frame_size <= r->port->max_frame;
+    r->frame_begun = r->cobs_zero = false;
+    r->cobs_left = 0;
+    r->frame_size = 0;
+    r->idle_ms = 0;
+    if (whole && crc32(0, frame, size) == get(frame + size, CRC_SIZE))
+        return take_frame(r, frame, size - HEADER_SIZE);
+    gap(r);
+    return 0;
 }
 
-static void add_to_frame(rcp_t *r, uint8_t byte)
+/* A byte of a frame, which is never 0. */
+static void take_byte(rcp_t *r, uint8_t byte)
 {
-    if (r->frame_size < r->port->max_frame)
-        r->port->frame[r->frame_size++] = byte;
-    else
-        r->frame_bad = true;
-}
-
-/* Returns whether a run of bytes has come to its end. */
-static bool take_byte(rcp_t *r, uint8_t byte)
-{
-    if (byte == 0) {
-        bool begun = r->frame_begun;
-        end_frame(r);
-        return begun;
-    }
-    if (r->cobs_left > 0) {
-        r->cobs_left--;
-        add_to_frame(r, byte);
-        return false;
-    }
-    if (r->cobs_zero)
-        add_to_frame(r, 0);
     r->frame_begun = true;
-    r->cobs_left = (uint8_t)(byte - 1);
-    r->cobs_zero = byte != 255;
-    return false;
+    if (r->cobs_left-- == 0) { /* a code */
+        const bool zero = r->cobs_zero;
+        r->cobs_left = (uint8_t)(byte - 1);
+        r->cobs_zero = byte != 255;
+        byte = 0;
+        if (!zero)
+            return;
+    }
+    if (r->frame_size < r->port->max_frame)
+        r->port->frame[r->frame_size] = byte;
+    r->frame_size++; /* too long shows at the end */
+}
+
+/* Takes bytes until a frame ends. Returns an error code or 0. */
+static uint32_t take_from_ring(rcp_t *r)
+{
+    while (r->ring_out != r->ring_in) {
+        uint32_t out = r->ring_out;
+        uint8_t byte = ((volatile const uint8_t *)r->port->ring)[out];
+        r->ring_out = out == r->port->ring_size ? 0 : out + 1;
+        if (byte != 0)
+            take_byte(r, byte);
+        else if (r->frame_begun)
+            return end_frame(r);
+    }
+    return 0;
 }
 
 /* ---- work ---- */
 
+static void say_busy(rcp_t *r)
+{
+    const uint32_t ms = BUSY_REPEAT_MS + BUSY_SPARE_MS + r->port->erase_ms;
+    r->heard_ms = r->now_ms; /* this time does not count against a raised speed */
+    r->idle_ms = 0;
+    if (!r->busy_due && r->now_ms - r->busy_ms < BUSY_REPEAT_MS)
+        return;
+    r->busy_due = false;
+    r->busy_ms = r->now_ms;
+    send_numbers(r, BUSY, &ms, 4);
+}
+
+/* One slice of what the state asks for. Returns an error code or 0. */
 static uint32_t work(rcp_t *r)
 {
-    uint32_t code = 0;
-    if (r->state == PREPARE || r->state == HASH) {
-        r->heard_ms = now(r); /* this time does not count against a raised speed */
-        if (r->heard_ms - r->busy_ms >= BUSY_REPEAT_MS)
+    const rcp_port_t *p = r->port;
+    r->asked = r->session;
+    switch (r->state) {
+    case PREPARE:
+    case RECV:
+        if (!erase_is_due(r)) {
+            if (r->state == PREPARE)
+                accept(r);
+            return 0;
+        }
+        if (r->state == PREPARE)
             say_busy(r);
+        r->idle_ms = 0;
+        return erase_next(r);
+    case HASH:
+        say_busy(r);
+        return hash_slice(r);
+    case RESTART:
+        r->idle_ms = 1;
+        if (p->sent(p->context))
+            p->restart(p->context);
+        return 0;
+    default:
+        return 0;
     }
-    if ((r->state == PREPARE || r->state == RECV) && erase_is_due(r)) {
-        code = erase_block(r);
-        if (r->state == RECV && grow_credit(r))
-            acknowledge(r);
-    } else if (r->state == PREPARE) {
-        accept(r);
-    } else if (r->state == HASH) {
-        code = hash_slice(r);
-    } else if (r->state == RESTART && r->port->sent(r->port->context)) {
-        r->port->restart(r->port->context);
+}
+
+/* What is wrong with the image or the flash ends the session, and nothing is left of the image. */
+static void say_error(rcp_t *r, uint32_t code)
+{
+    if (code == FLASH_FAILED || code == FLASH_READ || code == DIGEST_MISMATCH) {
+        end_session(r);
+        forget(r);
     }
-    return code;
+    send_code(r, ERROR, code);
 }
 
-/* What is left of `limit_ms` since a time. */
-static uint32_t left(const rcp_t *r, uint32_t since_ms, uint32_t limit_ms)
+/* Whether `limit_ms` have gone by since a time. */
+static bool is_over(rcp_t *r, uint32_t since_ms, uint32_t limit_ms)
 {
-    uint32_t gone = now(r) - since_ms;
-    return gone < limit_ms ? limit_ms - gone : 0;
+    uint32_t gone = r->now_ms - since_ms;
+    if (gone >= limit_ms)
+        return true;
+    r->idle_ms = smaller(r->idle_ms, limit_ms - gone);
+    return false;
 }
 
-static uint32_t left_of_speed(const rcp_t *r)
+static void look_at_clock(rcp_t *r)
 {
-    return r->baud == r->port->base_baud ? UINT32_MAX : left(r, r->heard_ms, r->new_speed ? BAUD_FIRST_MS : BAUD_LATER_MS);
+    const rcp_port_t *p = r->port;
+    if (r->next_baud != 0) {
+        r->idle_ms = smaller(r->idle_ms, 1);
+        if (p->sent(p->context))
+            switch_baud(r, r->next_baud);
+    }
+    if (r->baud != p->base_baud && is_over(r, r->heard_ms, r->new_speed ? BAUD_FIRST_MS : BAUD_LATER_MS))
+        switch_baud(r, p->base_baud);
+    if (r->image_state == ON_TRIAL && r->journal.tried_count > 0 && is_over(r, r->started_ms, r->journal.trial_s * 1000u))
+        p->restart(p->context);
 }
 
-static uint32_t left_of_trial(const rcp_t *r)
+void rcp_start(rcp_t *r, const rcp_port_t *port)
 {
-    bool limited = r->image_state == ON_TRIAL && r->memory.tried_count > 0;
-    return limited ? left(r, r->started_ms, r->memory.trial_s * 1000u) : UINT32_MAX;
-}
-
-bool rcp_init(rcp_t *r, const rcp_port_t *port)
-{
-    const uint32_t block = port->erase_block, unit = port->write_unit;
     memset(r, 0, sizeof *r);
     r->port = port;
-    if (unit == 0 || (unit & (unit - 1)) != 0 || block < unit || (block & (block - 1)) != 0 || port->journal_area % block != 0 ||
-        port->journal_area < 2 * padded(r, sizeof(copy_t)) || port->slot_size % block != 0 || port->max_frame < RCP_MIN_FRAME ||
-        port->window == 0 || port->erase_ahead > UINT32_MAX - port->window || port->ring_size < 2)
-        return false;
     r->baud = port->base_baud;
-    r->started_ms = now(r);
+    r->started_ms = port->now_ms(port->context);
     read_journal(r);
     judge_trial(r);
     begin_at_durable(r);
-    return true;
 }
 
 bool rcp_rx_byte(rcp_t *r, uint8_t byte)
 {
     volatile uint8_t *ring = r->port->ring; /* so that the byte is there before ring_in moves */
-    uint32_t in = r->ring_in, next = in + 1 == r->port->ring_size ? 0 : in + 1;
+    uint32_t in = r->ring_in, next = in == r->port->ring_size ? 0 : in + 1;
     if (next == r->ring_out)
         return false;
     ring[in] = byte;
@@ -1034,29 +980,12 @@ bool rcp_rx_byte(rcp_t *r, uint8_t byte)
 void rcp_poll(rcp_t *r)
 {
     uint32_t code;
-    bool whole = false;
-    if (r->next_baud != 0 && r->port->sent(r->port->context))
-        switch_baud(r, r->next_baud);
-    while (!whole && r->ring_out != r->ring_in) {
-        uint32_t out = r->ring_out;
-        uint8_t byte = ((volatile const uint8_t *)r->port->ring)[out];
-        r->ring_out = out + 1 == r->port->ring_size ? 0 : out + 1;
-        whole = take_byte(r, byte);
-    }
-    code = work(r);
+    r->now_ms = r->port->now_ms(r->port->context);
+    r->idle_ms = UINT32_MAX;
+    code = take_from_ring(r);
+    if (code == 0)
+        code = work(r);
     if (code != 0)
-        answer(r, ERROR, code, 2);
-    if (left_of_speed(r) == 0)
-        switch_baud(r, r->port->base_baud);
-    if (left_of_trial(r) == 0)
-        r->port->restart(r->port->context);
-}
-
-uint32_t rcp_idle_ms(const rcp_t *r)
-{
-    if (r->ring_in != r->ring_out || r->state == PREPARE || r->state == HASH || (r->state == RECV && erase_is_due(r)))
-        return 0;
-    if (r->state == RESTART || r->next_baud != 0)
-        return 1;
-    return smaller(left_of_speed(r), left_of_trial(r));
+        say_error(r, code);
+    look_at_clock(r);
 }
