@@ -2,7 +2,7 @@
 
 import zlib
 
-from gatewayd.protocol.rcp.frames import Data, Frame
+from gatewayd.protocol.rcp.frames import Data
 from gatewayd.protocol.rcp.tagged import Offer
 from gatewayd.protocol.session import Image, Traffic
 
@@ -74,10 +74,8 @@ class Transfer:
         self.baud_failures += self._fell_silent and not has_restarted
         self._fell_silent = False
 
-    def count(self, frame: Frame, traffic: Traffic) -> None:
+    def count(self, frame: Data, traffic: Traffic) -> None:
         """Count a DATA frame that goes out."""
-        if not isinstance(frame, Data):
-            return
         if not frame.payload:
             traffic.probes += 1
             return
