@@ -1,3 +1,4 @@
+#define _GNU_SOURCE 1
 #include "clock.h"
 
 #include <time.h>

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE 1
 #include "terminal.h"
 
 #include "log.h"
@@ -98,11 +99,12 @@ uint32_t terminal_baud(const terminal_t *t)
     return settings.c_ospeed;
 }
 
-void terminal_free_after_crash(const terminal_t *t)
+bool terminal_free_after_crash(const terminal_t *t)
 {
     int exclusive = 0;
     if (ioctl(t->slave, TIOCGEXCL, &exclusive) != 0 || !exclusive || flock(t->slave, LOCK_EX | LOCK_NB) != 0)
-        return;
+        return false;
     ioctl(t->slave, TIOCNXCL);
     flock(t->slave, LOCK_UN);
+    return true;
 }

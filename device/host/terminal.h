@@ -3,6 +3,7 @@
 #define HOST_TERMINAL_H
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,8 +30,8 @@ uint32_t terminal_baud(const terminal_t *t);
 
 /*
  * Takes TIOCEXCL off when the gateway that set it is dead: a real port loses it with the last close, this one we keep open. A living
- * gateway holds the flock.
+ * gateway holds the flock. Returns whether it did.
  */
-void terminal_free_after_crash(const terminal_t *t);
+bool terminal_free_after_crash(const terminal_t *t);
 
 #endif
