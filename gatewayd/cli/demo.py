@@ -35,6 +35,8 @@ CUT_AT_PERCENT = 45
 CUT_FOR_S = 2.0
 # A minute is promised; whatever takes much longer is stuck.
 LIMIT_S = 120.0
+# How often it is looked whether the daemon is still there.
+DAEMON_POLL_S = 1.0
 
 
 @dataclass
@@ -47,6 +49,7 @@ class Story:
     cut_at: int = 0
     started: float = field(default_factory=time.monotonic)
     news: asyncio.Event = field(default_factory=asyncio.Event)
+    daemon: asyncio.subprocess.Process | None = None
 
 
 @click.command()
@@ -101,7 +104,7 @@ async def _play(story: Story, console: Console) -> None:
         _write_config(story, port)
         device = await processes.enter_async_context(_device(story))
         daemon = _process(story, "gatewayd.log", "gatewayd.cli.daemon", "--config", "config.yaml")
-        await processes.enter_async_context(daemon)
+        story.daemon = await processes.enter_async_context(daemon)
         console.print(f"[green]gatewayd[/]  runs; {DEVICE} runs {OLD}, at {RATE_BYTES_PER_S} bytes/s")
         watching = asyncio.create_task(_watch(story, port))
         processes.push_async_callback(_cancelled, watching)
@@ -156,8 +159,15 @@ async def _watch(story: Story, port: int) -> None:
 
 async def _until(story: Story, reached: Any, show: Any = None) -> None:
     while not reached(story.status):
+        if story.daemon and story.daemon.returncode is not None:
+            hint = f"look into {story.folder}/gatewayd.log"
+            raise HostError("gatewayd ended by itself", code="demo_failed", hint=hint)
+        try:
+            async with asyncio.timeout(DAEMON_POLL_S):
+                await story.news.wait()
+        except TimeoutError:
+            continue
         story.news.clear()
-        await story.news.wait()
         if show:
             show(story.status)
         if story.status.get("state") == "failed":
