@@ -126,7 +126,7 @@ class RcpGateway(Talk):
             case State.ACTIVATE:
                 self._end(session.Activated(acknowledged=False))
             case State.HELLO if self._complaint is not None:
-                self._fail(self._complaint)
+                self._end(self._complaint)
             case _:
                 asked_at = now if self._request is None else self._request.moved_at
                 self._fail(failures.no_answer(self._state.name, now - asked_at, self._baud))
@@ -166,7 +166,7 @@ class RcpGateway(Talk):
 
     def _on_hello_error(self, frame: frames.Error, _now: float) -> None:
         if frame.code in _ABOUT_HELLO:
-            self._complaint = failures.refusal(frame.code, "HELLO")
+            self._complaint = session.Failed(failures.refusal(frame.code, "HELLO"))
 
     # The speed
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, TypeAlias
 
-from gatewayd.errors import GatewaydError
 from gatewayd.protocol.rcp import failures
 from gatewayd.protocol.rcp.flow import DataFlow
 from gatewayd.protocol.rcp.frames import Data, Frame, FrameError
@@ -19,7 +18,7 @@ from gatewayd.protocol.rcp.framing import CRC_SIZE, wire_size
 from gatewayd.protocol.rcp.request import HELLO_INTERVAL_S, ROUNDS, Request
 from gatewayd.protocol.rcp.tagged import Hello
 from gatewayd.protocol.rcp.wire import Wire
-from gatewayd.protocol.session import Console, Event, LineSpeed, Traffic
+from gatewayd.protocol.session import Console, Event, Failed, LineSpeed, Traffic
 
 BITS_PER_BYTE = 10
 _FIRST_ANSWER_S = 1.0  # at a raised speed; then it is taken for failed
@@ -65,7 +64,7 @@ class Talk(ABC):
         self._flow: DataFlow | None = None
         self._turnaround_s = 0.0
         self._slow_down_at: float | None = None
-        self._complaint: GatewaydError | None = None  # about what came instead of INFO
+        self._complaint: Failed | None = None  # about what came instead of INFO
         self._answers = self._table()
 
     @abstractmethod
@@ -95,7 +94,7 @@ class Talk(ABC):
                 if len(self._events) < _MAX_EVENTS:
                     self._events.append(found)
             elif isinstance(found, FrameError):
-                self._complaint = failures.not_understood(found)
+                self._complaint = Failed(failures.not_understood(found))
             else:
                 self._take(found, now)
 
