@@ -136,7 +136,7 @@ def _conclude(story: Story, console: Console) -> None:
     console.print(
         f"\n[bold green]{DEVICE} reports {NEW}[/], confirmed, and runs what was published, byte for byte."
         f"\nCut at {story.cut_at} %, resumed at byte {offsets[-1]} of {len(story.image)}"
-        f" (starts: {', '.join(map(str, offsets))}); {time.monotonic() - story.started:.0f} s in all."
+        f"; {time.monotonic() - story.started:.0f} s in all."
         f"\nEverything is left in {story.folder}: config.yaml, gatewayd.log, device.log, device/."
     )
 
@@ -178,12 +178,25 @@ async def _until(story: Story, reached: Any, show: Any = None) -> None:
 def _bar(console: Console) -> Any:
     """Give a function that shows a status: a live bar on a terminal, a line for every news otherwise."""
     if not console.is_terminal:
-        yield lambda status: console.print(_line(status), soft_wrap=True)
+        yield _Lines(console).show
         return
     columns = (TextColumn(DEVICE), BarColumn(), TextColumn("{task.percentage:>3.0f} %  {task.description}"))
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=100)
         yield lambda status: _update(progress, task, status)
+
+
+class _Lines:
+    """Prints a status as a line, once however often it comes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last = ""
+
+    def show(self, status: dict[str, Any]) -> None:
+        if _line(status) != self._last:
+            self._last = _line(status)
+            self._console.print(self._last, soft_wrap=True)
 
 
 def _update(progress: Progress, task: TaskID, status: dict[str, Any]) -> None:

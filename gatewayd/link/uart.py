@@ -198,7 +198,7 @@ class _Reader(asyncio.Protocol):
             raise LinkLost(f"{self._path} was closed")
         if self.lost.is_set():
             raise LinkLost(
-                f"{self._path} is gone: {self._why}", hint="plug it in again; the transfer resumes"
+                f"{self._path} is gone: {_in_words(self._why)}", hint="plug it in again; the transfer resumes"
             )
 
     async def wait_writable(self) -> None:
@@ -225,6 +225,12 @@ class _Transport(serial_asyncio.SerialTransport):  # type: ignore[misc]  # it ha
 
     def _fatal_error(self, exc: Exception, message: str = "") -> None:  # noqa: ARG002 - its signature
         self._abort(exc)
+
+
+def _in_words(error: Exception | None) -> str:
+    """Say what pyserial means when it suspects "multiple access on port": the port ended under us."""
+    text = str(error)
+    return "it was unplugged" if "returned no data" in text else text
 
 
 def _keep_lines_at_close(fd: int) -> None:

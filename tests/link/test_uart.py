@@ -176,7 +176,7 @@ async def test_unplugging_ends_a_waiting_receive_and_every_send(line: Line, link
     waiting = asyncio.create_task(link.receive())
     await asyncio.sleep(0)
     line.unplug()
-    with pytest.raises(LinkLost):
+    with pytest.raises(LinkLost, match="it was unplugged"):
         await waiting
     with pytest.raises(LinkLost):
         await link.send(b"anybody?")
