@@ -20,7 +20,7 @@
 #define CRASH_CHECK_S 1.0
 #define SAME_SPEED 0.03  /* speeds that differ by less understand each other */
 #define MOST_WAIT_S 60.0 /* for a poll; turning for nothing does no harm */
-enum { OPERATIONS_AT_CUT = 256 }; /* a power cut tears one of so many flash operations that follow it */
+enum { OPERATIONS_AT_CUT = 192 }; /* a frame of 1 KiB makes 128 with a record or two: some cuts tear one, some do not */
 
 static options_t options;
 static store_t store;
@@ -29,7 +29,7 @@ static flash_t flash;
 static device_t device;
 static terminal_t terminal;
 static line_t to_device, to_gateway;
-static chance_t noise;
+static chance_t noise, power;
 static uint32_t until_cut;
 static double crash_check_at;
 static volatile sig_atomic_t stop;
@@ -59,13 +59,25 @@ static void pull(void)
     }
 }
 
-/* The power goes with the last byte, or within a flash operation that the last bytes caused. */
-static void hear_until_cut(const segment_t *segment)
+/*
+ * Flash writes trail behind the bytes: within the last frame before the cut a flash operation may be the one that the power fails in, if
+ * chance and that frame have one; else it fails with the last byte. Counted in bytes, so that a seed repeats it.
+ */
+static void hear_before_cut(const uint8_t *data, size_t size)
 {
-    flash.operations_left = 1 + (uint32_t)(chance_next(&noise) % OPERATIONS_AT_CUT);
-    device_hear(&device, segment->data, until_cut);
-    until_cut = 0;
-    device_cut_power(&device);
+    const uint32_t reach = options.profile.max_frame;
+    while (size > 0 && until_cut > 0) {
+        uint32_t n = until_cut > reach ? until_cut - reach : until_cut;
+        n = size < n ? (uint32_t)size : n;
+        if (until_cut <= reach && flash.operations_left == 0)
+            flash.operations_left = 1 + (uint32_t)(chance_next(&power) % OPERATIONS_AT_CUT);
+        device_hear(&device, data, n);
+        until_cut = flash.off ? 0 : until_cut - n;
+        if (until_cut == 0)
+            device_cut_power(&device);
+        data += n;
+        size -= n;
+    }
 }
 
 static void hear(void)
@@ -73,12 +85,10 @@ static void hear(void)
     segment_t *segment;
     while ((segment = line_arrived(&to_device, clock_now())) != NULL) {
         as_heard(segment, device.baud);
-        if (until_cut > 0 && segment->size >= until_cut) {
-            hear_until_cut(segment);
-        } else {
-            until_cut -= until_cut > 0 ? (uint32_t)segment->size : 0;
+        if (until_cut > 0)
+            hear_before_cut(segment->data, segment->size);
+        else
             device_hear(&device, segment->data, segment->size);
-        }
         free(segment);
     }
 }
@@ -183,6 +193,7 @@ static void start(void)
     line_init(&to_device, &options.line, options.seed + 1);
     line_init(&to_gateway, &options.line, options.seed + 2);
     noise.state = options.seed + 3;
+    power.state = options.seed + 4;
     until_cut = options.power_cut_after;
     device_open(&device, &options.profile, &bootloader, &flash, &to_gateway);
     terminal_open(&terminal, options.port, options.profile.identity.base_baud);
