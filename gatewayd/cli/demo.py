@@ -60,7 +60,7 @@ class Story:
     "--size",
     default=200_000,
     show_default=True,
-    type=click.IntRange(20_000, 2_000_000),
+    type=click.IntRange(100_000, 2_000_000),
     help="Firmware bytes.",
 )
 def command(folder: Path | None, size: int) -> None:
