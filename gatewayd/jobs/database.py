@@ -15,6 +15,7 @@ from typing import Any
 from gatewayd.errors import HostError
 from gatewayd.jobs.model import (
     ENDED,
+    INTERRUPTIBLE,
     TRANSITIONS,
     CreateJob,
     DeviceRecord,
@@ -83,6 +84,13 @@ class Database:
         self._now = now or utc_now
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.row_factory = sqlite3.Row
+        try:
+            self._prepare(path)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _prepare(self, path: Path) -> None:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -104,13 +112,24 @@ class Database:
     # -- releases
 
     def add_release(self, topic: OtaTopic, topic_text: str, payload: bytes) -> bool:
-        """Make a message its topic's newest release. False: it is there already, and nothing changed."""
-        sha256 = self._spool.write(payload)
+        """Make a message its topic's newest release.
+
+        False: it is that already, and nothing changed. An older one that comes again is the newest from then
+        on; one whose file had been damaged or lost is repaired, and verified again.
+        """
+        sha256, is_new_file = self._spool.write(payload)
         with self._transaction() as seq:
-            cursor = self._db.execute(
-                "INSERT OR IGNORE INTO releases"
-                " (seq, topic, app_id, major, minor, channel, sha256, size, received_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            newest = self._db.execute(
+                "SELECT sha256 FROM releases WHERE topic = ? ORDER BY seq DESC LIMIT 1", (topic_text,)
+            ).fetchone()
+            if not is_new_file and newest is not None and newest["sha256"] == sha256:
+                return False
+            self._forget_damage(sha256)
+            self._db.execute(
+                "INSERT INTO releases (seq, topic, app_id, major, minor, channel, sha256, size, received_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (topic, sha256) DO UPDATE SET seq = excluded.seq,"
+                " received_at = excluded.received_at",
                 (
                     seq,
                     topic_text,
@@ -123,7 +142,7 @@ class Database:
                     self._now(),
                 ),
             )
-            return cursor.rowcount == 1
+            return True
 
     def withdraw(self, topic_text: str) -> bool:
         """Take back whatever a topic has. False: there was nothing."""
@@ -169,6 +188,12 @@ class Database:
                 "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?)",
                 (sha256, reading.key, json.dumps(asdict(verdict))),
             )
+
+    def _forget_damage(self, sha256: str | None = None) -> None:
+        """Let messages that could not be read be looked at again: this one, or all."""
+        for (other, reading), verdict in self.verdicts().items():
+            if verdict.code == "spool_damaged" and sha256 in (None, other):
+                self._db.execute("DELETE FROM verdicts WHERE sha256 = ? AND reading = ?", (other, reading))
 
     # -- devices
 
@@ -240,21 +265,26 @@ class Database:
                 replace(old, state=command.state, code=command.code, reason=command.reason), seq
             )
 
-    def succeed(self, id_: int, mark: RollbackMark | None, *, code: str, reason: str) -> Job:
+    def succeed(self, id_: int, mark: RollbackMark | None, **changes: Any) -> Job:
         """Move a job to `succeeded` and its device's anti-rollback mark with it."""
         with self._transaction() as seq:
             old = self.job(id_)
             check_transition(old.state, JobState.SUCCEEDED)
             if mark is not None:
                 self._db.execute(
-                    "UPDATE devices SET mark_timestamp_ms = ?, mark_container = ? WHERE name = ?",
-                    (str(mark.timestamp_ms), mark.container_sha256, old.device),
+                    "INSERT INTO devices (name, contact_seq, contact_at, mark_timestamp_ms, mark_container)"
+                    " VALUES (?, 0, '', ?, ?) ON CONFLICT (name) DO UPDATE SET"
+                    " mark_timestamp_ms = excluded.mark_timestamp_ms,"
+                    " mark_container = excluded.mark_container",
+                    (old.device, str(mark.timestamp_ms), mark.container_sha256),
                 )
-            return self._save_job(replace(old, state=JobState.SUCCEEDED, code=code, reason=reason), seq)
+            return self._save_job(replace(old, state=JobState.SUCCEEDED, **changes), seq)
 
     def recover(self) -> list[Job]:
         """After a start, let what was under way wait again; `activating` stays, there the device is asked."""
-        interrupted = [job for job in self.jobs() if job.state in (JobState.TRANSFERRING, JobState.STAGED)]
+        with self._transaction():
+            self._forget_damage()
+        interrupted = [job for job in self.jobs() if job.state in INTERRUPTIBLE]
         return [
             self.move_job(
                 job.id, JobState.QUEUED, code="interrupted", reason="gatewayd was stopped during the transfer"
@@ -276,10 +306,11 @@ class Database:
         try:
             self._db.execute("UPDATE counter SET seq = seq + 1")
             yield int(self._db.execute("SELECT seq FROM counter").fetchone()[0])
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # some failures, a full disk among them, have rolled back already
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
 
 def utc_now() -> str:

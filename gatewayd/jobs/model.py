@@ -38,8 +38,9 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     _S.QUEUED: frozenset({_S.TRANSFERRING, _S.SUCCEEDED, _S.FAILED, _S.SUPERSEDED, _S.CANCELLED}),
     _S.TRANSFERRING: frozenset({_S.STAGED, _S.SUCCEEDED, _S.QUEUED, _S.FAILED, _S.CANCELLED}),
     _S.STAGED: frozenset({_S.ACTIVATING, _S.QUEUED, _S.FAILED, _S.CANCELLED}),
-    # Not cancelled: from here on the device may already be running the new image.
-    _S.ACTIVATING: frozenset({_S.SUCCEEDED, _S.QUEUED, _S.FAILED}),
+    # Not cancelled: from here on the device may already be running the new image. Transferring again: it says
+    # that ACTIVATE had no effect.
+    _S.ACTIVATING: frozenset({_S.TRANSFERRING, _S.SUCCEEDED, _S.QUEUED, _S.FAILED}),
     _S.SUCCEEDED: frozenset(),
     _S.FAILED: frozenset(),
     _S.SUPERSEDED: frozenset(),
@@ -47,6 +48,8 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 }
 ENDED = frozenset(state for state, following in TRANSITIONS.items() if not following)
 WAITING = frozenset({_S.OFFERED, _S.QUEUED})
+# What a stop of gatewayd, or a failure to write down how an attempt ended, leaves behind.
+INTERRUPTIBLE = frozenset({_S.TRANSFERRING, _S.STAGED})
 
 # Failures that are never tried again by themselves: the image was on the device and did not hold.
 NEVER_AGAIN = frozenset({"reverted", "version_mismatch", "already_tried"})

@@ -8,8 +8,8 @@ a spare board with old firmware or a corrected key lead to the update without an
 
 For one device: the topics it follows are those of the major.minor it *runs*. Of each topic the newest genuine
 message counts: by authenticated build timestamp, then by arrival, so that a replayed old message displaces
-nothing. Of several channels the highest patch counts. A message that is refused does not hide an older one
-that is genuine, but it is what a person is told about.
+nothing (with `allow_downgrade` by arrival alone). Of several channels the highest patch counts. A message
+that is refused does not hide an older one that is genuine, but it is what a person is told about.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -127,25 +127,20 @@ def reading_of(settings: Settings, device: Device) -> Reading:
     )
 
 
-def superfluous(releases: Iterable[Release], verdicts: Verdicts) -> list[int]:
+def superfluous(known: Known) -> list[int]:
     """Return ids of releases that newer ones stand for.
 
-    Of each topic the newest message stays, and the newest genuine one in each reading.
+    Of each topic the newest message stays, the newest genuine one in each reading, and what a job is about.
     """
-    by_topic: dict[str, list[Release]] = {}
-    for release in releases:
-        by_topic.setdefault(release.topic, []).append(release)
-    drop: list[int] = []
-    for group in by_topic.values():
-        keep = {max(group, key=lambda release: release.seq).id}
-        readings = {
-            reading for sha256, reading in verdicts if any(release.sha256 == sha256 for release in group)
-        }
-        for reading in readings:
-            best = _newest(_Offers(group, verdicts, reading))
-            keep |= {candidate.release.id for candidate in best.values()}
-        drop += [release.id for release in group if release.id not in keep]
-    return drop
+    in_use = {job.message_sha256 for job in known.jobs if job.is_active}
+    keep = {release.id for release in known.releases if release.sha256 in in_use}
+    keep |= {release.id for release in _last_messages(known.releases)}
+    for reading in {reading for _, reading in known.verdicts}:
+        offers = _Offers(known.releases, known.verdicts, reading)
+        for by_arrival in (False, True):
+            newest = _newest(offers, by_arrival=by_arrival).values()
+            keep |= {candidate.release.id for candidate in newest}
+    return [release.id for release in known.releases if release.id not in keep]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,15 +155,28 @@ class _Offers:
         return self.verdicts.get((release.sha256, self.reading))
 
 
-def _newest(offers: _Offers) -> dict[str, Candidate]:
+def _last_messages(releases: Iterable[Release]) -> list[Release]:
+    """Return the message of each topic that arrived last."""
+    last: dict[str, Release] = {}
+    for release in releases:
+        if release.topic not in last or release.seq > last[release.topic].seq:
+            last[release.topic] = release
+    return list(last.values())
+
+
+def _newest(offers: _Offers, *, by_arrival: bool) -> dict[str, Candidate]:
     """Return the newest genuine release of each topic."""
+
+    def order(candidate: Candidate) -> tuple[int, int]:
+        return (0, candidate.release.seq) if by_arrival else candidate.age
+
     newest: dict[str, Candidate] = {}
     for release in offers.releases:
         verdict = offers.verdict(release)
         if verdict is None or not verdict.is_genuine:
             continue
         candidate = Candidate(release, verdict)
-        if release.topic not in newest or candidate.age > newest[release.topic].age:
+        if release.topic not in newest or order(candidate) > order(newest[release.topic]):
             newest[release.topic] = candidate
     return newest
 
@@ -177,72 +185,87 @@ def _decide(
     device: Device, record: DeviceRecord, offers: _Offers, jobs: Sequence[Job]
 ) -> tuple[Decision, list[Command]]:
     active = next((job for job in jobs if job.is_active), None)
-    best: Candidate | None = None
-    refusals = [_refused(device, release, verdict) for release, verdict in _not_genuine(offers)]
-    for candidate in sorted(_newest(offers).values(), key=lambda one: (one.version.patch, *one.age)):
-        refusal = refusal_of(device, record, candidate)
-        if refusal is None:
-            best = candidate
-        elif not (active and active.message_sha256 == candidate.release.sha256):
-            refusals.append(refusal)
+    best, refusal = _choose(device, record, offers)
     if active is not None:
         return _keep_or_replace(device, record, active, best, offers)
+    if any(offers.verdict(release) is None for release in offers.releases):
+        return Decision(device.name, "verifying", "a release is being verified"), []
     if best is not None:
         blocked = _failed_before(device, record, best, jobs)
         if blocked is None:
             return _update(device, best, [_create(device, record, best)])
         return blocked, []
-    if any(offers.verdict(release) is None for release in offers.releases):
-        return Decision(device.name, "verifying", "a release is being verified"), []
-    refusals.sort(key=lambda refusal: (refusal.refused, refusal.release_id or 0))
-    return (
-        refusals[-1] if refusals else Decision(device.name, "no_release", "nothing was published for it")
-    ), []
+    return refusal or Decision(device.name, "no_release", "nothing was published for it"), []
+
+
+def _choose(
+    device: Device, record: DeviceRecord, offers: _Offers
+) -> tuple[Candidate | None, Decision | None]:
+    """Return the release that the device should run, or why there is none."""
+    told = [(release.seq, _refused(device, release, verdict)) for release, verdict in _not_genuine(offers)]
+    newest = _newest(offers, by_arrival=device.allow_downgrade).values()
+    for candidate in sorted(newest, key=lambda one: (one.version.patch, *one.age), reverse=True):
+        refusal = refusal_of(device, record, candidate)
+        if refusal is None:
+            return candidate, None
+        told.append((candidate.release.seq, refusal))
+        if refusal.code == "up_to_date":
+            break  # with allow_downgrade the next channel would lead back and forth between the two
+    told.sort(key=lambda one: (one[1].refused, one[0]))
+    return None, told[-1][1] if told else None
 
 
 def refusal_of(device: Device, record: DeviceRecord, candidate: Candidate) -> Decision | None:
     """Why a device does not take a genuine release; None: it does."""
-    verdict, info = candidate.verdict, record.info
     installed = installed_version(device, record)
+    runs = _runs(device, record, candidate)
+    on_trial = runs and record.info is not None and record.info.image_state is ImageState.ON_TRIAL
+    if not on_trial and (runs or candidate.version == installed):
+        return _decision(device, candidate, "up_to_date", f"it runs {candidate.version}")
     try:
-        rom = rom_for(device, record, verdict)
-        if (
-            info is not None
-            and rom is not None
-            and info.runs(bytes.fromhex(rom.sha256), str(candidate.version))
-        ):
-            if info.image_state is ImageState.ON_TRIAL:
-                return None  # the job will find it running, and confirm it
-            return _decision(device, candidate, "up_to_date", f"it runs {candidate.version}")
-        if candidate.version == installed:
-            return _decision(device, candidate, "up_to_date", f"it runs {installed}")
-        check_version(installed, candidate.version, allow_downgrade=device.allow_downgrade)
         check_rollback(
             record.mark,
-            verdict.timestamp_ms,
-            bytes.fromhex(verdict.container_sha256),
+            candidate.verdict.timestamp_ms,
+            bytes.fromhex(candidate.verdict.container_sha256),
             allow_downgrade=device.allow_downgrade,
         )
-        if info is not None and rom is not None:
-            check_size(rom.size, info.slot_size)
-            reverted = info.image_state is ImageState.REVERTED and info.tried_sha256 == bytes.fromhex(
-                rom.sha256
-            )
-            if reverted:
-                reason = f"{candidate.version} was tried and the bootloader went back to the old image"
-                return _decision(device, candidate, "reverted", reason, refused=True)
+        if on_trial:
+            return None  # the job will find it running, and confirm it
+        check_version(installed, candidate.version, allow_downgrade=device.allow_downgrade)
+        return _unfit(device, record, candidate)
     except GatewaydError as error:
         return _decision(device, candidate, error.code, str(error), refused=error.code != "not_newer")
+
+
+def _unfit(device: Device, record: DeviceRecord, candidate: Candidate) -> Decision | None:
+    """Why the device's free slot cannot take it; None while it has not said what it has."""
+    info = record.info
+    if info is None:
+        return None
+    images = _images(device, candidate.verdict)
+    by_slot = device.payload is Payload.ADVANCED and device.deliver is Deliver.ROM
+    image = select_rom(images, info.slot_address, device.slot_match) if by_slot else images[0]
+    check_size(image.size, info.slot_size)
+    if info.image_state is ImageState.REVERTED and info.tried_sha256 == bytes.fromhex(image.sha256):
+        reason = f"{candidate.version} was tried and the bootloader went back to the old image"
+        return _decision(device, candidate, "reverted", reason, refused=True)
     return None
 
 
-def rom_for(device: Device, record: DeviceRecord, verdict: Verdict) -> RomFacts | None:
-    """Return the part of a release that a device takes; None while it has not said which slot is free."""
+def _runs(device: Device, record: DeviceRecord, candidate: Candidate) -> bool:
+    """Whether the device runs any image of it: of two ROMs the other one is for the slot that is free now."""
+    info = record.info
+    return info is not None and any(
+        info.runs(bytes.fromhex(image.sha256), str(candidate.version))
+        for image in _images(device, candidate.verdict)
+    )
+
+
+def _images(device: Device, verdict: Verdict) -> tuple[RomFacts, ...]:
+    """Return what of a release can be sent to the device."""
     if device.payload is Payload.STANDARD or device.deliver is Deliver.CONTAINER:
-        return RomFacts(0, verdict.body_size, verdict.body_sha256)  # sent as it is, to whatever slot
-    if record.info is None:
-        return None
-    return select_rom(verdict.roms, record.info.slot_address, device.slot_match)
+        return (RomFacts(0, verdict.body_size, verdict.body_sha256),)
+    return verdict.roms
 
 
 def _keep_or_replace(  # noqa: PLR0911 - one question after the other, each with its own answer
@@ -270,6 +293,8 @@ def _keep_or_replace(  # noqa: PLR0911 - one question after the other, each with
         refusal = refusal_of(device, record, Candidate(release, verdict))
         if refusal is None or active.state not in WAITING:
             return _standing(device, active), []
+        if active.activated_at and refusal.code in ("up_to_date", "reverted"):
+            return _standing(device, active), []  # the next attempt finds that, and writes it down
         code, reason = refusal.code, refusal.reason
     following: list[Command] = [EndJob(active.id, JobState.CANCELLED, code, reason)]
     return Decision(
@@ -281,7 +306,7 @@ def _supersedes(best: Candidate, active: Job) -> bool:
     """A higher patch, and an authenticated timestamp that is not older."""
     if best.version.patch <= Version.parse(active.version).patch:
         return False
-    return best.verdict.timestamp_ms is None or best.verdict.timestamp_ms >= (active.timestamp_ms or 0)
+    return (best.verdict.timestamp_ms or 0) >= (active.timestamp_ms or 0)
 
 
 def _failed_before(
@@ -297,6 +322,8 @@ def _failed_before(
         return _decision(device, best, "cancelled", f"job {last.id} was cancelled", refused=True)
     if last.state is not JobState.FAILED or _may_try_again(record, last):
         return None  # what the planner itself cancelled, it would have found again
+    if last.code == "spool_damaged" and best.release.seq > last.updated_seq:
+        return None  # it was published again
     return _decision(device, best, last.code, f"job {last.id} failed: {last.reason}", refused=True)
 
 
@@ -311,7 +338,8 @@ def _may_try_again(record: DeviceRecord, failed: Job) -> bool:
 
 
 def _not_genuine(offers: _Offers) -> list[tuple[Release, Verdict]]:
-    found = [(release, offers.verdict(release)) for release in offers.releases]
+    """Return what is refused and not obsolete: a topic's last message."""
+    found = [(release, offers.verdict(release)) for release in _last_messages(offers.releases)]
     return [
         (release, verdict) for release, verdict in found if verdict is not None and not verdict.is_genuine
     ]

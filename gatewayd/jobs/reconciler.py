@@ -13,7 +13,7 @@ from gatewayd.config import Settings
 from gatewayd.errors import HostError
 from gatewayd.jobs.database import Database
 from gatewayd.jobs.firmware import FirmwareReader
-from gatewayd.jobs.model import CreateJob, EndJob, Plan, Reading, Release
+from gatewayd.jobs.model import CreateJob, EndJob, Plan, Reading, Release, Verdict
 from gatewayd.jobs.planner import Known, plan, superfluous
 from gatewayd.jobs.scheduler import Scheduler
 from gatewayd.jobs.store import Store
@@ -55,7 +55,7 @@ class Reconciler:
             try:
                 again = await self._pass()
             except HostError as error:
-                log.exception("cannot plan", code=error.code, reason=str(error))
+                log.error("cannot plan", code=error.code, reason=str(error))  # noqa: TRY400 - the cause is outside
                 await asyncio.sleep(STORAGE_RETRY_S)
                 continue
             if not again:
@@ -80,7 +80,10 @@ class Reconciler:
 
     async def _verify(self, release: Release, reading: Reading, keys: str) -> None:
         """Make one verdict, and remember it: the next pass plans with it."""
-        verdict = await self._firmware.verify(release.sha256, reading, self._settings.key_sets.get(keys))
+        try:
+            verdict = await self._firmware.verify(release.sha256, reading, self._settings.key_sets.get(keys))
+        except HostError as error:  # one bad sector must not keep the others waiting
+            verdict = Verdict(code=error.code, reason=str(error))
         await self._store.run(lambda db: db.save_verdict(release.sha256, reading, verdict))
         if verdict.is_genuine:
             log.info("release verified", topic=release.topic, patch=verdict.patch)
@@ -106,7 +109,7 @@ class Reconciler:
             )
 
     async def _tidy(self, known: Known) -> None:
-        drop = superfluous(known.releases, known.verdicts)
+        drop = superfluous(known)
         if drop:
             await self._store.run(lambda db: db.drop_releases(drop))
         await self._store.run(lambda db: db.sweep_spool())

@@ -23,8 +23,8 @@ class Spool:
         self._tmp = directory / "tmp"
         self._tmp.mkdir(parents=True, exist_ok=True)
 
-    def write(self, payload: bytes) -> str:
-        """Store durably and return the SHA-256 in hex.
+    def write(self, payload: bytes) -> tuple[str, bool]:
+        """Store durably; return the SHA-256 in hex, and whether a file had to be written.
 
         A message that is already there, whole, is not written again.
         """
@@ -32,7 +32,7 @@ class Spool:
         path = self._directory / sha256
         if path.exists() and path.read_bytes() == payload:
             _sync_directory(self._directory)  # the crash that we may come from can have been before that
-            return sha256
+            return sha256, False
         handle, name = tempfile.mkstemp(dir=self._tmp)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -44,7 +44,7 @@ class Spool:
             Path(name).unlink(missing_ok=True)
             raise
         _sync_directory(self._directory)
-        return sha256
+        return sha256, True
 
     def read(self, sha256: str) -> bytes:
         """Return a message.
@@ -58,11 +58,17 @@ class Spool:
             raise HostError(
                 f"{path} is gone", code="spool_damaged", hint="publish the firmware again"
             ) from None
+        except OSError as error:
+            raise HostError(
+                f"{path} cannot be read: {error.strerror}",
+                code="spool_damaged",
+                hint="check the disk and publish the firmware again",
+            ) from error
         if hashlib.sha256(content).hexdigest() != sha256:
             raise HostError(
                 f"{path} does not hold the bytes it was written with",
                 code="spool_damaged",
-                hint="check the disk, remove the file and publish the firmware again",
+                hint="check the disk and publish the firmware again",
             )
         return content
 

@@ -33,7 +33,12 @@ class Store:
 
     async def __aenter__(self) -> Self:
         """Open, create what is missing, lock. Raises HostError `state_dir_locked` or `storage_failed`."""
-        await self._in_thread(self._open)
+        try:
+            await self._in_thread(self._open)
+        except BaseException:
+            self._unlock()
+            self._thread.shutdown()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -83,5 +88,9 @@ class Store:
 
     def _close(self) -> None:
         self._database.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
+            self._lock = None
