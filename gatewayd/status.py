@@ -205,16 +205,18 @@ class StatusFeed:
             self._show(device, record, decision, jobs.get(decision.device))
 
     def _show(self, device: Device, record: DeviceRecord, decision: Decision, last: Job | None) -> None:
+        """Show what is true now: a job that has ended only for as long as it says why things are so."""
         installed = str(installed_version(device, record))
         latest = decision.version or installed
         self._board.update(device.name, installed_version=installed, latest_version=latest)
         if last is not None and last.is_active:
-            if last.state in WAITING:  # a running one speaks for itself
-                self.job_moved(last)
-        elif decision.refused and decision.code != (last.code if last else ""):
-            self._settle(device, "refused", decision.code, decision.reason)
-        elif last is not None and last.state not in (JobState.SUPERSEDED, JobState.CANCELLED):
+            status = self._board.get(device.name)
+            if last.state in WAITING or status is None or status.job != last.id:
+                self.job_moved(last)  # otherwise it runs, and speaks for itself
+        elif last is not None and _is_told_by(last, decision):
             self.job_moved(last)
+        elif decision.refused:
+            self._settle(device, "refused", decision.code, decision.reason)
         elif device.name in self._unreachable:
             error = self._unreachable[device.name]
             self._settle(device, "unreachable", error.code, explain(device, error))
@@ -233,6 +235,14 @@ class StatusFeed:
             progress=None,
             bytes_per_s=None,
         )
+
+
+def _is_told_by(ended: Job, decision: Decision) -> bool:
+    """Whether the planner's answer is what this job came to."""
+    if ended.state is JobState.SUCCEEDED:
+        return decision.code == "up_to_date"
+    failed = ended.state is JobState.FAILED and ended.release_id == decision.release_id
+    return failed and decision.refused and decision.code == ended.code
 
 
 def _percent(part: int, whole: int) -> int | None:

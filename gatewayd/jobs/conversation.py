@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from gatewayd.config import Wake
-from gatewayd.errors import LinkError, LinkLost
+from gatewayd.errors import LinkLost
 from gatewayd.link.base import Link
 from gatewayd.link.wake import wake
 from gatewayd.protocol.session import OUTCOMES, Event, LineSpeed, Outcome, TransferSession
@@ -32,7 +32,7 @@ class Conversation:
         self._clock = clock
         self._on_notice = on_notice
         self._news = asyncio.Event()
-        self._lost: LinkError | None = None
+        self._broken: Exception | None = None  # what ended the reading
         self._reader: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -44,8 +44,10 @@ class Conversation:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stop_reading()
-        await self._link.close()
+        try:
+            await self._stop_reading()
+        finally:
+            await self._link.close()
 
     @property
     def now(self) -> float:
@@ -65,8 +67,8 @@ class Conversation:
         """Run the operation under way to its outcome. Raises LinkLost."""
         while True:
             self._news.clear()
-            if self._lost is not None:
-                raise self._lost
+            if self._broken is not None:
+                raise self._broken
             self._act_on_time()
             outcome = await self._take_events()
             if outcome is not None:
@@ -118,6 +120,6 @@ class Conversation:
             while True:
                 self.session.receive_data(await self._link.receive(), self._clock())
                 self._news.set()
-        except LinkError as error:
-            self._lost = error
+        except Exception as error:  # noqa: BLE001 - raised where the outcome is awaited
+            self._broken = error
             self._news.set()

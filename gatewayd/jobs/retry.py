@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gatewayd.errors import FirmwareError, GatewaydError
+from gatewayd.errors import FirmwareError, GatewaydError, LinkError
 from gatewayd.jobs.model import NEVER_AGAIN, Job, JobState
 
 # The line is not there or not ours: nothing was tried, so nothing is used up. The port's return ends the wait
@@ -10,6 +10,10 @@ from gatewayd.jobs.model import NEVER_AGAIN, Job, JobState
 LINE_AWAY = frozenset({"link_missing", "link_lost", "link_busy", "link_denied", "link_error"})
 # This machine's trouble; the device had no part in it.
 HOST_TROUBLE = frozenset({"storage_failed"})
+# The device answers, and what it does now ends by itself.
+ITS_OWN_TIME = frozenset({"on_trial"})
+# Now that the device was asked it turns out to run something that this does not replace.
+NOT_FOR_IT = frozenset({"not_newer", "incompatible"})
 # Trying the same again cannot end otherwise.
 FINAL = NEVER_AGAIN | {
     "wrong_app",
@@ -55,18 +59,19 @@ def after_failure(
         chance: 0 to 1; spreads the retries of devices that failed together.
     """
     waiting = JobState.ACTIVATING if job.state is JobState.ACTIVATING else JobState.QUEUED
+    if error.code in NOT_FOR_IT and job.state is not JobState.ACTIVATING:
+        return Retry(JobState.CANCELLED, job.failures, 0.0)
     if error.code in FINAL or isinstance(error, FirmwareError):
         return Retry(JobState.FAILED, job.failures + 1, 0.0)
-    if error.code in LINE_AWAY:
-        return Retry(waiting, job.failures, LINE_WAIT_S * (0.5 + chance / 2))
-    if error.code in HOST_TROUBLE or (grace and error.code in {"no_answer", "wake_failed", "on_trial"}):
+    excused = error.code in LINE_AWAY | HOST_TROUBLE | ITS_OWN_TIME
+    if excused or (grace and error.code in {"no_answer", "wake_failed"}):
         return Retry(waiting, job.failures, LINE_WAIT_S * (0.5 + chance / 2))
     failures = 1 if advanced else job.failures + 1
     if failures >= attempts:
         return Retry(JobState.FAILED, failures, 0.0)
-    return Retry(
-        waiting if error.code == "no_answer" else JobState.QUEUED, failures, back_off_s(failures, chance)
-    )
+    # Nothing was heard of a device that may be running the new image: it still may.
+    state = waiting if isinstance(error, LinkError) else JobState.QUEUED
+    return Retry(state, failures, back_off_s(failures, chance))
 
 
 def back_off_s(failures: int, chance: float) -> float:

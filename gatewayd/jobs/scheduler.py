@@ -15,7 +15,7 @@ import structlog
 
 from gatewayd.config import Device, Settings
 from gatewayd.errors import GatewaydError, HostError
-from gatewayd.jobs.model import Job, JobState
+from gatewayd.jobs.model import INTERRUPTIBLE, NO_CONTACT, Job, JobState
 from gatewayd.jobs.retry import TRIAL_MARGIN_S, after_failure, back_off_s
 from gatewayd.jobs.worker import Attempt, Deferral, Ends, explain
 
@@ -24,7 +24,9 @@ log = structlog.get_logger()
 # How often it is looked whether a port came or went: a person who plugs a cable in expects something to
 # happen.
 PORT_POLL_S = 1.0
-RUNNABLE = frozenset({JobState.QUEUED, JobState.ACTIVATING})
+RUNNABLE = frozenset({JobState.QUEUED, JobState.ACTIVATING}) | INTERRUPTIBLE
+# How many failures in a row our own trouble counts for: a minute, and for a defect five.
+HOST_FAILURES, DEFECT_FAILURES = 5, 8
 
 PortIdentity = tuple[int, int, int] | None
 
@@ -87,9 +89,13 @@ class Scheduler:
             if lane.attempt is None:
                 job = jobs.get(device.name)
                 if job is None or lane.job is None or job.id != lane.job.id:
-                    lane.not_before = 0.0
+                    lane.not_before, lane.activating_since = 0.0, None
                 lane.job = job
             lane.news.set()
+        for name in self._lanes.keys() - {device.name for device in settings.devices}:
+            lane = self._lanes.pop(name)
+            if lane.runner is not None:
+                lane.runner.cancel()
         self._changed.set()
 
     async def cancel(self, job_id: int) -> None:
@@ -108,10 +114,8 @@ class Scheduler:
             while True:
                 await self._changed.wait()
                 self._changed.clear()
-                for name, lane in list(self._lanes.items()):
-                    if lane.device not in lane.settings.devices:
-                        del self._lanes[name]
-                    elif lane.runner is None:
+                for name, lane in self._lanes.items():
+                    if lane.runner is None:
                         lane.runner = tasks.create_task(self._run_lane(lane), name=f"device: {name}")
 
     async def _run_lane(self, lane: Lane) -> None:
@@ -135,20 +139,23 @@ class Scheduler:
 
     async def _turn(self, lane: Lane) -> None:
         """One attempt or probe, to its end. Never raises, but for cancellation."""
+        is_probe = lane.job is None or lane.job.state not in RUNNABLE
         try:
-            if lane.job is not None and lane.job.state in RUNNABLE:
-                await self._attempt(lane, lane.job)
-            else:
+            if lane.job is None or is_probe:
                 await self._probe(lane)
+            else:
+                await self._attempt(lane, lane.job)
         except GatewaydError as error:
-            log.exception(
-                "cannot record what became of it", device=lane.device.name, code=error.code, reason=str(error)
-            )
-            lane.not_before = self._ends.clock() + back_off_s(5, self._chance())
+            name, code, reason = lane.device.name, error.code, str(error)
+            log.error("cannot record what became of it", device=name, code=code, reason=reason)  # noqa: TRY400 - not ours
+            self._leave_alone(lane, HOST_FAILURES, is_probe=is_probe)
         except Exception:  # the last resort: one device's trouble must not end the daemon
             log.exception("this is a defect in gatewayd, please report it", device=lane.device.name)
-            lane.not_before = self._ends.clock() + back_off_s(6, self._chance())
-            lane.probe_due = None
+            self._leave_alone(lane, DEFECT_FAILURES, is_probe=is_probe)
+
+    def _leave_alone(self, lane: Lane, failures: int, *, is_probe: bool) -> None:
+        lane.not_before = self._ends.clock() + back_off_s(failures, self._chance())
+        lane.probe_due = lane.not_before if is_probe else lane.probe_due
 
     async def _probe(self, lane: Lane) -> None:
         lane.probe_due = None
@@ -173,10 +180,9 @@ class Scheduler:
 
     async def _attempt(self, lane: Lane, job: Job) -> None:
         attempt = Attempt(self._ends, lane.settings, lane.device, job)
+        lane.probe_due = None  # it says HELLO as well
         try:
             lane.job = await attempt.run()
-            lane.probe_due = None
-            lane.activating_since = None
         except Deferral as deferral:
             lane.job = await attempt.put_off(deferral)
             lane.not_before = self._ends.clock() + deferral.seconds
@@ -193,6 +199,10 @@ class Scheduler:
             )
             lane.job = await attempt.record(retry, error)
             lane.not_before = self._ends.clock() + retry.delay_s
+            if retry.state is JobState.FAILED and error.code in NO_CONTACT and lane.device.probe == "start":
+                # Nobody would notice its return otherwise; the planner tries again when it has answered.
+                lane.probe_failures = retry.failures
+                lane.probe_due = self._ends.clock() + back_off_s(retry.failures + 2, self._chance())
 
     def _is_grace(self, lane: Lane, attempt: Attempt) -> bool:
         if attempt.job is None or attempt.job.state is not JobState.ACTIVATING:
@@ -207,10 +217,10 @@ class Scheduler:
             await self._sleep(PORT_POLL_S)
             for lane in self._lanes.values():
                 seen = port_identity(lane.device)
-                if seen == lane.port:
-                    continue
+                if seen == lane.port or lane.attempt is not None:
+                    continue  # an attempt that loses its port ends, and then it is looked at again
                 lane.port = seen
-                if seen is None or lane.attempt is not None:
+                if seen is None:
                     continue
                 log.info("port is here", device=lane.device.name, port=lane.device.link.uart)
                 lane.not_before = 0.0

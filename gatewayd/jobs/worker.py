@@ -16,14 +16,15 @@ from gatewayd.errors import DeviceError, GatewaydError, LinkError, LinkLost
 from gatewayd.jobs.activation import Step, next_step
 from gatewayd.jobs.conversation import Conversation
 from gatewayd.jobs.database import utc_now
-from gatewayd.jobs.firmware import FirmwareReader
-from gatewayd.jobs.model import Job, JobState
-from gatewayd.jobs.planner import reading_of
+from gatewayd.jobs.firmware import FirmwareReader, OpenFirmware
+from gatewayd.jobs.model import INTERRUPTIBLE, DeviceRecord, Job, JobState
+from gatewayd.jobs.planner import installed_version, reading_of
 from gatewayd.jobs.progress import ProgressMeter
 from gatewayd.jobs.retry import Retry
 from gatewayd.jobs.store import Store
 from gatewayd.link.base import Link
-from gatewayd.ota.rules import RollbackMark, check_identity
+from gatewayd.ota.rules import RollbackMark, check_identity, check_version
+from gatewayd.ota.version import Version
 from gatewayd.protocol.session import (
     Activated,
     AlreadyRunning,
@@ -35,6 +36,7 @@ from gatewayd.protocol.session import (
     Failed,
     Identified,
     Image,
+    ImageState,
     Outcome,
     Progress,
     Staged,
@@ -50,16 +52,18 @@ WOKEN_PATIENCE_S = 2.0
 RESTART_MARGIN_S = 10.0
 # Between two HELLOs to a device that acknowledged ACTIVATE and has not restarted yet.
 RESTART_POLL_S = 0.2
+LONGEST_DEFERRAL_S = 3600
 # Steps of one attempt: transfer, confirm, succeed; with room for a second look, none for a loop.
 STEPS_PER_ATTEMPT = 6
 
 
-@dataclass(frozen=True, slots=True)
 class Deferral(Exception):  # noqa: N818 - not an error: the device asked to be left alone
-    """The device wants to be asked again in `seconds`."""
+    """The device wants to be asked again in `seconds`; it may say anything, we come back within the hour."""
 
-    seconds: int
-    reason: int
+    def __init__(self, seconds: int, reason: int) -> None:
+        super().__init__(seconds, reason)
+        self.seconds = min(seconds, LONGEST_DEFERRAL_S)
+        self.reason = reason
 
 
 class Watcher(Protocol):
@@ -99,6 +103,7 @@ class Attempt:
         self._meter = ProgressMeter()
         self.durable = job.durable if job else 0
         self._resumes = 0
+        self._opened: OpenFirmware | None = None  # held, so that other devices find it in memory
         self._talk: Conversation
 
     async def probe(self) -> None:
@@ -108,6 +113,8 @@ class Attempt:
 
     async def run(self) -> Job:
         """Lead the job as far as it goes; returns it succeeded. Raises GatewaydError, Deferral."""
+        if self._the_job.state in INTERRUPTIBLE:
+            await self._move(JobState.QUEUED)
         async with self._conversation():
             info = await self._greet()
             for _ in range(STEPS_PER_ATTEMPT):
@@ -186,10 +193,12 @@ class Attempt:
 
     async def _update(self, info: DeviceInfo, *, second_try: bool) -> DeviceInfo:
         """Transfer, activate, and return what the device says after its restart."""
+        installed = self._check_version(info)
         self._check_can_revert(info)
         image = await self._image(info, second_try=second_try)
-        await self._move(
+        await self._go(
             JobState.TRANSFERRING,
+            from_version=str(installed),
             image_sha256=image.sha256.hex(),
             image_size=len(image.content),
             boot_id=info.boot_id,
@@ -203,9 +212,7 @@ class Attempt:
         outcome = await self._outcome(Staged, AlreadyRunning)
         if isinstance(outcome, AlreadyRunning):
             return await self._identify(PATIENCE_S)
-        await self._move(
-            JobState.STAGED, durable=len(image.content), resumes=self._the_job.resumes + self._resumes
-        )
+        await self._move(JobState.STAGED, durable=len(image.content))
         boot_id = outcome.info.boot_id
         await self._move(JobState.ACTIVATING, boot_id=boot_id, activated_at=utc_now())
         self._talk.session.activate(self._device.trial_s, self._talk.now)
@@ -236,15 +243,15 @@ class Attempt:
         mark = None
         if job.timestamp_ms is not None:
             mark = RollbackMark(job.timestamp_ms, bytes.fromhex(job.container_sha256))
-        code = reason = ""
-        if info.version != job.version:
-            code, reason = (
-                "version_differs",
-                f"the device runs the image sent and calls it {info.version}, not {job.version}",
+        changes = {"code": "", "reason": "", "resumes": job.resumes + self._resumes}
+        if info.version not in (None, job.version):
+            changes["code"] = "version_differs"
+            changes["reason"] = (
+                f"the device runs the image sent and calls it {info.version}, not {job.version}"
             )
-        self.job = await self._ends.store.run(lambda db: db.succeed(job.id, mark, code=code, reason=reason))
+        self.job = await self._ends.store.run(lambda db: db.succeed(job.id, mark, **changes))
         self._ends.watcher.job_moved(self._the_job)
-        self.log.info("succeeded", version=info.version, code=code or None)
+        self.log.info("succeeded", version=info.version, code=changes["code"] or None)
         return self._the_job
 
     # -- parts
@@ -293,10 +300,9 @@ class Attempt:
     async def _image(self, info: DeviceInfo, *, second_try: bool) -> Image:
         job = self._the_job
         keys = self._settings.keys_of(self._device)
-        opened = await self._ends.firmware.open(
-            job.message_sha256, reading_of(self._settings, self._device), keys
-        )
-        content, sha256 = await asyncio.to_thread(opened.image, self._device, info.slot_address)
+        reading = reading_of(self._settings, self._device)
+        self._opened = await self._ends.firmware.open(job.message_sha256, reading, keys)
+        content, sha256 = await asyncio.to_thread(self._opened.image, self._device, info.slot_address)
         return Image(content, sha256, job.version, second_try)
 
     async def _outcome(self, *wanted: type[Any]) -> Any:
@@ -320,6 +326,18 @@ class Attempt:
             )
             hint = f"it looks like {others}: are the boards swapped?" if others else error.hint
             raise DeviceError(f"{device.name}: {error.message}", code=error.code, hint=hint) from None
+
+    def _check_version(self, info: DeviceInfo) -> Version:
+        """Return what the device runs: the planner may have had to believe the configuration until now.
+
+        Raises FirmwareError `not_newer`, `incompatible`.
+        """
+        device = self._device
+        installed = installed_version(device, DeviceRecord(device.name, info))
+        if info.image_state is not ImageState.ON_TRIAL:  # then it is about to be confirmed, or refuses
+            offered = Version.parse(self._the_job.version)
+            check_version(installed, offered, allow_downgrade=device.allow_downgrade)
+        return installed
 
     def _check_can_revert(self, info: DeviceInfo) -> None:
         if not info.can_revert and not self._device.allow_no_trial:
