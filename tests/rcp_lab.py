@@ -14,18 +14,18 @@ import itertools
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol, TypeVar
+
+from rcp_line import Faults, Wire
+from rcp_referee import Referee
 
 from gatewayd.errors import DeviceError
 from gatewayd.jobs.activation import Step, next_step
 from gatewayd.jobs.model import NEVER_AGAIN, Job, JobState
 from gatewayd.protocol.rcp import frames
-from gatewayd.protocol.rcp.codes import FrameError
-from gatewayd.protocol.rcp.base import FrameType
 from gatewayd.protocol.rcp.framing import StreamDeframer
 from gatewayd.protocol.rcp.gateway import RcpGateway
-from gatewayd.protocol.rcp.tagged import Info, Offer
 from gatewayd.protocol.session import (
     OUTCOMES,
     Activated,
@@ -41,18 +41,17 @@ from gatewayd.protocol.session import (
     Outcome,
     Staged,
     TransferSession,
+    TransferStarted,
 )
 from gatewayd.simulator.bootloader import Bootloader
-from gatewayd.simulator.line import Line, LineProfile
 from gatewayd.simulator.profile import DeviceProfile
 from gatewayd.simulator.receiver import Receiver
 from gatewayd.simulator.shelf import MemoryShelf
 
-OLD = random.Random(0).randbytes(700)  # noqa: S311 - images, not keys
+OLD = random.Random(0).randbytes(700)
 PROFILE = DeviceProfile(app_id="pump", version="1.0.0", slot_size=65536)
 NEW_VERSION = "1.0.1"
 PATIENCE_S = 5.0
-PAUSE_S = 3.0  # the longest rest of a line; more than any time-out's first round
 RETRY_S = 5.0
 LIMIT_S = 1200.0  # for one operation, in virtual time: three stalls and two BUSY sums fit
 SPIN = 2000  # what one instant may hold; a window of frames and their answers is 100
@@ -100,81 +99,8 @@ DEVICES: dict[str, DeviceFactory] = {"python": python_device}
 
 
 def make_image(size: int, seed: int = 1) -> Image:
-    content = random.Random(seed).randbytes(size)  # noqa: S311 - images, not keys
+    content = random.Random(seed).randbytes(size)
     return Image(content, hashlib.sha256(content).digest(), NEW_VERSION)
-
-
-@dataclass(frozen=True, slots=True)
-class Faults:
-    """How a line is bad, in each direction: probabilities per byte (the first two) and per frame."""
-
-    flip: float = 0.0
-    drop: float = 0.0
-    lose: float = 0.0
-    repeat: float = 0.0  # comes twice
-    stutter: float = 0.0  # some bytes of it come twice
-    swap: float = 0.0  # comes behind the next one
-    pause: float = 0.0  # waits up to PAUSE_S before it goes
-    one_byte: bool = False  # everything is delivered byte by byte
-
-
-class Wire:
-    """One direction. Carries whole frames in, bytes out."""
-
-    def __init__(self, rate: float | None, latency_s: float, faults: Faults, rng: random.Random) -> None:
-        self.free_at = -math.inf
-        self._rate = rate
-        self._latency_s = latency_s
-        self._faults = faults
-        self._rng = rng
-        self._lines: dict[int, Line] = {}  # by speed
-        self._held = b""
-
-    def put(self, wire: bytes, now: float, baud: int) -> None:
-        """Send a frame."""
-        line = self._line(baud)
-        rng, faults = self._rng, self._faults
-        start = max(now, self.free_at)
-        if rng.random() < faults.pause:
-            start += rng.random() * PAUSE_S
-        for frame in self._muddled(wire):
-            line.put(frame, start, baud)
-        # A lost frame has taken its time, too.
-        self.free_at = max(line.free_at() or now, start + len(wire) / (self._rate or baud / 10))
-
-    def arrived(self, now: float) -> list[tuple[bytes, int]]:
-        """Take out pieces, and the speed each was sent at."""
-        found = [piece for line in self._lines.values() for piece in line.arrived(now)]
-        if not self._faults.one_byte:
-            return found
-        return [(piece[at : at + 1], baud) for piece, baud in found for at in range(len(piece))]
-
-    def next_arrival(self) -> float:
-        return min(
-            (at for line in self._lines.values() if (at := line.next_arrival()) is not None), default=math.inf
-        )
-
-    def _line(self, baud: int) -> Line:
-        if baud not in self._lines:
-            profile = LineProfile(
-                self._rate or baud / 10, self._latency_s, self._faults.flip, self._faults.drop
-            )
-            self._lines[baud] = Line(profile, random.Random(self._rng.random()))  # noqa: S311 - faults
-        return self._lines[baud]
-
-    def _muddled(self, wire: bytes) -> list[bytes]:
-        rng, faults = self._rng, self._faults
-        if rng.random() < faults.lose:
-            return []
-        if rng.random() < faults.stutter:
-            at, size = rng.randrange(len(wire)), rng.randrange(1, 20)
-            wire = wire[: at + size] + wire[at:]
-        copies = [wire, wire] if rng.random() < faults.repeat else [wire]
-        if not self._held and rng.random() < faults.swap:
-            self._held = wire
-            return copies[1:]
-        held, self._held = self._held, b""
-        return [*copies, held] if held else copies
 
 
 class GatewayKilled(Exception):  # noqa: N818 - an event that a test asked for
@@ -215,7 +141,7 @@ class Lab:
         self.events: list[tuple[float, Event]] = []
         self.losing: Callable[[frames.Frame], bool] = lambda _frame: False
         self.job = Job(1, "pump-1", 1, "", "1.0.0", NEW_VERSION, JobState.QUEUED, "", "", 1, 1)
-        self._rng = random.Random(seed)  # noqa: S311 - faults
+        self._rng = random.Random(seed)
         self._rate, self._latency_s = rate_bytes_per_s, latency_s
         self._base_baud = baud
         self._make_session = make_session
@@ -232,7 +158,7 @@ class Lab:
     def restart_gateway(self) -> None:
         """Begin with a new session, at the base speed."""
         # Never the same nonces and session numbers again, as in life.
-        self.session = self._make_session(random.Random(self._rng.random()))  # noqa: S311 - nonces
+        self.session = self._make_session(random.Random(self._rng.random()))
         self.baud = self._base_baud
         self._switch_to: int | None = None
         self._outcome: Outcome | None = None
@@ -250,6 +176,27 @@ class Lab:
         """Have the session hear this now."""
         self._referee.delivers(data)
         self.session.receive_data(data, self.now)
+
+    # What was seen
+
+    def count(self, kind: type[frames.Frame]) -> int:
+        """How many frames of a kind were sent."""
+        return sum(isinstance(frame, kind) for frame in self.seen)
+
+    @property
+    def payload_sent(self) -> int:
+        """How many bytes of image were sent, again or for the first time, by whatever session."""
+        return sum(len(frame.payload) for frame in self.seen if isinstance(frame, frames.Data))
+
+    @property
+    def starts(self) -> list[int]:
+        """From where each transfer began or went on."""
+        return [event.offset for _, event in self.events if isinstance(event, TransferStarted)]
+
+    @property
+    def speeds(self) -> list[int]:
+        """Every change of speed."""
+        return [event.baud for _, event in self.events if isinstance(event, LineSpeed)]
 
     # One operation
 
@@ -273,6 +220,7 @@ class Lab:
         """Run the operation under way. Raises GatewayKilled."""
         self.run_until(lambda: self._outcome is not None)
         outcome = self._outcome
+        assert outcome is not None
         assert isinstance(outcome, (*expected, Deferred, Failed)), f"{outcome}, expected {expected}"
         return outcome
 
@@ -342,12 +290,13 @@ class Lab:
     def _bring(self, image: Image, info: DeviceInfo) -> DeviceInfo:
         sha256 = image.sha256.hex()
         self.job = replace(self.job, state=JobState.TRANSFERRING, image_sha256=sha256, boot_id=info.boot_id)
-        outcome = _expect(self.transfer(image), Staged | AlreadyRunning)
+        outcome = self.transfer(image)
         if isinstance(outcome, AlreadyRunning):
             return _expect(self.identify(), Identified).info
-        self.job = replace(self.job, state=JobState.ACTIVATING, boot_id=outcome.info.boot_id)
+        staged = _expect(outcome, Staged)
+        self.job = replace(self.job, state=JobState.ACTIVATING, boot_id=staged.info.boot_id)
         _expect(self.activate(), Activated)
-        return self._await_restart(outcome.info.boot_id)
+        return self._await_restart(staged.info.boot_id)
 
     def _await_restart(self, boot_id: int) -> DeviceInfo:
         end = self.now + 12.0
@@ -454,48 +403,6 @@ class Lab:
         self.now = max(self.now, then)
         while self._agenda and self._agenda[0][0] <= self.now:
             heapq.heappop(self._agenda)[2]()
-
-
-class Referee:
-    """Watches what a gateway may send, by what has reached it."""
-
-    def __init__(self) -> None:
-        self._deframer = StreamDeframer(512)
-        self._window = self._session = self._received = self._credit = 0
-
-    def delivers(self, data: bytes) -> None:
-        """Note what reaches the gateway."""
-        for content in self._deframer.feed(data):
-            if not isinstance(content, bytes) or content[0] not in _TELLING:
-                continue
-            try:
-                frame = frames.decode(content)
-            except FrameError:
-                continue
-            if isinstance(frame, Info):
-                self._window = frame.device.window
-            elif isinstance(frame, frames.Accept) and frame.session == self._session:
-                self._note(frame.offset, frame.credit)
-            elif isinstance(frame, frames.Ack | frames.Nak) and frame.session == self._session:
-                self._note(frame.received, frame.credit)
-
-    def sends(self, frame: frames.Frame) -> None:
-        """Check what the gateway sends."""
-        if isinstance(frame, Offer) and frame.session != self._session:
-            self._session, self._received, self._credit = frame.session, 0, 0
-        if not isinstance(frame, frames.Data) or not frame.payload:
-            return
-        end = frame.offset + len(frame.payload)
-        assert frame.session == self._session, f"DATA in session {frame.session}, offered: {self._session}"
-        assert end <= self._credit, f"DATA up to {end}, credit is {self._credit}"
-        assert end - self._received <= self._window, f"DATA up to {end}, received is {self._received}"
-
-    def _note(self, received: int, credit: int) -> None:
-        self._received = max(self._received, received)
-        self._credit = max(self._credit, credit)
-
-
-_TELLING = (FrameType.INFO, FrameType.ACCEPT, FrameType.ACK, FrameType.NAK)
 
 
 def _expect(outcome: Outcome, kind: type[Kind]) -> Kind:

@@ -4,7 +4,7 @@ import random
 from dataclasses import replace
 from typing import TypeVar
 
-from rcp_lab import NEW_VERSION, make_image
+from rcp_lab import make_image
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import StreamDeframer, encode_stream
@@ -14,6 +14,7 @@ from gatewayd.protocol.session import (
     OUTCOMES,
     DeviceInfo,
     Event,
+    Failed,
     Identified,
     Image,
     ImageState,
@@ -45,7 +46,7 @@ class Script:
     """The session, the time, and everything the session said."""
 
     def __init__(self, *, transfer_baud: int | None = None, info: DeviceInfo = INFO) -> None:
-        rng = random.Random(1)  # noqa: S311 - nonces
+        rng = random.Random(1)
         self.session = RcpGateway("gw", base_baud=115200, transfer_baud=transfer_baud, random=rng)
         self.info = info
         self.now = 100.0
@@ -97,12 +98,17 @@ class Script:
         self.sent()
         return next((event for event in reversed(self.events) if isinstance(event, OUTCOMES)), None)
 
+    def failed_code(self) -> str:
+        outcome = self.outcome()
+        assert isinstance(outcome, Failed), outcome
+        return outcome.error.code
+
     def speeds(self) -> list[int]:
         return [event.baud for event in self.events if isinstance(event, LineSpeed)]
 
     # Ways into a state; each returns the request that the session is left with, or what it sends then
 
-    def greet(self, hello: frames.Frame | None = None, **changes: object) -> list[frames.Frame]:
+    def greet(self, hello: frames.Frame | None = None, /, **changes: object) -> list[frames.Frame]:
         """Answer HELLO."""
         hello = hello or self.silence_until(Hello)
         assert isinstance(hello, Hello)
@@ -157,6 +163,13 @@ class Script:
         return activate
 
 
+def session_of(sent: list[frames.Frame]) -> int:
+    """Return the session of what was sent."""
+    (first, *_) = sent
+    assert isinstance(first, frames.Data | Offer)
+    return first.session
+
+
 def payloads(sent: list[frames.Frame]) -> list[tuple[int, int]]:
     """Return offset and size of each DATA; anything else is a mistake."""
     found = []
@@ -164,6 +177,3 @@ def payloads(sent: list[frames.Frame]) -> list[tuple[int, int]]:
         assert isinstance(frame, frames.Data), frame
         found.append((frame.offset, len(frame.payload)))
     return found
-
-
-__all__ = ["IMAGE", "INFO", "NEW_VERSION", "Script", "payloads"]

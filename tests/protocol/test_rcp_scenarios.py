@@ -1,23 +1,11 @@
 """The same stories over perfect, one-byte, lossy and delayed lines, with every receiver there is."""
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 
 import pytest
-from rcp_lab import (
-    DEVICES,
-    NEW_VERSION,
-    OLD,
-    PROFILE,
-    RETRY_S,
-    DeviceFactory,
-    Faults,
-    Lab,
-    make_image,
-    python_device,
-    rcp_gateway,
-)
+from rcp_lab import OLD, PROFILE, RETRY_S, Lab, make_image, python_device
+from rcp_stories import IMAGE, MakeLab, assert_updated, failed_code
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.tagged import Hello, Offer
@@ -26,70 +14,9 @@ from gatewayd.protocol.session import (
     Confirmed,
     Console,
     Deferred,
-    Failed,
     Identified,
-    ImageState,
-    LineSpeed,
-    Outcome,
     Staged,
-    TransferStarted,
 )
-
-IMAGE = make_image(20_001)  # five erase blocks, no multiple of a write unit
-LINES = {
-    "perfect": (0.0, Faults()),
-    "one byte": (0.001, Faults(one_byte=True)),
-    "lossy": (0.005, Faults(flip=1e-4, drop=1e-4, lose=0.02)),
-    "delayed": (0.3, Faults()),
-}
-MakeLab = Callable[..., Lab]
-
-
-@pytest.fixture(params=DEVICES)
-def make_device(request: pytest.FixtureRequest) -> DeviceFactory:
-    return DEVICES[request.param]
-
-
-@pytest.fixture
-def make_lab(make_device: DeviceFactory) -> MakeLab:
-    """Make a lab with a good line; keywords of DeviceProfile change the device."""
-
-    def make(*, lab: dict[str, object] | None = None, **changes: object) -> Lab:
-        profile = dataclasses.replace(PROFILE, **changes)  # type: ignore[arg-type]  # fields by name
-        return Lab(make_device(profile), **{"latency_s": 0.002, **(lab or {})})  # type: ignore[arg-type]  # as above
-
-    return make
-
-
-@pytest.fixture(params=LINES)
-def lab(request: pytest.FixtureRequest, make_device: DeviceFactory) -> Lab:
-    latency_s, faults = LINES[request.param]
-    return Lab(make_device(PROFILE), latency_s=latency_s, faults=faults, seed=3)
-
-
-def assert_updated(lab: Lab, outcome: Outcome) -> None:
-    assert isinstance(outcome, Identified), outcome
-    assert outcome.info.image_state is ImageState.CONFIRMED
-    assert outcome.info.running_sha256 == IMAGE.sha256
-    assert (lab.device.running_version, lab.device.running_image) == (NEW_VERSION, IMAGE.content)
-
-
-def failed_code(outcome: Outcome) -> str:
-    assert isinstance(outcome, Failed), outcome
-    return outcome.error.code
-
-
-def count(lab: Lab, kind: type[frames.Frame]) -> int:
-    return sum(isinstance(frame, kind) for frame in lab.seen)
-
-
-def payload_sent(lab: Lab) -> int:
-    return sum(len(frame.payload) for frame in lab.seen if isinstance(frame, frames.Data))
-
-
-def starts(lab: Lab) -> list[int]:
-    return [event.offset for _, event in lab.events if isinstance(event, TransferStarted)]
-
 
 # Over every line
 
@@ -110,7 +37,7 @@ def test_a_gateway_killed_in_the_transfer_resumes(lab: Lab) -> None:
     lab.run_until_durable(8192)
     lab.restart_gateway()
     assert_updated(lab, lab.update(IMAGE))
-    assert starts(lab)[-1] >= 8192
+    assert lab.starts[-1] >= 8192
 
 
 def test_a_power_cut_in_the_transfer_resumes(lab: Lab) -> None:
@@ -120,7 +47,7 @@ def test_a_power_cut_in_the_transfer_resumes(lab: Lab) -> None:
     lab.device.power_cut(lab.now)
     outcome = lab.run_until_outcome(Staged)
     assert isinstance(outcome, Staged)
-    assert starts(lab)[-1] >= 8192
+    assert lab.starts[-1] >= 8192
     lab.restart_gateway()
     assert_updated(lab, lab.update(IMAGE))
 
@@ -128,18 +55,18 @@ def test_a_power_cut_in_the_transfer_resumes(lab: Lab) -> None:
 def test_a_device_that_was_erasing_and_hashing_slowly(make_lab: MakeLab) -> None:
     lab = make_lab(erase_s=0.7)
     assert_updated(lab, lab.update(IMAGE))
-    assert count(lab, frames.Busy) > 1
-    assert count(lab, Offer) == 1  # BUSY was believed
+    assert lab.count(frames.Busy) > 1
+    assert lab.count(Offer) == 1  # BUSY was believed
 
 
 def test_who_has_the_image_already_is_sent_nothing(lab: Lab) -> None:
     assert_updated(lab, lab.update(IMAGE))
-    sent = payload_sent(lab)
+    sent = lab.payload_sent
     lab.restart_gateway()
     lab.identify()
     assert lab.transfer(IMAGE) == AlreadyRunning()
     assert lab.confirm(IMAGE) == Confirmed()
-    assert payload_sent(lab) == sent
+    assert lab.payload_sent == sent
 
 
 # What comes again after an interruption
@@ -153,7 +80,7 @@ def test_after_a_kill_at_most_a_window_and_an_erase_block_come_again(make_lab: M
         lab.run_until_sent(frames.Data, data)
         lab.restart_gateway()
         assert_updated(lab, lab.update(IMAGE))
-        assert payload_sent(lab) <= len(IMAGE.content) + PROFILE.window + PROFILE.erase_block, data
+        assert lab.payload_sent <= len(IMAGE.content) + PROFILE.window + PROFILE.erase_block, data
 
 
 def test_after_a_power_cut_at_most_a_window_and_an_erase_block_come_again(make_lab: MakeLab) -> None:
@@ -164,7 +91,7 @@ def test_after_a_power_cut_at_most_a_window_and_an_erase_block_come_again(make_l
         lab.run_until_sent(frames.Data, data)
         lab.device.power_cut(lab.now)
         assert isinstance(lab.run_until_outcome(Staged), Staged)
-        assert payload_sent(lab) <= len(IMAGE.content) + PROFILE.window + PROFILE.erase_block, data
+        assert lab.payload_sent <= len(IMAGE.content) + PROFILE.window + PROFILE.erase_block, data
 
 
 def test_a_power_cut_at_every_flash_operation(make_lab: MakeLab) -> None:
@@ -218,7 +145,7 @@ def test_a_dead_device_fails_when_patience_ends_and_not_before(make_lab: MakeLab
     lab.losing = lambda _frame: True
     assert failed_code(lab.identify(patience_s=5.0)) == "no_answer"
     assert lab.now == pytest.approx(5.0, abs=0.3)
-    assert 15 <= count(lab, Hello) <= 21
+    assert 15 <= lab.count(Hello) <= 21
 
 
 def test_a_cable_pulled_for_good_in_the_transfer_ends_it(make_lab: MakeLab) -> None:
@@ -239,7 +166,7 @@ def test_a_cable_pulled_for_seconds_does_not(make_lab: MakeLab) -> None:
     lab.losing = lambda _frame: True
     lab.at(4.0, lambda: setattr(lab, "losing", lambda _frame: False))
     assert isinstance(lab.run_until_outcome(Staged), Staged)
-    assert payload_sent(lab) <= len(IMAGE.content) + PROFILE.window
+    assert lab.payload_sent <= len(IMAGE.content) + PROFILE.window
 
 
 # Refusals
@@ -248,7 +175,7 @@ def test_a_cable_pulled_for_seconds_does_not(make_lab: MakeLab) -> None:
 def test_an_image_that_does_not_fit_is_refused(make_lab: MakeLab) -> None:
     lab = make_lab(slot_size=16384)
     assert failed_code(lab.update(IMAGE)) == "too_large"
-    assert payload_sent(lab) == 0
+    assert lab.payload_sent == 0
 
 
 def test_an_image_that_does_not_hold_is_given_up_and_never_activated_again(make_lab: MakeLab) -> None:
@@ -258,133 +185,12 @@ def test_an_image_that_does_not_hold_is_given_up_and_never_activated_again(make_
     assert failed_code(outcome) == "reverted"
     assert lab.device.running_image == OLD
     lab.losing = lambda _frame: False
-    activations = count(lab, frames.Activate)
+    activations = lab.count(frames.Activate)
     assert failed_code(lab.update(IMAGE, attempts=3)) == "reverted"
     lab.restart_gateway()
     lab.identify()
     assert failed_code(lab.transfer(IMAGE)) == "already_tried"
-    assert count(lab, frames.Activate) == activations == 1
-
-
-# Activation, and what may get lost in it
-
-
-@pytest.mark.parametrize("kind", [frames.Activated, frames.Finished, frames.Accept, frames.Finish, Offer])
-def test_a_lost_answer_or_request_is_asked_for_again(make_lab: MakeLab, kind: type[frames.Frame]) -> None:
-    lab = make_lab()
-    lab.losing = lambda frame: isinstance(frame, kind) and count(lab, kind) == 1
-    assert_updated(lab, lab.update(IMAGE))
-    assert count(lab, kind) == 2 or kind is frames.Activated
-
-
-def test_an_activate_that_was_lost_with_a_power_cut_is_not_taken_for_a_trial(make_lab: MakeLab) -> None:
-    lab = make_lab()
-
-    def power_fails(frame: frames.Frame) -> bool:
-        first = isinstance(frame, frames.Activate) and count(lab, frames.Activate) == 1
-        if first:
-            lab.device.power_cut(lab.now)
-        return first
-
-    lab.losing = power_fails
-    assert_updated(lab, lab.update(IMAGE, attempts=3))
-    assert starts(lab) == [0, len(IMAGE.content)]  # offered again, nothing sent again
-    assert not any(isinstance(frame, Offer) and frame.second_try for frame in lab.seen)
-
-
-def test_a_power_cut_between_the_record_and_the_boot_flag_gets_one_second_try(make_lab: MakeLab) -> None:
-    lab = make_lab()
-    lab.identify()
-    lab.transfer(IMAGE)
-    whole = make_lab()
-    whole.identify()
-    whole.transfer(IMAGE)
-    before = whole.device.flash.operations
-    whole.activate()
-    last = whole.device.flash.operations
-    assert last > before
-    lab.restart_gateway()
-    lab.device.flash.cut_at = last  # the boot flag: the last thing done
-    assert_updated(lab, lab.update(IMAGE, attempts=2))
-    assert [frame.second_try for frame in lab.seen if isinstance(frame, Offer)][-1]
-
-
-def test_staged_does_not_survive_a_restart_and_is_asked_for_again(make_lab: MakeLab) -> None:
-    lab = make_lab()
-    lab.identify()
-    assert isinstance(lab.transfer(IMAGE), Staged)
-    lab.device.power_cut(lab.now)
-    lab.pass_time(1.0)
-    sent = payload_sent(lab)
-    assert lab.activate().acknowledged is False  # type: ignore[union-attr]  # Activated, or the test fails
-    assert_updated(lab, lab.update(IMAGE))
-    assert payload_sent(lab) == sent
-
-
-# Speed
-
-
-def fast(make_lab: MakeLab, **changes: object) -> Lab:
-    make_session = partial(rcp_gateway, transfer_baud=921600)
-    return make_lab(lab={"make_session": make_session}, **changes)
-
-
-def speeds(lab: Lab) -> list[int]:
-    return [event.baud for _, event in lab.events if isinstance(event, LineSpeed)]
-
-
-def test_a_transfer_at_a_raised_speed_ends_at_the_base_speed(make_lab: MakeLab) -> None:
-    lab = fast(make_lab)
-    slow = make_lab()
-    assert_updated(lab, lab.update(IMAGE))
-    slow.update(IMAGE)
-    assert speeds(lab) == [921600, 115200]
-    assert (lab.baud, lab.device.baud) == (115200, 115200)
-    assert lab.now < slow.now - 1.0
-
-
-def test_a_device_that_cannot_change_the_speed_is_not_asked(make_lab: MakeLab) -> None:
-    lab = fast(make_lab, can_set_baud=False)
-    assert_updated(lab, lab.update(IMAGE))
-    assert count(lab, frames.SetBaud) == 0
-
-
-def test_a_power_cut_at_the_raised_speed(make_lab: MakeLab) -> None:
-    lab = fast(make_lab)
-    lab.identify()
-    lab.session.transfer(IMAGE, lab.now)
-    lab.run_until_sent(frames.Data, 8)
-    assert lab.baud == 921600
-    lab.device.power_cut(lab.now)
-    assert isinstance(lab.run_until_outcome(Staged), Staged)
-    assert lab.now < 15
-
-
-def test_a_gateway_killed_at_the_raised_speed(make_lab: MakeLab) -> None:
-    lab = fast(make_lab)
-    lab.identify()
-    lab.session.transfer(IMAGE, lab.now)
-    lab.run_until_sent(frames.Data, 8)
-    lab.restart_gateway()  # at the base speed, and the device is not: for 3 s
-    assert_updated(lab, lab.update(IMAGE))
-
-
-def test_a_cable_too_bad_for_the_raised_speed_is_used_at_the_base_speed(make_lab: MakeLab) -> None:
-    lab = fast(make_lab)
-    lab.losing = lambda _frame: lab.baud == 921600
-    assert_updated(lab, lab.update(IMAGE, attempts=2))
-    assert count(lab, frames.SetBaud) <= 4
-
-
-def test_staged_at_the_raised_speed_is_kept_alive(make_lab: MakeLab) -> None:
-    lab = fast(make_lab)
-    lab.identify()
-    assert isinstance(lab.transfer(IMAGE), Staged)
-    end = lab.now + 20.0
-    lab.at(20.0, lambda: None)
-    lab.run_until(lambda: lab.now >= end)
-    assert lab.device.baud == 921600
-    assert lab.activate().acknowledged is True  # type: ignore[union-attr]  # Activated, or the test fails
+    assert lab.count(frames.Activate) == activations == 1
 
 
 # Devices of all sizes
@@ -405,7 +211,7 @@ def test_staged_at_the_raised_speed_is_kept_alive(make_lab: MakeLab) -> None:
 def test_devices_of_all_sizes(make_lab: MakeLab, changes: dict[str, int]) -> None:
     lab = make_lab(**changes)
     assert_updated(lab, lab.update(IMAGE))
-    assert payload_sent(lab) == len(IMAGE.content)
+    assert lab.payload_sent == len(IMAGE.content)
     assert lab.session.traffic.image_bytes_repeated == 0
 
 
