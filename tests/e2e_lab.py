@@ -146,6 +146,8 @@ class Gateway:
         try:
             async with asyncio.timeout(DEADLINE_S):
                 while not reached():
+                    if self.process is not None and self.process.poll() not in (None, 0, -signal.SIGKILL):
+                        raise TimeoutError
                     self.news.clear()
                     await asyncio.wait([asyncio.ensure_future(self.news.wait())], timeout=0.1)
         except TimeoutError:

@@ -28,7 +28,7 @@ RUNNABLE = frozenset({JobState.QUEUED, JobState.ACTIVATING}) | INTERRUPTIBLE
 # How many failures in a row our own trouble counts for: a minute, and for a defect five.
 HOST_FAILURES, DEFECT_FAILURES = 5, 8
 
-PortIdentity = tuple[int, int, int] | None
+PortIdentity = tuple[int, int, int, int] | None
 
 
 @dataclass(slots=True)
@@ -230,12 +230,17 @@ class Scheduler:
 
 
 def port_identity(device: Device) -> PortIdentity:
-    """Tell one appearance of a port from the next; None: it is not there."""
+    """Tell one appearance of a port from the next; None: it is not there.
+
+    The node may come back under the same number, so its ctime counts too (traffic changes only the other
+    times), and that of the link in /dev/serial/by-id.
+    """
+    path = Path(device.link.uart)
     try:
-        status = Path(device.link.uart).stat()
+        node, link = path.stat(), path.lstat()
     except OSError:
         return None
-    return status.st_dev, status.st_ino, status.st_rdev
+    return node.st_ino, node.st_rdev, node.st_ctime_ns, link.st_ctime_ns
 
 
 async def _end(task: asyncio.Task[None]) -> None:

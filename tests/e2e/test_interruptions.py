@@ -120,7 +120,7 @@ async def test_killed_after_activate_and_dead_past_the_trial_the_device_reverts_
     gateway.publish(gateway.pack(image_of(8, 20_000)), "4.3.3")
     await gateway.until(lambda: gateway.status["pump-1"]["state"] == "activating", "activating")
     gateway.stop(signal.SIGKILL)
-    await gateway.until(lambda: "revert" in device.log.read_text().lower(), "the device reverts")
+    await gateway.until(lambda: "not confirmed in time" in device.log.read_text(), "the device reverts")
     gateway.start()
     status = await gateway.until_state("pump-1", "failed", code="reverted")
     assert status["installed_version"] == "4.3.2"

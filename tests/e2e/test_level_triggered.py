@@ -63,6 +63,7 @@ async def test_boards_swapped_on_two_ports_are_refused_by_name(farm: Farm) -> No
     gateway = farm.gateway
     pump, tank = farm.device("pump-1", app_id="tank"), farm.device("tank-1", app_id="pump")
     gateway.config["devices"] = [pump.config(app_id="pump"), tank.config(app_id="tank")]
+    gateway.config["keys"]["k"]["allow_shared_key"] = True
     gateway.start()
     await gateway.until_state("pump-1", "unreachable", code="wrong_app")
     gateway.publish(gateway.pack(IMAGE), "4.3.2", "pump")

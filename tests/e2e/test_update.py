@@ -40,6 +40,7 @@ async def test_all_of_smings_containers_reach_the_device_byte_for_byte(farm: Far
             wanted[name] = (device, rom["sha256"], f"4.3.{entry['patch']}")
             await gateway.send(f"/a/{app}/u/4.3", message)
     gateway.config["devices"] = devices
+    gateway.config["keys"]["k"]["allow_shared_key"] = True
     gateway.start()
     for name, (device, sha256, version) in wanted.items():
         await gateway.until_state(name, "succeeded", installed_version=version)
