@@ -137,7 +137,8 @@ def _conclude(story: Story, console: Console) -> None:
         f"\n[bold green]{DEVICE} reports {NEW}[/], confirmed, and runs what was published, byte for byte."
         f"\nCut at {story.cut_at} %, resumed at byte {offsets[-1]} of {len(story.image)}"
         f"; {time.monotonic() - story.started:.0f} s in all."
-        f"\nEverything is left in {story.folder}: config.yaml, gatewayd.log, device.log, device/."
+        f"\nEverything is left in {story.folder}: config.yaml, gatewayd.log, device.log, device/.",
+        soft_wrap=True,
     )
 
 
