@@ -18,6 +18,8 @@ from plain_gateway import PlainGateway
 
 from gatewayd.link.uart import UartLink
 from gatewayd.protocol.rcp import frames
+from gatewayd.protocol.rcp.framing import StreamDeframer, encode_stream
+from gatewayd.protocol.rcp.tagged import Offer
 from gatewayd.protocol.session import ImageState
 from gatewayd.simulator.bootloader import Bootloader
 from gatewayd.simulator.profile import DeviceProfile
@@ -311,8 +313,9 @@ async def test_the_link_of_a_killed_one_is_replaced(start: Start) -> None:
 
 async def test_a_link_that_another_device_took_over_is_left_alone(start: Start) -> None:
     device = await start()
+    target = str(device.port.readlink())
     device.port.unlink()
-    device.port.symlink_to("/dev/null")
+    device.port.symlink_to("/" + "x" * (len(target) - 1))
     assert await device.stop() == 0
     assert device.port.is_symlink()
 
@@ -370,6 +373,18 @@ async def test_at_another_speed_it_understands_nothing_and_is_not_understood(sta
                 await plain.hello()
         await plain.link.set_baud(115200)
         assert (await plain.hello()).app_id == "pump"
+
+
+async def test_an_answer_that_comes_at_another_speed_is_noise(start: Start) -> None:
+    device = await start("--latency-ms", "400")
+    async with gateway(device) as plain:
+        offer = Offer(1, bytes(32), 1000, "1.0.1")
+        await plain.link.send(encode_stream(offer.to_bytes()))
+        await device.log_line("offer of")  # understood; ACCEPT is on its way
+        await plain.link.set_baud(9600)
+        async with asyncio.timeout(LIMIT_S):
+            noise = await plain.link.receive()
+    assert not any(isinstance(found, bytes) for found in StreamDeframer(512).feed(noise))
 
 
 async def test_a_raised_speed_is_used_by_both(start: Start) -> None:
