@@ -201,7 +201,8 @@ class _Lines:
 
 
 def _update(progress: Progress, task: TaskID, status: dict[str, Any]) -> None:
-    progress.update(task, completed=status.get("progress") or 0, description=_line(status))
+    code = f" ({status['code']})" if status.get("code") else ""
+    progress.update(task, completed=status.get("progress") or 0, description=f"{status.get('state')}{code}")
 
 
 def _line(status: dict[str, Any]) -> str:
