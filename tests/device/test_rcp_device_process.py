@@ -46,7 +46,6 @@ class Device:
         return await asyncio.wait_for(self.process.wait(), LIMIT_S)
 
     async def log_line(self, text: str) -> str:
-        """Wait until it logs a line with this text."""
         assert self.process.stderr is not None
         async with asyncio.timeout(LIMIT_S):
             while text not in (line := (await self.process.stderr.readline()).decode()):
@@ -277,7 +276,6 @@ async def test_it_takes_a_directory_of_the_python_device_over(start: Start, tmp_
         ('{"version": "1.0.0", "trial": {"ends": "soon"}}', "trial.ends"),
         ('{"version": "1.0.0", "trial": {"ends": {}}}', "plain values"),
         ('{"version": "1.0.0", "write_unit": -8}', "write_unit"),
-        ('{"version": "1.0.0", "app_id": "' + "a" * 65 + '"}', "app_id"),
         ('{"version": "1.0.0", "app_id": "' + "a" * 1000 + '"}', "plain values"),
         ('{"version": "1.0.0", "app_id": "\\ud800"}', "plain values"),
         ('{"version": "1.0.0", "' + "k" * 1000 + '": 1}', "a key is expected"),
@@ -327,8 +325,7 @@ async def test_a_file_in_the_links_place_is_not_overwritten(start: Start, tmp_pa
 
 
 async def test_one_directory_is_one_device(start: Start) -> None:
-    first = await start()
-    target = first.port.readlink()
+    target = (first := await start()).port.readlink()
     second = await start(listens=False)
     assert "another process" in await second.log_line("rcp-device:")
     assert await second.process.wait() == 1
@@ -338,15 +335,13 @@ async def test_one_directory_is_one_device(start: Start) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        ("--slot-size", "ten"),
         ("--slot-size", "-4096"),
         ("--version", "1.0.01"),
-        ("--flip-rate", "2"),
-        ("--flip-rate", "nan"),
+        ("--flip-rate", "1.1"),
+        ("--drop-rate", "nan"),
         ("--write-unit", "3"),
         ("--max-frame", "137"),
         ("--app-id", "a\nb"),
-        ("--nonsense", "1"),
         ("--vers", "1.0.0"),
         ("--quiet=1",),
         ("stray",),
