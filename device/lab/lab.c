@@ -284,11 +284,6 @@ uint32_t lab_flash_size(const lab_t *lab)
     return lab->flash_size;
 }
 
-const uint8_t *lab_out(const lab_t *lab)
-{
-    return lab->out;
-}
-
 static void look(lab_t *lab)
 {
     lab->view.state = lab->rcp.state;
@@ -369,9 +364,22 @@ void lab_run(lab_t *lab)
     look(lab);
 }
 
-void lab_taken(lab_t *lab)
+uint32_t lab_take(lab_t *lab, uint8_t *frame, uint32_t room)
 {
-    uint32_t line_ms = (uint32_t)((uint64_t)lab->view.out_size * BITS_PER_BYTE * 1000 / lab->view.baud) + 1;
-    lab->view.out_size = 0;
-    lab->line_free_ms = lab->view.now_ms + line_ms;
+    lab_view_t *view = &lab->view;
+    uint32_t size = 1;
+    if (view->out_size == 0)
+        return 0;
+    while (lab->out[size] != 0)
+        size++;
+    size++;
+    if (size > room)
+        abort();
+    memcpy(frame, lab->out, size);
+    view->out_size -= size;
+    memmove(lab->out, lab->out + size, view->out_size);
+    if ((int32_t)(view->now_ms - lab->line_free_ms) > 0)
+        lab->line_free_ms = view->now_ms;
+    lab->line_free_ms += (uint32_t)((uint64_t)size * BITS_PER_BYTE * 1000 / view->baud) + 1;
+    return size;
 }

@@ -41,7 +41,7 @@ typedef struct {
     uint32_t fail_at;    /* write: this operation reports a failure; 0: never */
     uint32_t refuse;     /* write: what the OFFER hook answers */
     uint32_t unsound;    /* times it did what no NOR flash can */
-    uint32_t out_size;   /* bytes in lab_out() */
+    uint32_t out_size;   /* bytes it has to say */
     uint32_t baud;
     uint32_t idle_ms;     /* as rcp_idle_ms() */
     uint32_t deaf_until;  /* it does nothing before: it erases */
@@ -69,7 +69,6 @@ uint32_t lab_flash_size(const lab_t *lab);
 void lab_boot(lab_t *lab, const lab_boot_t *boot);
 void lab_feed(lab_t *lab, const uint8_t *bytes, uint32_t size);
 void lab_run(lab_t *lab); /* until it has nothing to do before a time or a byte comes */
-const uint8_t *lab_out(const lab_t *lab);
-void lab_taken(lab_t *lab); /* what is in lab_out() goes on the line now */
+uint32_t lab_take(lab_t *lab, uint8_t *frame, uint32_t room); /* the next frame goes on the line now; its size or 0 */
 
 #endif
