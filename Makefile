@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 
-.PHONY: help demo test check bench size clean
+.PHONY: help demo test check kills bench size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,10 @@ check: $(STAMP)  ## Linters, types and import contracts
 bench: $(STAMP) system-packages  ## Line efficiency of RCP, into build/bench.json (four minutes)
 	$(MAKE) -C device
 	PYTHONPATH=tests $(BIN)/python tests/bench_line.py
+
+kills: $(STAMP) system-packages  ## SIGKILL at 50 random moments of updates, with each receiver (four minutes)
+	$(MAKE) -C device
+	GATEWAYD_KILLS=50 $(BIN)/python -m pytest tests/e2e/test_interruptions.py -k random_moments --timeout 900
 
 size: system-packages  ## Code, RAM and stack of the C receiver on a Cortex-M0
 	$(MAKE) -C device size

@@ -146,8 +146,9 @@ class Gateway:
         try:
             async with asyncio.timeout(DEADLINE_S):
                 while not reached():
-                    if self.process is not None and self.process.poll() not in (None, 0, -signal.SIGKILL):
-                        raise TimeoutError
+                    assert self._is_well(), (
+                        f"the daemon ended: {(self.folder / 'gatewayd.log').read_text()[-2000:]}"
+                    )
                     self.news.clear()
                     await asyncio.wait([asyncio.ensure_future(self.news.wait())], timeout=0.1)
         except TimeoutError:
@@ -155,6 +156,10 @@ class Gateway:
             raise AssertionError(
                 f"waited in vain for {what}; {json.dumps(self.status, indent=1)}\n{log}"
             ) from None
+
+    def _is_well(self) -> bool:
+        """Whether the daemon runs, or was ended by a test."""
+        return self.process is None or self.process.poll() in (None, 0, -signal.SIGKILL)
 
     async def until_state(self, device: str, state: str, **more: object) -> dict[str, Any]:
         def reached() -> bool:

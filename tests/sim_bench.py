@@ -13,8 +13,8 @@ from gatewayd.protocol.session import DeviceInfo, ImageState
 from gatewayd.simulator.profile import DeviceProfile
 from gatewayd.simulator.receiver import Receiver
 
-OLD = random.Random(0).randbytes(700)  # noqa: S311 - images, not keys
-IMAGE = random.Random(1).randbytes(9000)  # noqa: S311 - two erase blocks and a bit, no multiple of a write unit
+OLD = random.Random(0).randbytes(700)
+IMAGE = random.Random(1).randbytes(9000)
 SHA = hashlib.sha256(IMAGE).digest()
 Kind = TypeVar("Kind")
 PROFILE = DeviceProfile(app_id="pump", version="1.0.0", slot_size=65536)

@@ -65,7 +65,7 @@ class Intake:
             changed = await self._store.withdraw(message.topic)
             event = "release withdrawn" if changed else "nothing to withdraw"
         log.info(event, topic=message.topic, size_bytes=len(message.payload), retained=message.retain)
-        # Also for what is there already: the storing that was cancelled with an earlier connection told nobody.
+        # Also for what is there already: a storing that was cancelled with its connection told nobody.
         self._on_change()
 
     def _check(self, message: IncomingMessage) -> None:

@@ -12,7 +12,7 @@ BAUD = 115200
 
 
 def make(**profile: float) -> Line:
-    return Line(LineProfile(**profile), random.Random(1))  # noqa: S311 - faults, not keys
+    return Line(LineProfile(**profile), random.Random(1))
 
 
 class Queue:
@@ -48,7 +48,7 @@ def carry(
 @pytest.mark.parametrize("late", [False, True])
 def test_a_full_queue_leaves_at_the_rate_within_half_a_percent(rate: int, late: bool) -> None:
     size = rate * 4
-    lateness = random.Random(2) if late else None  # noqa: S311 - not a key
+    lateness = random.Random(2) if late else None
     arrivals = carry(make(rate_bytes_per_s=rate), Queue(bytes(size)), lateness)
     assert len(arrivals) == size
     assert (arrivals[-1] - 100.0) == pytest.approx(4.0, rel=0.005)
@@ -56,7 +56,7 @@ def test_a_full_queue_leaves_at_the_rate_within_half_a_percent(rate: int, late: 
 
 def test_no_byte_arrives_before_the_line_could_have_carried_it() -> None:
     rate = 11520
-    arrivals = carry(make(rate_bytes_per_s=rate), Queue(bytes(5000)), random.Random(3))  # noqa: S311
+    arrivals = carry(make(rate_bytes_per_s=rate), Queue(bytes(5000)), random.Random(3))
     assert all(at >= 100.0 + (n + 1) / rate - 1e-9 for n, at in enumerate(arrivals))
 
 
@@ -122,7 +122,7 @@ def test_the_same_seed_makes_the_same_faults_however_the_bytes_are_cut(
     pieces: list[bytes], seed: int
 ) -> None:
     profile = LineProfile(drop_rate=0.1)
-    one, many = (Line(profile, random.Random(seed)) for _ in range(2))  # noqa: S311 - faults
+    one, many = (Line(profile, random.Random(seed)) for _ in range(2))
     one.put(b"".join(pieces), 0.0, BAUD)
     for piece in pieces:
         many.put(piece, 0.0, BAUD)

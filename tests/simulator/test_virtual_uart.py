@@ -22,7 +22,7 @@ from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.session import ImageState
 from gatewayd.simulator.terminal import Terminal
 
-IMAGE = random.Random(5).randbytes(20_000)  # noqa: S311 - an image, not a key
+IMAGE = random.Random(5).randbytes(20_000)
 LIMIT_S = 20
 
 
