@@ -1,0 +1,171 @@
+/*
+ * fuzz FRAMES [SEED]: noise, whole frames with random bodies, broken flash, power cuts, at random times, over several geometries. Between
+ * them, in whatever state the receiver is, a proper update has to go through. Built with sanitizers by `make asan-test`.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gateway.h"
+
+enum { ROUND = 500, MOST_BODY = 160, MOST_IMAGE = 20000, SLOT = 65536, DATA_TYPE = 0x40, DATA_SESSION = 0x5A };
+
+static uint32_t random_state;
+
+static uint32_t below(uint32_t limit)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 17;
+    random_state ^= random_state << 5;
+    return random_state % limit;
+}
+
+static void fill(uint8_t *bytes, uint32_t size)
+{
+    while (size > 0)
+        bytes[--size] = (uint8_t)below(256);
+}
+
+/* A body that is nearly right: tags with their sizes, at times changed or cut. */
+static uint32_t make_tags(uint8_t *body)
+{
+    static const uint8_t TAGS[][2] = {{0x01, 4}, {0x02, 1}, {0x03, 1},  {0x04, 4}, {0x30, 32}, {0x31, 4},
+                                      {0x32, 5}, {0x33, 1}, {0x34, 0}, {0x35, 0}, {0x7F, 3},  {0x80, 1}};
+    uint32_t size = 0;
+    for (uint32_t i = 0; i < sizeof TAGS / sizeof *TAGS && size < MOST_BODY - 40; i++) {
+        if (below(4) == 0)
+            continue;
+        body[size] = TAGS[i][0];
+        body[size + 1] = below(16) == 0 ? (uint8_t)below(256) : TAGS[i][1];
+        memset(body + size + 2, (int)below(3), TAGS[i][1]);
+        size += 2u + TAGS[i][1];
+    }
+    return below(4) == 0 ? below(size + 1) : size;
+}
+
+static uint32_t make_frame(const gateway_t *g, uint8_t *frame)
+{
+    static const uint8_t TYPES[] = {0x01, 0x03, 0x03, 0x07, 0x09, 0x0B, 0x0D, 0x11, DATA_TYPE, DATA_TYPE, DATA_TYPE};
+    static const uint8_t SIZES[] = {0, 1, 4, 8, 38, 60};
+    uint32_t size;
+    frame[0] = below(8) == 0 ? (uint8_t)below(256) : TYPES[below(sizeof TYPES)];
+    frame[1] = below(4) == 0 ? (uint8_t)below(256) : below(3) == 0 ? 0 : DATA_SESSION;
+    if (frame[0] == 0x01 || frame[0] == 0x03 || frame[0] == 0x0B)
+        return 2 + make_tags(frame + 2);
+    size = SIZES[below(sizeof SIZES)];
+    fill(frame + 2, size);
+    if (frame[0] == DATA_TYPE && size >= 4 && below(2) == 0) /* somewhere near of what is wanted */
+        memcpy(frame + 2, &(uint32_t){(g->view->durable + below(5000)) & ~7u}, 4);
+    return 2 + size;
+}
+
+static void send_frame(gateway_t *g)
+{
+    uint8_t frame[MOST_BODY + 16], wire[2 * MOST_BODY];
+    uint32_t size = gateway_encode(wire, frame, make_frame(g, frame));
+    switch (below(8)) {
+    case 0: /* a bit falls over */
+        wire[below(size)] ^= (uint8_t)(1u << below(8));
+        break;
+    case 1: /* the end is missing */
+        size = below(size);
+        break;
+    default:
+        break;
+    }
+    gateway_feed(g, wire, size);
+}
+
+static void send_noise(gateway_t *g)
+{
+    uint8_t bytes[3000];
+    uint32_t size = below(below(20) == 0 ? sizeof bytes : 60);
+    fill(bytes, size);
+    gateway_feed(g, bytes, size);
+}
+
+static void disturb(gateway_t *g)
+{
+    switch (below(40)) {
+    case 0:
+        g->view->cut_at = g->view->operations + 1 + below(300);
+        break;
+    case 1:
+        g->view->fail_at = g->view->operations + 1 + below(300);
+        break;
+    case 2:
+        lab_unreadable(g->lab)[below(lab_flash_size(g->lab) / g->setup.write_unit)] = 1;
+        break;
+    case 3:
+        g->view->refuse = below(2) == 0 ? 0x030B : 60u << 16 | 2;
+        break;
+    case 4:
+        gateway_boot(g);
+        break;
+    default:
+        gateway_wait(g, below(8) == 0 ? below(15000) : below(20));
+        break;
+    }
+}
+
+static void calm(gateway_t *g)
+{
+    g->view->cut_at = g->view->fail_at = g->view->refuse = 0;
+    memset(lab_unreadable(g->lab), 0, lab_flash_size(g->lab) / g->setup.write_unit);
+    if (g->on_trial)
+        gateway_boot(g);
+}
+
+static void one_round(gateway_t *g, uint32_t frames)
+{
+    static uint8_t image[MOST_IMAGE];
+    uint32_t size = 1 + below(MOST_IMAGE);
+    fill(image, size);
+    for (uint32_t i = 0; i < frames; i++) {
+        if (below(5) == 0)
+            send_noise(g);
+        else
+            send_frame(g);
+        disturb(g);
+    }
+    calm(g);
+    gateway_update(g, image, size);
+    fill(image, size);
+    gateway_update(g, image, size);
+}
+
+static lab_setup_t geometry(uint32_t number)
+{
+    static const uint32_t FRAMES[] = {138, 266, 1034}, UNITS[] = {1, 8, 32, 256}, BLOCKS[] = {512, 4096, 1024, 2048};
+    lab_setup_t s = {.app_id = "fuzz", .hardware_id = "bench", .device_id = "one", .features = 3, .boot_time_s = 2, .base_baud = 115200,
+                     .max_baud = 3000000, .slot_size = SLOT, .has_slot_address = 1, .slot_address = 0x8000, .torn_unreadable = 1};
+    s.max_frame = FRAMES[number % 3];
+    s.write_unit = UNITS[number % 4];
+    s.erase_block = BLOCKS[number / 2 % 4];
+    s.window = 4 * (s.max_frame - 10);
+    s.rx_ring = 4 * s.max_frame;
+    s.journal_area = s.erase_block < 1024 ? 1024 : s.erase_block;
+    s.erase_ahead = number % 5 == 0 ? SLOT : s.erase_block;
+    s.erase_ms = number % 5 == 0 ? 45 : 0;
+    s.deaf = s.erase_ms > 0;
+    s.seed = number + 1;
+    return s;
+}
+
+int main(int count, char **arguments)
+{
+    uint32_t frames = count > 1 ? (uint32_t)strtoul(arguments[1], NULL, 0) : 10000, rounds = frames / ROUND + 1;
+    random_state = (count > 2 ? (uint32_t)strtoul(arguments[2], NULL, 0) : 1) * 2654435769u | 1u;
+    for (uint32_t i = 0; i < rounds; i++) {
+        gateway_t g = {.setup = geometry(i)};
+        g.lab = lab_new(&g.setup);
+        demand(g.lab != NULL, "a geometry that does not fit together");
+        g.view = lab_view(g.lab);
+        g.view->now_ms = UINT32_MAX - below(100000); /* the clock wraps */
+        gateway_boot(&g);
+        one_round(&g, ROUND);
+        lab_free(g.lab);
+    }
+    printf("%u frames and %u updates, %u geometries: sound\n", rounds * ROUND, 2 * rounds, rounds < 60 ? rounds : 60);
+    return 0;
+}
