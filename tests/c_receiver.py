@@ -176,6 +176,7 @@ class CReceiver:
         self._boot_ids = boot_ids or itertools.count(1)
         self._tells_revert = tells_revert
         self._flagged: bytes | None = None
+        self.starts = 0  # how often the bootloader started a new image
         self._is_on = False
         self._boot_at = now
         self._boot(now)
@@ -258,7 +259,7 @@ class CReceiver:
         self._boot_at = now + self.profile.boot_s
 
     def _boot(self, now: float) -> None:
-        self.bootloader.boot(now)
+        self.starts += self.bootloader.boot(now).startswith("starts")
         trial_ends = self.bootloader.trial_ends
         boot_id = next(self._boot_ids)
         if trial_ends is not None and self.profile.break_after_activate:

@@ -1,0 +1,169 @@
+"""The receiver in C loses its power, or its flash fails, at every flash operation of an update."""
+
+import hashlib
+from collections.abc import Callable
+
+import pytest
+from c_bench import CBench, c_bench
+from sim_bench import IMAGE, OLD, PROFILE, SHA
+
+from gatewayd.protocol.rcp import frames
+from gatewayd.protocol.rcp.tagged import Confirm
+from gatewayd.protocol.session import ImageState
+
+Make = Callable[[], CBench]
+MODES: dict[str, Make] = {
+    "torn": c_bench,
+    "torn and unreadable": lambda: c_bench(torn_unreadable=True),
+    "before the operation": lambda: planned_before(c_bench()),
+    "everything erased first": lambda: c_bench(erase_ahead=PROFILE.slot_size, torn_unreadable=True),
+    "large blocks": lambda: c_bench(erase_block=8192, write_unit=64),
+    "small blocks": lambda: c_bench(erase_block=512, write_unit=32, torn_unreadable=True),
+}
+
+
+def planned_before(on: CBench) -> CBench:
+    on.device.flash.cut_before()
+    return on
+
+
+def operations(make: Make) -> int:
+    on = make()
+    assert on.update()
+    return on.device.flash.operations
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_power_cut_at_every_flash_operation(mode: str) -> None:
+    count = operations(MODES[mode])
+    for cut_at in range(1, count + 1):
+        on = MODES[mode]()
+        on.device.flash.cut_at = cut_at
+        on.one_pass()
+        on.wait(1.0)
+        assert on.device.running_image in (OLD, IMAGE), cut_at
+        assert on.update(), f"does not get there after a cut at operation {cut_at} of {count}"
+        assert on.device.running_version == "1.0.1"
+        assert on.device.flash.unsound == 0
+        again = PROFILE.window + max(on.device.profile.erase_block, 4096)
+        assert on.image_bytes_sent <= len(IMAGE) + again, cut_at
+    print(f"{mode}: {count} operations, each cut once")  # noqa: T201 - the number is the test's result
+
+
+def test_two_cuts_in_one_update() -> None:
+    count = operations(c_bench)
+    for first in range(1, count + 1, 41):
+        for second in range(1, count + 1, 43):
+            on = c_bench(torn_unreadable=True, seed=first)
+            for cut in (first, second):
+                on.device.flash.cut_at = on.device.flash.operations + cut
+                on.one_pass()
+                on.wait(1.0)
+            on.device.flash.cut_at = None
+            assert on.update(), (first, second)
+            assert on.device.flash.unsound == 0
+
+
+def test_a_cut_at_every_operation_of_a_boot_that_records_a_revert() -> None:
+    for cut in range(1, 20):
+        on = c_bench(torn_unreadable=True, seed=cut)
+        on.activate(on.stage(), trial_s=5)
+        on.wait(1)
+        assert on.hello().image_state is ImageState.ON_TRIAL
+        on.device.flash.cut_at = on.device.flash.operations + cut
+        on.wait(10)
+        info = on.hello()
+        assert (info.image_state, info.tried_sha256, info.tried_count) == (ImageState.REVERTED, SHA, 1), cut
+
+
+@pytest.mark.parametrize("mode", ["torn", "small blocks"])
+def test_an_operation_that_fails(mode: str) -> None:
+    count = operations(MODES[mode])
+    for number in range(1, count + 1):
+        on = MODES[mode]()
+        on.device.flash.fail_at(number)
+        on.one_pass()
+        on.wait(1.0)
+        assert on.device.running_image in (OLD, IMAGE), number
+        assert on.update(), f"does not get there after operation {number} of {count} failed"
+        assert on.device.flash.unsound == 0
+
+
+# Rule 9: an image that was given up is never started again by itself; one that never started is.
+
+
+@pytest.mark.parametrize("how", ["broken", "silent"])
+def test_a_bad_image_is_started_once_wherever_the_power_fails(how: str) -> None:
+    """`broken`: it never gets to its receiver; `silent`: it does, and the bootloader does not tell."""
+
+    def make() -> CBench:
+        if how == "broken":
+            return c_bench(break_after_activate=True, trial_cap_s=2, torn_unreadable=True)
+        return c_bench(trial_cap_s=2, tells_revert=False, torn_unreadable=True)
+
+    count = operations(c_bench)
+    for cut_at in [None, *range(count - 60, count + 20)]:  # from the last bytes of the image on
+        on = make()
+        on.confirms = False
+        on.device.flash.cut_at = cut_at
+        for _ in range(4):
+            on.one_pass()
+            on.wait(5)
+        assert on.device.starts == 1, cut_at
+        assert on.device.running_image == OLD
+        assert on.hello().image_state is ImageState.REVERTED
+
+
+def test_activate_lost_and_an_unrelated_power_cut_is_not_a_revert() -> None:
+    on = c_bench()
+    on.stage()
+    on.device.power_cut(on.now)
+    info = on.hello()
+    assert (info.tried_sha256, info.image_state) == (None, ImageState.CONFIRMED)
+    assert on.update()
+    assert on.hello().tried_count == 1
+
+
+def test_a_cut_between_record_and_boot_flag_is_told_apart_and_tried_once_more() -> None:
+    on = c_bench()
+    on.cut_at_flag()
+    info = on.hello()
+    assert (info.tried_sha256, info.tried_count, info.image_state) == (SHA, 1, ImageState.CONFIRMED)
+    assert on.update()
+    assert on.hello().tried_count == 2
+
+
+def test_a_cut_between_confirmation_and_record_leaves_it_confirmed() -> None:
+    for after in range(1, 14):
+        on = c_bench(tells_revert=False)
+        on.activate(on.stage())
+        on.wait(1)
+        on.device.flash.cut_at = on.device.flash.operations + 1 + after
+        on.ask(Confirm(3, sha256=SHA))
+        on.wait(1)
+        assert on.hello().image_state is ImageState.CONFIRMED, after
+        on.device.power_cut(on.now)
+        info = on.hello()
+        assert (info.version, info.image_state) == ("1.0.1", ImageState.CONFIRMED), after
+
+
+def test_what_comes_after_a_cut_is_lost() -> None:
+    on = c_bench()
+    session = on.bring_in(upto=1024)
+    on.device.flash.cut_at = on.device.flash.operations + 1
+    assert on.data(session, 1024) == []
+    assert on.data(session, 2048) == []
+    assert on.update()
+
+
+def test_a_full_image_is_hashed_again_after_a_restart() -> None:
+    on = c_bench()
+    on.stage()
+    on.device.power_cut(on.now)
+    on.hello()
+    accept = on.offer()[-1]
+    assert isinstance(accept, frames.Accept)
+    assert (accept.offset, accept.prefix_crc) == (len(IMAGE), __import__("zlib").crc32(IMAGE))
+    assert on.activate(accept.session)[0] == frames.Error(accept.session, 0x0106)
+    assert hashlib.sha256(on.device.flash.read(on.device.flash.slot, len(IMAGE))).digest() == SHA
+    assert on.update()
