@@ -201,6 +201,23 @@ def test_an_early_call_does_nothing() -> None:
     assert drain(flow) == []
 
 
+def test_a_deadline_that_comes_while_there_is_room_to_send_is_put_off() -> None:
+    flow = make_flow()
+    due = flow.deadline()
+    flow.handle_timeout(due)
+    assert flow.deadline() > due
+    assert flow.rounds == 0
+    assert drain(flow, due)[0] == (0, 1024)
+
+
+def test_time_spent_busy_is_no_turnaround() -> None:
+    flow = make_flow(Limits(chunk=1024, unit=8, window=1024, ring=8192))
+    drain(flow)
+    flow.hold(0.8)
+    flow.take(ack(1024), 0.8)
+    assert flow.turnaround_s == 0.0
+
+
 # Probes and going back
 
 

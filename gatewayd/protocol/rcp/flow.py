@@ -196,8 +196,6 @@ class DataFlow:
         self.sent = max(self.sent, received)
         self.moved_at = self._quiet_since = now
         self.rounds = self._goings_back = self._stale_wire = 0
-        if self._probed is not None and received >= self._probed:
-            self._probed = None
         while self._flight and self._flight[0].end <= received:
             self._landed(self._flight.popleft(), now)
         self._clean_acks += 1

@@ -187,7 +187,6 @@ class Talk(ABC):
 
     def _set_speed(self, baud: int) -> None:
         self._baud = baud
-        self._wire.reset()
         self._events.append(LineSpeed(baud))
 
     def _wire_s(self, frame: Frame) -> float:

@@ -40,10 +40,6 @@ class Wire:
             except FrameError as error:
                 yield error
 
-    def reset(self) -> None:
-        """Forget a frame begun: the speed changes."""
-        self._deframer.reset()
-
     def _not_a_frame(self, run: bytes) -> Iterator[Console]:
         lines = console_lines(run)
         self._traffic.broken_frames += not lines
