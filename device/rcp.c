@@ -119,7 +119,8 @@ static void send_frame(const rcp_t *r, uint8_t *frame, uint32_t size)
         put_on_line(r, from, (uint32_t)(at - from));
         if (at == end)
             break;
-        at += code != 255; /* the zero is in the code */
+        if (code != 255)
+            at++; /* the zero is in the code */
     }
     code = 0;
     put_on_line(r, &code, 1);
@@ -142,13 +143,6 @@ static void send_numbers(rcp_t *r, uint32_t type, const uint32_t *numbers, uint3
     for (uint32_t at = 0; at < size; at += 4)
         put(body + at, *numbers++, 4);
     send(r, type, body, size);
-}
-
-static void send_code(rcp_t *r, uint32_t type, uint32_t code)
-{
-    if (code < 0x100) /* not from the OFFER hook */
-        code = (code & 0xF0u) << 4 | (code & 0x0Fu);
-    send_numbers(r, type, &code, 2);
 }
 
 static void send_offsets(rcp_t *r, uint32_t type, uint32_t second)
@@ -204,12 +198,11 @@ static bool blank(const rcp_t *r, uint32_t address, uint32_t size)
     return true;
 }
 
-/* Writes the unit, filled up with FF, to a place that is blank. */
-static bool write_unit(rcp_t *r, uint32_t address)
+/* Writes the unit, of which `size` bytes are in use, to a place that is blank. */
+static bool write_unit(rcp_t *r, uint32_t address, uint32_t size)
 {
     const rcp_port_t *p = r->port;
-    memset(p->unit + r->unit_fill, 0xFF, p->write_unit - r->unit_fill);
-    r->unit_fill = 0;
+    memset(p->unit + size, 0xFF, p->write_unit - size);
     return blank(r, address, p->write_unit) && p->flash_write(p->context, address, p->unit, p->write_unit);
 }
 
@@ -237,9 +230,9 @@ static bool write_record(rcp_t *r, uint32_t address, void *record, uint32_t size
     const uint8_t *from = record, *end = from + size;
     put((uint8_t *)record + size - CRC_SIZE, crc32(r->journal.generation, record, size - CRC_SIZE), CRC_SIZE);
     for (; from < end; from += p->write_unit, address += p->write_unit) {
-        r->unit_fill = smaller((uint32_t)(end - from), p->write_unit);
-        memcpy(p->unit, from, r->unit_fill);
-        if (!write_unit(r, address))
+        const uint32_t n = smaller((uint32_t)(end - from), p->write_unit);
+        memcpy(p->unit, from, n);
+        if (!write_unit(r, address, n))
             return false;
     }
     return true;
@@ -355,37 +348,50 @@ static uint32_t erase_next(rcp_t *r)
     return 0;
 }
 
-/* Writes the unit and reads it back. Returns an error code or 0. */
+/* Writes what is in the unit and reads it back. Returns an error code or 0. */
 static uint32_t store_unit(rcp_t *r)
 {
-    const uint32_t step = r->port->erase_block > PROGRESS_STEP ? r->port->erase_block : PROGRESS_STEP;
-    uint32_t address = r->port->slot + r->written;
-    const uint32_t size = r->unit_fill;
-    if (!write_unit(r, address))
+    const rcp_port_t *p = r->port;
+    const uint32_t address = p->slot + r->written, size = r->received - r->written;
+    if (!write_unit(r, address, size))
         return FLASH_FAILED;
-    if (!flash_read(r, address, r->port->unit, size))
+    if (!flash_read(r, address, p->unit, size))
         return FLASH_READ;
     r->written += size;
-    r->written_crc = crc32(r->written_crc, r->port->unit, size);
-    if ((r->written & (step - 1)) != 0 && r->written != r->journal.size)
+    r->written_crc = crc32(r->written_crc, p->unit, size);
+    if ((r->written & ((p->erase_block - 1) | (PROGRESS_STEP - 1))) != 0 && r->written != r->journal.size)
         return 0;
     return save_progress(r) ? 0 : FLASH_FAILED;
 }
 
+/* The unit holds what was received and is not written. */
 static uint32_t take_bytes(rcp_t *r, const uint8_t *data, uint32_t size)
 {
+    const rcp_port_t *p = r->port;
     for (uint32_t n; size > 0; data += n, size -= n) {
-        n = smaller(size, r->port->write_unit - r->unit_fill);
-        memcpy(r->port->unit + r->unit_fill, data, n);
-        r->unit_fill += n;
+        const uint32_t filled = r->received - r->written;
+        n = smaller(size, p->write_unit - filled);
+        memcpy(p->unit + filled, data, n);
         r->received += n;
-        if (r->unit_fill == r->port->write_unit || r->received == r->journal.size) {
+        if (filled + n == p->write_unit || r->received == r->journal.size) {
             uint32_t code = store_unit(r);
             if (code != 0)
                 return code;
         }
     }
     return 0;
+}
+
+/* What is wrong with the image or the flash ends the session, and nothing is left of the image. */
+static void say_error(rcp_t *r, uint32_t type, uint32_t code)
+{
+    if (code == FLASH_FAILED || code == FLASH_READ || code == DIGEST_MISMATCH) {
+        end_session(r);
+        forget(r);
+    }
+    if (code < 0x100) /* not from the OFFER hook */
+        code = (code & 0xF0) << 4 | (code & 0x0F);
+    send_numbers(r, type, &code, 2);
 }
 
 /* ---- TLV ---- */
@@ -430,10 +436,10 @@ static uint32_t read_tags(const uint8_t *body, uint32_t size, const rules_t *rul
 
 static uint8_t *put_bytes(uint8_t *at, uint32_t tag, const void *value, uint32_t size)
 {
-    *at++ = (uint8_t)tag;
-    *at++ = (uint8_t)size;
-    memcpy(at, value, size);
-    return at + size;
+    at[0] = (uint8_t)tag;
+    at[1] = (uint8_t)size;
+    memcpy(at + 2, value, size);
+    return at + 2 + size;
 }
 
 /* ---- identity ---- */
@@ -544,16 +550,13 @@ static uint32_t take_up(rcp_t *r, const rcp_offer_t *offer, bool from_zero)
         r->session_ms = r->now_ms;
         r->credit = r->chunk = 0;
     }
-    r->unit_fill = 0;
     if (!same || (from_zero && !repeated)) {
         memcpy(m->sha256, offer->sha256, SHA_SIZE);
         m->size = offer->size;
         m->durable = m->crc = 0;
         begin_at_durable(r);
-        if (!save(r)) {
-            end_session(r);
+        if (!save(r))
             return FLASH_FAILED;
-        }
     }
     r->received = r->written;
     r->state = PREPARE;
@@ -593,7 +596,7 @@ static uint32_t on_offer(rcp_t *r, uint8_t *body, uint32_t size)
         const uint32_t numbers[2] = {code >> 16, code};
         send_numbers(r, NOT_NOW, numbers, 5);
     } else if (code != 0) {
-        send_code(r, REFUSE, code);
+        say_error(r, REFUSE, code);
     }
     return 0;
 }
@@ -724,7 +727,7 @@ static uint32_t on_confirm(rcp_t *r, uint8_t *body, uint32_t size)
     uint32_t code = read_tags(body, size, &RULES, v);
     if (code != 0)
         return code;
-    if ((v[1] == NULL) == (v[2] == NULL))
+    if (v[1] != NULL ? v[2] != NULL : v[2] == NULL)
         return MALFORMED;
     if (v[1] != NULL ? !runs(r, v[1])
                      : p->version == NULL || strlen(p->version) != v[2][-1] || memcmp(p->version, v[2], v[2][-1]) != 0)
@@ -838,7 +841,6 @@ static uint32_t end_frame(rcp_t *r)
     r->frame_begun = r->cobs_zero = false;
     r->cobs_left = 0;
     r->frame_size = 0;
-    r->idle_ms = 0;
     if (whole && crc32(0, frame, size) == get(frame + size, CRC_SIZE))
         return take_frame(r, frame, size - HEADER_SIZE);
     gap(r);
@@ -871,8 +873,10 @@ static uint32_t take_from_ring(rcp_t *r)
         r->ring_out = out == r->port->ring_size ? 0 : out + 1;
         if (byte != 0)
             take_byte(r, byte);
-        else if (r->frame_begun)
+        else if (r->frame_begun) {
+            r->idle_ms = 0;
             return end_frame(r);
+        }
     }
     return 0;
 }
@@ -921,16 +925,6 @@ static uint32_t work(rcp_t *r)
     }
 }
 
-/* What is wrong with the image or the flash ends the session, and nothing is left of the image. */
-static void say_error(rcp_t *r, uint32_t code)
-{
-    if (code == FLASH_FAILED || code == FLASH_READ || code == DIGEST_MISMATCH) {
-        end_session(r);
-        forget(r);
-    }
-    send_code(r, ERROR, code);
-}
-
 /* Whether `limit_ms` have gone by since a time. */
 static bool is_over(rcp_t *r, uint32_t since_ms, uint32_t limit_ms)
 {
@@ -945,7 +939,7 @@ static void look_at_clock(rcp_t *r)
 {
     const rcp_port_t *p = r->port;
     if (r->next_baud != 0) {
-        r->idle_ms = smaller(r->idle_ms, 1);
+        r->idle_ms = 1;
         if (p->sent(p->context))
             switch_baud(r, r->next_baud);
     }
@@ -986,6 +980,6 @@ void rcp_poll(rcp_t *r)
     if (code == 0)
         code = work(r);
     if (code != 0)
-        say_error(r, code);
+        say_error(r, ERROR, code);
     look_at_clock(r);
 }

@@ -24,7 +24,7 @@ extern "C" {
 
 /* What the OFFER hook may answer, other than 0 (take it) or an error code of protocol.md (RCP_REFUSED fits most). */
 #define RCP_REFUSED 0x030Bu
-#define RCP_NOT_NOW(seconds, reason) ((uint32_t)(seconds) << 16 | (reason)) /* 1 to 65535 s */
+#define RCP_NOT_NOW(seconds, reason) ((uint32_t)(seconds) << 16 | (reason)) /* 1 to 32767 s */
 
 typedef struct {
     const uint8_t *sha256; /* 32 bytes */
@@ -82,12 +82,12 @@ typedef struct {
     void (*set_baud)(void *context, uint32_t baud);
 
     /* Who this is. Texts are terminated; NULL: not reported (app_id must be there). */
+    const uint8_t *running_sha256;  /* of the running image's file, or NULL: unknown */
+    const uint8_t *reverted_sha256; /* of the image the bootloader took back last; NULL: none, or it does not tell */
     const char *app_id;             /* 1 to 64 bytes */
     const char *hardware_id;        /* 1 to 64 bytes */
     const char *device_id;          /* 1 to 32 bytes */
     const char *version;            /* "M.m.p", of the running image */
-    const uint8_t *running_sha256;  /* of the running image's file, or NULL: unknown */
-    const uint8_t *reverted_sha256; /* of the image the bootloader took back last; NULL: none, or it does not tell */
     uint32_t boot_id;               /* another one after every restart: random, or counted in flash */
     uint32_t features;
     uint32_t boot_time_s;  /* the longest time from restart to HELLO answered */
@@ -120,7 +120,7 @@ typedef struct {
     bool busy_due;
     const rcp_port_t *port;
     volatile uint32_t ring_in, ring_out;
-    uint32_t frame_size, unit_fill;
+    uint32_t frame_size;
     uint32_t received, written, written_crc, erased, credit;
     uint32_t chunk;     /* size of the last DATA */
     uint32_t pass_next; /* offset of the DATA before, and one */
@@ -137,7 +137,7 @@ static inline bool rcp_fits(const rcp_port_t *p)
 {
     const uint32_t block = p->erase_block - 1, unit = p->write_unit - 1;
     return p->write_unit > 0 && (p->write_unit & unit) == 0 && p->erase_block >= p->write_unit && (p->erase_block & block) == 0 &&
-           ((p->slot_size | p->journal_area) & block) == 0 && p->journal_area >= 2 * p->write_unit && p->journal_area >= 256 &&
+           ((p->slot_size | p->journal_area) & block) == 0 && p->journal_area >= 256 && p->journal_area >= 2 * p->write_unit &&
            p->max_frame >= RCP_MIN_FRAME && p->max_frame <= 65535 && p->ring_size >= RCP_MIN_FRAME && p->window > 0 &&
            p->erase_ahead >= p->erase_block && p->erase_ahead <= UINT32_MAX - p->window;
 }

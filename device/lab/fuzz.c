@@ -144,7 +144,7 @@ static lab_setup_t geometry(uint32_t number)
     s.erase_block = BLOCKS[number / 2 % 4];
     s.window = 4 * (s.max_frame - 10);
     s.rx_ring = 4 * s.max_frame;
-    s.journal_area = s.erase_block < 1024 ? 1024 : s.erase_block;
+    s.journal_area = s.erase_block;
     s.erase_ahead = number % 5 == 0 ? SLOT : s.erase_block;
     s.erase_ms = number % 5 == 0 ? 45 : 0;
     s.deaf = s.erase_ms > 0;
