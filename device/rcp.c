@@ -526,7 +526,8 @@ static uint32_t judge_offer(const rcp_t *r, const rcp_offer_t *offer, const uint
         return RUNS_IT;
     if (r->image_state == ON_TRIAL)
         return STILL_ON_TRIAL;
-    if (r->session != 0 && r->hello_gateway != r->session_gateway && r->now_ms - r->session_ms < SESSION_IN_USE_S * 1000)
+    if (r->session_gateway != 0 && r->session != 0 && r->hello_gateway != r->session_gateway && /* 0: no HELLO came before its OFFER */
+        r->now_ms - r->session_ms < SESSION_IN_USE_S * 1000)
         return RCP_NOT_NOW(SESSION_IN_USE_S, ANOTHER_GATEWAY);
     if (offer->size == 0 || offer->size > p->slot_size)
         return TOO_LARGE;

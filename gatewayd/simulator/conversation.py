@@ -74,7 +74,7 @@ class Conversation:
             is_offer = content[0] == FrameType.OFFER and session
             self._send((frames.Refuse if is_offer else frames.Error)(session, error.number))
             return
-        if session and session == self._session:
+        if session and session == self._session and not isinstance(frame, Offer):
             self._session_heard_at = now
         if isinstance(frame, Hello):
             self._gateway_id = frame.gateway_id
@@ -179,7 +179,9 @@ class Conversation:
             self._take_up(offer, now)
 
     def _belongs_to_another(self, now: float) -> bool:
-        in_use = self._session != 0 and now - self._session_heard_at < _IN_USE_S
+        if not self._session or not self._session_gateway_id:
+            return False  # no HELLO came before its OFFER, so nobody knows whose it is
+        in_use = now - self._session_heard_at < _IN_USE_S
         return in_use and self._gateway_id != self._session_gateway_id
 
     def _was_tried(self, offer: Offer) -> bool:

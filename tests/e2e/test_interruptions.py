@@ -6,6 +6,7 @@ import random
 import signal
 import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 from e2e_lab import RECEIVERS, Farm, Gateway, VirtualDevice
@@ -20,7 +21,7 @@ def image_of(number: int, size: int) -> bytes:
 
 
 def jobs(gateway: Gateway) -> list[tuple[str, str, str]]:
-    with sqlite3.connect(gateway.folder / "state" / "gatewayd.db") as database:
+    with closing(sqlite3.connect(gateway.folder / "state" / "gatewayd.db")) as database:
         return database.execute("SELECT device, version, state FROM jobs ORDER BY id").fetchall()
 
 

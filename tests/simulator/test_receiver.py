@@ -283,6 +283,26 @@ def test_another_gateway_has_to_wait_while_a_session_is_in_use() -> None:
     assert isinstance(on.offer()[-1], frames.Accept)
 
 
+def test_a_session_that_no_hello_preceded_belongs_to_nobody() -> None:
+    on = Bench()
+    assert isinstance(on.offer()[-1], frames.Accept)  # said again after a power cut, before any HELLO
+    on.hello()
+    assert isinstance(on.offer()[-1], frames.Accept)
+
+
+def test_a_refused_offer_does_not_keep_the_session_in_use() -> None:
+    on = Bench()
+    on.hello()
+    session = on.bring_in(upto=1024)
+    on.ask(Hello(9, "other"))
+    on.wait(9)
+    offer = Offer(session, SHA, len(IMAGE), "1.0.1")
+    assert on.ask(offer) == [frames.NotNow(session, 10, 1)]
+    on.wait(2)
+    assert isinstance(on.ask(offer)[-1], frames.Accept)
+
+
+
 def set_baud(on: Bench, baud: int = 921600) -> list[Frame]:
     return on.ask(frames.SetBaud(0, baud))
 
