@@ -15,8 +15,9 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
+from rcp_devices import Device
 from rcp_line import Faults, Wire
 from rcp_referee import Referee
 
@@ -43,13 +44,7 @@ from gatewayd.protocol.session import (
     TransferSession,
     TransferStarted,
 )
-from gatewayd.simulator.bootloader import Bootloader
-from gatewayd.simulator.profile import DeviceProfile
-from gatewayd.simulator.receiver import Receiver
-from gatewayd.simulator.shelf import MemoryShelf
 
-OLD = random.Random(0).randbytes(700)
-PROFILE = DeviceProfile(app_id="pump", version="1.0.0", slot_size=65536)
 NEW_VERSION = "1.0.1"
 PATIENCE_S = 5.0
 RETRY_S = 5.0
@@ -57,45 +52,6 @@ LIMIT_S = 1200.0  # for one operation, in virtual time: three stalls and two BUS
 SPIN = 2000  # what one instant may hold; a window of frames and their answers is 100
 
 Kind = TypeVar("Kind")
-
-
-class FaultyFlash(Protocol):
-    """Flash that a test can cut the power of: in the operation numbered `cut_at`."""
-
-    operations: int
-    cut_at: int | None
-
-
-class Device(Protocol):
-    """What the lab needs of a receiver."""
-
-    @property
-    def flash(self) -> FaultyFlash: ...
-    @property
-    def baud(self) -> int: ...
-    @property
-    def running_image(self) -> bytes | None: ...
-    @property
-    def running_version(self) -> str: ...
-
-    def receive_data(self, data: bytes, now: float) -> None: ...
-    def data_to_send(self, now: float) -> bytes: ...
-    def next_deadline(self) -> float | None: ...
-    def handle_timeout(self, now: float) -> None: ...
-    def power_cut(self, now: float) -> None: ...
-
-
-DeviceFactory = Callable[[DeviceProfile], Device]
-
-
-def python_device(profile: DeviceProfile = PROFILE) -> Device:
-    """The receiver in Python, running OLD."""
-    shelf = MemoryShelf()
-    shelf.write("active.bin", OLD)
-    return Receiver(profile, bootloader=Bootloader(shelf, profile), boot_ids=itertools.count(1))
-
-
-DEVICES: dict[str, DeviceFactory] = {"python": python_device}
 
 
 def make_image(size: int, seed: int = 1) -> Image:

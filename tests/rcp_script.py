@@ -45,8 +45,10 @@ Kind = TypeVar("Kind")
 class Script:
     """The session, the time, and everything the session said."""
 
-    def __init__(self, *, transfer_baud: int | None = None, info: DeviceInfo = INFO) -> None:
-        rng = random.Random(1)
+    def __init__(
+        self, *, transfer_baud: int | None = None, info: DeviceInfo = INFO, rng: random.Random | None = None
+    ) -> None:
+        rng = rng or random.Random(1)
         self.session = RcpGateway("gw", base_baud=115200, transfer_baud=transfer_baud, random=rng)
         self.info = info
         self.now = 100.0

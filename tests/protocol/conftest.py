@@ -3,7 +3,8 @@
 import dataclasses
 
 import pytest
-from rcp_lab import DEVICES, PROFILE, DeviceFactory, Lab
+from rcp_devices import DEVICES, PROFILE, DeviceFactory
+from rcp_lab import Lab
 from rcp_line import Faults
 from rcp_stories import MakeLab
 

@@ -9,7 +9,8 @@ import statistics
 from functools import partial
 
 import pytest
-from rcp_lab import PROFILE, Lab, make_image, python_device, rcp_gateway
+from rcp_devices import PROFILE, python_device
+from rcp_lab import Lab, make_image, rcp_gateway
 from rcp_line import Faults
 
 from gatewayd.protocol.session import Image, Progress, Staged, TransferStarted

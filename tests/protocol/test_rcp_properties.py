@@ -12,7 +12,8 @@ from functools import partial
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from rcp_lab import DEVICES, OLD, PROFILE, Lab, make_image, python_device, rcp_gateway
+from rcp_devices import DEVICES, OLD, PROFILE, python_device
+from rcp_lab import Lab, make_image, rcp_gateway
 from rcp_line import Faults
 from rcp_script import INFO, Script
 

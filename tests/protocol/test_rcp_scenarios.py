@@ -4,7 +4,8 @@ import dataclasses
 from functools import partial
 
 import pytest
-from rcp_lab import OLD, PROFILE, RETRY_S, Lab, make_image, python_device
+from rcp_devices import OLD, PROFILE, python_device
+from rcp_lab import RETRY_S, Lab, make_image
 from rcp_stories import IMAGE, MakeLab, assert_updated, failed_code
 
 from gatewayd.protocol.rcp import frames

@@ -68,3 +68,11 @@ def test_staged_at_the_raised_speed_is_kept_alive(make_lab: MakeLab) -> None:
     lab.run_until(lambda: lab.now >= end)
     assert lab.device.baud == 921600
     assert lab.activate().acknowledged is True  # type: ignore[union-attr]  # Activated, or the test fails
+
+
+def test_a_raised_speed_at_which_only_the_long_frames_fail_is_given_up_too(make_lab: MakeLab) -> None:
+    lab = fast(make_lab)
+    lab.losing = lambda frame: isinstance(frame, frames.Data) and lab.baud == 921600
+    lab.identify()
+    assert isinstance(lab.transfer(IMAGE), Staged)
+    assert lab.speeds == [921600, 115200] * 2
