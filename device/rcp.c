@@ -818,11 +818,10 @@ static uint32_t take_frame(rcp_t *r, uint8_t *frame, uint32_t size)
         return MALFORMED;
     if (scope != ANY && (scope == NO) != (session == 0))
         return MALFORMED;
-    if (session == r->session)
-        r->session_ms = r->now_ms;
     if (scope == OWN) {
         if (session != r->session)
             return NO_SESSION;
+        r->session_ms = r->now_ms;
         if (r->state == HASH || (r->state == PREPARE && type != ACTIVATE)) {
             r->busy_due = true;
             return 0;
