@@ -97,6 +97,12 @@ class Reports:
     async def _send(self, name: str) -> bool:
         """Send the latest of one device; False when it has to be tried again with the next connection."""
         status = self._board.get(name)
+        # What changes from here on is compared with this one, which is on its way, and is sent after it.
+        self._progress.pop(name, None)
+        if status:
+            self._sent[name] = status
+        else:
+            self._sent.pop(name, None)
         try:
             await self._publisher.publish(
                 f"{self._status_topic}/devices/{name}", status.to_bytes() if status else b"", retain=True
@@ -105,9 +111,4 @@ class Reports:
             if error.code != "publish_refused":
                 return False
             log.warning("the broker refuses a report", device=name, code=error.code, reason=str(error))
-        self._progress.pop(name, None)
-        if status:
-            self._sent[name] = status
-        else:
-            self._sent.pop(name, None)
         return True

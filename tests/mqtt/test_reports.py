@@ -23,11 +23,14 @@ class Broker:
         self.refuses: set[str] = set()
         self.messages: list[tuple[str, bytes]] = []
         self.asked = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
         assert retain
         self.asked += 1
         await asyncio.sleep(0)
+        await self.answers.wait()
         if not self.there:
             raise BrokerError("no broker")
         if topic in self.refuses:
@@ -183,3 +186,30 @@ async def test_a_refused_report_does_not_hold_up_the_others(lab: Lab) -> None:
     await lab.settle()
     assert [topic for topic, _ in lab.broker.messages] == ["gatewayd/barn/devices/pump-2"]
     assert lab.broker.asked == 2
+
+
+async def test_a_state_that_returns_while_another_is_on_its_way_is_sent(lab: Lab) -> None:
+    lab.board.update("pump-1", state="succeeded", progress=100)
+    await lab.settle()
+    lab.broker.answers.clear()
+    lab.board.update("pump-1", state="idle", progress=None)
+    await lab.settle()
+    lab.board.update("pump-1", state="succeeded", progress=100)
+    await lab.settle()
+    lab.broker.answers.set()
+    await lab.settle()
+    assert [document["state"] for document in lab.broker.of(PUMP)] == ["succeeded", "idle", "succeeded"]
+
+
+async def test_progress_made_while_a_report_is_on_its_way_is_sent(lab: Lab) -> None:
+    lab.board.update("pump-1", state="transferring", progress=0)
+    await lab.settle()
+    lab.broker.answers.clear()
+    lab.reports.resend()
+    await lab.settle()
+    lab.board.update("pump-1", progress=7)
+    await lab.settle()
+    lab.broker.answers.set()
+    await lab.settle()
+    await lab.a_second_passes()
+    assert [document["progress"] for document in lab.broker.of(PUMP)] == [0, 0, 7]
