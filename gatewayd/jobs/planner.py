@@ -186,16 +186,22 @@ def _decide(
 ) -> tuple[Decision, list[Command]]:
     active = next((job for job in jobs if job.is_active), None)
     best, refusal = _choose(device, record, offers)
+    commands: list[Command] = []
     if active is not None:
-        return _keep_or_replace(device, record, active, best, offers)
+        is_out = active.state is JobState.ACTIVATING  # only the device can say what became of it
+        end = None if is_out else _end_of(device, record, active, best, offers)
+        if end is None:
+            return _standing(device, active), []
+        commands.append(end)
     if any(offers.verdict(release) is None for release in offers.releases):
-        return Decision(device.name, "verifying", "a release is being verified"), []
-    if best is not None:
-        blocked = _failed_before(device, record, best, jobs)
-        if blocked is None:
-            return _update(device, best, [_create(device, record, best)])
-        return blocked, []
-    return refusal or Decision(device.name, "no_release", "nothing was published for it"), []
+        return Decision(device.name, "verifying", "a release is being verified"), commands
+    if best is None:
+        return refusal or Decision(device.name, "no_release", "nothing was published for it"), commands
+    blocked = _failed_before(device, record, best, jobs)
+    if blocked is not None:
+        return blocked, commands
+    update = _decision(device, best, "update", f"{best.version} is newer")
+    return update, [*commands, _create(device, record, best)]
 
 
 def _choose(
@@ -203,8 +209,9 @@ def _choose(
 ) -> tuple[Candidate | None, Decision | None]:
     """Return the release that the device should run, or why there is none."""
     told = [(release.seq, _refused(device, release, verdict)) for release, verdict in _not_genuine(offers)]
-    newest = _newest(offers, by_arrival=device.allow_downgrade).values()
-    for candidate in sorted(newest, key=lambda one: (one.version.patch, *one.age), reverse=True):
+    newest = _newest(offers, by_arrival=device.allow_downgrade)
+    told += [(one.release.seq, refusal) for one, refusal in _stale(device, record, offers, newest)]
+    for candidate in sorted(newest.values(), key=lambda one: (one.version.patch, *one.age), reverse=True):
         refusal = refusal_of(device, record, candidate)
         if refusal is None:
             return candidate, None
@@ -213,6 +220,19 @@ def _choose(
             break  # with allow_downgrade the next channel would lead back and forth between the two
     told.sort(key=lambda one: (one[1].refused, one[0]))
     return None, told[-1][1] if told else None
+
+
+def _stale(
+    device: Device, record: DeviceRecord, offers: _Offers, newest: Mapping[str, Candidate]
+) -> Iterable[tuple[Candidate, Decision]]:
+    """Yield what was published last, is genuine, and older than what the device got."""
+    for release in _last_messages(offers.releases):
+        verdict = offers.verdict(release)
+        if verdict is None or not verdict.is_genuine or newest[release.topic].release == release:
+            continue
+        refusal = refusal_of(device, record, Candidate(release, verdict))
+        if refusal is not None and refusal.code == "rollback":
+            yield Candidate(release, verdict), refusal
 
 
 def refusal_of(device: Device, record: DeviceRecord, candidate: Candidate) -> Decision | None:
@@ -268,42 +288,35 @@ def _images(device: Device, verdict: Verdict) -> tuple[RomFacts, ...]:
     return verdict.roms
 
 
-def _keep_or_replace(  # noqa: PLR0911 - one question after the other, each with its own answer
+def _end_of(
     device: Device, record: DeviceRecord, active: Job, best: Candidate | None, offers: _Offers
-) -> tuple[Decision, list[Command]]:
-    """An active job stands, unless its release is gone or a newer one supersedes it while it waits."""
-    if active.state is JobState.ACTIVATING:
-        return _standing(device, active), []
-    if best is not None and best.release.sha256 == active.message_sha256:
-        return _standing(device, active), []
-    if best is not None and _supersedes(best, active):
-        if active.state not in WAITING:
-            return _standing(device, active), []  # it runs; the newer one follows when it has ended
-        end = EndJob(active.id, JobState.SUPERSEDED, "superseded", f"{best.version} was published")
-        return _update(device, best, [end, _create(device, record, best)])
+) -> EndJob | None:
+    """Why an active job does not stand: its release is gone, or a newer one supersedes it while it waits."""
+    is_waiting = active.state in WAITING
+    is_same = best is not None and best.release.sha256 == active.message_sha256
+    if best is not None and _supersedes(device, best, active):
+        # What runs is let run; the newer one follows when it has ended.
+        reason = "no approval is needed any more" if is_same else f"{best.version} was published"
+        return EndJob(active.id, JobState.SUPERSEDED, "superseded", reason) if is_waiting else None
+    if is_same:
+        return None
     release = next((one for one in offers.releases if one.sha256 == active.message_sha256), None)
-    verdict = offers.verdict(release) if release else None
     if release is None:
-        code, reason = "withdrawn", f"{active.version} is not published for it any more"
-    elif verdict is None:
-        return Decision(device.name, "verifying", "a release is being verified again"), []
-    elif not verdict.is_genuine:
-        code, reason = verdict.code, verdict.reason
-    else:
-        refusal = refusal_of(device, record, Candidate(release, verdict))
-        if refusal is None or active.state not in WAITING:
-            return _standing(device, active), []
-        if active.activated_at and refusal.code in ("up_to_date", "reverted"):
-            return _standing(device, active), []  # the next attempt finds that, and writes it down
-        code, reason = refusal.code, refusal.reason
-    following: list[Command] = [EndJob(active.id, JobState.CANCELLED, code, reason)]
-    return Decision(
-        device.name, code, reason, refused=code not in ("withdrawn", "up_to_date", "not_newer")
-    ), following
+        reason = f"{active.version} is not published for it any more"
+        return EndJob(active.id, JobState.CANCELLED, "withdrawn", reason)
+    verdict = offers.verdict(release)
+    if verdict is not None and not verdict.is_genuine:
+        return EndJob(active.id, JobState.CANCELLED, verdict.code, verdict.reason)
+    refusal = refusal_of(device, record, Candidate(release, verdict)) if verdict and is_waiting else None
+    if refusal is None or (active.activated_at and refusal.code in ("up_to_date", "reverted")):
+        return None  # what was activated is found by the next attempt, which writes it down
+    return EndJob(active.id, JobState.CANCELLED, refusal.code, refusal.reason)
 
 
-def _supersedes(best: Candidate, active: Job) -> bool:
-    """A higher patch, and an authenticated timestamp that is not older."""
+def _supersedes(device: Device, best: Candidate, active: Job) -> bool:
+    """A higher patch, and an authenticated timestamp that is not older; or no approval needed any more."""
+    if best.release.sha256 == active.message_sha256:
+        return active.state is JobState.OFFERED and device.install == "auto"
     if best.version.patch <= Version.parse(active.version).patch:
         return False
     return (best.verdict.timestamp_ms or 0) >= (active.timestamp_ms or 0)
@@ -359,10 +372,6 @@ def _standing(device: Device, active: Job) -> Decision:
     return Decision(
         device.name, "update", f"job {active.id} is under way", False, active.release_id, active.version
     )
-
-
-def _update(device: Device, best: Candidate, commands: list[Command]) -> tuple[Decision, list[Command]]:
-    return _decision(device, best, "update", f"{best.version} is newer"), commands
 
 
 def _create(device: Device, record: DeviceRecord, best: Candidate) -> CreateJob:

@@ -188,6 +188,17 @@ def test_manual_installation_waits_for_a_person() -> None:
     assert World(a_device(install="manual")).publish(genuine(2)).created().state is JobState.OFFERED
 
 
+def test_a_job_that_waits_for_a_person_goes_on_when_none_is_needed_any_more() -> None:
+    world = World(a_device(install="manual")).publish(genuine(2))
+    world.obey()
+    assert not world.plan().commands
+    world.devices = [a_device()]
+    end, create = world.plan().commands
+    assert isinstance(end, EndJob)
+    assert isinstance(create, CreateJob)
+    assert (end.state, create.state, create.version) == (JobState.SUPERSEDED, JobState.QUEUED, "4.3.2")
+
+
 @pytest.mark.parametrize(
     ("timestamp_ms", "container", "code"),
     [(99, "same", "rollback"), (100, "other", "rollback"), (100, "same", "update"), (101, "other", "update")],
@@ -198,6 +209,16 @@ def test_the_rollback_mark(timestamp_ms: int, container: str, code: str) -> None
     world.says(mark=RollbackMark(100, bytes.fromhex(digest("same"))))
     assert world.code() == code
     assert world.decision().refused == (code == "rollback")
+
+
+def test_an_old_container_under_a_new_number_is_told_although_the_newest_counts() -> None:
+    newest, old = genuine(2, 100), genuine(9, 99)
+    world = World(a_device(**ADVANCED)).publish(newest).publish(old)
+    world.says(version="4.3.2", mark=RollbackMark(100, bytes.fromhex(newest.container_sha256)))
+    assert (world.code(), world.decision().refused) == ("rollback", True)
+    assert not world.plan().commands
+    world.publish(genuine(3, 101))
+    assert world.created().version == "4.3.3"
 
 
 def test_a_standard_payload_has_no_mark() -> None:
@@ -271,9 +292,10 @@ def test_a_device_of_another_line_is_followed_there() -> None:
     world = World(a_device()).publish(genuine(2)).publish(genuine(1), minor=4).job()
     world.says(version="4.4.0")
     assert world.plan().topics == {"/a/pump/u/4.4"}
-    assert world.ended().code == "withdrawn"
-    world.jobs.clear()
-    assert world.created().version == "4.4.1"
+    end, create = world.plan().commands
+    assert isinstance(end, EndJob)
+    assert isinstance(create, CreateJob)
+    assert (end.code, create.version) == ("withdrawn", "4.4.1")
 
 
 @pytest.mark.parametrize("version", [None, "nightly", "4.3"])

@@ -140,6 +140,10 @@ def test_a_job_is_only_made_for_an_update(world: World) -> None:
 
 @given(worlds())
 def test_tidying_up_changes_no_answer(world: World) -> None:
+    unverified = {
+        release.id for release, _, _ in world.plan().to_verify
+    }  # tidied up only when there are none
+    world.releases = [release for release in world.releases if release.id not in unverified]
     before = world.plan()
     drop = superfluous(world.known)
     world.releases = [release for release in world.releases if release.id not in drop]
