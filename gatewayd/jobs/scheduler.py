@@ -100,12 +100,13 @@ class Scheduler:
 
     async def cancel(self, job_id: int) -> None:
         """End the attempt at a job, if one is under way, and return when it has ended."""
-        for lane in self._lanes.values():
-            if lane.attempt is not None and lane.job is not None and lane.job.id == job_id:
+        for lane in list(self._lanes.values()):
+            if lane.job is None or lane.job.id != job_id:
+                continue
+            lane.job = None  # before its attempt ends, or the lane would begin another
+            if lane.attempt is not None:
                 lane.attempt.cancel()
                 await asyncio.wait([lane.attempt])
-            if lane.job is not None and lane.job.id == job_id:
-                lane.job = None
 
     async def run(self) -> None:
         """Run until cancelled; then every attempt ends where it is, and its device keeps what it has."""
