@@ -14,6 +14,7 @@ import structlog
 from gatewayd.config import Device, Settings
 from gatewayd.errors import DeviceError, GatewaydError, LinkError, LinkLost
 from gatewayd.jobs.activation import Step, next_step
+from gatewayd.jobs.console import ConsoleLog
 from gatewayd.jobs.conversation import Conversation
 from gatewayd.jobs.database import utc_now
 from gatewayd.jobs.firmware import FirmwareReader, OpenFirmware
@@ -100,6 +101,7 @@ class Attempt:
         self._device = device
         self.job = job
         self.log = structlog.get_logger().bind(device=device.name, **({"job": job.id} if job else {}))
+        self._console = ConsoleLog(self.log)
         self._meter = ProgressMeter()
         self.durable = job.durable if job else 0
         self._resumes = 0
@@ -369,7 +371,7 @@ class Attempt:
 
     def _notice(self, event: Event) -> None:
         if isinstance(event, Console):
-            self.log.info("console", text=event.text)
+            self._console.add(event.text, self._talk.now)
         elif isinstance(event, TransferStarted):
             self._meter.start(self._talk.now, event.offset)
             self._resumes += event.offset > 0
