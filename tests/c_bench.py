@@ -2,16 +2,18 @@
 
 import dataclasses
 import hashlib
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from c_receiver import CReceiver, c_device
 from sim_bench import IMAGE, OLD, PROFILE, Bench
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
-from gatewayd.protocol.rcp.tagged import Confirm
+from gatewayd.protocol.rcp.tagged import Confirm, Offer
 from gatewayd.simulator.profile import DeviceProfile
-from gatewayd.simulator.receiver import Receiver
+
+if TYPE_CHECKING:
+    from gatewayd.simulator.receiver import Receiver
 
 OPTIONS = ("erase_ahead", "deaf", "torn_unreadable", "tells_revert", "seed", "library_path", "boot_ids")
 COPY_SIZE = 88  # at the begin of a journal area
@@ -28,6 +30,16 @@ class CBench(Bench):
     def ask(self, frame: frames.Frame) -> list[frames.Frame]:
         is_withheld = isinstance(frame, Confirm) and not self.confirms
         return [] if is_withheld else super().ask(frame)
+
+    def make_offer(self, session: int, image: bytes = IMAGE) -> frames.Frame:
+        return Offer(session, hashlib.sha256(image).digest(), len(image), "1.0.1")
+
+    def stage_again(self) -> int:
+        """Offer an image that was tried once and is whole; return the session."""
+        accept = self.offer(second_try=True)[-1]
+        assert isinstance(accept, frames.Accept)
+        assert isinstance(self.ask(frames.Finish(accept.session))[-1], frames.Finished)
+        return accept.session
 
     def cut_at_flag(self, image: bytes = IMAGE) -> None:
         """Bring an image in and activate it; the power fails between the record and the boot flag."""

@@ -1,4 +1,4 @@
-"""The receiver in C on its bench (device/lab/), with the interface of gatewayd.simulator.receiver.Receiver.
+"""The receiver in C on its bench (device/lab/), used like gatewayd.simulator.receiver.Receiver.
 
 The library is built when it is needed. Flash, line and power are simulated in C, where a power cut can end the
 receiver in the middle of an operation; the bootloader is the simulator's.
@@ -30,7 +30,7 @@ _BUILD_S = 120
 
 
 class _Setup(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012 - ctypes wants a list
+    _fields_ = [
         *((name, ctypes.c_char_p) for name in ("app_id", "hardware_id", "device_id")),
         *(
             (name, U32)
@@ -44,7 +44,7 @@ class _Setup(ctypes.Structure):
 
 
 class _Boot(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012 - ctypes wants a list
+    _fields_ = [
         ("version", ctypes.c_char_p),
         ("running_sha256", ctypes.c_char_p),
         ("reverted_sha256", ctypes.c_char_p),
@@ -56,11 +56,21 @@ class _Boot(ctypes.Structure):
 class View(ctypes.Structure):
     """lab_view_t of device/lab/lab.h."""
 
-    _fields_ = [  # noqa: RUF012 - ctypes wants a list
+    _fields_ = [
         *(
             (name, U32)
             for name in (
-                *("now_ms", "operations", "cut_at", "cut_how", "fail_at", "refuse", "unsound", "out_size"),
+                *(
+                    "now_ms",
+                    "operations",
+                    "cut_at",
+                    "cut_how",
+                    "fail_at",
+                    "flip_at",
+                    "refuse",
+                    "unsound",
+                    "out_size",
+                ),
                 *("baud", "idle_ms", "deaf_until", "power_lost", "restart", "flag_size", "flag_trial_s"),
                 *("confirmed", "state", "durable", "erased", "generation"),
             )
@@ -74,21 +84,29 @@ class View(ctypes.Structure):
 def library(path: str = "") -> ctypes.CDLL:
     """The bench; built first unless a path is given."""
     if not path:
-        built = subprocess.run(["make", "-s", "-C", DEVICE, "lab"], capture_output=True, text=True, timeout=_BUILD_S, check=False)
+        built = subprocess.run(
+            ["make", "-s", "-C", DEVICE, "lab"], capture_output=True, text=True, timeout=_BUILD_S, check=False
+        )
         assert built.returncode == 0, built.stderr
     lab = ctypes.CDLL(path or str(DEVICE / "build" / "librcp-lab.so"))
-    lab.lab_new.restype = ctypes.c_void_p
-    lab.lab_view.restype = ctypes.POINTER(View)
-    for name in ("lab_flash", "lab_unreadable"):
-        getattr(lab, name).restype = ctypes.POINTER(ctypes.c_uint8)
-    lab.lab_erases.restype = ctypes.POINTER(U32)
-    lab.lab_flash_size.restype = lab.lab_take.restype = U32
-    for name in ("free", "view", "flash", "unreadable", "erases", "flash_size", "boot", "feed", "run", "take"):
-        getattr(lab, f"lab_{name}").argtypes = [ctypes.c_void_p]
-    lab.lab_new.argtypes = [ctypes.POINTER(_Setup)]
-    lab.lab_boot.argtypes += [ctypes.POINTER(_Boot)]
-    lab.lab_feed.argtypes += [ctypes.c_char_p, U32]
-    lab.lab_take.argtypes += [ctypes.c_char_p, U32]
+    handle, text, view = ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(View)
+    cells = ctypes.POINTER(ctypes.c_uint8)
+    for name, result, *arguments in (
+        ("new", handle, ctypes.POINTER(_Setup)),
+        ("free", None, handle),
+        ("view", view, handle),
+        ("flash", cells, handle),
+        ("unreadable", cells, handle),
+        ("erases", ctypes.POINTER(U32), handle),
+        ("flash_size", U32, handle),
+        ("boot", None, handle, ctypes.POINTER(_Boot)),
+        ("feed", None, handle, text, U32),
+        ("queue", None, handle, text, U32),
+        ("run", None, handle),
+        ("take", U32, handle, text, U32),
+    ):
+        function = getattr(lab, f"lab_{name}")
+        function.restype, function.argtypes = result, arguments
     return lab
 
 
@@ -107,7 +125,7 @@ class CFlash:
     @property
     def operations(self) -> int:
         """Erases, unit writes, boot flag and confirmation so far."""
-        return self._view.operations
+        return int(self._view.operations)
 
     @property
     def cut_at(self) -> int | None:
@@ -126,10 +144,14 @@ class CFlash:
         """Have an operation report a failure."""
         self._view.fail_at = operation
 
+    def flip_at(self, operation: int) -> None:
+        """Have a write leave one bit as it was."""
+        self._view.flip_at = operation
+
     @property
     def unsound(self) -> int:
         """How often it did what no NOR flash can: write what is not blank, or beside an edge."""
-        return self._view.unsound
+        return int(self._view.unsound)
 
     @property
     def erases(self) -> dict[int, int]:
@@ -166,7 +188,9 @@ class CReceiver:
         self.bootloader = bootloader or Bootloader(MemoryShelf(), profile)
         self.profile = profile = self.bootloader.profile
         self._lab = library(library_path)
-        setup = _setup(profile, erase_ahead=erase_ahead, deaf=deaf, torn_unreadable=torn_unreadable, seed=seed)
+        setup = _setup(
+            profile, erase_ahead=erase_ahead, deaf=deaf, torn_unreadable=torn_unreadable, seed=seed
+        )
         self._handle: int | None = self._lab.lab_new(ctypes.byref(setup))
         if self._handle is None:
             raise ValueError(f"rcp_fits() says no to {profile}")
@@ -177,6 +201,8 @@ class CReceiver:
         self._tells_revert = tells_revert
         self._flagged: bytes | None = None
         self.starts = 0  # how often the bootloader started a new image
+        self.boots = 0
+        self._bootloader_waits = False
         self._is_on = False
         self._boot_at = now
         self._boot(now)
@@ -184,7 +210,7 @@ class CReceiver:
     @property
     def baud(self) -> int:
         """The speed it sends and listens at."""
-        return self._view.baud
+        return int(self._view.baud)
 
     @property
     def state(self) -> str:
@@ -194,12 +220,12 @@ class CReceiver:
     @property
     def durable(self) -> int:
         """What its journal knows of the image."""
-        return self._view.durable
+        return int(self._view.durable)
 
     @property
     def erased(self) -> int:
         """How much of the slot is erased, from its beginning."""
-        return self._view.erased
+        return int(self._view.erased)
 
     @property
     def running_image(self) -> bytes | None:
@@ -222,6 +248,11 @@ class CReceiver:
             self._lab.lab_feed(self._handle, data, len(data))
             self._look(now)
 
+    def queue(self, data: bytes) -> None:
+        """Have the interrupt put bytes into the ring while the main loop is elsewhere."""
+        self._lab.lab_queue(self._handle, data, len(data))
+        self._view.idle_ms = 0  # it will be polled at once
+
     def data_to_send(self, now: float) -> bytes:
         """Return the next frame to put on the line, at the `baud` there was before the call; or nothing."""
         if not self._is_on:
@@ -235,10 +266,11 @@ class CReceiver:
         """When `handle_timeout` is due."""
         if not self._is_on:
             return self._boot_at
-        due = [] if self.bootloader.trial_ends is None else [self.bootloader.trial_ends]
+        due = [] if self._trial_ends is None else [self._trial_ends]
         if self._view.idle_ms != _WRAPS_AT_MS - 1:
-            deaf_ms = (self._view.deaf_until - self._view.now_ms + _WRAPS_AT_MS // 2) % _WRAPS_AT_MS - _WRAPS_AT_MS // 2
-            due.append((self._now_ms + max(self._view.idle_ms, deaf_ms)) / 1000)
+            deaf_ms = (self._view.deaf_until - self._polled_ms - _STARTS_AT_MS) % _WRAPS_AT_MS
+            wait_ms = max(self._view.idle_ms, deaf_ms if deaf_ms < _WRAPS_AT_MS // 2 else 0)
+            due.append((self._polled_ms + wait_ms) / 1000)
         return min(due, default=None)
 
     def handle_timeout(self, now: float) -> None:
@@ -247,7 +279,7 @@ class CReceiver:
         if not self._is_on:
             if now >= self._boot_at:
                 self._boot(now)
-        elif self.bootloader.trial_ends is not None and now >= self.bootloader.trial_ends:
+        elif self._trial_ends is not None and now >= self._trial_ends:
             self.power_cut(now)
         else:
             self._lab.lab_run(self._handle)
@@ -258,7 +290,16 @@ class CReceiver:
         self._is_on = False
         self._boot_at = now + self.profile.boot_s
 
+    def bootloader_waits(self) -> None:
+        """From now on nothing but the receiver ends a trial."""
+        self._bootloader_waits = True
+
+    @property
+    def _trial_ends(self) -> float | None:
+        return None if self._bootloader_waits else self.bootloader.trial_ends
+
     def _boot(self, now: float) -> None:
+        self.boots += 1
         self.starts += self.bootloader.boot(now).startswith("starts")
         trial_ends = self.bootloader.trial_ends
         boot_id = next(self._boot_ids)
@@ -285,6 +326,7 @@ class CReceiver:
     def _look(self, now: float) -> None:
         """Do what the receiver asked of its bootloader, and of its power."""
         view = self._view
+        self._polled_ms = self._now_ms
         if view.flag_size:
             image = self.flash.read(self.flash.slot, view.flag_size)
             trial_s = min(view.flag_trial_s, self.profile.trial_cap_s)
@@ -316,7 +358,7 @@ def _setup(
     kept = {
         name: value
         for name, value in dataclasses.asdict(profile).items()
-        if name in dict(_Setup._fields_) and value is not None
+        if hasattr(_Setup, name) and value is not None
     }
     if erase_ahead is None:
         erase_ahead = profile.slot_size if profile.erase_s else profile.erase_block

@@ -82,6 +82,8 @@ static bool on_write(void *context, uint32_t address, const uint8_t *from, uint3
         lab->view.unsound += lab->flash[address + i] != 0xFF;
         lab->flash[address + i] &= (uint8_t)(from[i] | (cut ? next_random(lab) : 0));
     }
+    if (lab->view.operations == lab->view.flip_at)
+        lab->flash[address] ^= 0x10;
     lab->view.unsound += lab->unreadable[address / size];
     if (cut) {
         lab->unreadable[address / size] = lab->setup.torn_unreadable != 0;
@@ -347,6 +349,12 @@ void lab_feed(lab_t *lab, const uint8_t *bytes, uint32_t size)
             lab_run(lab);
     }
     lab_run(lab);
+}
+
+void lab_queue(lab_t *lab, const uint8_t *bytes, uint32_t size)
+{
+    for (; size > 0; size--)
+        rcp_rx_byte(&lab->rcp, *bytes++);
 }
 
 void lab_run(lab_t *lab)

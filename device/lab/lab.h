@@ -39,6 +39,7 @@ typedef struct {
     uint32_t cut_at;     /* write: power fails at this operation; 0: never */
     uint32_t cut_how;    /* write: enum lab_cut */
     uint32_t fail_at;    /* write: this operation reports a failure; 0: never */
+    uint32_t flip_at;    /* write: this write leaves a bit as it was, and says nothing; 0: never */
     uint32_t refuse;     /* write: what the OFFER hook answers */
     uint32_t unsound;    /* times it did what no NOR flash can */
     uint32_t out_size;   /* bytes it has to say */
@@ -68,6 +69,7 @@ uint32_t lab_flash_size(const lab_t *lab);
 
 void lab_boot(lab_t *lab, const lab_boot_t *boot);
 void lab_feed(lab_t *lab, const uint8_t *bytes, uint32_t size);
+void lab_queue(lab_t *lab, const uint8_t *bytes, uint32_t size); /* into the ring, and no more */
 void lab_run(lab_t *lab); /* until it has nothing to do before a time or a byte comes */
 uint32_t lab_take(lab_t *lab, uint8_t *frame, uint32_t room); /* the next frame goes on the line now; its size or 0 */
 

@@ -1,0 +1,195 @@
+"""The state table of docs/protocol.md, and hostile input in every state, asked of the receiver in C."""
+
+import hashlib
+import itertools
+from collections.abc import Callable
+
+import pytest
+from c_bench import CBench, c_bench, error, without_busy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sim_bench import IMAGE, OLD, SHA
+
+from gatewayd.protocol.rcp import frames
+from gatewayd.protocol.rcp.codes import Code
+from gatewayd.protocol.rcp.framing import encode_stream
+from gatewayd.protocol.rcp.tagged import Confirm, Confirmed, Hello, Info
+
+Frame = frames.Frame
+LARGE = IMAGE * 7  # 16 blocks: it erases for longer than the tests ask
+
+
+def to_prepare(on: CBench) -> int:
+    busy = on.offer(LARGE)[-1]
+    assert isinstance(busy, frames.Busy)
+    return busy.session
+
+
+def to_restart(on: CBench) -> int:
+    session = on.stage()
+    info = on.hello()
+    on.device.receive_data(encode_stream(frames.Activate(session, SHA, info.boot_id, 600).to_bytes()), on.now)
+    on.answers()
+    return session
+
+
+STATES: dict[str, Callable[[CBench], int]] = {
+    "IDLE": lambda _on: 1,
+    "PREPARE": to_prepare,
+    "RECV": lambda on: on.bring_in(upto=2048),
+    "FULL": lambda on: on.bring_in(),
+    "STAGED": lambda on: on.stage(),
+    "RESTART": to_restart,
+}
+ACK, NAK, BUSY = frames.Ack, frames.Nak, frames.Busy
+N, B, R, S = Code.NO_SESSION, Code.BAD_STATE, Code.RESTARTING, Code.NOT_STAGED
+TABLE = {
+    #           OFFER          DATA probe FINISH           ACTIVATE          SET_BAUD
+    "IDLE": (frames.Accept, N, N, N, N, frames.BaudOk),
+    "PREPARE": (BUSY, BUSY, BUSY, BUSY, S, B),
+    "RECV": (frames.Accept, ACK, ACK, NAK, S, B),
+    "FULL": (frames.Accept, ACK, ACK, frames.Finished, S, B),
+    "STAGED": (frames.Accept, ACK, ACK, frames.Finished, frames.Activated, B),
+    "RESTART": (R, R, R, R, frames.Activated, R),
+}
+FIRST_BOOT = 1
+REQUESTS = ("OFFER", "DATA", "probe", "FINISH", "ACTIVATE", "SET_BAUD")
+
+
+def in_state(state: str) -> tuple[CBench, int]:
+    on = c_bench(erase_s=1.0 if state == "PREPARE" else 0.0)
+    session = STATES[state](on)
+    assert on.device.state == state
+    return on, session
+
+
+def request(on: CBench, session: int, name: str) -> list[Frame]:
+    if name == "OFFER":
+        return on.offer(LARGE if on.device.state == "PREPARE" else IMAGE, session=session)
+    asked: dict[str, Callable[[], list[Frame]]] = {
+        "DATA": lambda: on.data(session, 2048),
+        "probe": lambda: on.ask(frames.Data(session, 0)),
+        "FINISH": lambda: on.ask(frames.Finish(session)),
+        "ACTIVATE": lambda: on.ask(frames.Activate(session, SHA, FIRST_BOOT, 600)),
+        "SET_BAUD": lambda: on.ask(frames.SetBaud(0, 921600)),
+    }
+    return asked[name]()
+
+
+CASES = [(state, name, row[at]) for state, row in TABLE.items() for at, name in enumerate(REQUESTS)]
+
+
+@pytest.mark.parametrize(("state", "name", "expected"), CASES)
+def test_every_state_answers_every_request(state: str, name: str, expected: Code | type[Frame]) -> None:
+    on, session = in_state(state)
+    if state == "PREPARE":
+        on.wait(1.0)  # a block has been erased; the next one is under way
+    answers = request(on, session, name)
+    if state == "PREPARE" and not answers:
+        answers = on.wait(1.0)  # it erases: it hears when the block is done
+    if isinstance(expected, Code):
+        assert answers[:1] == error(0 if name == "SET_BAUD" else session, expected)
+    else:
+        assert isinstance(answers[-1], expected)
+
+
+# HASH lasts no time on the bench: here the requests lie in the ring behind FINISH.
+
+HASH_ANSWERS: dict[str, Code | type[Frame]] = {
+    "OFFER": frames.Accept,
+    "DATA": BUSY,
+    "probe": BUSY,
+    "FINISH": BUSY,
+    "ACTIVATE": BUSY,
+    "SET_BAUD": B,
+}
+
+
+@pytest.mark.parametrize("name", HASH_ANSWERS)
+def test_requests_while_it_hashes(name: str) -> None:
+    on = c_bench()
+    session = on.bring_in()
+    info = on.hello()
+    asked: dict[str, Frame] = {
+        "OFFER": on.make_offer(session),
+        "DATA": frames.Data(session, 2048, bytes(8)),
+        "probe": frames.Data(session, 0),
+        "FINISH": frames.Finish(session),
+        "ACTIVATE": frames.Activate(session, SHA, info.boot_id, 600),
+        "SET_BAUD": frames.SetBaud(0, 921600),
+    }
+    on.device.queue(encode_stream(frames.Finish(session).to_bytes()) + encode_stream(asked[name].to_bytes()))
+    answers = on.wait()
+    expected = HASH_ANSWERS[name]
+    assert isinstance(answers[0], BUSY)  # to FINISH
+    if isinstance(expected, Code):
+        assert answers[1] == error(0, expected)[0]
+    else:
+        assert isinstance(answers[1], expected)
+    last = frames.Accept if name == "OFFER" else frames.Finished
+    assert isinstance(answers[-1], last)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_hello_confirm_and_abort_are_answered_everywhere(state: str) -> None:
+    on, session = in_state(state)
+
+    def told(request: Frame) -> list[Frame]:
+        """Where it erases, it hears when a block is done."""
+        return without_busy(on.ask(request) + on.wait(1.0 if state == "PREPARE" else 0.0))
+
+    assert [type(answer) for answer in told(Hello(5, "bench"))] == [Info]
+    assert told(Confirm(6, version="1.0.0")) == [Confirmed(6)]
+    assert told(frames.Abort(0, 0)) == [frames.Aborted(0)]
+    if state != "RESTART":
+        assert told(frames.Data(session, 0)) == error(session, Code.NO_SESSION)
+
+
+def told_to_everything(on: CBench, session: int) -> list[type[Frame]]:
+    """What it says, without INFO, and BUSY once however often it is said."""
+    told = [answer for name in REQUESTS for answer in request(on, session, name)] + on.wait(7.5)
+    kinds = (type(answer) for answer in told if not isinstance(answer, Info))
+    return [kind for kind, _ in itertools.groupby(kinds)]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_hello_changes_nothing(state: str) -> None:
+    asked, session = in_state(state)
+    asked.ask(Hello(5, "bench"))
+    assert told_to_everything(asked, session) == told_to_everything(*in_state(state))
+
+
+@pytest.mark.parametrize("state", STATES)
+@given(data=st.lists(st.binary(max_size=60), max_size=12))
+@settings(max_examples=40)
+def test_random_frames_leave_it_sane(state: str, data: list[bytes]) -> None:
+    on, _ = in_state(state)
+    for content in data:
+        on.say(encode_stream(content))
+        on.say(content)
+        on.wait(0.01)
+    on.say(b"\0")
+    on.wait(40)
+    assert on.hello().app_id == "pump"
+    assert on.device.running_image in (OLD, IMAGE)
+    assert on.device.flash.unsound == 0
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(REQUESTS), st.integers(0, 3), st.integers(0, 9001)), max_size=30),
+    st.sampled_from(list(STATES)),
+)
+@settings(max_examples=150)
+def test_requests_in_any_order_never_start_a_wrong_image(
+    requests: list[tuple[str, int, int]], state: str
+) -> None:
+    on, _ = in_state(state)
+    for name, session, offset in requests:
+        if name == "DATA":
+            on.ask(frames.Data(session or 1, offset, IMAGE[offset : offset + 500][::-1]))
+        elif name != "OFFER" or session:
+            request(on, session or 1, name)
+        on.wait(0.05)
+    on.wait(10)
+    running = on.device.running_image
+    assert running == OLD or hashlib.sha256(running or b"").digest() == SHA
