@@ -1,7 +1,7 @@
 """The receiver in C on its bench (device/lab/), used like gatewayd.simulator.receiver.Receiver.
 
-The library is built when it is needed. Flash, line and power are simulated in C, where a power cut can end the
-receiver in the middle of an operation; the bootloader is the simulator's.
+The library is built when it is needed. Flash, line and power are simulated in C, where a power cut can end
+the receiver in the middle of an operation; the bootloader is the simulator's.
 """
 
 import ctypes
