@@ -2,19 +2,19 @@
  * Theory of operation.
  *
  * rcp_rx_byte() only fills the ring. rcp_poll() takes bytes from it until one frame is whole, answers it, and then does one slice of what
- * the state asks for: erase a block, hash a kilobyte, restart when the line has drained. Nothing ever waits.
+ * the state asks for: erase a block, hash 64 bytes, restart when the line has drained. Nothing ever waits.
  *
  * Image data goes to flash through the port's write unit, so there are four offsets, in this order:
  *
  *     durable <= written <= received <= credit <= erased
  *
- * `durable` is what the journal knows, `written` is in flash and was read back (written_crc), `received` includes what lies in the unit. The
- * gateway was promised that it may send up to `credit`, and only erased flash is promised. After a restart everything begins again at
+ * `durable` is what the journal knows, `written` is in flash and was read back (written_crc), `received` includes what lies in the unit.
+ * The gateway was promised that it may send up to `credit`, and only erased flash is promised. After a restart everything begins again at
  * `durable`, so the blocks behind it are erased again: what a torn write left there is never programmed a second time.
  *
- * The journal is two areas. The one in use begins with a copy of what is to be remembered; progress marks follow. When it is full, or anything but progress
- * has changed, the other area is erased and begins with a copy under the next generation. A cut leaves one of the two whole. Each record's
- * CRC-32 is seeded with its area's generation, so remnants are not records; cells that are not blank are skipped and never written.
+ * The journal is two areas. The one in use begins with a copy of what is to be remembered; progress marks follow. When it is full, or
+ * anything but progress has changed, the other area is erased and begins with a copy under the next generation. A cut leaves one of the
+ * two whole. Each record's CRC-32 is seeded with its area's generation, so remnants are not records; what is not blank is not written.
  * Records pass through the write unit, too: they are only written while no part of an image is in it.
  */
 #include "rcp.h"
@@ -238,17 +238,21 @@ static bool write_record(rcp_t *r, uint32_t address, void *record, uint32_t size
     return true;
 }
 
-/* Begins the other area. Until its copy is whole the one that was in use stays in force. */
+/* Begins the other area. Until its copy is whole the one in use stays in force. */
 static bool save(rcp_t *r)
 {
     const rcp_port_t *p = r->port;
-    r->area = 2 * p->journal + p->journal_area - r->area;
+    const uint32_t other = 2 * p->journal + p->journal_area - r->area;
+    r->mark_at = p->journal_area; /* that one takes no more */
     for (uint32_t at = 0; at < p->journal_area; at += p->erase_block)
-        if (!flash_erase(r, r->area + at))
+        if (!flash_erase(r, other + at))
             return false;
     r->journal.generation++;
+    if (!write_record(r, other, &r->journal, sizeof r->journal))
+        return false;
+    r->area = other;
     r->mark_at = first_mark(r);
-    return write_record(r, r->area, &r->journal, sizeof r->journal);
+    return true;
 }
 
 static bool save_progress(rcp_t *r)
@@ -734,8 +738,10 @@ static uint32_t on_confirm(rcp_t *r, uint8_t *body, uint32_t size)
                      : p->version == NULL || strlen(p->version) != v[2][-1] || memcmp(p->version, v[2], v[2][-1]) != 0)
         return NOT_RUNNING;
     if (r->image_state == ON_TRIAL) {
+        if (!p->confirm(p->context))
+            return FLASH_FAILED;
         r->journal.tried_end = KEPT;
-        if (!p->confirm(p->context) || !save(r))
+        if (!save(r))
             return FLASH_FAILED;
         r->image_state = CONFIRMED_IMAGE;
     }
@@ -800,7 +806,6 @@ static const struct {
     {ACTIVATE, OWN, 38, 38, on_activate}, {CONFIRM, NO, 0, ANY_SIZE, on_confirm}, {ABORT, ANY, 1, 1, on_abort},
     {SET_BAUD, NO, 4, 4, on_set_baud},  {DATA, OWN, 4, ANY_SIZE, on_data},
 };
-#define REQUESTS_END (REQUESTS + sizeof REQUESTS / sizeof *REQUESTS)
 
 /* Returns an error code or 0. */
 static uint32_t take_frame(rcp_t *r, uint8_t *frame, uint32_t size)

@@ -156,7 +156,7 @@ static inline bool rcp_init(rcp_t *r, const rcp_port_t *port)
 /* A received byte, from the interrupt. False: the ring is full and the byte is lost (which the protocol repairs). */
 bool rcp_rx_byte(rcp_t *r, uint8_t byte);
 
-/* Work: at most one frame and one erase block or 1 KiB of SHA-256. */
+/* Work: at most one frame, and one erase block or 64 bytes of SHA-256. */
 void rcp_poll(rcp_t *r);
 
 /* So long rcp_poll(), which was just called, has nothing to do when no byte comes; UINT32_MAX: for ever. */

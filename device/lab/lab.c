@@ -366,6 +366,7 @@ void lab_run(lab_t *lab)
     while (!is_off(lab) && !is_deaf(lab)) {
         rcp_poll(&lab->rcp);
         lab->view.idle_ms = rcp_idle_ms(&lab->rcp);
+        lab->view.unsound += lab->rcp.session != 0 && lab->rcp.credit > lab->rcp.erased;
         if (lab->view.idle_ms > 0)
             break;
     }
