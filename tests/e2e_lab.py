@@ -60,6 +60,8 @@ class VirtualDevice:
             self.process.send_signal(number)
         if self.process is not None:
             self.process.wait(10)
+        # What a kill leaves behind would soon lead to another test's port: the kernel gives numbers again.
+        self.port.unlink(missing_ok=True)
 
     @property
     def active(self) -> bytes | None:

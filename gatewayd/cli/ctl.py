@@ -59,7 +59,7 @@ def main() -> None:
         click.echo(f"gatewayctl: {error}", err=True)
         sys.exit(exit_code(error))
     except OSError as error:
-        click.echo(f"gatewayctl: {error}", err=True)
+        click.echo(f"gatewayctl: {error.filename or 'the system'}: {error.strerror or error}", err=True)
         sys.exit(REFUSED)
 
 

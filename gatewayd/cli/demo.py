@@ -114,7 +114,7 @@ async def _play(story: Story, console: Console) -> None:
         console.print(f"[green]publish[/]   {NEW}, retained\n")
         with _bar(console) as show:
             await _until(story, lambda status: (status.get("progress") or 0) >= CUT_AT_PERCENT, show)
-            await _kill(device)
+            await _cut(story, device)
             story.cut_at = story.status["progress"]
             console.print(f"[red]The line breaks, and the device loses power, at {story.cut_at} %.[/]")
             await asyncio.sleep(CUT_FOR_S)
@@ -290,9 +290,11 @@ async def _process(
         await process.wait()
 
 
-async def _kill(process: asyncio.subprocess.Process) -> None:
-    process.kill()
-    await process.wait()
+async def _cut(story: Story, device: asyncio.subprocess.Process) -> None:
+    """End the device as a power cut would, and take its port away as pulling the cable would."""
+    device.kill()
+    await device.wait()
+    (story.folder / "port").unlink()
 
 
 async def _gatewayctl(story: Story, *words: str) -> None:
