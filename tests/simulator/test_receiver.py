@@ -302,7 +302,6 @@ def test_a_refused_offer_does_not_keep_the_session_in_use() -> None:
     assert isinstance(on.ask(offer)[-1], frames.Accept)
 
 
-
 def set_baud(on: Bench, baud: int = 921600) -> list[Frame]:
     return on.ask(frames.SetBaud(0, baud))
 
