@@ -62,3 +62,10 @@ def test_without_the_compiler_size_says_what_to_install() -> None:
     done = make("size", "ARM=no-such-compiler-")
     assert done.returncode != 0
     assert "no-such-compiler-gcc is not installed" in done.stderr
+
+
+def test_the_example_in_the_porting_guide_compiles(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```c\n(.*?)```", (DEVICE / "README.md").read_text(), flags=re.DOTALL)
+    source = tmp_path / "main.c"
+    source.write_text(example)
+    subprocess.run(["cc", *STRICT, f"-I{DEVICE}", "-c", "-o", tmp_path / "main.o", source], check=True)
