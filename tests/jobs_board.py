@@ -35,7 +35,7 @@ from gatewayd.protocol.session import (
 )
 
 BOOT_S = 0.5
-RESEND_S = 2.0  # longer than any pace a test sets
+RESEND_S = 4.5  # longer than any pace a test sets
 PIECES = 3  # in which an image is sent
 
 
@@ -109,7 +109,6 @@ class Board:
         return "staged"
 
     def _activate(self) -> str:
-        self.on_activate()
         if self.ignored_activates:
             self.ignored_activates -= 1
             return ""
@@ -213,7 +212,8 @@ class BoardSession:
 
     def activate(self, trial_s: int, now: float) -> None:
         assert trial_s > 0
-        self._begin("activate", now, 3.0, Activated(acknowledged=False))
+        self._board.on_activate()
+        self._begin("activate", now, 12.0, Activated(acknowledged=False))
 
     def confirm(self, image: Image, now: float) -> None:
         assert image.sha256

@@ -100,7 +100,7 @@ async def test_a_line_that_is_away_uses_up_no_attempts_and_its_return_is_noticed
         await until(lambda: clock() - rig.board.opened_at[-1] < 0.1)
         rig.board.is_unplugged = False
         port.touch()
-        assert (await rig.run_until(JobState.SUCCEEDED, limit_s=4)).failures == 0
+        assert (await rig.run_until(JobState.SUCCEEDED, limit_s=8)).failures == 0
 
 
 @timeless
@@ -122,6 +122,26 @@ async def test_a_port_that_comes_back_in_mid_transfer_is_used_at_once(tmp_path: 
         assert clock() - back <= 1.2
         job = await rig.run_until(JobState.SUCCEEDED)
         assert (job.failures, job.resumes) == (0, 1)
+
+
+@timeless
+async def test_a_port_that_was_replaced_under_an_attempt_is_noticed_when_that_has_ended(
+    tmp_path: Path,
+) -> None:
+    port = tmp_path / "port"
+    port.touch()
+    async with a_rig(tmp_path, lazy(link={"uart": str(port)})) as rig:
+        rig.board.pace_s = 4.0
+        rig.assign(await rig.bench.a_job())
+        await until(lambda: bool(rig.bench.witness.received))
+        rig.board.is_unplugged = True
+        port.rename(tmp_path / "away")
+        port.touch()
+        await until(lambda: not rig.board.is_open)
+        ended = clock()
+        rig.board.is_unplugged = False
+        await until(lambda: rig.board.is_open)
+        assert clock() - ended <= 1.2
 
 
 @timeless
@@ -198,6 +218,18 @@ async def test_what_runs_is_not_disturbed_by_assigning(tmp_path: Path) -> None:
         rig.assign()
         await rig.run_until(JobState.SUCCEEDED)
         assert len(rig.board.opened_at) == 1
+
+
+@timeless
+async def test_what_runs_can_be_cancelled_whatever_was_assigned_meanwhile(tmp_path: Path) -> None:
+    async with a_rig(tmp_path, lazy()) as rig:
+        rig.board.pace_s = 1.0
+        job = await rig.bench.a_job()
+        rig.assign(job)
+        await until(lambda: bool(rig.bench.witness.received))
+        rig.assign()
+        await rig.scheduler.cancel(job.id)
+        assert not rig.board.is_open
 
 
 @timeless
@@ -307,8 +339,9 @@ async def test_a_device_that_is_configured_no_more_is_left_alone(tmp_path: Path)
         rig.assign(await rig.bench.a_job())
         await until(lambda: bool(rig.bench.witness.received))
         rig.scheduler.assign(some_settings(), {})
-        await asyncio.sleep(600)
+        await asyncio.sleep(0.1)
         assert not rig.board.is_open
+        await asyncio.sleep(600)
         assert len(rig.board.opened_at) == 1
 
 

@@ -60,7 +60,7 @@ async def test_a_whole_update(tmp_path: Path) -> None:
 
 
 @timeless
-async def test_activating_is_stored_before_activate_is_sent(tmp_path: Path) -> None:
+async def test_activating_is_stored_before_activate_is_called(tmp_path: Path) -> None:
     async with bench_of(tmp_path) as bench:
         stored = []
 
