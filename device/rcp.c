@@ -243,7 +243,6 @@ static bool save(rcp_t *r)
 {
     const rcp_port_t *p = r->port;
     const uint32_t other = 2 * p->journal + p->journal_area - r->area;
-    r->mark_at = p->journal_area; /* that one takes no more */
     for (uint32_t at = 0; at < p->journal_area; at += p->erase_block)
         if (!flash_erase(r, other + at))
             return false;

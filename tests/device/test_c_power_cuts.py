@@ -147,6 +147,23 @@ def test_a_cut_between_confirmation_and_record_leaves_it_confirmed() -> None:
         assert (info.version, info.image_state) == ("1.0.1", ImageState.CONFIRMED), after
 
 
+def test_a_record_that_cannot_be_written_leaves_the_one_before_in_force() -> None:
+    """The write fails, then the power does, at every operation of the attempt that follows."""
+    for cut in range(1, 16):
+        on = c_bench(torn_unreadable=True, seed=cut)
+        on.activate(on.stage(), trial_s=1)
+        on.wait(3)
+        assert on.hello().image_state is ImageState.REVERTED
+        flash = on.device.flash
+        flash.fail_at(flash.operations + 3)  # an erase, a unit, and this one
+        flash.cut_at = flash.operations + 3 + cut
+        on.offer(OLD + IMAGE)
+        on.offer(OLD + IMAGE[::-1])
+        on.wait(1)
+        on.device.power_cut(on.now)
+        assert on.hello().tried_sha256 == SHA, cut
+
+
 def test_what_comes_after_a_cut_is_lost() -> None:
     on = c_bench()
     session = on.bring_in(upto=1024)

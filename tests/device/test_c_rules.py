@@ -10,6 +10,7 @@ from sim_bench import IMAGE, OLD, PROFILE, SHA
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
+from gatewayd.protocol.rcp.framing import encode_stream
 from gatewayd.protocol.rcp.tagged import Confirm, Confirmed, Hello
 from gatewayd.protocol.session import ImageState
 
@@ -63,6 +64,18 @@ def test_credit_never_passes_the_edge_of_what_is_erased(erase_ahead: int) -> Non
             at, credit = ack.received, ack.credit
         assert credit == min(at + 3000, len(IMAGE))
     assert on.device.flash.unsound == 0  # the bench compares credit and edge after every frame
+
+
+def test_credit_keeps_within_the_edge_when_frames_wait_in_the_ring() -> None:
+    on = c_bench(erase_block=512, window=4096)
+    session = accepted(on).session
+    chunks = (frames.Data(session, at, IMAGE[at : at + 1024]) for at in range(0, 4096, 1024))
+    on.device.queue(b"".join(encode_stream(chunk.to_bytes()) for chunk in chunks))
+    acks = on.wait()
+    assert len(acks) >= 4
+    assert isinstance(acks[-1], frames.Ack)
+    assert (acks[-1].received, acks[-1].credit) == (4096, 8192)
+    assert on.device.flash.unsound == 0
 
 
 def test_data_beyond_the_credit_is_malformed() -> None:
@@ -167,6 +180,32 @@ def test_the_journal_costs_two_erases_for_a_mib() -> None:
     on.device.power_cut(on.now)
     on.hello()
     assert accepted(on, image).offset == len(image)
+
+
+def test_small_blocks_cost_no_more_journal() -> None:
+    """A mark for every 4 KiB, although a block is 512 bytes: the whole image fits into one area."""
+    image = IMAGE * 14
+    on = c_bench(slot_size=2 * 65536, erase_block=512)
+    on.bring_in(image)
+    assert on.journal_erases() == 2  # an area is two blocks
+    on.device.power_cut(on.now)
+    on.hello()
+    assert accepted(on, image).offset == len(image)
+
+
+def test_remnants_of_an_earlier_use_are_no_records() -> None:
+    on = c_bench()
+    flash, second_mark = on.device.flash, slice(128 + 16, 128 + 32)
+    on.bring_in(upto=8192)
+    remnant = flash.cells[second_mark]
+    on.bring_in(IMAGE[::-1], upto=1024)
+    on.bring_in(OLD + IMAGE, upto=5000)
+    assert flash.cells[second_mark] == [0xFF] * 16
+    for at, byte in enumerate(remnant, second_mark.start):
+        flash.cells[at] = byte
+    on.device.power_cut(on.now)
+    on.hello()
+    assert accepted(on, OLD + IMAGE).offset == 4096
 
 
 def test_journal_areas_take_turns() -> None:
