@@ -161,7 +161,6 @@ class Attempt:
         return self._the_job
 
     # -- steps
-    # ------------------------------------------------------------------------------------------------
 
     async def _take(self, step: Step, info: DeviceInfo) -> DeviceInfo:
         """Take a step that is not the last; returns what the device says then."""
@@ -257,7 +256,6 @@ class Attempt:
         return self._the_job
 
     # -- parts
-    # ------------------------------------------------------------------------------------------------
 
     def _conversation(self) -> Conversation:
         self._talk = Conversation(
