@@ -1,5 +1,6 @@
 """How a job may move: every pair of states, and what an illegal move leaves behind."""
 
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -51,9 +52,11 @@ WAYS: dict[JobState, tuple[JobState, ...]] = {
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Database:
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     folder = tmp_path_factory.mktemp("transitions")
-    return Database(Path(folder / "db"), Spool(folder / "spool"))
+    database = Database(Path(folder / "db"), Spool(folder / "spool"))
+    yield database
+    database.close()
 
 
 def job_in(database: Database, state: JobState, device: str) -> Job:
