@@ -31,6 +31,10 @@ class CBench(Bench):
         is_withheld = isinstance(frame, Confirm) and not self.confirms
         return [] if is_withheld else super().ask(frame)
 
+    @staticmethod
+    def sha256(image: bytes) -> bytes:
+        return hashlib.sha256(image).digest()
+
     def make_offer(self, session: int, image: bytes = IMAGE) -> frames.Frame:
         return Offer(session, hashlib.sha256(image).digest(), len(image), "1.0.1")
 

@@ -202,6 +202,7 @@ class CReceiver:
         self._flagged: bytes | None = None
         self.starts = 0  # how often the bootloader started a new image
         self.boots = 0
+        self.shelf = MemoryShelf()  # where c_device() put the images
         self._bootloader_waits = False
         self._is_on = False
         self._boot_at = now
@@ -349,7 +350,9 @@ def c_device(profile: DeviceProfile, running: bytes | None = None, **options: ob
     shelf = MemoryShelf()
     if running is not None:
         shelf.write("active.bin", running)
-    return CReceiver(profile, bootloader=Bootloader(shelf, profile), **options)  # type: ignore[arg-type]  # by name
+    device = CReceiver(profile, bootloader=Bootloader(shelf, profile), **options)  # type: ignore[arg-type]  # by name
+    device.shelf = shelf
+    return device
 
 
 def _setup(

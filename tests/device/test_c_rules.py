@@ -1,6 +1,5 @@
 """The rules that a model of the protocol showed to matter: what each of them asks of the receiver in C."""
 
-import itertools
 import random
 import zlib
 
@@ -362,14 +361,10 @@ def test_sizes_that_do_not_fit(size: int) -> None:
     assert c_bench().offer(size=size) == [frames.Refuse(1, Code.TOO_LARGE)]
 
 
-@pytest.mark.parametrize(
-    ("erase_block", "write_unit", "max_frame", "journal_area"),
-    list(itertools.product((512, 4096, 65536), (1, 4, 32, 256), (138, 1034), (0,))),
-)
-def test_flash_of_another_geometry(
-    erase_block: int, write_unit: int, max_frame: int, journal_area: int
-) -> None:
-    del journal_area
+@pytest.mark.parametrize("erase_block", [512, 4096, 65536])
+@pytest.mark.parametrize("write_unit", [1, 4, 32, 256])
+@pytest.mark.parametrize("max_frame", [138, 1034])
+def test_flash_of_another_geometry(erase_block: int, write_unit: int, max_frame: int) -> None:
     on = c_bench(
         erase_block=erase_block, write_unit=write_unit, max_frame=max_frame, slot_size=131072, window=8192
     )
