@@ -168,10 +168,11 @@ class Database:
             row[0]
             for row in self._db.execute(f"SELECT message_sha256 FROM jobs WHERE state NOT IN ({_ENDED})")  # noqa: S608
         }
-        with self._transaction():
-            for row in self._db.execute("SELECT DISTINCT sha256 FROM verdicts").fetchall():
-                if row[0] not in wanted:
-                    self._db.execute("DELETE FROM verdicts WHERE sha256 = ?", (row[0],))
+        judged = [row[0] for row in self._db.execute("SELECT DISTINCT sha256 FROM verdicts")]
+        obsolete = [(sha256,) for sha256 in judged if sha256 not in wanted]
+        if obsolete:  # every pass of the planner ends here: most have nothing to write, and SD cards wear
+            with self._transaction():
+                self._db.executemany("DELETE FROM verdicts WHERE sha256 = ?", obsolete)
         return self._spool.keep_only(wanted)
 
     # -- verdicts

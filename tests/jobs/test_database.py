@@ -182,6 +182,14 @@ def test_a_job_comes_back_as_it_was_and_the_largest_numbers_too(path: Path, spoo
     again.close()
 
 
+def test_a_sweep_with_nothing_to_sweep_writes_nothing(database: Database, path: Path) -> None:
+    create(database)
+    wal = path.with_name(f"{path.name}-wal")
+    before = wal.read_bytes()
+    assert database.sweep_spool() == []
+    assert wal.read_bytes() == before
+
+
 def test_events_are_ordered_by_one_counter(database: Database) -> None:
     job = create(database)
     database.save_contact("pump-1", an_info())
