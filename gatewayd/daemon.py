@@ -46,6 +46,7 @@ async def serve(settings: Settings) -> None:
     async with Store(settings.gateway.state_dir) as store:
         for job in await store.run(lambda database: database.recover()):
             log.info("job goes on", device=job.device, job=job.id, version=job.version)
+        log.info("gatewayd is ready")  # neither a broker nor a device needs to answer for that
         running = asyncio.create_task(_run(settings, store), name="gatewayd")
         stopping = asyncio.create_task(stop.wait(), name="signals")
         await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
