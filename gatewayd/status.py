@@ -14,8 +14,9 @@ from typing import Any, Self
 
 from gatewayd.config import Device
 from gatewayd.errors import GatewaydError
+from gatewayd.jobs.eligibility import installed_version
 from gatewayd.jobs.model import WAITING, Decision, DeviceRecord, Job, JobState, Plan
-from gatewayd.jobs.planner import Known, installed_version
+from gatewayd.jobs.planner import Known
 from gatewayd.jobs.worker import explain
 from gatewayd.protocol.session import DeviceInfo
 

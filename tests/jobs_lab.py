@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 
 from gatewayd.config import Device, Gateway, Mqtt, Settings
+from gatewayd.jobs.eligibility import reading_of
 from gatewayd.jobs.model import (
     CreateJob,
     Decision,
@@ -24,7 +25,7 @@ from gatewayd.jobs.model import (
     RomFacts,
     Verdict,
 )
-from gatewayd.jobs.planner import Known, plan, reading_of
+from gatewayd.jobs.planner import Known, plan
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.patch import PatchEncoding, encode_patch
 from gatewayd.ota.rules import RollbackMark

@@ -16,7 +16,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gatewayd.config import Device, Settings
-from gatewayd.errors import GatewaydError
+from gatewayd.jobs.eligibility import (
+    Candidate,
+    decision_on,
+    installed_version,
+    reading_of,
+    refusal_of,
+    topics_of,
+)
 from gatewayd.jobs.model import (
     NEVER_AGAIN,
     NO_CONTACT,
@@ -31,13 +38,9 @@ from gatewayd.jobs.model import (
     Plan,
     Reading,
     Release,
-    RomFacts,
     Verdict,
 )
-from gatewayd.ota.rules import Deliver, Payload, check_rollback, check_size, check_version, select_rom
-from gatewayd.ota.topic import OtaTopic
 from gatewayd.ota.version import Version
-from gatewayd.protocol.session import ImageState
 
 Verdicts = Mapping[tuple[str, str], Verdict]
 
@@ -50,24 +53,6 @@ class Known:
     verdicts: Verdicts
     devices: Mapping[str, DeviceRecord]
     jobs: Sequence[Job]
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A genuine release in a device's reading."""
-
-    release: Release
-    verdict: Verdict
-
-    @property
-    def version(self) -> Version:
-        """The version the device would run."""
-        return self.release.version(self.verdict)
-
-    @property
-    def age(self) -> tuple[int, int]:
-        """Orders the releases of one topic: what vouches for the order first, then arrival."""
-        return self.verdict.timestamp_ms or 0, self.release.seq
 
 
 def plan(settings: Settings, known: Known) -> Plan:
@@ -98,33 +83,6 @@ def plan(settings: Settings, known: Known) -> Plan:
         if job.device not in configured and job.is_active and job.state is not JobState.ACTIVATING
     ]
     return Plan(tuple(decisions), tuple(commands), tuple(to_verify.values()), frozenset(topics))
-
-
-def installed_version(device: Device, record: DeviceRecord) -> Version:
-    """Return what the device reported, or what the configuration believes until then."""
-    if record.info is None or record.info.version is None:
-        return device.version
-    try:
-        return Version.parse(record.info.version)
-    except GatewaydError:
-        return device.version
-
-
-def topics_of(settings: Settings, device: Device, record: DeviceRecord) -> frozenset[str]:
-    """Return the topics a device follows: those of the major.minor it runs."""
-    version = installed_version(device, record)
-    return frozenset(
-        settings.mqtt.ota_topic.build(OtaTopic(device.app_id, version.major, version.minor, channel))
-        for channel in device.channels
-    )
-
-
-def reading_of(settings: Settings, device: Device) -> Reading:
-    """How the device reads messages, keys included: a corrected key makes another reading."""
-    keys = settings.keys_of(device) if device.payload is Payload.ADVANCED else None
-    return Reading(
-        device.patch_encoding, device.payload, keys.fingerprint if keys else "", device.allow_unsigned
-    )
 
 
 def superfluous(known: Known) -> list[int]:
@@ -200,7 +158,7 @@ def _decide(
     blocked = _failed_before(device, record, best, jobs)
     if blocked is not None:
         return blocked, commands
-    update = _decision(device, best, "update", f"{best.version} is newer")
+    update = decision_on(device, best, "update", f"{best.version} is newer")
     return update, [*commands, _create(device, record, best)]
 
 
@@ -233,59 +191,6 @@ def _stale(
         refusal = refusal_of(device, record, Candidate(release, verdict))
         if refusal is not None and refusal.code == "rollback":
             yield Candidate(release, verdict), refusal
-
-
-def refusal_of(device: Device, record: DeviceRecord, candidate: Candidate) -> Decision | None:
-    """Why a device does not take a genuine release; None: it does."""
-    installed = installed_version(device, record)
-    runs = _runs(device, record, candidate)
-    on_trial = runs and record.info is not None and record.info.image_state is ImageState.ON_TRIAL
-    if not on_trial and (runs or candidate.version == installed):
-        return _decision(device, candidate, "up_to_date", f"it runs {candidate.version}")
-    try:
-        check_rollback(
-            record.mark,
-            candidate.verdict.timestamp_ms,
-            bytes.fromhex(candidate.verdict.container_sha256),
-            allow_downgrade=device.allow_downgrade,
-        )
-        if on_trial:
-            return None  # the job will find it running, and confirm it
-        check_version(installed, candidate.version, allow_downgrade=device.allow_downgrade)
-        return _unfit(device, record, candidate)
-    except GatewaydError as error:
-        return _decision(device, candidate, error.code, str(error), refused=error.code != "not_newer")
-
-
-def _unfit(device: Device, record: DeviceRecord, candidate: Candidate) -> Decision | None:
-    """Why the device's free slot cannot take it; None while it has not said what it has."""
-    info = record.info
-    if info is None:
-        return None
-    images = _images(device, candidate.verdict)
-    by_slot = device.payload is Payload.ADVANCED and device.deliver is Deliver.ROM
-    image = select_rom(images, info.slot_address, device.slot_match) if by_slot else images[0]
-    check_size(image.size, info.slot_size)
-    if info.image_state is ImageState.REVERTED and info.tried_sha256 == bytes.fromhex(image.sha256):
-        reason = f"{candidate.version} was tried and the bootloader went back to the old image"
-        return _decision(device, candidate, "reverted", reason, refused=True)
-    return None
-
-
-def _runs(device: Device, record: DeviceRecord, candidate: Candidate) -> bool:
-    """Whether the device runs any image of it: of two ROMs the other one is for the slot that is free now."""
-    info = record.info
-    return info is not None and any(
-        info.runs(bytes.fromhex(image.sha256), str(candidate.version))
-        for image in _images(device, candidate.verdict)
-    )
-
-
-def _images(device: Device, verdict: Verdict) -> tuple[RomFacts, ...]:
-    """Return what of a release can be sent to the device."""
-    if device.payload is Payload.STANDARD or device.deliver is Deliver.CONTAINER:
-        return (RomFacts(0, verdict.body_size, verdict.body_sha256),)
-    return verdict.roms
 
 
 def _end_of(
@@ -332,12 +237,12 @@ def _failed_before(
         return None
     last = same[-1]
     if last.state is JobState.CANCELLED and last.code == "cancelled":
-        return _decision(device, best, "cancelled", f"job {last.id} was cancelled", refused=True)
+        return decision_on(device, best, "cancelled", f"job {last.id} was cancelled", refused=True)
     if last.state is not JobState.FAILED or _may_try_again(record, last):
         return None  # what the planner itself cancelled, it would have found again
     if last.code == "spool_damaged" and best.release.seq > last.updated_seq:
         return None  # it was published again
-    return _decision(device, best, last.code, f"job {last.id} failed: {last.reason}", refused=True)
+    return decision_on(device, best, last.code, f"job {last.id} failed: {last.reason}", refused=True)
 
 
 def _may_try_again(record: DeviceRecord, failed: Job) -> bool:
@@ -360,12 +265,6 @@ def _not_genuine(offers: _Offers) -> list[tuple[Release, Verdict]]:
 
 def _refused(device: Device, release: Release, verdict: Verdict) -> Decision:
     return Decision(device.name, verdict.code, verdict.reason, refused=True, release_id=release.id)
-
-
-def _decision(
-    device: Device, candidate: Candidate, code: str, reason: str, *, refused: bool = False
-) -> Decision:
-    return Decision(device.name, code, reason, refused, candidate.release.id, str(candidate.version))
 
 
 def _standing(device: Device, active: Job) -> Decision:

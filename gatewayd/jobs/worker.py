@@ -17,9 +17,9 @@ from gatewayd.jobs.activation import Step, next_step
 from gatewayd.jobs.console import ConsoleLog
 from gatewayd.jobs.conversation import Conversation
 from gatewayd.jobs.database import utc_now
+from gatewayd.jobs.eligibility import installed_version, reading_of
 from gatewayd.jobs.firmware import FirmwareReader, OpenFirmware
 from gatewayd.jobs.model import INTERRUPTIBLE, DeviceRecord, Job, JobState
-from gatewayd.jobs.planner import installed_version, reading_of
 from gatewayd.jobs.progress import ProgressMeter
 from gatewayd.jobs.retry import Retry
 from gatewayd.jobs.store import Store

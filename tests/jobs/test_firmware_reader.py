@@ -11,9 +11,9 @@ from ota_lab import KEYS, load_vectors
 
 from gatewayd.config import Device
 from gatewayd.errors import FirmwareError, HostError
+from gatewayd.jobs.eligibility import reading_of
 from gatewayd.jobs.firmware import FirmwareReader
 from gatewayd.jobs.model import Reading
-from gatewayd.jobs.planner import reading_of
 from gatewayd.jobs.spool import Spool
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.patch import PatchEncoding, encode_patch

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from jobs_lab import World, a_device, a_release, an_info, digest, genuine
 
 from gatewayd.config import Device
+from gatewayd.jobs.eligibility import installed_version
 from gatewayd.jobs.model import CreateJob, DeviceRecord, JobState, Verdict
-from gatewayd.jobs.planner import installed_version, plan, superfluous
+from gatewayd.jobs.planner import plan, superfluous
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import Channel
 from gatewayd.ota.version import Version

@@ -1,0 +1,119 @@
+"""What one device makes of one genuine release: pure predicates on what is known of both.
+
+The rules themselves (versions, rollback, size, slots) are in `ota.rules`; here they meet what a device last said
+of itself, and what the configuration believes until it has said anything.
+"""
+
+from dataclasses import dataclass
+
+from gatewayd.config import Device, Settings
+from gatewayd.errors import GatewaydError
+from gatewayd.jobs.model import Decision, DeviceRecord, Reading, Release, RomFacts, Verdict
+from gatewayd.ota.rules import Deliver, Payload, check_rollback, check_size, check_version, select_rom
+from gatewayd.ota.topic import OtaTopic
+from gatewayd.ota.version import Version
+from gatewayd.protocol.session import ImageState
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A genuine release in a device's reading."""
+
+    release: Release
+    verdict: Verdict
+
+    @property
+    def version(self) -> Version:
+        """The version the device would run."""
+        return self.release.version(self.verdict)
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """Orders the releases of one topic: what vouches for the order first, then arrival."""
+        return self.verdict.timestamp_ms or 0, self.release.seq
+
+
+def installed_version(device: Device, record: DeviceRecord) -> Version:
+    """Return what the device reported, or what the configuration believes until then."""
+    if record.info is None or record.info.version is None:
+        return device.version
+    try:
+        return Version.parse(record.info.version)
+    except GatewaydError:
+        return device.version
+
+
+def topics_of(settings: Settings, device: Device, record: DeviceRecord) -> frozenset[str]:
+    """Return the topics a device follows: those of the major.minor it runs."""
+    version = installed_version(device, record)
+    return frozenset(
+        settings.mqtt.ota_topic.build(OtaTopic(device.app_id, version.major, version.minor, channel))
+        for channel in device.channels
+    )
+
+
+def reading_of(settings: Settings, device: Device) -> Reading:
+    """How the device reads messages, keys included: a corrected key makes another reading."""
+    keys = settings.keys_of(device) if device.payload is Payload.ADVANCED else None
+    return Reading(
+        device.patch_encoding, device.payload, keys.fingerprint if keys else "", device.allow_unsigned
+    )
+
+
+def refusal_of(device: Device, record: DeviceRecord, candidate: Candidate) -> Decision | None:
+    """Why a device does not take a genuine release; None: it does."""
+    installed = installed_version(device, record)
+    runs = _runs(device, record, candidate)
+    on_trial = runs and record.info is not None and record.info.image_state is ImageState.ON_TRIAL
+    if not on_trial and (runs or candidate.version == installed):
+        return decision_on(device, candidate, "up_to_date", f"it runs {candidate.version}")
+    try:
+        check_rollback(
+            record.mark,
+            candidate.verdict.timestamp_ms,
+            bytes.fromhex(candidate.verdict.container_sha256),
+            allow_downgrade=device.allow_downgrade,
+        )
+        if on_trial:
+            return None  # the job will find it running, and confirm it
+        check_version(installed, candidate.version, allow_downgrade=device.allow_downgrade)
+        return _unfit(device, record, candidate)
+    except GatewaydError as error:
+        return decision_on(device, candidate, error.code, str(error), refused=error.code != "not_newer")
+
+
+def _unfit(device: Device, record: DeviceRecord, candidate: Candidate) -> Decision | None:
+    """Why the device's free slot cannot take it; None while it has not said what it has."""
+    info = record.info
+    if info is None:
+        return None
+    images = _images(device, candidate.verdict)
+    by_slot = device.payload is Payload.ADVANCED and device.deliver is Deliver.ROM
+    image = select_rom(images, info.slot_address, device.slot_match) if by_slot else images[0]
+    check_size(image.size, info.slot_size)
+    if info.image_state is ImageState.REVERTED and info.tried_sha256 == bytes.fromhex(image.sha256):
+        reason = f"{candidate.version} was tried and the bootloader went back to the old image"
+        return decision_on(device, candidate, "reverted", reason, refused=True)
+    return None
+
+
+def _runs(device: Device, record: DeviceRecord, candidate: Candidate) -> bool:
+    """Whether the device runs any image of it: of two ROMs the other one is for the slot that is free now."""
+    info = record.info
+    return info is not None and any(
+        info.runs(bytes.fromhex(image.sha256), str(candidate.version))
+        for image in _images(device, candidate.verdict)
+    )
+
+
+def _images(device: Device, verdict: Verdict) -> tuple[RomFacts, ...]:
+    """Return what of a release can be sent to the device."""
+    if device.payload is Payload.STANDARD or device.deliver is Deliver.CONTAINER:
+        return (RomFacts(0, verdict.body_size, verdict.body_sha256),)
+    return verdict.roms
+
+
+def decision_on(
+    device: Device, candidate: Candidate, code: str, reason: str, *, refused: bool = False
+) -> Decision:
+    return Decision(device.name, code, reason, refused, candidate.release.id, str(candidate.version))
