@@ -14,14 +14,15 @@ from typing import Any
 
 from gatewayd.errors import HostError
 from gatewayd.jobs.model import (
-    ENDED,
     INTERRUPTIBLE,
     TRANSITIONS,
+    AttemptRecord,
     CreateJob,
     DeviceRecord,
     EndJob,
     Job,
     JobState,
+    Pause,
     Reading,
     Release,
     Verdict,
@@ -29,6 +30,7 @@ from gatewayd.jobs.model import (
 )
 from gatewayd.jobs.rows import (
     JOB_INSERT,
+    attempt_of,
     device_of,
     info_to_json,
     job_of,
@@ -37,43 +39,18 @@ from gatewayd.jobs.rows import (
     release_of,
     verdict_of,
 )
+from gatewayd.jobs.schema import ENDED_STATES, prepare
 from gatewayd.jobs.spool import Spool
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.protocol.session import DeviceInfo
 
 # The f-strings below put our own constants into SQL, never a value: hence each `noqa: S608`.
-_ENDED = ", ".join(f"'{state}'" for state in sorted(ENDED))
+_ENDED = ENDED_STATES
 
-_SCHEMA = f"""
-CREATE TABLE counter (seq INTEGER NOT NULL);
-INSERT INTO counter VALUES (0);
-CREATE TABLE releases (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, seq INTEGER NOT NULL, received_at TEXT NOT NULL,
-    topic TEXT NOT NULL, app_id TEXT NOT NULL, major TEXT NOT NULL, minor TEXT NOT NULL,
-    channel TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL,
-    UNIQUE (topic, sha256));
-CREATE TABLE verdicts (sha256 TEXT, reading TEXT, verdict TEXT NOT NULL, PRIMARY KEY (sha256, reading));
-CREATE TABLE devices (
-    name TEXT PRIMARY KEY, info TEXT, contact_seq INTEGER NOT NULL, contact_at TEXT NOT NULL,
-    mark_timestamp_ms TEXT, mark_container BLOB);
-CREATE TABLE jobs (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, device TEXT NOT NULL, state TEXT NOT NULL,
-    release_id INTEGER NOT NULL, message_sha256 TEXT NOT NULL, from_version TEXT NOT NULL,
-    version TEXT NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL,
-    created_seq INTEGER NOT NULL, updated_seq INTEGER NOT NULL, attempt INTEGER NOT NULL,
-    failures INTEGER NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL, image_sha256 TEXT NOT NULL,
-    image_size INTEGER NOT NULL, timestamp_ms TEXT, container_sha256 TEXT NOT NULL,
-    activated_at TEXT NOT NULL, boot_id INTEGER, device_id TEXT, second_try INTEGER NOT NULL,
-    durable INTEGER NOT NULL, resumes INTEGER NOT NULL);
--- None doubled: whatever a planner says, a device has at most one job under way.
-CREATE UNIQUE INDEX one_active_job ON jobs (device) WHERE state NOT IN ({_ENDED});
-CREATE INDEX jobs_by_device ON jobs (device, id);
-"""  # noqa: S608
-_SCHEMA_VERSION = 1
-
-# Jobs kept for each device once they have ended.
+# Jobs kept for each device once they have ended, and attempts for each job.
 KEPT_JOBS = 50
+KEPT_ATTEMPTS = 100
 
 
 class Database:
@@ -85,25 +62,10 @@ class Database:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.row_factory = sqlite3.Row
         try:
-            self._prepare(path)
+            prepare(self._db, path)
         except BaseException:
             self._db.close()
             raise
-
-    def _prepare(self, path: Path) -> None:
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > _SCHEMA_VERSION:
-            raise HostError(
-                f"{path} was written by a newer gatewayd: schema {version}, known up to {_SCHEMA_VERSION}",
-                code="newer_database",
-                hint="install that version again, or move the state directory away",
-            )
-        if version < _SCHEMA_VERSION:
-            self._db.executescript(
-                f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"
-            )
 
     def close(self) -> None:
         """Close the connection."""
@@ -239,22 +201,38 @@ class Database:
                 (command.device, command.device, KEPT_JOBS),
             )
             id_ = cursor.lastrowid
+            self._db.execute("DELETE FROM attempts WHERE job_id NOT IN (SELECT id FROM jobs)")
         return self.job(int(id_ or 0))
 
-    def move_job(self, id_: int, state: JobState, **changes: Any) -> Job:
-        """Move a job along the transition table, changing other fields with it.
+    def move_job(self, id_: int, state: JobState, note: AttemptRecord | None = None, **changes: Any) -> Job:
+        """Move a job along the transition table, changing other fields and noting an attempt with it.
 
         Raises IllegalTransitionError.
         """
         with self._transaction() as seq:
             old = self.job(id_)
             check_transition(old.state, state)
+            self._save_attempt(id_, note)
             return self._save_job(replace(old, state=state, **changes), seq)
 
-    def update_job(self, id_: int, **changes: Any) -> Job:
-        """Change fields of a job that stays in its state."""
+    def update_job(self, id_: int, note: AttemptRecord | None = None, **changes: Any) -> Job:
+        """Change fields of a job that stays in its state, and note an attempt."""
         with self._transaction() as seq:
+            self._save_attempt(id_, note)
             return self._save_job(replace(self.job(id_), **changes), seq)
+
+    def interrupt_job(self, id_: int, note: AttemptRecord | None = None, **changes: Any) -> Job:
+        """Let a job wait again whose attempt was ended from outside; one that was activated stays that.
+
+        Its last move may have been stored without anybody having heard of it: one that has ended stands.
+        """
+        with self._transaction() as seq:
+            old = self.job(id_)
+            self._save_attempt(id_, note)
+            if not old.is_active:
+                return old
+            state = JobState.QUEUED if old.state in INTERRUPTIBLE else old.state
+            return self._save_job(replace(old, state=state, **changes), seq)
 
     def end_job(self, command: EndJob) -> Job | None:
         """Supersede or cancel a job; None when it has gone where that is not possible, which then stands."""
@@ -266,11 +244,14 @@ class Database:
                 replace(old, state=command.state, code=command.code, reason=command.reason), seq
             )
 
-    def succeed(self, id_: int, mark: RollbackMark | None, **changes: Any) -> Job:
+    def succeed(
+        self, id_: int, mark: RollbackMark | None, note: AttemptRecord | None = None, **changes: Any
+    ) -> Job:
         """Move a job to `succeeded` and its device's anti-rollback mark with it."""
         with self._transaction() as seq:
             old = self.job(id_)
             check_transition(old.state, JobState.SUCCEEDED)
+            self._save_attempt(id_, note)
             if mark is not None:
                 self._db.execute(
                     "INSERT INTO devices (name, contact_seq, contact_at, mark_timestamp_ms, mark_container)"
@@ -285,6 +266,7 @@ class Database:
         """After a start, let what was under way wait again; `activating` stays, there the device is asked."""
         with self._transaction():
             self._forget_damage()
+            self._close_attempts()
         interrupted = [job for job in self.jobs() if job.state in INTERRUPTIBLE]
         return [
             self.move_job(
@@ -299,6 +281,77 @@ class Database:
         assignments = ", ".join(f"{name} = ?" for name in values)
         self._db.execute(f"UPDATE jobs SET {assignments} WHERE id = ?", (*values.values(), job.id))  # noqa: S608
         return job
+
+    # -- attempts
+
+    def attempts(self, job_id: int) -> list[AttemptRecord]:
+        """The attempts of a job that are kept, oldest first."""
+        rows = self._db.execute("SELECT * FROM attempts WHERE job_id = ? ORDER BY number", (job_id,))
+        return [attempt_of(row) for row in rows]
+
+    def _save_attempt(self, job_id: int, attempt: AttemptRecord | None) -> None:
+        """Note an attempt: over the one under way, or with the last one when both were alike in vain."""
+        if attempt is None:
+            return
+        kept = self.attempts(job_id)
+        last = kept[-1] if kept else None
+        if last is None:
+            number = 1
+        elif not last.ended_at:
+            number = last.number
+        elif attempt.continues(last):
+            number = last.number
+            attempt = replace(
+                attempt,
+                started_at=last.started_at,
+                times=last.times + 1,
+                duration_s=last.duration_s + attempt.duration_s,
+            )
+        else:
+            number = last.number + 1
+        record = json.dumps(asdict(replace(attempt, number=number)))
+        self._db.execute("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?)", (job_id, number, record))
+        self._db.execute(
+            "DELETE FROM attempts WHERE job_id = ? AND number <= ?", (job_id, number - KEPT_ATTEMPTS)
+        )
+
+    def _close_attempts(self) -> None:
+        """End what a stop of gatewayd left open; when it ended nobody knows."""
+        rows = self._db.execute(
+            f"SELECT * FROM attempts WHERE job_id IN (SELECT id FROM jobs WHERE state NOT IN ({_ENDED}))"  # noqa: S608
+        )
+        for row in rows.fetchall():
+            attempt = attempt_of(row)
+            if not attempt.ended_at:
+                self._save_attempt(
+                    row["job_id"],
+                    replace(attempt, ended_at=self._now(), code="interrupted", reason="gatewayd was stopped"),
+                )
+
+    # -- what a person decides
+
+    def allow_retry(self, id_: int) -> Job:
+        """Let the planner make another job of an ended job's release."""
+        with self._transaction() as seq:
+            return self._save_job(replace(self.job(id_), retry_allowed=True), seq)
+
+    def pause(self, name: str, by: str) -> bool:
+        """Pause a device, or `EVERYTHING`. False: it was paused already."""
+        with self._transaction():
+            cursor = self._db.execute(
+                "INSERT OR IGNORE INTO pauses VALUES (?, ?, ?)", (name, self._now(), by)
+            )
+            return cursor.rowcount > 0
+
+    def resume(self, name: str) -> bool:
+        """End a pause. False: there was none."""
+        with self._transaction():
+            return self._db.execute("DELETE FROM pauses WHERE name = ?", (name,)).rowcount > 0
+
+    def pauses(self) -> dict[str, Pause]:
+        """What is paused, by device name or `EVERYTHING`."""
+        rows = self._db.execute("SELECT * FROM pauses")
+        return {row["name"]: Pause(row["since"], row["by"]) for row in rows}
 
     @contextmanager
     def _transaction(self) -> Iterator[int]:

@@ -1,7 +1,7 @@
 """What one device makes of one genuine release: pure predicates on what is known of both.
 
-The rules themselves (versions, rollback, size, slots) are in `ota.rules`; here they meet what a device last said
-of itself, and what the configuration believes until it has said anything.
+The rules themselves (versions, rollback, size, slots) are in `ota.rules`; here they meet what a device last
+said of itself, and what the configuration believes until it has said anything.
 """
 
 from dataclasses import dataclass
@@ -50,6 +50,11 @@ def topics_of(settings: Settings, device: Device, record: DeviceRecord) -> froze
         settings.mqtt.ota_topic.build(OtaTopic(device.app_id, version.major, version.minor, channel))
         for channel in device.channels
     )
+
+
+def push_topic(name: str) -> str:
+    """Where a person's own update of a device stands among the releases; no MQTT topic of ours looks so."""
+    return f"push:{name}"
 
 
 def reading_of(settings: Settings, device: Device) -> Reading:
@@ -116,4 +121,5 @@ def _images(device: Device, verdict: Verdict) -> tuple[RomFacts, ...]:
 def decision_on(
     device: Device, candidate: Candidate, code: str, reason: str, *, refused: bool = False
 ) -> Decision:
+    """Say something about a device and the release it is due to."""
     return Decision(device.name, code, reason, refused, candidate.release.id, str(candidate.version))

@@ -28,43 +28,21 @@ class FirmwareReader:
     async def verify(self, sha256: str, reading: Reading, keys: KeySet | None) -> Verdict:
         """Say what the message is in this reading. Raises HostError when the spool cannot be read."""
         async with self._turn:
-            return await asyncio.to_thread(self._verify, sha256, reading, keys)
+            return await asyncio.to_thread(lambda: _verify(self._spool.read(sha256), reading, keys))
+
+    async def foretell(self, message: bytes, reading: Reading, keys: KeySet | None) -> Verdict:
+        """Say what `verify` would make of a message that is not in the spool."""
+        async with self._turn:
+            return await asyncio.to_thread(_verify, message, reading, keys)
 
     async def open(self, sha256: str, reading: Reading, keys: KeySet | None) -> "OpenFirmware":
         """Return the opened message; the same one to all who hold it. Raises HostError, FirmwareError."""
         async with self._turn:
             opened = self._opened.get((sha256, reading.key))
             if opened is None:
-                firmware = await asyncio.to_thread(self._read, sha256, reading, keys)
+                firmware = await asyncio.to_thread(lambda: _read(self._spool.read(sha256), reading, keys))
                 opened = self._opened[sha256, reading.key] = OpenFirmware(firmware)
             return opened
-
-    def _verify(self, sha256: str, reading: Reading, keys: KeySet | None) -> Verdict:
-        try:
-            firmware = self._read(sha256, reading, keys)
-        except FirmwareError as error:
-            return Verdict(code=error.code, reason=str(error))
-        container = firmware.container
-        return Verdict(
-            patch=firmware.patch,
-            body_sha256=hashlib.sha256(firmware.body).hexdigest(),
-            body_size=len(firmware.body),
-            container_sha256=container.sha256.hex() if container else "",
-            timestamp_ms=firmware.authenticated_timestamp_ms,
-            roms=tuple(
-                RomFacts(rom.address, len(rom.content), hashlib.sha256(rom.content).hexdigest())
-                for rom in (container.roms if container else ())
-            ),
-        )
-
-    def _read(self, sha256: str, reading: Reading, keys: KeySet | None) -> Firmware:
-        return read_firmware(
-            self._spool.read(sha256),
-            encoding=reading.patch_encoding,
-            payload=reading.payload,
-            keys=keys,
-            allow_unsigned=reading.allow_unsigned,
-        )
 
 
 class OpenFirmware:
@@ -79,3 +57,32 @@ class OpenFirmware:
             self.firmware, deliver=device.deliver, slot_address=slot_address, slot_match=device.slot_match
         )
         return content, hashlib.sha256(content).digest()
+
+
+def _verify(message: bytes, reading: Reading, keys: KeySet | None) -> Verdict:
+    try:
+        firmware = _read(message, reading, keys)
+    except FirmwareError as error:
+        return Verdict(code=error.code, reason=str(error))
+    container = firmware.container
+    return Verdict(
+        patch=firmware.patch,
+        body_sha256=hashlib.sha256(firmware.body).hexdigest(),
+        body_size=len(firmware.body),
+        container_sha256=container.sha256.hex() if container else "",
+        timestamp_ms=firmware.authenticated_timestamp_ms,
+        roms=tuple(
+            RomFacts(rom.address, len(rom.content), hashlib.sha256(rom.content).hexdigest())
+            for rom in (container.roms if container else ())
+        ),
+    )
+
+
+def _read(message: bytes, reading: Reading, keys: KeySet | None) -> Firmware:
+    return read_firmware(
+        message,
+        encoding=reading.patch_encoding,
+        payload=reading.payload,
+        keys=keys,
+        allow_unsigned=reading.allow_unsigned,
+    )

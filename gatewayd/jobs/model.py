@@ -178,11 +178,53 @@ class Job:
     second_try: bool = False
     durable: int = 0  # the furthest the device ever got
     resumes: int = 0
+    topic: str = ""  # where its release came from
+    decision: str = ""  # what the planner said when it made the job
+    retry_allowed: bool = False  # a person lets the same release be tried once more
 
     @property
     def is_active(self) -> bool:
         """Whether something is still to be done."""
         return self.state not in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """What became of one opening of the link for a job. Without `ended_at` it is under way.
+
+    Attempts in a row that moved nothing and ended alike are one record: `times` counts them, `duration_s` is
+    their sum. Bytes are those of the image; `offset` is where the device wanted to go on first.
+    """
+
+    started_at: str
+    number: int = 0
+    ended_at: str = ""
+    duration_s: float = 0.0
+    times: int = 1
+    offset: int | None = None
+    received: int = 0
+    bytes_sent: int = 0
+    bytes_repeated: int = 0
+    resumes: int = 0
+    code: str = ""
+    reason: str = ""
+
+    def continues(self, last: "AttemptRecord") -> bool:
+        """Whether this is the same in vain as `last`."""
+        in_vain = self.offset is None and last.offset is None
+        return in_vain and bool(self.code) and self.code == last.code
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A person keeps a device, or all (`EVERYTHING`), from being talked to."""
+
+    since: str
+    by: str
+
+
+# In the place of a device's name, which cannot be that.
+EVERYTHING = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +251,8 @@ class CreateJob:
     state: JobState
     timestamp_ms: int | None
     container_sha256: str
+    topic: str = ""
+    decision: str = ""
 
 
 @dataclass(frozen=True, slots=True)

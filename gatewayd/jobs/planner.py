@@ -13,13 +13,14 @@ that is refused does not hide an older one that is genuine, but it is what a per
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gatewayd.config import Device, Settings
 from gatewayd.jobs.eligibility import (
     Candidate,
     decision_on,
     installed_version,
+    push_topic,
     reading_of,
     refusal_of,
     topics_of,
@@ -35,6 +36,7 @@ from gatewayd.jobs.model import (
     EndJob,
     Job,
     JobState,
+    Pause,
     Plan,
     Reading,
     Release,
@@ -53,6 +55,7 @@ class Known:
     verdicts: Verdicts
     devices: Mapping[str, DeviceRecord]
     jobs: Sequence[Job]
+    pauses: Mapping[str, Pause] = field(default_factory=dict)
 
 
 def plan(settings: Settings, known: Known) -> Plan:
@@ -61,12 +64,14 @@ def plan(settings: Settings, known: Known) -> Plan:
     commands: list[Command] = []
     to_verify: dict[tuple[str, str], tuple[Release, Reading, str]] = {}
     topics: set[str] = set()
+    jobs_of: dict[str, list[Job]] = {}
+    for job in known.jobs:
+        jobs_of.setdefault(job.device, []).append(job)
     for device in settings.devices:
         record = known.devices.get(device.name, DeviceRecord(device.name))
-        jobs = [job for job in known.jobs if job.device == device.name]
-        followed = topics_of(settings, device, record)
-        topics |= followed
-        releases = [release for release in known.releases if release.topic in followed]
+        jobs = jobs_of.get(device.name, [])
+        topics |= topics_of(settings, device, record)
+        releases = releases_for(settings, device, known)
         reading = reading_of(settings, device)
         for release in releases:
             if (release.sha256, reading.key) not in known.verdicts:
@@ -85,10 +90,18 @@ def plan(settings: Settings, known: Known) -> Plan:
     return Plan(tuple(decisions), tuple(commands), tuple(to_verify.values()), frozenset(topics))
 
 
+def releases_for(settings: Settings, device: Device, known: Known) -> list[Release]:
+    """Return what was published on the topics a device follows, and what was pushed to it; oldest first."""
+    record = known.devices.get(device.name, DeviceRecord(device.name))
+    followed = topics_of(settings, device, record) | {push_topic(device.name)}
+    return [release for release in known.releases if release.topic in followed]
+
+
 def superfluous(known: Known) -> list[int]:
     """Return ids of releases that newer ones stand for.
 
     Of each topic the newest message stays, the newest genuine one in each reading, and what a job is about.
+    What was pushed is an order, not a state: it goes when it has been carried out, or was called off.
     """
     in_use = {job.message_sha256 for job in known.jobs if job.is_active}
     keep = {release.id for release in known.releases if release.sha256 in in_use}
@@ -98,7 +111,22 @@ def superfluous(known: Known) -> list[int]:
         for by_arrival in (False, True):
             newest = _newest(offers, by_arrival=by_arrival).values()
             keep |= {candidate.release.id for candidate in newest}
-    return [release.id for release in known.releases if release.id not in keep]
+    return [
+        release.id
+        for release in known.releases
+        if release.id not in keep or (release.sha256 not in in_use and _is_spent(release, known.jobs))
+    ]
+
+
+def _is_spent(release: Release, jobs: Sequence[Job]) -> bool:
+    """Whether this was pushed, and a job that came of it has ended; one that failed may be tried again."""
+    return any(
+        release.topic == push_topic(job.device)
+        and release.sha256 == job.message_sha256
+        and release.seq < job.created_seq
+        and not (job.is_active or job.state is JobState.FAILED)
+        for job in jobs
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +186,16 @@ def _decide(
     blocked = _failed_before(device, record, best, jobs)
     if blocked is not None:
         return blocked, commands
-    update = decision_on(device, best, "update", f"{best.version} is newer")
+    update = decision_on(device, best, "update", _why(device, record, best))
     return update, [*commands, _create(device, record, best)]
+
+
+def _why(device: Device, record: DeviceRecord, best: Candidate) -> str:
+    installed = installed_version(device, record)
+    believed = "it runs" if record.info is not None else "it is believed to run"
+    is_pushed = best.release.topic == push_topic(device.name)
+    origin = "was pushed to it" if is_pushed else f"was published on {best.release.topic}"
+    return f"{believed} {installed}, and {best.version} {origin}"
 
 
 def _choose(
@@ -236,8 +272,17 @@ def _failed_before(
     if not same:
         return None
     last = same[-1]
+    is_pushed_again = best.release.topic == push_topic(device.name) and best.release.seq > last.updated_seq
+    if last.retry_allowed or (is_pushed_again and last.code not in NEVER_AGAIN):
+        return None
     if last.state is JobState.CANCELLED and last.code == "cancelled":
-        return decision_on(device, best, "cancelled", f"job {last.id} was cancelled", refused=True)
+        return decision_on(
+            device,
+            best,
+            "cancelled",
+            f"job {last.id} was cancelled (gatewayctl retry {device.name} takes it up again)",
+            refused=True,
+        )
     if last.state is not JobState.FAILED or _may_try_again(record, last):
         return None  # what the planner itself cancelled, it would have found again
     if last.code == "spool_damaged" and best.release.seq > last.updated_seq:
@@ -283,4 +328,6 @@ def _create(device: Device, record: DeviceRecord, best: Candidate) -> CreateJob:
         state=JobState.OFFERED if device.install == "manual" else JobState.QUEUED,
         timestamp_ms=best.verdict.timestamp_ms,
         container_sha256=best.verdict.container_sha256,
+        topic=best.release.topic,
+        decision=_why(device, record, best),
     )

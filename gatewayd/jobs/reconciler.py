@@ -5,7 +5,8 @@ at ends in one more pass.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import structlog
 
@@ -13,7 +14,7 @@ from gatewayd.config import Settings
 from gatewayd.errors import HostError
 from gatewayd.jobs.database import Database
 from gatewayd.jobs.firmware import FirmwareReader
-from gatewayd.jobs.model import CreateJob, EndJob, Plan, Reading, Release, Verdict
+from gatewayd.jobs.model import EVERYTHING, CreateJob, EndJob, Plan, Reading, Release, Verdict
 from gatewayd.jobs.planner import Known, plan, superfluous
 from gatewayd.jobs.scheduler import Scheduler
 from gatewayd.jobs.store import Store
@@ -42,23 +43,59 @@ class Reconciler:
         self._scheduler = scheduler
         self._on_plan = on_plan
         self._news = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._waiting: list[asyncio.Future[None]] = []
         self._told: dict[str, tuple[str, str]] = {}
+
+    @property
+    def settings(self) -> Settings:
+        """The configuration that is planned with."""
+        return self._settings
 
     def changed(self) -> None:
         """Something the planner looks at has changed."""
         self._news.set()
 
+    async def known(self) -> Known:
+        """Return what the planner would look at now. Raises HostError."""
+        return await self._store.run(_read)
+
+    @asynccontextmanager
+    async def between_passes(self) -> AsyncIterator[None]:
+        """Hold the planner while a person's wish is carried out; afterwards it plans anew."""
+        async with self._turn:
+            yield
+        self.changed()
+
+    async def configure(self, settings: Settings) -> None:
+        """Plan with another configuration from now on."""
+        async with self.between_passes():
+            self._settings = settings
+
+    async def settled(self) -> None:
+        """Return when everything that has changed so far is planned and acted upon. Raises HostError."""
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        self.changed()
+        await waiting
+
     async def run(self) -> None:
         """Pass after pass, for ever."""
         while True:
             self._news.clear()
+            waiting, self._waiting = self._waiting, []
             try:
-                again = await self._pass()
+                async with self._turn:
+                    again = await self._pass()
             except HostError as error:
                 log.error("cannot plan", code=error.code, reason=str(error))  # noqa: TRY400 - the cause is outside
+                _tell(waiting, error)
                 await asyncio.sleep(STORAGE_RETRY_S)
                 continue
-            if not again:
+            if again:
+                self._waiting += waiting
+            else:
+                _tell(waiting)
                 await self._news.wait()
 
     async def _pass(self) -> bool:
@@ -71,7 +108,12 @@ class Reconciler:
         if result.commands:
             known = await self._store.run(_read)
         self._on_plan(result, known)
-        self._scheduler.assign(self._settings, {job.device: job for job in known.jobs if job.is_active})
+        everybody = [device.name for device in self._settings.devices]
+        self._scheduler.assign(
+            self._settings,
+            {job.device: job for job in known.jobs if job.is_active},
+            everybody if EVERYTHING in known.pauses else known.pauses.keys(),
+        )
         if result.to_verify:
             await self._verify(*result.to_verify[0])
             return True
@@ -96,7 +138,7 @@ class Reconciler:
             if job is not None:
                 log.info("job made", device=job.device, job=job.id, version=job.version, state=str(job.state))
             return
-        await self._scheduler.cancel(command.job_id)
+        await self._scheduler.cancel(command.job_id, command.code, command.reason)
         job = await self._store.run(lambda db: db.end_job(command))
         if job is not None:
             log.info(
@@ -124,5 +166,13 @@ class Reconciler:
                 level("decision", device=decision.device, code=decision.code, reason=decision.reason)
 
 
+def _tell(waiting: list[asyncio.Future[None]], error: HostError | None = None) -> None:
+    for one in waiting:
+        if not one.done():
+            one.set_exception(error) if error else one.set_result(None)
+
+
 def _read(database: Database) -> Known:
-    return Known(database.releases(), database.verdicts(), database.devices(), database.jobs())
+    return Known(
+        database.releases(), database.verdicts(), database.devices(), database.jobs(), database.pauses()
+    )

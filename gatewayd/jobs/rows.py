@@ -8,7 +8,16 @@ import sqlite3
 from dataclasses import asdict, fields
 from typing import Any
 
-from gatewayd.jobs.model import CreateJob, DeviceRecord, Job, JobState, Release, RomFacts, Verdict
+from gatewayd.jobs.model import (
+    AttemptRecord,
+    CreateJob,
+    DeviceRecord,
+    Job,
+    JobState,
+    Release,
+    RomFacts,
+    Verdict,
+)
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import Channel
 from gatewayd.protocol.session import DeviceInfo, ImageState
@@ -33,6 +42,8 @@ def new_job(command: CreateJob, seq: int, now: str) -> tuple[Any, ...]:
         updated_seq=seq,
         timestamp_ms=command.timestamp_ms,
         container_sha256=command.container_sha256,
+        topic=command.topic,
+        decision=command.decision,
     )
     return tuple(job_row(job).values())
 
@@ -50,8 +61,14 @@ def job_of(row: sqlite3.Row) -> Job:
     values = dict(row)
     values["state"] = JobState(values["state"])
     values["second_try"] = bool(values["second_try"])
+    values["retry_allowed"] = bool(values["retry_allowed"])
     values["timestamp_ms"] = None if values["timestamp_ms"] is None else int(values["timestamp_ms"])
     return Job(**values)
+
+
+def attempt_of(row: sqlite3.Row) -> AttemptRecord:
+    """Read a row of attempts."""
+    return AttemptRecord(**json.loads(row["record"]))
 
 
 def release_of(row: sqlite3.Row) -> Release:

@@ -7,7 +7,7 @@ own lane, and nobody else's.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,14 +44,26 @@ class Lane:
     activating_since: float | None = None
     port: PortIdentity = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
+    is_paused: bool = False
     runner: asyncio.Task[None] | None = None
     attempt: asyncio.Task[None] | None = None
+    under_way: Attempt | None = None  # what `attempt` works at, when that is a job
+    halted: tuple[str, str] | None = None  # why a person, or the planner, ends the attempt
 
     def next_due(self) -> float | None:
-        """When there is something to do; None: nothing."""
+        """When there is something to do; None: nothing.
+
+        A pause does not hold back what was activated: only asking the device tells what became of it.
+        """
         if self.job is not None and self.job.state in RUNNABLE:
-            return self.not_before
-        return self.probe_due
+            is_out = self.job.state is JobState.ACTIVATING
+            return self.not_before if is_out or not self.is_paused else None
+        return None if self.is_paused else self.probe_due
+
+    def is_activating(self) -> bool:
+        """Whether the device was told to restart into the image: then only asking it leads on."""
+        job = self.under_way.job if self.under_way is not None else None
+        return job is not None and job.state is JobState.ACTIVATING
 
 
 class Scheduler:
@@ -77,8 +89,11 @@ class Scheduler:
         self._lanes: dict[str, Lane] = {}
         self._changed = asyncio.Event()
 
-    def assign(self, settings: Settings, jobs: dict[str, Job]) -> None:
-        """Give each configured device its active job, or none. What runs goes on undisturbed."""
+    def assign(self, settings: Settings, jobs: dict[str, Job], paused: Collection[str] = frozenset()) -> None:
+        """Give each configured device its active job, or none. What runs goes on undisturbed.
+
+        Of the devices named in `paused` none is begun anew; `halt` ends what runs.
+        """
         for device in settings.devices:
             lane = self._lanes.get(device.name)
             if lane is None:
@@ -86,6 +101,7 @@ class Scheduler:
                 if device.probe == "start":
                     lane.probe_due = self._ends.clock()
             lane.device, lane.settings = device, settings
+            lane.is_paused = device.name in paused
             if lane.attempt is None:
                 job = jobs.get(device.name)
                 if job is None or lane.job is None or job.id != lane.job.id:
@@ -98,15 +114,39 @@ class Scheduler:
                 lane.runner.cancel()
         self._changed.set()
 
-    async def cancel(self, job_id: int) -> None:
+    async def cancel(self, job_id: int, code: str = "cancelled", reason: str = "") -> None:
         """End the attempt at a job, if one is under way, and return when it has ended."""
         for lane in list(self._lanes.values()):
             if lane.job is None or lane.job.id != job_id:
                 continue
             lane.job = None  # before its attempt ends, or the lane would begin another
             if lane.attempt is not None:
-                lane.attempt.cancel()
-                await asyncio.wait([lane.attempt])
+                await _stop(lane, code, reason)
+
+    async def halt(self, name: str, code: str, reason: str) -> bool:
+        """End what runs for a device, and write down why; its job waits. False: there was nothing to end.
+
+        What was activated is let run.
+        """
+        lane = self._lanes.get(name)
+        if lane is None or lane.attempt is None or lane.is_activating():
+            return False
+        await _stop(lane, code, reason)
+        return True
+
+    async def pause(self, name: str, reason: str) -> None:
+        """Begin nothing more for a device, and end what runs."""
+        if name in self._lanes:
+            self._lanes[name].is_paused = True
+            await self.halt(name, "paused", reason)
+
+    def hurry(self, name: str) -> None:
+        """Do at once what a device is due for, or else ask it who it is."""
+        lane = self._lanes[name]
+        lane.not_before = 0.0
+        if lane.job is None and lane.attempt is None:
+            lane.probe_failures, lane.probe_due = 0, self._ends.clock()
+        lane.news.set()
 
     async def run(self) -> None:
         """Run until cancelled; then every attempt ends where it is, and its device keeps what it has."""
@@ -129,7 +169,7 @@ class Scheduler:
                     await asyncio.wait([lane.attempt])
                 finally:
                     await _end(lane.attempt)
-                    lane.attempt = None
+                    lane.attempt = lane.under_way = lane.halted = None
                 self._on_end()
                 continue
             try:
@@ -180,10 +220,15 @@ class Scheduler:
             self._on_unreachable(lane.device, error)
 
     async def _attempt(self, lane: Lane, job: Job) -> None:
-        attempt = Attempt(self._ends, lane.settings, lane.device, job)
+        attempt = lane.under_way = Attempt(self._ends, lane.settings, lane.device, job)
         lane.probe_due = None  # it says HELLO as well
         try:
             lane.job = await attempt.run()
+        except asyncio.CancelledError:
+            if lane.halted is not None:
+                now = await attempt.interrupted(*lane.halted)
+                lane.job = now if lane.job is not None else None
+            raise
         except Deferral as deferral:
             lane.job = await attempt.put_off(deferral)
             lane.not_before = self._ends.clock() + deferral.seconds
@@ -242,6 +287,13 @@ def port_identity(device: Device) -> PortIdentity:
     except OSError:
         return None
     return node.st_ino, node.st_rdev, node.st_ctime_ns, link.st_ctime_ns
+
+
+async def _stop(lane: Lane, code: str, reason: str) -> None:
+    if lane.attempt is not None:
+        lane.halted = (code, reason)
+        lane.attempt.cancel()
+        await asyncio.wait([lane.attempt])
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -14,18 +14,18 @@ import structlog
 from gatewayd.config import Device, Settings
 from gatewayd.errors import DeviceError, GatewaydError, LinkError, LinkLost
 from gatewayd.jobs.activation import Step, next_step
+from gatewayd.jobs.admission import check_can_revert, check_is_meant, check_is_newer
+from gatewayd.jobs.attempt_log import AttemptLog
 from gatewayd.jobs.console import ConsoleLog
 from gatewayd.jobs.conversation import Conversation
 from gatewayd.jobs.database import utc_now
-from gatewayd.jobs.eligibility import installed_version, reading_of
+from gatewayd.jobs.eligibility import reading_of
 from gatewayd.jobs.firmware import FirmwareReader, OpenFirmware
-from gatewayd.jobs.model import INTERRUPTIBLE, DeviceRecord, Job, JobState
-from gatewayd.jobs.progress import ProgressMeter
+from gatewayd.jobs.model import INTERRUPTIBLE, AttemptRecord, Job, JobState
 from gatewayd.jobs.retry import Retry
 from gatewayd.jobs.store import Store
 from gatewayd.link.base import Link
-from gatewayd.ota.rules import RollbackMark, check_identity, check_version
-from gatewayd.ota.version import Version
+from gatewayd.ota.rules import RollbackMark
 from gatewayd.protocol.session import (
     Activated,
     AlreadyRunning,
@@ -37,7 +37,6 @@ from gatewayd.protocol.session import (
     Failed,
     Identified,
     Image,
-    ImageState,
     Outcome,
     Progress,
     Staged,
@@ -102,11 +101,15 @@ class Attempt:
         self.job = job
         self.log = structlog.get_logger().bind(device=device.name, **({"job": job.id} if job else {}))
         self._console = ConsoleLog(self.log)
-        self._meter = ProgressMeter()
-        self.durable = job.durable if job else 0
-        self._resumes = 0
+        self._tally = AttemptLog(ends.clock(), utc_now(), job.durable if job else 0)
+        self._session: TransferSession | None = None
         self._opened: OpenFirmware | None = None  # held, so that other devices find it in memory
         self._talk: Conversation
+
+    @property
+    def durable(self) -> int:
+        """The furthest the device ever got, in bytes of this job's image."""
+        return self._tally.durable
 
     async def probe(self) -> None:
         """Ask the device who it is, and remember it. Raises GatewaydError, Deferral."""
@@ -116,7 +119,7 @@ class Attempt:
     async def run(self) -> Job:
         """Lead the job as far as it goes; returns it succeeded. Raises GatewaydError, Deferral."""
         if self._the_job.state in INTERRUPTIBLE:
-            await self._move(JobState.QUEUED)
+            await self._go(JobState.QUEUED)
         async with self._conversation():
             info = await self._greet()
             for _ in range(STEPS_PER_ATTEMPT):
@@ -139,9 +142,9 @@ class Attempt:
             "code": error.code,
             "reason": reason,
             "durable": max(job.durable, self.durable),
-            "resumes": job.resumes + self._resumes,
+            "resumes": job.resumes + self._tally.resumes,
         }
-        await self._go(retry.state, **changes)
+        await self._go(retry.state, self._ended(error.code, reason), **changes)
         level = self.log.error if retry.state is JobState.FAILED else self.log.warning
         level(
             "job failed" if retry.state is JobState.FAILED else "attempt failed",
@@ -155,9 +158,22 @@ class Attempt:
     async def put_off(self, deferral: Deferral) -> Job:
         """Store that the device asked to be left alone. Raises HostError."""
         reason = f"the device asks to be left alone for {deferral.seconds} s (reason {deferral.reason})"
-        state = JobState.ACTIVATING if self._the_job.state is JobState.ACTIVATING else JobState.QUEUED
-        await self._go(state, code="not_now", reason=reason)
+        await self.interrupted("not_now", reason)
         self.log.info("put off", seconds=deferral.seconds)
+        return self._the_job
+
+    async def interrupted(self, code: str, reason: str) -> Job:
+        """Store that the attempt ended early through nobody's fault; the job waits. Raises HostError."""
+        job = self._the_job
+        changes = {
+            "code": code,
+            "reason": reason,
+            "durable": max(job.durable, self.durable),
+            "resumes": job.resumes + self._tally.resumes,
+        }
+        note = self._ended(code, reason)
+        self.job = await self._ends.store.run(lambda db: db.interrupt_job(job.id, note=note, **changes))
+        self._ends.watcher.job_moved(self._the_job)
         return self._the_job
 
     # -- steps
@@ -194,11 +210,12 @@ class Attempt:
 
     async def _update(self, info: DeviceInfo, *, second_try: bool) -> DeviceInfo:
         """Transfer, activate, and return what the device says after its restart."""
-        installed = self._check_version(info)
-        self._check_can_revert(info)
+        installed = check_is_newer(self._device, info, self._the_job.version)
+        check_can_revert(self._device, info)
         image = await self._image(info, second_try=second_try)
         await self._go(
             JobState.TRANSFERRING,
+            self._tally.record(self._talk.now, self._session),
             from_version=str(installed),
             image_sha256=image.sha256.hex(),
             image_size=len(image.content),
@@ -213,9 +230,9 @@ class Attempt:
         outcome = await self._outcome(Staged, AlreadyRunning)
         if isinstance(outcome, AlreadyRunning):
             return await self._identify(PATIENCE_S)
-        await self._move(JobState.STAGED, durable=len(image.content))
+        await self._go(JobState.STAGED, durable=len(image.content))
         boot_id = outcome.info.boot_id
-        await self._move(JobState.ACTIVATING, boot_id=boot_id, activated_at=utc_now())
+        await self._go(JobState.ACTIVATING, boot_id=boot_id, activated_at=utc_now())
         self._talk.session.activate(self._device.trial_s, self._talk.now)
         activated = await self._outcome(Activated)
         self.log.info("activated", version=image.version, acknowledged=activated.acknowledged)
@@ -244,13 +261,17 @@ class Attempt:
         mark = None
         if job.timestamp_ms is not None:
             mark = RollbackMark(job.timestamp_ms, bytes.fromhex(job.container_sha256))
-        changes = {"code": "", "reason": "", "resumes": job.resumes + self._resumes}
+        changes = {"code": "", "reason": ""}
         if info.version not in (None, job.version):
             changes["code"] = "version_differs"
             changes["reason"] = (
                 f"the device runs the image sent and calls it {info.version}, not {job.version}"
             )
-        self.job = await self._ends.store.run(lambda db: db.succeed(job.id, mark, **changes))
+        attempt = self._ended("", "")
+        resumes = job.resumes + self._tally.resumes
+        self.job = await self._ends.store.run(
+            lambda db: db.succeed(job.id, mark, attempt, resumes=resumes, **changes)
+        )
         self._ends.watcher.job_moved(self._the_job)
         self.log.info("succeeded", version=info.version, code=changes["code"] or None)
         return self._the_job
@@ -258,9 +279,10 @@ class Attempt:
     # -- parts
 
     def _conversation(self) -> Conversation:
+        self._session = self._ends.make_session(self._device)
         self._talk = Conversation(
             self._ends.make_link(self._device),
-            self._ends.make_session(self._device),
+            self._session,
             clock=self._ends.clock,
             on_notice=self._notice,
         )
@@ -292,7 +314,7 @@ class Attempt:
         self._talk.session.identify(self._talk.now, patience_s)
         info: DeviceInfo = (await self._outcome(Identified)).info
         device = self._device
-        self._check_identity(info)
+        check_is_meant(self._settings, device, info)
         await self._ends.store.run(lambda db: db.save_contact(device.name, info))
         self._ends.watcher.device_seen(device, info)
         return info
@@ -315,50 +337,18 @@ class Attempt:
             raise DeviceError(f"the session ended with {outcome}, expected {wanted}", code="internal")
         return outcome
 
-    def _check_identity(self, info: DeviceInfo) -> None:
-        """Raise DeviceError unless this is the device the configuration means; name the one it looks like."""
-        device = self._device
-        try:
-            check_identity(device.app_id, device.hardware_id, info.app_id, info.hardware_id)
-        except DeviceError as error:
-            others = ", ".join(
-                one.name for one in self._settings.devices if one != device and _fits(one, info)
-            )
-            hint = f"it looks like {others}: are the boards swapped?" if others else error.hint
-            raise DeviceError(f"{device.name}: {error.message}", code=error.code, hint=hint) from None
+    def _ended(self, code: str, reason: str) -> AttemptRecord:
+        """Sum this attempt up, now that it is over."""
+        now = self._ends.clock()
+        return self._tally.record(now, self._session, ended_at=utc_now(), code=code, reason=reason)
 
-    def _check_version(self, info: DeviceInfo) -> Version:
-        """Return what the device runs: the planner may have had to believe the configuration until now.
-
-        Raises FirmwareError `not_newer`, `incompatible`.
-        """
-        device = self._device
-        installed = installed_version(device, DeviceRecord(device.name, info))
-        if info.image_state is not ImageState.ON_TRIAL:  # then it is about to be confirmed, or refuses
-            offered = Version.parse(self._the_job.version)
-            check_version(installed, offered, allow_downgrade=device.allow_downgrade)
-        return installed
-
-    def _check_can_revert(self, info: DeviceInfo) -> None:
-        if not info.can_revert and not self._device.allow_no_trial:
-            raise DeviceError(
-                "the device cannot go back when new firmware fails: its bootloader has no trial boot",
-                code="no_trial_boot",
-                hint="allow_no_trial: true for this device accepts that risk",
-            )
-
-    async def _go(self, state: JobState, **changes: Any) -> None:
-        """Move the job, or change it where it stands."""
+    async def _go(self, state: JobState, note: AttemptRecord | None = None, **changes: Any) -> None:
+        """Move the job, or change it where it stands; note the attempt with it."""
         job = self._the_job
-        if state is not job.state:
-            await self._move(state, **changes)
-            return
-        self.job = await self._ends.store.run(lambda db: db.update_job(job.id, **changes))
-        self._ends.watcher.job_moved(self._the_job)
-
-    async def _move(self, state: JobState, **changes: Any) -> None:
-        job = self._the_job
-        self.job = await self._ends.store.run(lambda db: db.move_job(job.id, state, **changes))
+        if state is job.state:
+            self.job = await self._ends.store.run(lambda db: db.update_job(job.id, note=note, **changes))
+        else:
+            self.job = await self._ends.store.run(lambda db: db.move_job(job.id, state, note=note, **changes))
         self._ends.watcher.job_moved(self._the_job)
 
     @property
@@ -371,18 +361,11 @@ class Attempt:
         if isinstance(event, Console):
             self._console.add(event.text, self._talk.now)
         elif isinstance(event, TransferStarted):
-            self._meter.start(self._talk.now, event.offset)
-            self._resumes += event.offset > 0
-            self.durable = max(self.durable, event.offset)
+            self._tally.started(event, self._talk.now)
             self.log.info("transfer", offset=event.offset, size=event.size)
         elif isinstance(event, Progress):
-            self.durable = max(self.durable, event.durable)
-            rate = self._meter.rate(self._talk.now, event.received)
+            rate = self._tally.progressed(event, self._talk.now)
             self._ends.watcher.progressed(self._the_job, event.received, rate)
-
-
-def _fits(device: Device, info: DeviceInfo) -> bool:
-    return device.app_id == info.app_id and device.hardware_id in (None, info.hardware_id)
 
 
 def explain(device: Device, error: GatewaydError) -> str:

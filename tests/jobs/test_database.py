@@ -15,6 +15,7 @@ from gatewayd.errors import HostError
 from gatewayd.jobs.database import KEPT_JOBS, Database
 from gatewayd.jobs.model import CreateJob, EndJob, Job, JobState, RomFacts, Verdict
 from gatewayd.jobs.rows import device_of, info_to_json
+from gatewayd.jobs.schema import SCHEMA_VERSION
 from gatewayd.jobs.spool import Spool
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import Channel, OtaTopic
@@ -259,9 +260,11 @@ def test_a_failed_commit_leaves_a_database_that_works(database: Database, path: 
 def test_a_database_of_a_newer_version_is_not_touched(path: Path, spool: Spool) -> None:
     Database(path, spool).close()
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
-    with pytest.raises(HostError, match="schema 2, known up to 1") as caught:
+    with pytest.raises(
+        HostError, match=f"schema {SCHEMA_VERSION + 1}, known up to {SCHEMA_VERSION}"
+    ) as caught:
         Database(path, spool)
     assert caught.value.code == "newer_database"
 

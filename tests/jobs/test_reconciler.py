@@ -1,7 +1,7 @@
 """From what changed to what is done about it, with a real store and a scheduler that only listens."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -32,12 +32,15 @@ class Listener:
         self.cancelled: list[int] = []
         self.while_cancelling: Callable[[int], Awaitable[None]] | None = None
 
-    def assign(self, settings: Settings, jobs: dict[str, Job]) -> None:
+    def assign(self, settings: Settings, jobs: dict[str, Job], paused: Collection[str]) -> None:
+        assert not paused
         assert settings.devices
         self.jobs = jobs
         self.assigned += 1
 
-    async def cancel(self, job_id: int) -> None:
+    async def cancel(self, job_id: int, code: str, reason: str) -> None:
+        assert code
+        assert reason
         self.cancelled.append(job_id)
         if self.while_cancelling:
             await self.while_cancelling(job_id)

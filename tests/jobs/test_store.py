@@ -10,6 +10,7 @@ from jobs_lab import TOPIC, TOPIC_TEXT, message
 
 from gatewayd.errors import HostError
 from gatewayd.jobs.database import Database
+from gatewayd.jobs.schema import SCHEMA_VERSION
 from gatewayd.jobs.store import Store
 
 
@@ -54,7 +55,7 @@ async def test_a_failed_start_leaves_no_lock_behind(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="schema 99"):
         async with Store(tmp_path):
             pass
-    connection.execute("PRAGMA user_version = 1")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.close()
     async with Store(tmp_path):
         pass
