@@ -60,3 +60,9 @@ class HostError(GatewaydError):
     """This machine's: disk, database, permissions, another daemon in the way."""
 
     default_code = "host_error"
+
+
+class RequestError(GatewaydError):
+    """The person's who asked: there is no such thing, or it cannot be done now."""
+
+    default_code = "bad_request"

@@ -15,15 +15,28 @@ from typing import Any, Self
 from gatewayd.config import Device
 from gatewayd.errors import GatewaydError
 from gatewayd.jobs.eligibility import installed_version
-from gatewayd.jobs.model import WAITING, Decision, DeviceRecord, Job, JobState, Plan
+from gatewayd.jobs.model import (
+    EVERYTHING,
+    NO_CONTACT,
+    WAITING,
+    Decision,
+    DeviceRecord,
+    Job,
+    JobState,
+    Pause,
+    Plan,
+)
 from gatewayd.jobs.planner import Known
-from gatewayd.jobs.worker import explain
+from gatewayd.jobs.worker import TransferProgress, explain
 from gatewayd.protocol.session import DeviceInfo
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceStatus:
-    """One device. `progress` is in percent; `code` and `reason` say why it waits or failed."""
+    """One device. `progress` is in percent; `code` and `reason` say why it waits or failed.
+
+    `resumes` counts how often the device was found to have some of the image already.
+    """
 
     name: str
     state: str
@@ -35,7 +48,18 @@ class DeviceStatus:
     attempt: int | None = None
     code: str | None = None
     reason: str | None = None
+    paused: bool = False
+    received_bytes: int | None = None
+    image_bytes: int | None = None
+    resumes: int | None = None
     updated_at: datetime | None = None
+
+    @property
+    def seconds_left(self) -> int | None:
+        """What the transfer still takes at its present speed."""
+        if self.received_bytes is None or self.image_bytes is None or not self.bytes_per_s:
+            return None
+        return -(-(self.image_bytes - self.received_bytes) // self.bytes_per_s)
 
     def to_json(self) -> dict[str, Any]:
         """The document that is published; times in UTC, ISO 8601."""
@@ -50,6 +74,7 @@ class DeviceStatus:
             "attempt": self.attempt,
             "code": self.code,
             "reason": self.reason,
+            "paused": self.paused,
             "updated_at": at and at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         }
 
@@ -60,7 +85,11 @@ class DeviceStatus:
     def differs_in_progress_only(self, other: "DeviceStatus") -> bool:
         """Whether nothing but progress, speed and time sets the two apart."""
         mine = replace(
-            self, progress=other.progress, bytes_per_s=other.bytes_per_s, updated_at=other.updated_at
+            self,
+            progress=other.progress,
+            bytes_per_s=other.bytes_per_s,
+            received_bytes=other.received_bytes,
+            updated_at=other.updated_at,
         )
         return mine == other
 
@@ -143,12 +172,26 @@ class Subscription:
         self._news.set()
 
 
+@dataclass(frozen=True, slots=True)
+class LinkHealth:
+    """How a device's link did when it was last used: `ok`, `unknown` (never), or the code of what failed."""
+
+    code: str = "unknown"
+    reason: str = ""
+
+
 class StatusFeed:
     """Turns what jobs and the planner do into the statuses on the board."""
 
     def __init__(self, board: StatusBoard) -> None:
         self._board = board
         self._unreachable: dict[str, GatewaydError] = {}
+        self._links: dict[str, LinkHealth] = {}
+        self._pauses: dict[str, Pause | None] = {}
+
+    def link_health(self, name: str) -> LinkHealth:
+        """How the link of a device did when it was last used."""
+        return self._links.get(name, LinkHealth())
 
     # -- from the worker and the scheduler
     # ---------------------------------------------------------------------
@@ -162,7 +205,7 @@ class StatusFeed:
             JobState.ACTIVATING: 100,
             JobState.SUCCEEDED: 100,
         }.get(job.state)
-        self._board.update(
+        self._put(
             job.device,
             state=str(job.state),
             job=job.id,
@@ -171,22 +214,34 @@ class StatusFeed:
             reason=job.reason or None,
             progress=progress,
             bytes_per_s=None,
+            received_bytes=job.durable if job.image_size else None,
+            image_bytes=job.image_size or None,
+            resumes=job.resumes,
         )
+        if job.code in NO_CONTACT:
+            self._links[job.device] = LinkHealth(job.code, job.reason)
 
-    def progressed(self, job: Job, received: int, bytes_per_s: int) -> None:
+    def progressed(self, job: Job, progress: TransferProgress) -> None:
         """See `jobs.worker.Watcher`."""
-        progress = _percent(received, job.image_size)
-        self._board.update(job.device, progress=progress, bytes_per_s=bytes_per_s)
+        self._board.update(
+            job.device,
+            progress=_percent(progress.received, job.image_size),
+            bytes_per_s=progress.bytes_per_s,
+            received_bytes=progress.received,
+            resumes=job.resumes + progress.resumes,
+        )
 
     def device_seen(self, device: Device, info: DeviceInfo) -> None:
         """See `jobs.worker.Watcher`."""
         self._unreachable.pop(device.name, None)
+        self._links[device.name] = LinkHealth("ok")
         if info.version is not None:
             self._board.update(device.name, installed_version=info.version)
 
     def unreachable(self, device: Device, error: GatewaydError) -> None:
         """A probe failed; the next plan shows it, unless there is more to say."""
         self._unreachable[device.name] = error
+        self._links[device.name] = LinkHealth(error.code, explain(device, error))
 
     # -- from the planner
     # --------------------------------------------------------------------------------------
@@ -203,6 +258,7 @@ class StatusFeed:
         for decision in plan.decisions:
             device = configured[decision.device]
             record = known.devices.get(decision.device, DeviceRecord(decision.device))
+            self._pauses[device.name] = known.pauses.get(device.name) or known.pauses.get(EVERYTHING)
             self._show(device, record, decision, jobs.get(decision.device))
 
     def _show(self, device: Device, record: DeviceRecord, decision: Decision, last: Job | None) -> None:
@@ -226,16 +282,17 @@ class StatusFeed:
             self._settle(device, state, decision.code, decision.reason)
 
     def _settle(self, device: Device, state: str, code: str, reason: str) -> None:
-        self._board.update(
-            device.name,
-            state=state,
-            code=code,
-            reason=reason,
-            job=None,
-            attempt=None,
-            progress=None,
-            bytes_per_s=None,
+        nothing = dict.fromkeys(
+            ("job", "attempt", "progress", "bytes_per_s", "received_bytes", "image_bytes", "resumes")
         )
+        self._put(device.name, state=state, code=code, reason=reason, **nothing)
+
+    def _put(self, name: str, *, state: str, code: str | None, reason: str | None, **more: Any) -> None:
+        """Show a state; of a paused device, unless it was activated already, that a person lets it wait."""
+        pause = None if state == JobState.ACTIVATING else self._pauses.get(name)
+        if pause is not None:
+            code, reason = "paused", f"paused by {pause.by} on {pause.since} (gatewayctl resume {name})"
+        self._board.update(name, state=state, code=code, reason=reason, paused=pause is not None, **more)
 
 
 def _is_told_by(ended: Job, decision: Decision) -> bool:

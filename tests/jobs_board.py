@@ -16,7 +16,7 @@ from gatewayd.jobs.database import Database
 from gatewayd.jobs.firmware import FirmwareReader
 from gatewayd.jobs.model import CreateJob, Job, JobState
 from gatewayd.jobs.store import Store
-from gatewayd.jobs.worker import Ends
+from gatewayd.jobs.worker import Ends, TransferProgress
 from gatewayd.protocol.session import (
     Activated,
     AlreadyRunning,
@@ -286,10 +286,10 @@ class Witness:
     def job_moved(self, job: Job) -> None:
         self.moves.append(job)
 
-    def progressed(self, job: Job, received: int, bytes_per_s: int) -> None:
-        assert bytes_per_s >= 0
+    def progressed(self, job: Job, progress: TransferProgress) -> None:
+        assert progress.bytes_per_s >= 0
         assert job.state is JobState.TRANSFERRING
-        self.received.append(received)
+        self.received.append(progress.received)
 
     def device_seen(self, device: Device, info: DeviceInfo) -> None:
         assert info.app_id == device.app_id

@@ -142,7 +142,9 @@ class Scheduler:
 
     def hurry(self, name: str) -> None:
         """Do at once what a device is due for, or else ask it who it is."""
-        lane = self._lanes[name]
+        lane = self._lanes.get(name)
+        if lane is None:
+            return
         lane.not_before = 0.0
         if lane.job is None and lane.attempt is None:
             lane.probe_failures, lane.probe_due = 0, self._ends.clock()

@@ -66,13 +66,22 @@ class Deferral(Exception):  # noqa: N818 - not an error: the device asked to be 
         self.reason = reason
 
 
+@dataclass(frozen=True, slots=True)
+class TransferProgress:
+    """How far the device is with the image, and how often this attempt had to take it up again."""
+
+    received: int
+    bytes_per_s: int
+    resumes: int
+
+
 class Watcher(Protocol):
     """Who hears of what the worker does, at once and without waiting."""
 
     def job_moved(self, job: Job) -> None:
         """A job changed state or facts."""
 
-    def progressed(self, job: Job, received: int, bytes_per_s: int) -> None:
+    def progressed(self, job: Job, progress: TransferProgress) -> None:
         """Bytes arrived at the device."""
 
     def device_seen(self, device: Device, info: DeviceInfo) -> None:
@@ -365,7 +374,8 @@ class Attempt:
             self.log.info("transfer", offset=event.offset, size=event.size)
         elif isinstance(event, Progress):
             rate = self._tally.progressed(event, self._talk.now)
-            self._ends.watcher.progressed(self._the_job, event.received, rate)
+            progress = TransferProgress(event.received, rate, self._tally.resumes)
+            self._ends.watcher.progressed(self._the_job, progress)
 
 
 def explain(device: Device, error: GatewaydError) -> str:

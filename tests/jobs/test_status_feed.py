@@ -8,6 +8,7 @@ from jobs_lab import World, a_device, a_job, an_info, digest, genuine
 
 from gatewayd.errors import LinkError
 from gatewayd.jobs.model import Job, JobState, Verdict
+from gatewayd.jobs.worker import TransferProgress
 from gatewayd.status import DeviceStatus, StatusBoard, StatusFeed
 
 DEVICE = a_device()
@@ -114,7 +115,7 @@ def test_progress_while_it_runs_is_not_overwritten_by_the_plan() -> None:
     one = screen(state=JobState.TRANSFERRING)
     one.feed.job_moved(moved(JobState.TRANSFERRING))
     assert one.status().progress == 0
-    one.feed.progressed(moved(JobState.TRANSFERRING), 505, 11_520)
+    one.feed.progressed(moved(JobState.TRANSFERRING), TransferProgress(505, 11_520, 0))
     status = one.show()
     assert (status.state, status.progress, status.bytes_per_s) == ("transferring", 50, 11_520)
 

@@ -100,6 +100,7 @@ async def test_the_document_is_as_documented(lab: Lab) -> None:
             "attempt": 1,
             "code": None,
             "reason": None,
+            "paused": False,
             "updated_at": "2026-11-23T10:00:00.000Z",
         }
     ]
