@@ -11,25 +11,28 @@ import structlog
 
 from gatewayd import __version__
 from gatewayd.config import Device, Settings
+from gatewayd.config.changes import Changes, read_again
+from gatewayd.control import messages
+from gatewayd.control.operations import ControlOperations, Parts
+from gatewayd.control.server import ControlServer
+from gatewayd.errors import GatewaydError, HostError
 from gatewayd.jobs.firmware import FirmwareReader
 from gatewayd.jobs.model import Plan
 from gatewayd.jobs.planner import Known
 from gatewayd.jobs.reconciler import Reconciler
 from gatewayd.jobs.scheduler import Scheduler
+from gatewayd.jobs.steering import Steering
 from gatewayd.jobs.store import Store
 from gatewayd.jobs.worker import Ends
 from gatewayd.link.base import Link
 from gatewayd.link.uart import UartLink
-from gatewayd.mqtt.intake import Intake
-from gatewayd.mqtt.reports import Reports
-from gatewayd.mqtt.session import MqttSession
+from gatewayd.mqtt.uplink import Uplink
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import TransferSession
 from gatewayd.status import StatusBoard, StatusFeed
 
 log = structlog.get_logger()
 
-MIB = 1024 * 1024
 # systemd and people take a daemon that needs longer than five seconds for one that hangs.
 STOP_LIMIT_S = 4.5
 
@@ -46,8 +49,7 @@ async def serve(settings: Settings) -> None:
     async with Store(settings.gateway.state_dir) as store:
         for job in await store.run(lambda database: database.recover()):
             log.info("job goes on", device=job.device, job=job.id, version=job.version)
-        log.info("gatewayd is ready")  # neither a broker nor a device needs to answer for that
-        running = asyncio.create_task(_run(settings, store), name="gatewayd")
+        running = asyncio.create_task(Daemon(settings, store).run(), name="gatewayd")
         stopping = asyncio.create_task(stop.wait(), name="signals")
         await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -61,52 +63,156 @@ async def serve(settings: Settings) -> None:
     log.info("gatewayd has stopped")
 
 
-async def _run(settings: Settings, store: Store) -> None:
-    loop = asyncio.get_running_loop()
-    root = settings.mqtt.status_topic.replace("{gateway_id}", settings.gateway.id)
-    board = StatusBoard(lambda: datetime.now(UTC))
-    feed = StatusFeed(board)
-    firmware = FirmwareReader(store.spool)
-    ends = Ends(
-        store=store,
-        firmware=firmware,
-        watcher=feed,
-        make_link=_make_link,
-        make_session=lambda device: _make_session(settings, device),
-        clock=loop.time,
-    )
+class Daemon:
+    """The parts, and how they hear of each other."""
 
-    def planned(plan: Plan, known: Known) -> None:
-        session.set_topics(plan.topics)
-        feed.planned(plan, known, settings.devices)
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._store = store
+        self._board = StatusBoard(lambda: datetime.now(UTC))
+        self._feed = StatusFeed(self._board)
+        self._firmware = FirmwareReader(store.spool)
+        ends = Ends(
+            store=store,
+            firmware=self._firmware,
+            watcher=self._feed,
+            make_link=_make_link,
+            make_session=lambda device: _make_session(self._settings, device),
+            clock=asyncio.get_running_loop().time,
+        )
+        self._scheduler = Scheduler(ends, on_end=self._changed, on_unreachable=self._feed.unreachable)
+        self._reconciler = Reconciler(settings, store, self._firmware, self._scheduler, on_plan=self._planned)
+        self._topics: frozenset[str] | None = None
+        self._uplink = self._make_uplink(replay_retained=store.is_new)
+        self._another_uplink = asyncio.Event()
+        self._reloading = asyncio.Lock()
+        self._control = ControlServer(settings.gateway.control_socket, self._operations())
 
-    def changed() -> None:
-        reconciler.changed()
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._open_control()
+        tasks = asyncio.TaskGroup()
+        loop = asyncio.get_running_loop()
+        try:
+            async with tasks:
+                loop.add_signal_handler(signal.SIGHUP, lambda: tasks.create_task(self._hang_up()))
+                tasks.create_task(self._scheduler.run(), name="scheduler")
+                tasks.create_task(self._reconciler.run(), name="reconciler")
+                tasks.create_task(self._keep_uplink(), name="uplink")
+                tasks.create_task(self._control.run(), name="control")
+                log.info("gatewayd is ready")  # neither a broker nor a device needs to answer for that
+        finally:
+            loop.remove_signal_handler(signal.SIGHUP)
+            self._control.close()
 
-    def connected() -> None:
-        reports.resend()
+    async def reload(self) -> messages.ReloadResult:
+        """Read the configuration again; what is not concerned goes on undisturbed.
 
-    scheduler = Scheduler(ends, on_end=changed, on_unreachable=feed.unreachable)
-    reconciler = Reconciler(settings, store, firmware, scheduler, on_plan=planned)
-    intake = Intake(
-        store,
-        template=settings.mqtt.ota_topic,
-        max_message_bytes=settings.mqtt.max_message_mib * MIB,
-        on_change=changed,
-    )
-    session = MqttSession(
-        settings.mqtt,
-        status_topic=root,
-        on_message=intake.accept,
-        on_connected=connected,
-        replay_retained=store.is_new,
-    )
-    reports = Reports(board, session, status_topic=root)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(scheduler.run(), name="scheduler")
-        tasks.create_task(reconciler.run(), name="reconciler")
-        tasks.create_task(reports.run(), name="reports")
-        tasks.create_task(session.run(), name="mqtt")
+        Raises ConfigError; then the old one stays in force.
+        """
+        async with self._reloading:
+            old = self._settings
+            new = await asyncio.to_thread(read_again, old)
+            changes = Changes.between(old, new)
+            await self._reconciler.configure(new)
+            if new.mqtt != old.mqtt:
+                self._another_uplink.set()
+            await self._reconciler.settled()
+            for name in changes.other_links:
+                await self._scheduler.halt(name, "reconfigured", "its link was changed in the configuration")
+        log.info(
+            "configuration reloaded",
+            added=changes.added,
+            changed=changes.changed,
+            removed=changes.removed,
+        )
+        return messages.ReloadResult(
+            file=str(new.file),
+            added=changes.added,
+            changed=changes.changed,
+            removed=changes.removed,
+            unchanged=changes.unchanged,
+            warnings=tuple(str(warning) for warning in new.warnings),
+        )
+
+    async def _hang_up(self) -> None:
+        """SIGHUP. Nobody waits for an answer, so the log has it."""
+        try:
+            await self.reload()
+        except GatewaydError as error:
+            for line in str(error).splitlines():
+                log.error("configuration not reloaded", code=error.code, reason=line)  # noqa: TRY400 - it is theirs
+
+    @property
+    def _settings(self) -> Settings:
+        return self._reconciler.settings
+
+    def _changed(self) -> None:
+        self._reconciler.changed()
+
+    def _planned(self, plan: Plan, known: Known) -> None:
+        self._topics = plan.topics
+        self._uplink.session.set_topics(plan.topics)
+        self._feed.planned(plan, known, self._settings.devices)
+
+    async def _keep_uplink(self) -> None:
+        """Run the uplink; another one when the broker's settings changed."""
+        while True:
+            self._another_uplink.clear()
+            running = asyncio.create_task(self._uplink.run(), name="uplink: run")
+            changed = asyncio.create_task(self._another_uplink.wait(), name="uplink: changed")
+            try:
+                await asyncio.wait([running, changed], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                running.cancel()
+                changed.cancel()
+                await asyncio.wait([running])
+            if not running.cancelled():
+                running.result()
+            self._uplink = self._make_uplink(replay_retained=False)
+            if self._topics is not None:
+                self._uplink.session.set_topics(self._topics)
+
+    def _make_uplink(self, *, replay_retained: bool) -> Uplink:
+        return Uplink(
+            self._settings,
+            self._store,
+            self._board,
+            on_change=self._reconciler.changed,
+            replay_retained=replay_retained,
+        )
+
+    def _operations(self) -> ControlOperations:
+        steering = Steering(self._store, self._firmware, self._scheduler, self._reconciler)
+        return ControlOperations(
+            Parts(
+                store=self._store,
+                firmware=self._firmware,
+                reconciler=self._reconciler,
+                steering=steering,
+                board=self._board,
+                feed=self._feed,
+                broker=self._broker,
+                loop_lag=lambda: None,
+                reload=self.reload,
+            )
+        )
+
+    def _broker(self) -> messages.Broker:
+        session = self._uplink.session
+        return messages.Broker(
+            host=self._settings.mqtt.host,
+            port=self._settings.mqtt.port,
+            connected=session.is_connected,
+            topics=tuple(sorted(self._topics or ())),
+            subscribed=tuple(sorted(session.subscribed_topics)),
+        )
+
+    def _open_control(self) -> None:
+        """Listen; without a control socket updates go on all the same, and nobody can ask about them."""
+        try:
+            self._control.open()
+        except HostError as error:
+            log.error("gatewayctl cannot reach this daemon", code=error.code, reason=str(error))  # noqa: TRY400 - no defect
 
 
 def _leave_in_time() -> None:

@@ -44,7 +44,7 @@ class DeviceStatus:
     latest_version: str | None = None
     progress: int | None = None
     bytes_per_s: int | None = None
-    job: int | str | None = None
+    job: int | None = None
     attempt: int | None = None
     code: str | None = None
     reason: str | None = None
@@ -158,6 +158,13 @@ class Subscription:
         if not self._names:
             self._news.clear()
         return name
+
+    def take(self) -> tuple[str, ...]:
+        """Return the names that are there already, for who can use several at once."""
+        names = tuple(self._names)
+        self._names.clear()
+        self._news.clear()
+        return names
 
     def __enter__(self) -> Self:
         return self

@@ -14,6 +14,8 @@ from gatewayd.ota.topic import OtaTopic
 from gatewayd.ota.version import Version
 from gatewayd.protocol.session import ImageState
 
+_PUSH = "push:"
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -54,7 +56,12 @@ def topics_of(settings: Settings, device: Device, record: DeviceRecord) -> froze
 
 def push_topic(name: str) -> str:
     """Where a person's own update of a device stands among the releases; no MQTT topic of ours looks so."""
-    return f"push:{name}"
+    return f"{_PUSH}{name}"
+
+
+def is_pushed(topic: str) -> bool:
+    """Whether a release came by hand."""
+    return topic.startswith(_PUSH)
 
 
 def reading_of(settings: Settings, device: Device) -> Reading:

@@ -20,6 +20,7 @@ from gatewayd.jobs.eligibility import (
     Candidate,
     decision_on,
     installed_version,
+    is_pushed,
     push_topic,
     reading_of,
     refusal_of,
@@ -120,7 +121,7 @@ def superfluous(known: Known) -> list[int]:
 
 def _is_spent(release: Release, jobs: Sequence[Job]) -> bool:
     """Whether this was pushed, and a job that came of it has ended; one that failed may be tried again."""
-    return any(
+    return is_pushed(release.topic) and any(
         release.topic == push_topic(job.device)
         and release.sha256 == job.message_sha256
         and release.seq < job.created_seq
@@ -193,8 +194,8 @@ def _decide(
 def _why(device: Device, record: DeviceRecord, best: Candidate) -> str:
     installed = installed_version(device, record)
     believed = "it runs" if record.info is not None else "it is believed to run"
-    is_pushed = best.release.topic == push_topic(device.name)
-    origin = "was pushed to it" if is_pushed else f"was published on {best.release.topic}"
+    topic = best.release.topic
+    origin = "was pushed to it" if is_pushed(topic) else f"was published on {topic}"
     return f"{believed} {installed}, and {best.version} {origin}"
 
 
@@ -272,7 +273,7 @@ def _failed_before(
     if not same:
         return None
     last = same[-1]
-    is_pushed_again = best.release.topic == push_topic(device.name) and best.release.seq > last.updated_seq
+    is_pushed_again = is_pushed(best.release.topic) and best.release.seq > last.updated_seq
     if last.retry_allowed or (is_pushed_again and last.code not in NEVER_AGAIN):
         return None
     if last.state is JobState.CANCELLED and last.code == "cancelled":

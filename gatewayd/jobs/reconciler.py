@@ -46,6 +46,7 @@ class Reconciler:
         self._turn = asyncio.Lock()
         self._waiting: list[asyncio.Future[None]] = []
         self._told: dict[str, tuple[str, str]] = {}
+        self.latest: Known | None = None  # what the last pass planned with
 
     @property
     def settings(self) -> Settings:
@@ -107,6 +108,7 @@ class Reconciler:
             await self._obey(command)
         if result.commands:
             known = await self._store.run(_read)
+        self.latest = known
         self._on_plan(result, known)
         everybody = [device.name for device in self._settings.devices]
         self._scheduler.assign(

@@ -1,0 +1,59 @@
+"""What another version of the configuration file changes."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from gatewayd.config.loader import load
+from gatewayd.config.model import Device, Settings
+from gatewayd.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Devices by name. `other_links`: those of `changed` that are reached in another way than before."""
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    other_links: tuple[str, ...]
+
+    @classmethod
+    def between(cls, old: Settings, new: Settings) -> Self:
+        """Compare two configurations, keys included."""
+        before = {device.name: device for device in old.devices}
+        kept = [device for device in new.devices if device.name in before]
+        changed = [device for device in kept if _differs(old, before[device.name], new, device)]
+        return cls(
+            added=tuple(device.name for device in new.devices if device.name not in before),
+            changed=tuple(device.name for device in changed),
+            removed=tuple(sorted(before.keys() - {device.name for device in new.devices})),
+            unchanged=tuple(device.name for device in kept if device not in changed),
+            other_links=tuple(device.name for device in changed if device.link != before[device.name].link),
+        )
+
+
+def read_again(old: Settings) -> Settings:
+    """Read the file of `old` as it is now.
+
+    Raises ConfigErrors, or ConfigError `restart_needed` for what a running daemon cannot change.
+    """
+    new = load(old.file)
+    fixed = [
+        key
+        for key in type(old.gateway).model_fields
+        if getattr(old.gateway, key) != getattr(new.gateway, key)
+    ]
+    if fixed:
+        keys = ", ".join(f"gateway.{key}" for key in fixed)
+        raise ConfigError(
+            f"{old.file}: {keys} cannot change while gatewayd runs; nothing was changed",
+            code="restart_needed",
+            hint="restart gatewayd, or take that back",
+        )
+    return new
+
+
+def _differs(old: Settings, before: Device, new: Settings, after: Device) -> bool:
+    keys = [settings.keys_of(device) for settings, device in ((old, before), (new, after))]
+    return before != after or keys[0] != keys[1]

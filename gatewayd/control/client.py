@@ -1,0 +1,97 @@
+"""The asking end of the control socket, for gatewayctl. Blocking: a person waits."""
+
+import array
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from gatewayd.control.messages import Message, Request
+from gatewayd.errors import ConfigError, GatewaydError, HostError, RequestError
+
+R = TypeVar("R", bound=Message)
+
+# A push of 16 MiB is decrypted, verified and written to an SD card meanwhile.
+ANSWER_TIMEOUT_S = 120.0
+_LINE_BYTES = 1 << 26  # no answer comes near it
+
+
+class DaemonUnreachable(HostError):  # noqa: N818 - what is so, not an error to be named after
+    """Nobody answers on the control socket."""
+
+    default_code = "daemon_unreachable"
+
+
+def ask(path: Path, request: Request, result: type[R], file: BinaryIO | None = None) -> R:
+    """Ask once. Raises DaemonUnreachable, and RequestError or ConfigError with the daemon's own words."""
+    with closing(_connect(path)) as connection:
+        return next(_answers(path, connection, request, result, file))
+
+
+def subscribe(path: Path, request: Request, result: type[R]) -> Iterator[R]:
+    """Ask, and yield answers until the caller stops or the daemon is gone (DaemonUnreachable)."""
+    with closing(_connect(path)) as connection:
+        connection.settimeout(None)
+        yield from _answers(path, connection, request, result, None)
+
+
+def _connect(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(ANSWER_TIMEOUT_S)
+    try:
+        connection.connect(str(path))
+    except PermissionError as error:
+        connection.close()
+        raise DaemonUnreachable(
+            f"you may not use {path}", hint="be root, or in the group that owns it: `ls -l` tells which"
+        ) from error
+    except OSError as error:
+        connection.close()
+        raise DaemonUnreachable(
+            f"no gatewayd answers on {path}: {error.strerror or error}",
+            hint="is it running? --socket names another socket",
+        ) from error
+    return connection
+
+
+def _answers(
+    path: Path, connection: socket.socket, request: Request, result: type[R], file: BinaryIO | None
+) -> Iterator[R]:
+    try:
+        line = request.model_dump_json(exclude_defaults=False).encode() + b"\n"
+        if file is None:
+            connection.sendall(line)
+        else:
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file.fileno()]))]
+            sent = connection.sendmsg([line], rights)
+            connection.sendall(line[sent:])
+        with connection.makefile("rb") as answers:
+            while answer := answers.readline(_LINE_BYTES):
+                yield _read(answer, result)
+    except OSError as error:
+        raise DaemonUnreachable(f"gatewayd on {path} does not answer: {error}") from error
+    raise DaemonUnreachable(f"gatewayd on {path} has ended", hint="its log says why")
+
+
+def _read(answer: bytes, result: type[R]) -> R:
+    try:
+        document: dict[str, Any] = json.loads(answer)
+        if document["ok"]:
+            return result.model_validate(document["result"])
+        error = document["error"]
+        code, message, hint = error["code"], error["message"], error.get("hint", "")
+    except (ValueError, KeyError, TypeError) as wrong:
+        raise HostError(
+            f"gatewayd's answer is not understood: {answer[:80]!r}",
+            code="protocol_version",
+            hint="are gatewayd and gatewayctl of the same version? restart gatewayd after an upgrade",
+        ) from wrong
+    raise _error(code, message, hint, error.get("mistakes", ()))
+
+
+def _error(code: str, message: str, hint: str, mistakes: list[str]) -> GatewaydError:
+    if code == ConfigError.default_code:
+        return ConfigError("\n".join(mistakes) or message, code=code, hint=hint)
+    return RequestError(message, code=code, hint=hint)

@@ -1,0 +1,395 @@
+"""What is said over the control socket; also what `gatewayctl --json` prints.
+
+Request: `{"v": 1, "op": "devices", ...}`. Reply: `{"v": 1, "ok": true, "result": {...}}`, or
+`{"v": 1, "ok": false, "error": {"code", "message", "hint"}}`. To `watch` there are as many replies as there
+is news. Within version 1 keys are added, never taken away. Sizes in bytes, times in UTC (ISO 8601), `code` as
+in docs/codes.md.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+VERSION = 1
+# No request comes near it; a file travels as a descriptor.
+MAX_REQUEST_BYTES = 64 * 1024
+
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class Message(BaseModel):
+    """What all have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# -- requests
+
+
+class Request(Message):
+    """The envelope's part."""
+
+    v: Literal[1] = 1
+
+
+class Status(Request):
+    """How is the daemon itself?"""
+
+    op: Literal["status"] = "status"
+
+
+class Devices(Request):
+    """All devices, or those named."""
+
+    op: Literal["devices"] = "devices"
+    names: tuple[Name, ...] = Field((), max_length=1000)
+
+
+class Watch(Request):
+    """All devices, and then each that changes, until the connection ends."""
+
+    op: Literal["watch"] = "watch"
+
+
+class Jobs(Request):
+    """The last jobs, newest first."""
+
+    op: Literal["jobs"] = "jobs"
+    device: Name | None = None
+    active: bool = False
+    limit: int = Field(50, ge=1, le=10_000)
+
+
+class OneJob(Request):
+    """One job with its attempts."""
+
+    op: Literal["job"] = "job"
+    id: int = Field(ge=1, le=2**63 - 1)
+
+
+class ExplainMessage(Request):
+    """What would a message lead to? Its descriptor goes along."""
+
+    op: Literal["explain_message"] = "explain_message"
+    topic: str = Field(min_length=1, max_length=2048)
+
+
+class ExplainDevice(Request):
+    """Why does a device get what it gets?"""
+
+    op: Literal["explain_device"] = "explain_device"
+    device: Name
+
+
+class Push(Request):
+    """Bring a firmware to a device without MQTT; its descriptor goes along."""
+
+    op: Literal["push"] = "push"
+    device: Name
+    version: str = Field(min_length=1, max_length=64)
+
+
+class Steer(Request):
+    """Approve, cancel or retry: devices by name, or jobs by number."""
+
+    op: Literal["approve", "cancel", "retry"]
+    targets: tuple[Name, ...] = Field(min_length=1, max_length=1000)
+
+
+class Hold(Request):
+    """Pause or resume devices; without names everything."""
+
+    op: Literal["pause", "resume"]
+    devices: tuple[Name, ...] = Field((), max_length=1000)
+
+
+class Reload(Request):
+    """Read the configuration again."""
+
+    op: Literal["reload"] = "reload"
+
+
+AnyRequest = Annotated[
+    Status | Devices | Watch | Jobs | OneJob | ExplainMessage | ExplainDevice | Push | Steer | Hold | Reload,
+    Field(discriminator="op"),
+]
+REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(AnyRequest)
+
+
+# -- results
+
+
+class Broker(Message):
+    """The broker as the daemon sees it. `topics`: what is wanted; `subscribed`: what was granted."""
+
+    host: str
+    port: int
+    connected: bool
+    topics: tuple[str, ...]
+    subscribed: tuple[str, ...]
+
+
+class PauseFact(Message):
+    """Who lets something wait, and since when."""
+
+    by: str
+    since: str
+
+
+class LoopLag(Message):
+    """How late the event loop was to wake, over the last minutes."""
+
+    p50_ms: float
+    p99_9_ms: float
+    max_ms: float
+    samples: int
+
+
+class StatusResult(Message):
+    """The daemon itself. `watchdog_s`: None when nobody would notice that it hangs."""
+
+    gateway: str
+    version: str
+    pid: int
+    started_at: str
+    config_file: str
+    state_dir: str
+    devices: int
+    active_jobs: int
+    paused: PauseFact | None
+    broker: Broker
+    loop_lag: LoopLag | None
+    watchdog_s: float | None
+
+
+class Link(Message):
+    """How a device is reached. `health`: ok, unknown (not used yet) or the code of what failed last."""
+
+    kind: Literal["uart"]
+    address: str
+    baud: int
+    health: str
+    reason: str | None
+
+
+class LastResult(Message):
+    """How the last job that ended did."""
+
+    job: int
+    version: str
+    state: str
+    code: str | None
+    reason: str | None
+    at: str
+
+
+class DeviceView(Message):
+    """A device now. Identity (`hardware_id`, `device_id`) as it said itself; None: it has not."""
+
+    name: str
+    app_id: str
+    hardware_id: str | None
+    device_id: str | None
+    link: Link
+    state: str
+    paused: bool
+    installed_version: str | None
+    latest_version: str | None
+    job: int | None
+    attempt: int | None
+    progress: int | None
+    received_bytes: int | None
+    image_bytes: int | None
+    bytes_per_s: int | None
+    seconds_left: int | None
+    resumes: int | None
+    code: str | None
+    reason: str | None
+    last_contact_at: str | None
+    last_result: LastResult | None
+
+
+class DevicesResult(Message):
+    """Devices in the configuration's order."""
+
+    gateway: str
+    paused: PauseFact | None
+    devices: tuple[DeviceView, ...]
+
+
+class WatchResult(Message):
+    """What is new: first everything, then what changed."""
+
+    gateway: str
+    devices: tuple[DeviceView, ...]
+    removed: tuple[str, ...]
+
+
+class JobView(Message):
+    """A job. `decision`: what led to it; `topic`: of its release, `push:DEVICE` for one by hand."""
+
+    id: int
+    device: str
+    from_version: str
+    version: str
+    state: str
+    code: str | None
+    reason: str | None
+    topic: str
+    decision: str
+    created_at: str
+    updated_at: str
+    transfers: int
+    failures: int
+    resumes: int
+    image_sha256: str | None
+    image_bytes: int | None
+    durable_bytes: int
+
+
+class AttemptView(Message):
+    """One opening of the link, or `times` that were alike in vain. `offset`: where the device went on."""
+
+    number: int
+    times: int
+    started_at: str
+    ended_at: str | None
+    duration_s: float
+    offset: int | None
+    received_bytes: int
+    bytes_sent: int
+    bytes_repeated: int
+    resumes: int
+    code: str | None
+    reason: str | None
+
+
+class JobsResult(Message):
+    """Jobs, newest first."""
+
+    jobs: tuple[JobView, ...]
+
+
+class JobResult(Message):
+    """A job with its attempts, oldest first."""
+
+    job: JobView
+    attempts: tuple[AttemptView, ...]
+
+
+class EndOfJob(Message):
+    """A job that would be ended."""
+
+    job: int
+    state: str
+    code: str
+    reason: str
+
+
+Would = Literal["update", "ask for approval", "nothing"]
+
+
+class Forecast(Message):
+    """What the planner says of a device. `would`: what it would do; `follows`: the message concerns it."""
+
+    device: str
+    follows: bool
+    would: Would
+    version: str | None
+    refused: bool
+    code: str
+    reason: str
+    ends: EndOfJob | None
+
+
+class ExplainMessageResult(Message):
+    """What a message would lead to. `withdraws`: it is empty."""
+
+    topic: str
+    size_bytes: int
+    withdraws: bool
+    devices: tuple[Forecast, ...]
+
+
+class Assessment(Message):
+    """What a device makes of one release by itself."""
+
+    topic: str
+    version: str | None
+    size_bytes: int
+    received_at: str
+    code: str
+    reason: str
+
+
+class ExplainDeviceResult(Message):
+    """Why a device gets what it gets. `topics`: those it follows."""
+
+    forecast: Forecast
+    topics: tuple[str, ...]
+    releases: tuple[Assessment, ...]
+    job: JobView | None
+
+
+class Outcome(Message):
+    """What a wish came to."""
+
+    device: str
+    job: int | None
+    state: str | None
+    text: str
+
+
+class OutcomesResult(Message):
+    """One for each target."""
+
+    outcomes: tuple[Outcome, ...]
+
+
+class ReloadResult(Message):
+    """What another configuration changed, by device name."""
+
+    file: str
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+Result = (
+    StatusResult
+    | DevicesResult
+    | WatchResult
+    | JobsResult
+    | JobResult
+    | ExplainMessageResult
+    | ExplainDeviceResult
+    | OutcomesResult
+    | ReloadResult
+)
+
+
+class Error(Message):
+    """Why not. `mistakes`: those of a configuration, each with file and line."""
+
+    code: str
+    message: str
+    hint: str = ""
+    mistakes: tuple[str, ...] = ()
+
+
+class Success(Message):
+    """The answer to a request."""
+
+    v: Literal[1] = 1
+    ok: Literal[True] = True
+    result: Result
+
+
+class Failure(Message):
+    """The answer to a request that cannot be met."""
+
+    v: Literal[1] = 1
+    ok: Literal[False] = False
+    error: Error

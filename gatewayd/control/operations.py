@@ -1,0 +1,252 @@
+"""What each request of the control socket does."""
+
+import asyncio
+import os
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+
+import structlog
+
+from gatewayd import __version__
+from gatewayd.config import Settings
+from gatewayd.control import messages, views
+from gatewayd.control.server import Peer
+from gatewayd.errors import FirmwareError, GatewaydError, RequestError
+from gatewayd.jobs.database import Database, utc_now
+from gatewayd.jobs.eligibility import topics_of
+from gatewayd.jobs.firmware import FirmwareReader
+from gatewayd.jobs.foresight import Foresight, assessments, forecasts, with_message
+from gatewayd.jobs.model import EVERYTHING, DeviceRecord
+from gatewayd.jobs.planner import Known
+from gatewayd.jobs.reconciler import Reconciler
+from gatewayd.jobs.steering import Outcome, Steering, find_device
+from gatewayd.jobs.store import Store
+from gatewayd.ota.version import Version
+from gatewayd.status import StatusBoard, StatusFeed
+
+log = structlog.get_logger()
+
+MIB = 1024 * 1024
+# A person sees movement, and thirty devices whose every chunk is news do not keep the daemon busy.
+WATCH_INTERVAL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What of the daemon is asked; made once by the composition root."""
+
+    store: Store
+    firmware: FirmwareReader
+    reconciler: Reconciler
+    steering: Steering
+    board: StatusBoard
+    feed: StatusFeed
+    broker: Callable[[], messages.Broker]
+    loop_lag: Callable[[], messages.LoopLag | None]
+    reload: Callable[[], Awaitable[messages.ReloadResult]]
+
+
+class ControlOperations:
+    """Implements `server.Operations`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._started_at = utc_now()
+
+    async def answer(self, request: messages.AnyRequest, peer: Peer) -> AsyncIterator[messages.Result]:
+        """Yield the answers to a request. Raises GatewaydError."""
+        log.debug("request", op=request.op, user=peer.name, pid=peer.pid)
+        match request:
+            case messages.Watch():
+                async for news in self._watch():
+                    yield news
+            case messages.Devices():
+                yield await self._devices(request)
+            case messages.Jobs():
+                yield await self._jobs(request)
+            case messages.OneJob():
+                yield await self._job(request)
+            case messages.Status():
+                yield await self._status()
+            case messages.ExplainMessage():
+                yield await self._explain_message(request, peer)
+            case messages.ExplainDevice():
+                yield await self._explain_device(request)
+            case messages.Reload():
+                log.info("reload was asked for", by=peer.name)
+                yield await self._parts.reload()
+            case _:
+                yield messages.OutcomesResult(
+                    outcomes=tuple(views.outcome_view(one) for one in await self._steer(request, peer))
+                )
+
+    # -- looking
+
+    async def _status(self) -> messages.StatusResult:
+        known = await self._parts.reconciler.known()
+        settings = self._settings
+        return messages.StatusResult(
+            gateway=settings.gateway.id,
+            version=__version__,
+            pid=os.getpid(),
+            started_at=self._started_at,
+            config_file=str(settings.file.absolute()),
+            state_dir=str(settings.gateway.state_dir),
+            devices=len(settings.devices),
+            active_jobs=sum(job.is_active for job in known.jobs),
+            paused=views.pause_view(known.pauses.get(EVERYTHING)),
+            broker=self._parts.broker(),
+            loop_lag=self._parts.loop_lag(),
+            watchdog_s=views.watchdog_s(),
+        )
+
+    async def _devices(self, request: messages.Devices) -> messages.DevicesResult:
+        for name in request.names:
+            find_device(self._settings, name)
+        known = await self._parts.reconciler.known()
+        names = request.names or [device.name for device in self._settings.devices]
+        return messages.DevicesResult(
+            gateway=self._settings.gateway.id,
+            paused=views.pause_view(known.pauses.get(EVERYTHING)),
+            devices=self._views(names, known),
+        )
+
+    async def _watch(self) -> AsyncIterator[messages.WatchResult]:
+        gateway = self._settings.gateway.id
+        with self._parts.board.subscribe() as changes:
+            known = await self._parts.reconciler.known()
+            everybody = [device.name for device in self._settings.devices]
+            yield messages.WatchResult(gateway=gateway, devices=self._views(everybody, known), removed=())
+            async for name in changes:
+                names = {name, *changes.take()}
+                configured = {device.name for device in self._settings.devices}
+                yield messages.WatchResult(
+                    gateway=gateway,
+                    devices=self._views(names & configured, self._parts.reconciler.latest or known),
+                    removed=tuple(sorted(names - configured)),
+                )
+                await asyncio.sleep(WATCH_INTERVAL_S)
+
+    async def _jobs(self, request: messages.Jobs) -> messages.JobsResult:
+        jobs = await self._parts.store.run(Database.jobs)
+        if request.device is not None and all(job.device != request.device for job in jobs):
+            find_device(self._settings, request.device)  # one that was removed still has its history
+        wanted = [
+            job
+            for job in reversed(jobs)
+            if request.device in (None, job.device) and (job.is_active or not request.active)
+        ]
+        return messages.JobsResult(jobs=tuple(views.job_view(job) for job in wanted[: request.limit]))
+
+    async def _job(self, request: messages.OneJob) -> messages.JobResult:
+        job = await self._parts.store.run(lambda db: db.job(request.id))
+        attempts = await self._parts.store.run(lambda db: db.attempts(request.id))
+        return messages.JobResult(
+            job=views.job_view(job), attempts=tuple(views.attempt_view(attempt) for attempt in attempts)
+        )
+
+    async def _explain_message(
+        self, request: messages.ExplainMessage, peer: Peer
+    ) -> messages.ExplainMessageResult:
+        settings = self._settings
+        topic = settings.mqtt.ota_topic.parse(request.topic)
+        if topic is None:
+            raise RequestError(
+                f"topic {request.topic[:200]!r} does not have the form {settings.mqtt.ota_topic.template}",
+                code="not_ours",
+                hint="mqtt.ota_topic sets it",
+            )
+        message = self._read(peer)
+        foresight = await with_message(
+            settings,
+            await self._parts.reconciler.known(),
+            self._parts.firmware,
+            topic=topic,
+            topic_text=request.topic,
+            message=message,
+        )
+        return messages.ExplainMessageResult(
+            topic=request.topic,
+            size_bytes=len(message),
+            withdraws=not message,
+            devices=tuple(views.forecast_view(one) for one in forecasts(settings, foresight)),
+        )
+
+    async def _explain_device(self, request: messages.ExplainDevice) -> messages.ExplainDeviceResult:
+        settings = self._settings
+        device = find_device(settings, request.device)
+        known = await self._parts.reconciler.known()
+        forecast = next(
+            one for one in forecasts(settings, Foresight(known, None)) if one.device == device.name
+        )
+        jobs = [job for job in known.jobs if job.device == device.name]
+        record = known.devices.get(device.name, DeviceRecord(device.name))
+        return messages.ExplainDeviceResult(
+            forecast=views.forecast_view(forecast),
+            topics=tuple(sorted(topics_of(settings, device, record))),
+            releases=tuple(views.assessment_view(one) for one in assessments(settings, known, device)),
+            job=views.job_view(jobs[-1]) if jobs else None,
+        )
+
+    # -- steering
+
+    async def _steer(
+        self, request: messages.Push | messages.Steer | messages.Hold, peer: Peer
+    ) -> tuple[Outcome, ...]:
+        steering = self._parts.steering
+        match request:
+            case messages.Push():
+                return (await self._push(request, peer),)
+            case messages.Hold(op="pause"):
+                return await steering.pause(request.devices, peer.name)
+            case messages.Hold():
+                return await steering.resume(request.devices, peer.name)
+            case _:
+                act = {"approve": steering.approve, "cancel": steering.cancel, "retry": steering.retry}
+                return tuple([await act[request.op](target, peer.name) for target in request.targets])
+
+    async def _push(self, request: messages.Push, peer: Peer) -> Outcome:
+        try:
+            version = Version.parse(request.version)
+        except GatewaydError as error:
+            raise RequestError(error.message, code=error.code, hint=error.hint) from None
+        return await self._parts.steering.push(request.device, version, self._read(peer), peer.name)
+
+    # -- parts
+
+    @property
+    def _settings(self) -> Settings:
+        return self._parts.reconciler.settings
+
+    def _views(self, names: Iterable[str], known: Known) -> tuple[messages.DeviceView, ...]:
+        wanted = set(names)
+        ended = {job.device: job for job in known.jobs if not job.is_active}
+        return tuple(
+            views.device_view(
+                device,
+                self._parts.board.get(device.name),
+                self._parts.feed.link_health(device.name),
+                known.devices.get(device.name, DeviceRecord(device.name)),
+                ended.get(device.name),
+            )
+            for device in self._settings.devices
+            if device.name in wanted
+        )
+
+    def _read(self, peer: Peer) -> bytes:
+        """Read the file that came along. Raises RequestError, FirmwareError `too_large`."""
+        limit = self._settings.mqtt.max_message_mib * MIB
+        descriptor = peer.take_file()
+        with closing(os.fdopen(descriptor, "rb", buffering=0)):
+            about = os.fstat(descriptor)
+            if not stat.S_ISREG(about.st_mode):
+                raise RequestError("expected a regular file, not a pipe or a device", code="no_file")
+            if about.st_size > limit:
+                raise FirmwareError(
+                    f"the file has {about.st_size} bytes, more than {limit}",
+                    code="too_large",
+                    hint="mqtt.max_message_mib sets the limit",
+                )
+            return os.pread(descriptor, limit, 0)

@@ -1,0 +1,276 @@
+"""The answering end of the control socket.
+
+What a peer can cost is bounded: a request has 64 KiB and ten seconds to arrive, an answer half a minute to be
+taken, and there are so many connections at once. The socket belongs to the daemon's own group and lets nobody
+else in (0660).
+"""
+
+import asyncio
+import contextlib
+import os
+import pwd
+import socket
+import struct
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+from pydantic import ValidationError
+
+from gatewayd.config import ConfigErrors
+from gatewayd.control.messages import (
+    MAX_REQUEST_BYTES,
+    REQUEST,
+    AnyRequest,
+    Error,
+    Failure,
+    Result,
+    Success,
+)
+from gatewayd.errors import GatewaydError, HostError, RequestError
+
+log = structlog.get_logger()
+
+MAX_CONNECTIONS = 64
+REQUEST_LIMIT_S = 10.0
+ANSWER_LIMIT_S = 30.0
+# After the system refused a connection, for instance because there are too many open files.
+ACCEPT_PAUSE_S = 1.0
+_MAX_DESCRIPTORS = 4  # one is used; the others are closed
+_UCRED = struct.Struct("3i")
+
+
+@dataclass
+class Peer:
+    """Who asks, and the files that came along; `close` closes what was not taken."""
+
+    pid: int = 0
+    uid: int = 0
+    files: list[int] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The user's name, or number where it has none."""
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return f"uid {self.uid}"
+
+    def take_file(self) -> int:
+        """Return the descriptor that came along; it is the caller's to close. Raises RequestError."""
+        if not self.files:
+            raise RequestError("no file came along with the request", code="no_file")
+        return self.files.pop(0)
+
+    def close(self) -> None:
+        """Close what came along and nobody took."""
+        for descriptor in self.files:
+            os.close(descriptor)
+        self.files.clear()
+
+
+class Operations(Protocol):
+    """What the server asks. Errors of ours become failures."""
+
+    def answer(self, request: AnyRequest, peer: Peer) -> AsyncIterator[Result]:
+        """Yield the answer, or the answers to a subscription."""
+
+
+class ControlServer:
+    """Listens on a Unix socket from `open` on, and answers while `run` runs."""
+
+    def __init__(self, path: Path, operations: Operations) -> None:
+        self._path = path
+        self._operations = operations
+        self._socket: socket.socket | None = None
+
+    def open(self) -> None:
+        """Listen. Raises HostError `control_socket_in_use` or `no_control_socket`."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            self._remove_stale()
+            mask = os.umask(0o117)  # so that it never was open to others, not even for a moment
+            try:
+                listener.bind(str(self._path))
+            finally:
+                os.umask(mask)
+            listener.listen(MAX_CONNECTIONS)
+            listener.setblocking(False)
+        except OSError as error:
+            listener.close()
+            raise HostError(
+                f"cannot listen on {self._path}: {error.strerror or error}",
+                code="no_control_socket",
+                hint="gateway.control_socket names a place where the daemon may make one",
+            ) from error
+        except HostError:
+            listener.close()
+            raise
+        self._socket = listener
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+            self._path.unlink(missing_ok=True)
+
+    async def run(self) -> None:
+        """Answer whoever connects, until cancelled."""
+        if self._socket is None:
+            return
+        loop = asyncio.get_running_loop()
+        connections: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                try:
+                    connection, _ = await loop.sock_accept(self._socket)
+                except OSError as error:
+                    log.warning("cannot take a connection", reason=str(error))
+                    await asyncio.sleep(ACCEPT_PAUSE_S)
+                    continue
+                connection.setblocking(False)
+                task = asyncio.create_task(self._serve(connection, len(connections)), name="control")
+                connections.add(task)
+                task.add_done_callback(connections.discard)
+        finally:
+            for task in connections:
+                task.cancel()
+
+    def _remove_stale(self) -> None:
+        with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
+            try:
+                probe.connect(str(self._path))
+            except ConnectionRefusedError:
+                self._path.unlink(missing_ok=True)  # its daemon was killed
+                return
+            except FileNotFoundError:
+                return
+        raise HostError(
+            f"another gatewayd answers on {self._path}",
+            code="control_socket_in_use",
+            hint="give this one a gateway.control_socket of its own",
+        )
+
+    async def _serve(self, connection: socket.socket, others: int) -> None:
+        peer = _peer(connection)
+        try:
+            if others >= MAX_CONNECTIONS:
+                raise RequestError("too many connections at once", code="busy")  # noqa: TRY301 - one way out
+            async with asyncio.timeout(REQUEST_LIMIT_S):
+                line = await _receive_request(connection, peer)
+            await self._answer(connection, _parse(line), peer)
+        except TimeoutError:
+            log.info("a control connection was too slow", pid=peer.pid, user=peer.name)
+        except GatewaydError as error:
+            with contextlib.suppress(OSError, TimeoutError):
+                await _send(connection, Failure(error=_error(error)))
+        except OSError:
+            pass  # it hung up
+        except Exception:
+            log.exception("this is a defect in gatewayd, please report it", user=peer.name)
+            internal = Error(code="internal", message="gatewayd made a mistake", hint="its log has more")
+            with contextlib.suppress(OSError, TimeoutError):
+                await _send(connection, Failure(error=internal))
+        finally:
+            peer.close()
+            connection.close()
+
+    async def _answer(self, connection: socket.socket, request: AnyRequest, peer: Peer) -> None:
+        """Send answers until there are no more, or nobody listens."""
+        sending = asyncio.create_task(self._send_answers(connection, request, peer))
+        hanging_up = asyncio.create_task(_until_hung_up(connection))
+        try:
+            await asyncio.wait([sending, hanging_up], return_when=asyncio.FIRST_COMPLETED)
+            # Only a subscription ends with its listener: what was begun otherwise is brought to its end.
+            if not sending.done() and request.op != "watch":
+                await asyncio.wait([sending])
+        finally:
+            for task in (sending, hanging_up):
+                task.cancel()
+            await asyncio.wait([sending, hanging_up])
+        if not sending.cancelled():
+            sending.result()
+
+    async def _send_answers(self, connection: socket.socket, request: AnyRequest, peer: Peer) -> None:
+        async with contextlib.aclosing(self._operations.answer(request, peer)) as answers:  # type: ignore[type-var]
+            async for result in answers:
+                await _send(connection, Success(result=result))
+
+
+def _peer(connection: socket.socket) -> Peer:
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    pid, uid, _ = _UCRED.unpack(credentials)
+    return Peer(pid, uid)
+
+
+async def _receive_request(connection: socket.socket, peer: Peer) -> bytes:
+    """Read up to the first newline, keeping descriptors. Raises RequestError, OSError."""
+    received = bytearray()
+    while b"\n" not in received:
+        await _readable(connection)
+        data, descriptors, flags, _ = socket.recv_fds(connection, 4096, _MAX_DESCRIPTORS)
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        peer.files += descriptors
+        if flags & socket.MSG_CTRUNC or len(peer.files) > _MAX_DESCRIPTORS:
+            raise RequestError("too many files came along", code="bad_request")
+        if not data:
+            raise ConnectionResetError
+        received += data
+        if len(received) > MAX_REQUEST_BYTES:
+            raise RequestError(f"a request has at most {MAX_REQUEST_BYTES} bytes", code="bad_request")
+    return bytes(received[: received.index(b"\n")])
+
+
+async def _readable(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(connection, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(connection)
+
+
+async def _until_hung_up(connection: socket.socket) -> None:
+    """Return when the peer has closed its end; what it still says is dropped."""
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(OSError):
+        while await loop.sock_recv(connection, 4096):
+            pass
+
+
+def _parse(line: bytes) -> AnyRequest:
+    try:
+        return REQUEST.validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        if first["loc"][-1:] == ("v",) or first["type"] == "union_tag_invalid":
+            raise RequestError(
+                f"gatewayd does not know this request: {place}: {first['msg']}",
+                code="protocol_version",
+                hint="are gatewayd and gatewayctl of the same version? restart gatewayd after an upgrade",
+            ) from None
+        raise RequestError(f"{place or 'request'}: {first['msg']}", code="bad_request") from None
+
+
+async def _send(connection: socket.socket, reply: Success | Failure) -> None:
+    """Raises TimeoutError when it is not taken."""
+    async with asyncio.timeout(ANSWER_LIMIT_S):
+        await asyncio.get_running_loop().sock_sendall(connection, reply.model_dump_json().encode() + b"\n")
+
+
+def _error(error: GatewaydError) -> Error:
+    if isinstance(error, ConfigErrors):
+        mistakes = tuple(str(mistake) for mistake in error.mistakes)
+        count = len(mistakes)
+        message = (
+            f"the configuration has {count} mistake{'' if count == 1 else 's'}; the old one stays in force"
+        )
+        return Error(code=error.code, message=message, mistakes=mistakes)
+    return Error(code=error.code, message=error.message, hint=error.hint)

@@ -1,0 +1,165 @@
+"""From what the daemon knows to what is said of it."""
+
+import os
+from pathlib import Path
+
+from gatewayd.config import Device
+from gatewayd.control import messages
+from gatewayd.jobs import foresight, steering
+from gatewayd.jobs.model import AttemptRecord, CreateJob, DeviceRecord, EndJob, Job, JobState, Pause
+from gatewayd.status import DeviceStatus, LinkHealth
+
+
+def device_view(
+    device: Device,
+    status: DeviceStatus | None,
+    health: LinkHealth,
+    record: DeviceRecord,
+    last_ended: Job | None,
+) -> messages.DeviceView:
+    """Everything about one device; before the first plan there is no status."""
+    info = record.info
+    now = status or DeviceStatus(device.name, "unknown")
+    return messages.DeviceView(
+        name=device.name,
+        app_id=device.app_id,
+        hardware_id=info.hardware_id if info else None,
+        device_id=info.device_id if info else None,
+        link=_link(device, health),
+        state=now.state,
+        paused=now.paused,
+        installed_version=now.installed_version,
+        latest_version=now.latest_version,
+        job=now.job,
+        attempt=now.attempt,
+        progress=now.progress,
+        received_bytes=now.received_bytes,
+        image_bytes=now.image_bytes,
+        bytes_per_s=now.bytes_per_s,
+        seconds_left=now.seconds_left,
+        resumes=now.resumes,
+        code=now.code,
+        reason=now.reason,
+        last_contact_at=record.contact_at or None,
+        last_result=_last_result(last_ended) if last_ended else None,
+    )
+
+
+def job_view(job: Job) -> messages.JobView:
+    """One job."""
+    return messages.JobView(
+        id=job.id,
+        device=job.device,
+        from_version=job.from_version,
+        version=job.version,
+        state=job.state,
+        code=job.code or None,
+        reason=job.reason or None,
+        topic=job.topic,
+        decision=job.decision,
+        created_at=job.created_at,
+        updated_at=job.updated_at,
+        transfers=job.attempt,
+        failures=job.failures,
+        resumes=job.resumes,
+        image_sha256=job.image_sha256 or None,
+        image_bytes=job.image_size or None,
+        durable_bytes=job.durable,
+    )
+
+
+def attempt_view(attempt: AttemptRecord) -> messages.AttemptView:
+    """One attempt."""
+    return messages.AttemptView(
+        number=attempt.number,
+        times=attempt.times,
+        started_at=attempt.started_at,
+        ended_at=attempt.ended_at or None,
+        duration_s=attempt.duration_s,
+        offset=attempt.offset,
+        received_bytes=attempt.received,
+        bytes_sent=attempt.bytes_sent,
+        bytes_repeated=attempt.bytes_repeated,
+        resumes=attempt.resumes,
+        code=attempt.code or None,
+        reason=attempt.reason or None,
+    )
+
+
+def forecast_view(forecast: foresight.Forecast) -> messages.Forecast:
+    """The planner's answer."""
+    decision = forecast.decision
+    return messages.Forecast(
+        device=forecast.device,
+        follows=forecast.follows,
+        would=_would(forecast.creates),
+        version=decision.version or None,
+        refused=decision.refused,
+        code=decision.code,
+        reason=decision.reason,
+        ends=_end(forecast.ends),
+    )
+
+
+def assessment_view(assessment: foresight.Assessment) -> messages.Assessment:
+    """What a device makes of a release."""
+    release = assessment.release
+    return messages.Assessment(
+        topic=release.topic,
+        version=assessment.version or None,
+        size_bytes=release.size,
+        received_at=release.received_at,
+        code=assessment.code,
+        reason=assessment.reason,
+    )
+
+
+def outcome_view(outcome: steering.Outcome) -> messages.Outcome:
+    """What a wish came to."""
+    job = outcome.job
+    return messages.Outcome(
+        device=outcome.device, job=job and job.id, state=job and str(job.state), text=outcome.text
+    )
+
+
+def pause_view(pause: Pause | None) -> messages.PauseFact | None:
+    """Who and since when."""
+    return messages.PauseFact(by=pause.by, since=pause.since) if pause else None
+
+
+def watchdog_s() -> float | None:
+    """Return how long systemd waits for a sign of life; None: nobody waits for one."""
+    text = os.environ.get("WATCHDOG_USEC", "")
+    return int(text) / 1_000_000 if text.isdecimal() else None
+
+
+def _link(device: Device, health: LinkHealth) -> messages.Link:
+    link = device.link
+    if health.code != "ok" and not Path(link.uart).exists():
+        health = LinkHealth("link_missing", f"{link.uart} does not exist")
+    return messages.Link(
+        kind="uart", address=link.uart, baud=link.baud, health=health.code, reason=health.reason or None
+    )
+
+
+def _last_result(job: Job) -> messages.LastResult:
+    return messages.LastResult(
+        job=job.id,
+        version=job.version,
+        state=job.state,
+        code=job.code or None,
+        reason=job.reason or None,
+        at=job.updated_at,
+    )
+
+
+def _would(creates: CreateJob | None) -> messages.Would:
+    if creates is None:
+        return "nothing"
+    return "ask for approval" if creates.state is JobState.OFFERED else "update"
+
+
+def _end(end: EndJob | None) -> messages.EndOfJob | None:
+    if end is None:
+        return None
+    return messages.EndOfJob(job=end.job_id, state=end.state, code=end.code, reason=end.reason)
