@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from gatewayd.cli.exits import CONFIGURATION
+from gatewayd.cli.options import json_option
 from gatewayd.config import ConfigErrors, Mistake, Settings, load
 from gatewayd.config.schema import schema_text
 
@@ -19,7 +20,7 @@ DEFAULT_CONFIG = Path("/etc/gatewayd/config.yaml")
 @click.command("check-config")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--config", "option", type=click.Path(path_type=Path), help=f"[default: {DEFAULT_CONFIG}]")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @click.option("--print-schema", is_flag=True, help="Print the JSON Schema for editors, and check nothing.")
 def command(file: Path | None, option: Path | None, as_json: bool, print_schema: bool) -> None:
     """Check a configuration and the keys it names.

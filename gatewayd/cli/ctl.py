@@ -1,22 +1,38 @@
 """`gatewayctl`: everything a person types. Each command lives in a module of its own name."""
 
 import importlib
+import json
 import sys
+from pathlib import Path
 
 import click
 
 from gatewayd import __version__
 from gatewayd.cli.exits import REFUSED, exit_code
+from gatewayd.cli.options import SOCKET_VARIABLE, wants_json
 from gatewayd.errors import GatewaydError
 
-# Command -> the module that holds it. Loaded on use: `gatewayctl keygen` need not import an MQTT client.
+# Command -> module and name in it. Loaded on use: `gatewayctl keygen` need not import an MQTT client.
 COMMANDS = {
-    "check-config": "check_config",
-    "demo": "demo",
-    "keygen": "keygen",
-    "pack": "pack",
-    "publish": "publish",
-    "simulate": "simulate",
+    "approve": "steer.approve",
+    "cancel": "steer.cancel",
+    "check-config": "check_config.command",
+    "completion": "completion.command",
+    "demo": "demo.command",
+    "devices": "devices.command",
+    "explain": "explain.command",
+    "job": "jobs.job",
+    "jobs": "jobs.jobs",
+    "keygen": "keygen.command",
+    "pack": "pack.command",
+    "pause": "steer.pause",
+    "publish": "publish.command",
+    "push": "steer.push",
+    "reload": "steer.reload",
+    "resume": "steer.resume",
+    "retry": "steer.retry",
+    "simulate": "simulate.command",
+    "watch": "watch.command",
 }
 
 
@@ -31,21 +47,40 @@ class LazyGroup(click.Group):
         """Import and return the command, or None when there is no such name."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"gatewayd.cli.{COMMANDS[cmd_name]}")
-        command: click.Command = module.command
+        module, _, name = COMMANDS[cmd_name].partition(".")
+        command: click.Command = getattr(importlib.import_module(f"gatewayd.cli.{module}"), name)
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; an error of ours becomes a line, or with --json an object, and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except GatewaydError as error:
+            if wants_json(ctx):
+                said = {"code": error.code, "message": error.message, "hint": error.hint}
+                click.echo(json.dumps({"error": said}))
+            else:
+                click.echo(f"gatewayctl: {error}", err=True)
+            sys.exit(exit_code(error))
 
 
 @click.group(
     cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
+@click.option(
+    "--socket",
+    "control_socket",
+    type=click.Path(path_type=Path),
+    envvar=SOCKET_VARIABLE,
+    help="Where the daemon listens, for all commands that ask it.",
+)
 @click.version_option(__version__, prog_name="gatewayctl")
-def cli() -> None:
-    """Make, publish and try firmware for the devices behind a gatewayd gateway."""
+def cli(control_socket: Path | None) -> None:
+    """See and steer the updates of the devices behind a gatewayd gateway; make and publish firmware."""
 
 
 def main() -> None:
-    """Run gatewayctl; an error of ours becomes one line and an exit code, never a stack trace."""
+    """Run gatewayctl; what goes wrong becomes one line and an exit code, never a stack trace."""
     try:
         cli.main(prog_name="gatewayctl", standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -55,9 +90,6 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except GatewaydError as error:
-        click.echo(f"gatewayctl: {error}", err=True)
-        sys.exit(exit_code(error))
     except OSError as error:
         click.echo(f"gatewayctl: {error.filename or 'the system'}: {error.strerror or error}", err=True)
         sys.exit(REFUSED)

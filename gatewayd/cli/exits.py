@@ -11,4 +11,6 @@ CONFIGURATION = 78  # EX_CONFIG
 
 def exit_code(error: GatewaydError) -> int:
     """The code that says whose fault `error` is."""
+    if error.code == "daemon_unreachable":
+        return UNREACHABLE
     return CONFIGURATION if isinstance(error, ConfigError) else REFUSED

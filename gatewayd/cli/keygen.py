@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from gatewayd.cli.options import json_option
 from gatewayd.errors import HostError
 from gatewayd.ota.keys import generate
 
@@ -22,7 +23,7 @@ _PUBLIC = 0o644
     required=True,
     help="The key file, such as ota.key. verify.key.bin and decrypt.key.bin are written beside it.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def command(output: Path, as_json: bool) -> None:
     """Make a key that signs and encrypts firmware.
 

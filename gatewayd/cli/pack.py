@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from gatewayd.cli.options import json_option
 from gatewayd.errors import ConfigError, FirmwareError, HostError
 from gatewayd.ota.container import Rom, build, encrypt, moment_of, timestamp_of
 from gatewayd.ota.keys import OtaKey, parse_ota_key
@@ -48,7 +49,7 @@ def _image(text: str) -> Image:
     required=True,
     help="The container to write; it is replaced only by a complete one.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @click.argument("images", type=_image, nargs=-1, required=True, metavar="ADDRESS=FILE...")
 def command(
     key_file: Path | None,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from gatewayd.cli.options import json_option
 from gatewayd.config import Device, Settings, load
 from gatewayd.errors import FirmwareError, GatewaydError
 from gatewayd.mqtt.connection import connect
@@ -66,7 +67,7 @@ class Release:
     help="[default: that of the application's devices in the configuration, or else varint]",
 )
 @click.option("--plain", is_flag=True, help="Publish the file whatever it is: a bare image, for one.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @click.argument("container", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def command(
     config: Path,

@@ -1,0 +1,93 @@
+"""`gatewayctl devices`: what every device is, runs and does."""
+
+from pathlib import Path
+
+import click
+
+from gatewayd.cli.options import device_argument, json_option, socket_option
+from gatewayd.cli.words import columns, duration, indented, plural, printable, speed
+from gatewayd.control.client import ask
+from gatewayd.control.messages import Devices, DevicesResult, DeviceView, LastResult
+
+# Codes that say that all is well.
+_PEACE = {None, "up_to_date", "update"}
+_COLOURS = {"succeeded": "green", "failed": "red", "refused": "red", "unreachable": "red"}
+
+
+@click.command()
+@device_argument("names", metavar="[DEVICE]...", nargs=-1)
+@socket_option
+@json_option
+def command(names: tuple[str, ...], control_socket: Path, as_json: bool) -> None:
+    """Show all devices, or those named.
+
+    Each has a line; below it how it is reached and what it says it is, how its last update ended, and if
+    anything is not as it should be, why.
+    """
+    result = ask(control_socket, Devices(names=names), DevicesResult)
+    if as_json:
+        click.echo(result.model_dump_json())
+        return
+    if result.paused is not None:
+        click.echo(f"Everything is paused, by {result.paused.by} since {result.paused.since}.\n")
+    if not result.devices:
+        click.echo(f"No devices are configured on {result.gateway}.")
+        return
+    heading = ["DEVICE", "LINK", "INSTALLED", "LATEST", "STATE", "PROGRESS"]
+    lines = columns([heading, *(_row(device) for device in result.devices)])
+    click.secho(lines[0], bold=True)
+    for line, device in zip(lines[1:], result.devices, strict=True):
+        click.secho(line, fg=_COLOURS.get(device.state))
+        for more in _details(device):
+            click.echo(indented(printable(more)))
+    click.echo(f"\n{_summary(result)}")
+
+
+def progress_text(device: DeviceView) -> str:
+    """Say how far a transfer is: percent, speed, time left, resumes."""
+    if device.progress is None:
+        return ""
+    parts = [f"{device.progress} %"]
+    if device.bytes_per_s:
+        parts.append(speed(device.bytes_per_s))
+    if device.seconds_left:
+        parts.append(f"{duration(device.seconds_left)} left")
+    if device.resumes:
+        parts.append(plural(device.resumes, "resume"))
+    return ", ".join(parts)
+
+
+def _row(device: DeviceView) -> list[str]:
+    state = f"{device.state} (paused)" if device.paused else device.state
+    installed, latest = device.installed_version or "-", device.latest_version or "-"
+    cells = [device.name, device.link.health, installed, latest, state, progress_text(device)]
+    return [printable(cell) for cell in cells]
+
+
+def _details(device: DeviceView) -> list[str]:
+    identity = [f"app {device.app_id}"]
+    if device.hardware_id:
+        identity.append(f"hardware {device.hardware_id}")
+    if device.device_id:
+        identity.append(f"id {device.device_id}")
+    lines = [f"{device.link.address} at {device.link.baud} baud; {', '.join(identity)}"]
+    if device.last_result is not None:
+        lines.append(f"last: {_last(device.last_result)}")
+    if device.code not in _PEACE:
+        lines.append(f"{device.code}: {device.reason}" if device.reason else str(device.code))
+    elif device.link.reason:
+        lines.append(f"{device.link.health}: {device.link.reason}")
+    return lines
+
+
+def _last(last: LastResult) -> str:
+    text = f"job {last.job}, {last.version} {last.state} on {last.at}"
+    return f"{text}: {last.code}" if last.code else text
+
+
+def _summary(result: DevicesResult) -> str:
+    states: dict[str, int] = {}
+    for device in result.devices:
+        states[device.state] = states.get(device.state, 0) + 1
+    counts = ", ".join(f"{count} {state}" for state, count in states.items())
+    return f"{plural(len(result.devices), 'device')} on {result.gateway}: {counts}"

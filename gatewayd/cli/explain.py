@@ -1,0 +1,83 @@
+"""`gatewayctl explain`: what the planner would do, and why, without doing it."""
+
+from pathlib import Path
+
+import click
+
+from gatewayd.cli.options import device_argument, json_option, socket_option
+from gatewayd.cli.words import columns, indented, plural, printable, size
+from gatewayd.control.client import ask
+from gatewayd.control.messages import (
+    Assessment,
+    ExplainDevice,
+    ExplainDeviceResult,
+    ExplainMessage,
+    ExplainMessageResult,
+    Forecast,
+)
+
+
+@click.command()
+@device_argument("subject", metavar="DEVICE|TOPIC")
+@click.argument("message", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@socket_option
+@json_option
+def command(subject: str, message: Path | None, control_socket: Path, as_json: bool) -> None:
+    """Say why a device gets what it gets, or what a message would lead to.
+
+    With DEVICE: what was published for it, and what becomes of that. With TOPIC and MESSAGE, a file that
+    holds the message as it would be published (patch version and firmware; empty withdraws): what each device
+    would do. Nothing is stored or begun.
+    """
+    if message is None:
+        device = ask(control_socket, ExplainDevice(device=subject), ExplainDeviceResult)
+        click.echo(device.model_dump_json()) if as_json else _tell_device(device)
+        return
+    with message.open("rb") as file:
+        result = ask(control_socket, ExplainMessage(topic=subject), ExplainMessageResult, file)
+    click.echo(result.model_dump_json()) if as_json else _tell_message(result)
+
+
+def _tell_device(result: ExplainDeviceResult) -> None:
+    click.secho(_headline(result.forecast), bold=True)
+    click.echo(indented(printable(f"{result.forecast.code}: {result.forecast.reason}")))
+    click.echo(f"\nFollows {', '.join(result.topics)}")
+    for release in result.releases:
+        click.echo(printable(_release(release)))
+        click.echo(indented(printable(f"{release.code}: {release.reason}")))
+    if not result.releases:
+        click.echo("Nothing was published there.")
+    if result.job is not None:
+        job = result.job
+        click.echo(f"\nLast job: {job.id}, {job.version} {job.state} (gatewayctl job {job.id})")
+
+
+def _tell_message(result: ExplainMessageResult) -> None:
+    what = "an empty message, which withdraws" if result.withdraws else size(result.size_bytes)
+    click.secho(f"{result.topic}: {what}", bold=True)
+    concerned = [one for one in result.devices if one.follows or (result.withdraws and one.ends)]
+    for forecast in concerned:
+        click.echo(_headline(forecast))
+        click.echo(indented(printable(f"{forecast.code}: {forecast.reason}")))
+        if forecast.ends is not None:
+            end = forecast.ends
+            click.echo(indented(printable(f"job {end.job} would be {end.state}: {end.reason}")))
+    others = [one.device for one in result.devices if one not in concerned]
+    if others:
+        listed = ", ".join(others[:5]) + (" …" if len(others) > 5 else "")  # noqa: PLR2004 - names that fit a line
+        click.echo(f"{plural(len(others), 'device')} not concerned: {listed}")
+
+
+def _headline(forecast: Forecast) -> str:
+    if forecast.would == "nothing" and forecast.code == "update":
+        return f"{forecast.device}: under way to {forecast.version}"
+    if forecast.would != "nothing":
+        verb = "would be updated to" if forecast.would == "update" else "would ask for approval of"
+        return f"{forecast.device}: {verb} {forecast.version}"
+    return f"{forecast.device}: {'refuses' if forecast.refused else 'nothing to do'}"
+
+
+def _release(release: Assessment) -> str:
+    version = release.version or "version unknown"
+    origin = release.topic.replace("push:", "pushed to ", 1)
+    return "  ".join(columns([[f"\n{origin}", version, size(release.size_bytes), release.received_at]]))

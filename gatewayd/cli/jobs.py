@@ -1,0 +1,107 @@
+"""`gatewayctl jobs` and `gatewayctl job`: the history of updates, with every attempt."""
+
+from pathlib import Path
+
+import click
+
+from gatewayd.cli.options import device_argument, json_option, socket_option
+from gatewayd.cli.words import columns, duration, indented, printable, size
+from gatewayd.control.client import ask
+from gatewayd.control.messages import AttemptView, JobResult, Jobs, JobsResult, JobView, OneJob
+
+
+@click.command("jobs")
+@device_argument("device", required=False)
+@click.option("--active", is_flag=True, help="Only those that are not over.")
+@click.option(
+    "--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="At most so many."
+)
+@socket_option
+@json_option
+def jobs(device: str | None, active: bool, limit: int, control_socket: Path, as_json: bool) -> None:
+    """List the last jobs, newest first: of all devices, or of one.
+
+    A job is one update of one device. The last 50 of each device are kept.
+    """
+    result = ask(control_socket, Jobs(device=device, active=active, limit=limit), JobsResult)
+    if as_json:
+        click.echo(result.model_dump_json())
+        return
+    if not result.jobs:
+        click.echo("There are no such jobs.")
+        return
+    heading = ["JOB", "DEVICE", "FROM", "TO", "STATE", "RESUMES", "CHANGED"]
+    lines = columns([heading, *(_row(job) for job in result.jobs)])
+    click.secho(lines[0], bold=True)
+    for line, job in zip(lines[1:], result.jobs, strict=True):
+        click.echo(line)
+        if job.code:
+            click.echo(indented(printable(_why(job))))
+
+
+@click.command("job")
+@click.argument("number", metavar="ID", type=click.IntRange(1, 2**63 - 1))
+@socket_option
+@json_option
+def job(number: int, control_socket: Path, as_json: bool) -> None:
+    """Tell the whole story of a job: what led to it, and what came of each attempt."""
+    result = ask(control_socket, OneJob(id=number), JobResult)
+    if as_json:
+        click.echo(result.model_dump_json())
+        return
+    one = result.job
+    click.secho(
+        f"Job {one.id}: {one.device} from {one.from_version} to {one.version}, {one.state}", bold=True
+    )
+    if one.code:
+        click.echo(indented(printable(_why(one))))
+    facts = [
+        ["made", f"{one.created_at}: {one.decision}"],
+        ["changed", one.updated_at],
+        ["image", f"{size(one.image_bytes)}, SHA-256 {one.image_sha256}" if one.image_sha256 else "-"],
+        ["on the device", f"{size(one.durable_bytes)} at most"],
+        ["transfers", f"{one.transfers}, resumed {one.resumes} times"],
+    ]
+    for line in columns(facts):
+        click.echo(f"  {printable(line)}")
+    click.echo()
+    _tell_attempts(result.attempts)
+
+
+def _tell_attempts(attempts: tuple[AttemptView, ...]) -> None:
+    if not attempts:
+        click.echo("No attempt was made yet.")
+        return
+    heading = ["ATTEMPT", "BEGUN", "TOOK", "FROM", "REACHED", "SENT", "AGAIN", "RESUMES", "END"]
+    lines = columns([heading, *(_attempt_row(attempt) for attempt in attempts)])
+    click.secho(lines[0], bold=True)
+    for line, attempt in zip(lines[1:], attempts, strict=True):
+        click.echo(line)
+        if attempt.reason:
+            click.echo(indented(printable(attempt.reason)))
+
+
+def _row(job: JobView) -> list[str]:
+    changed = job.updated_at
+    return [str(job.id), job.device, job.from_version, job.version, job.state, str(job.resumes), changed]
+
+
+def _why(job: JobView) -> str:
+    return f"{job.code}: {job.reason}" if job.reason else str(job.code)
+
+
+def _attempt_row(attempt: AttemptView) -> list[str]:
+    number = f"{attempt.number}" if attempt.times == 1 else f"{attempt.number} ({attempt.times} times)"
+    end = attempt.code or ("done" if attempt.ended_at else "under way")
+    moved = attempt.offset is not None
+    return [
+        number,
+        attempt.started_at[11:19],
+        duration(attempt.duration_s) if attempt.ended_at else "",
+        size(attempt.offset) if moved else "-",
+        size(attempt.received_bytes) if moved else "-",
+        size(attempt.bytes_sent) if moved else "-",
+        size(attempt.bytes_repeated) if moved else "-",
+        str(attempt.resumes),
+        end,
+    ]

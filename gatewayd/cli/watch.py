@@ -1,0 +1,188 @@
+"""`gatewayctl watch`: transfers as they go, until Ctrl-C; a daemon that restarts is waited for."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from gatewayd.cli.devices import progress_text
+from gatewayd.cli.options import json_option, socket_option
+from gatewayd.cli.words import duration, printable, speed
+from gatewayd.control.client import DaemonUnreachable, subscribe
+from gatewayd.control.messages import DeviceView, Watch, WatchResult
+
+RECONNECT_S = 1.0
+# States in which there is something to see.
+_MOVING = {"transferring", "staged", "activating"}
+_BAR_COLUMNS = 18
+_NAME_COLUMNS = 18
+# Of a transfer, where there is no terminal to draw on: a line for so many percent.
+_STEP_PERCENT = 10
+
+
+@click.command()
+@socket_option
+@json_option
+def command(control_socket: Path, as_json: bool) -> None:
+    """Show all transfers as they go: speed, time left, resumes. Ctrl-C ends it.
+
+    On a terminal with bars, otherwise a line for each change; --json prints what the daemon says, an object a
+    line. A daemon that is restarted is waited for.
+    """
+    shown: _Lines | _Bars | _Json
+    if as_json:
+        shown = _Json()
+    elif sys.stdout.isatty():
+        shown = _Bars()
+    else:
+        shown = _Lines()
+    try:
+        with shown:
+            _follow(control_socket, shown.show, shown.say)
+    except KeyboardInterrupt:
+        return
+
+
+def _follow(path: Path, show: Callable[[WatchResult], None], say: Callable[[str], None]) -> None:
+    """Show news for ever. Raises DaemonUnreachable when there never was a daemon."""
+    was_there = is_told = False
+    while True:
+        try:
+            for news in subscribe(path, Watch(), WatchResult):
+                if is_told:
+                    say("gatewayd is back")
+                was_there, is_told = True, False
+                show(news)
+        except DaemonUnreachable:
+            if not was_there:
+                raise
+            if not is_told:
+                say("gatewayd is gone; waiting for it")
+            is_told = True
+            time.sleep(RECONNECT_S)
+
+
+class _Json:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, news: WatchResult) -> None:
+        click.echo(news.model_dump_json())
+
+    def say(self, text: str) -> None:
+        click.echo(text, err=True)
+
+
+class _Lines:
+    """A line for each change of state, and for every tenth of a transfer."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, tuple[object, ...]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, news: WatchResult) -> None:
+        for device in news.devices:
+            step = (device.progress or 0) // _STEP_PERCENT if device.state == "transferring" else None
+            told = (device.state, device.code, device.latest_version, device.paused, step)
+            if self._told.get(device.name) != told:
+                self._told[device.name] = told
+                click.echo(line(device))
+        for name in news.removed:
+            self._told.pop(name, None)
+            click.echo(f"{name}  removed from the configuration")
+
+    def say(self, text: str) -> None:
+        click.echo(text)
+
+
+class _Bars:
+    """Transfers as bars; what ended goes above them, as a line."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False)
+        self._live = Live(console=self._console, refresh_per_second=5, transient=True)
+        self._devices: dict[str, DeviceView] = {}
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.__exit__(None, None, None)
+
+    def show(self, news: WatchResult) -> None:
+        for name in news.removed:
+            self._devices.pop(name, None)
+        for device in news.devices:
+            before = self._devices.get(device.name)
+            if before is None or (before.state, before.code) != (device.state, device.code):
+                self._tell(device, is_new=before is None)
+            self._devices[device.name] = device
+        self._live.update(self._table())
+
+    def say(self, text: str) -> None:
+        self._console.print(Text(text, style="yellow"))
+
+    def _tell(self, device: DeviceView, *, is_new: bool) -> None:
+        if device.state in _MOVING or (is_new and device.state in ("idle", "succeeded", "unknown")):
+            return
+        self._console.print(Text(line(device)))
+
+    def _table(self) -> Table:
+        table = Table.grid(padding=(0, 1))
+        moving = [device for device in self._devices.values() if device.state in _MOVING]
+        for device in moving[: max(1, self._console.height - 3)]:
+            table.add_row(*_bar(device))
+        if not moving:
+            table.add_row(Text(f"{len(self._devices)} devices; no transfer is under way", style="dim"))
+        return table
+
+
+def line(device: DeviceView) -> str:
+    """One line for one device, as it is now."""
+    parts = [f"{device.name}  {device.state}{' (paused)' if device.paused else ''}"]
+    if device.state in _MOVING and device.latest_version:
+        parts.append(f"{device.installed_version} -> {device.latest_version}")
+    elif device.installed_version:
+        parts.append(device.installed_version)
+    if device.state == "transferring":
+        parts.append(progress_text(device))
+    if device.code and device.state not in _MOVING:
+        parts.append(f"{device.code}: {device.reason}")
+    return printable("  ".join(parts))
+
+
+def _bar(device: DeviceView) -> list[Text | ProgressBar]:
+    name = printable(device.name)
+    if len(name) > _NAME_COLUMNS:
+        name = f"{name[: _NAME_COLUMNS - 1]}…"
+    progress = device.progress or 0
+    if device.state == "transferring":
+        left = duration(device.seconds_left)
+        facts = [speed(device.bytes_per_s), f"{left} left" if left else ""]
+    else:
+        facts = [device.state, ""]
+    resumes = f"resumed {device.resumes}x" if device.resumes else ""
+    return [
+        Text(name),
+        ProgressBar(total=100, completed=progress, width=_BAR_COLUMNS),
+        Text(f"{progress:3} %"),
+        *(Text(fact, justify="right") for fact in facts),
+        Text(resumes, style="yellow"),
+    ]

@@ -1,0 +1,67 @@
+"""Figures as people read them, and columns that line up."""
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+
+KIB = 1024
+_WIDEST = 120
+
+
+def size(count: int | None) -> str:
+    """Write bytes: `195.3 KiB`."""
+    if count is None:
+        return "-"
+    if count < KIB:
+        return f"{count} B"
+    return f"{count / KIB:.1f} KiB" if count < KIB * KIB else f"{count / KIB / KIB:.1f} MiB"
+
+
+def speed(bytes_per_s: int | None) -> str:
+    """Write bytes per second."""
+    return "" if bytes_per_s is None else f"{size(bytes_per_s)}/s"
+
+
+def duration(seconds: float | None) -> str:
+    """Write a time span: `0:09`, `1:02:03`; below ten seconds with a tenth."""
+    if seconds is None:
+        return ""
+    if seconds < 10:  # noqa: PLR2004 - below it tenths matter
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def plural(count: int, noun: str) -> str:
+    """Write `1 device`, `2 devices`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def printable(text: str | None) -> str:
+    """Replace what would steer a terminal: devices and publishers may say anything."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text or "")
+
+
+def width() -> int:
+    """Return the columns of the terminal; where there is none, lines are not wrapped (0)."""
+    return min(shutil.get_terminal_size().columns, _WIDEST) if sys.stdout.isatty() else 0
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Line up the columns of a table, all left-justified, two blanks between them."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(wide) for cell, wide in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def indented(text: str, by: int = 2) -> str:
+    """Indent a sentence, wrapped to the terminal where there is one."""
+    margin = " " * by
+    if not width():
+        return margin + text
+    return textwrap.fill(
+        text, width(), initial_indent=margin, subsequent_indent=margin, break_long_words=False
+    )
