@@ -16,6 +16,7 @@ COMMANDS = {
     "keygen": "keygen",
     "pack": "pack",
     "publish": "publish",
+    "scan": "scan",
     "simulate": "simulate",
 }
 
