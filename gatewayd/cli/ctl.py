@@ -13,6 +13,7 @@ from gatewayd.errors import GatewaydError
 COMMANDS = {
     "check-config": "check_config",
     "demo": "demo",
+    "doctor": "doctor",
     "keygen": "keygen",
     "pack": "pack",
     "publish": "publish",
