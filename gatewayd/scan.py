@@ -13,7 +13,7 @@ All ports are asked at the same time, the speeds of each one after the other.
 
 import asyncio
 import random
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -77,7 +77,7 @@ async def scan_uart(
     bauds: Sequence[int],
     may_reset: bool,
     configured: Mapping[str, str],
-    claimed: Collection[str] = (),
+    claimed: Mapping[str, str],
 ) -> ScanReport:
     """Ask who is there, and tell of every port in the order given.
 
@@ -87,7 +87,7 @@ async def scan_uart(
         bauds: speeds to try, in this order.
         may_reset: whether ports may be opened although that may reset the board.
         configured: the configuration's devices by the node of their port.
-        claimed: nodes that a running gatewayd has for its own, open at the moment or not.
+        claimed: ports that are gatewayd's own, open at the moment or not: by node, how to say so.
     """
     ports = list(ports)
     holders = await asyncio.to_thread(find_holders, {port.node for port in ports})
@@ -103,11 +103,11 @@ async def scan_uart(
 
 
 def _reason_to_leave(
-    port: Port, holder: Holder | None, claimed: Collection[str], *, may_reset: bool
+    port: Port, holder: Holder | None, claimed: Mapping[str, str], *, may_reset: bool
 ) -> LinkError | None:
     """Why a port is not opened."""
     if port.node in claimed:
-        return LinkError("in use by the running gatewayd", code="link_busy", hint="`gatewayctl devices`")
+        return LinkError(claimed[port.node], code="link_busy", hint="gatewayd asks who is there by itself")
     if holder is not None:
         return LinkError(f"in use by {holder}", code="link_busy", hint="stop it, then scan again")
     if port.is_console:

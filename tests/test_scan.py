@@ -29,6 +29,7 @@ from gatewayd.cli.ctl import cli
 from gatewayd.cli.paste import to_yaml
 from gatewayd.config import ConfigErrors, load
 from gatewayd.errors import HostError
+from gatewayd.jobs.lock import Daemon
 from gatewayd.link.ports import Port, named_port
 from gatewayd.scan import FoundDevice, FoundPort, ScanReport, scan_uart
 
@@ -73,7 +74,13 @@ def silent() -> Iterator[SilentPort]:
 
 
 async def look(*ports: Port, **settings: Any) -> list[FoundPort]:
-    usual: dict[str, Any] = {"gateway_id": "barn", "bauds": [115200], "may_reset": False, "configured": {}}
+    usual: dict[str, Any] = {
+        "gateway_id": "barn",
+        "bauds": [115200],
+        "may_reset": False,
+        "configured": {},
+        "claimed": {},
+    }
     return list((await scan_uart(ports, **(usual | settings))).ports)
 
 
@@ -159,7 +166,12 @@ async def test_a_port_that_is_locked_is_left_alone(silent: SilentPort) -> None:
 
 async def test_a_port_of_the_running_gateway_is_left_alone(silent: SilentPort) -> None:
     node = silent.port.node
-    (found,) = await look(silent.port, configured={node: "pump-1"}, claimed={node}, may_reset=True)
+    (found,) = await look(
+        silent.port,
+        configured={node: "pump-1"},
+        claimed={node: "in use by the running gatewayd"},
+        may_reset=True,
+    )
     assert (found.code, found.configured_as, silent.heard()) == ("link_busy", "pump-1", b"")
     assert found.text == "in use by the running gatewayd"
 
@@ -234,6 +246,18 @@ async def test_a_configured_device_is_asked_unless_gatewayd_runs(
     printed = await ask("--config", lab.file, "--port", device.port)
     os.close(lock)
     assert f"# {device.port}: is pump-1 in the configuration; in use by the running gatewayd" in printed
+
+
+async def test_a_daemon_that_cannot_be_seen_is_taken_for_running(
+    silent: SilentPort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "find_daemon", lambda _: Daemon(runs=None))
+    lab = Lab(tmp_path)
+    lab.tree["devices"][0]["link"]["uart"] = silent.port.node
+    lab.settings()
+    printed = await ask("--config", lab.file, "--port", silent.port.node, "--reset")
+    assert "left to gatewayd, which may be running" in printed
+    assert silent.heard() == b""
 
 
 async def test_json_is_what_its_schema_says(device: VirtualDevice, silent: SilentPort) -> None:

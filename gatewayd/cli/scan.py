@@ -19,15 +19,20 @@ from gatewayd.scan import scan_uart
 
 DEFAULT_CONFIG = Path("/etc/gatewayd/config.yaml")
 DEFAULT_BAUD = 115_200
+# Where we may not look, it is better to take the daemon for running.
+_CLAIMS: dict[bool | None, str] = {
+    True: "in use by the running gatewayd",
+    None: "left to gatewayd, which may be running: this user cannot see whether it is",
+}
 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of this gateway: its id, its devices by the node of their port, and what is not ours."""
+    """This gateway: its id, its devices by the node of their port, and the ports that are the daemon's."""
 
     gateway_id: str = field(default_factory=socket.gethostname)
     configured: dict[str, str] = field(default_factory=dict)
-    claimed: frozenset[str] = frozenset()
+    claimed: dict[str, str] = field(default_factory=dict)
 
 
 @click.group()
@@ -100,14 +105,11 @@ def _know(path: Path | None) -> Known:
     root = _mapping(read_document(file).root)
     gateway = _mapping(root.get("gateway"))
     configured = dict(_written_ports(root.get("devices")))
-    # Where we may not look, it is better to take the daemon for running.
-    daemon_is_off = (
-        find_daemon(file.parent / _text(gateway.get("state_dir"), "/var/lib/gatewayd")).runs is False
-    )
+    daemon = find_daemon(file.parent / _text(gateway.get("state_dir"), "/var/lib/gatewayd"))
     return Known(
         gateway_id=_text(gateway.get("id"), socket.gethostname()),
         configured=configured,
-        claimed=frozenset() if daemon_is_off else frozenset(configured),
+        claimed={} if daemon.runs is False else dict.fromkeys(configured, _CLAIMS[daemon.runs]),
     )
 
 

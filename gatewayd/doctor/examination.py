@@ -1,5 +1,7 @@
 """The order in which the doctor looks."""
 
+import errno
+import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -60,9 +62,10 @@ def _loaded(settings: Settings) -> Finding:
 
 
 def _mistake(mistake: Mistake) -> Finding:
-    return failure(
-        _SUBJECT, _place(mistake), code="bad_configuration", hint=mistake.suggestion or "correct the file"
-    )
+    hint = mistake.suggestion or "correct the file"
+    if os.strerror(errno.EACCES) in mistake.message:
+        hint += "; or run the doctor as root, or as the user that gatewayd runs as"
+    return failure(_SUBJECT, _place(mistake), code="bad_configuration", hint=hint)
 
 
 def _unwise(mistake: Mistake) -> Finding:

@@ -137,7 +137,8 @@ def examine_database(gateway: Gateway, daemon: Daemon) -> Finding:
     """Check a copy of the database. Not while the daemon runs, nor the other way round."""
     path = gateway.state_dir / "gatewayd.db"
     if daemon.runs is not False:
-        return ok("database", "in use by gatewayd, and so not looked into")
+        use = "is in use" if daemon.runs else "may be in use"
+        return ok("database", f"it {use} by gatewayd, and so not looked into")
     try:
         if not path.exists():
             return ok("database", f"{path} does not exist yet; gatewayd makes it")

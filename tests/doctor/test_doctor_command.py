@@ -15,7 +15,8 @@ from config_lab import Lab
 
 from gatewayd.cli.ctl import cli
 from gatewayd.cli.doctor import layout
-from gatewayd.doctor import DoctorReport, Finding, Level
+from gatewayd.config import ConfigErrors, Mistake
+from gatewayd.doctor import DoctorReport, Finding, Level, examination
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,17 @@ def test_a_missing_configuration_is_78(tmp_path: Path) -> None:
     document = json.loads(result.stdout)
     assert document["ok"] is False
     assert document["findings"][0]["code"] == "bad_configuration"
+
+
+def test_a_file_that_is_closed_to_this_user_may_be_open_to_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(path: Path) -> None:
+        raise ConfigErrors([Mistake(path, 0, 0, "", "cannot be read: Permission denied", "Check it")])
+
+    monkeypatch.setattr(examination, "load", load)
+    (first, *_) = json.loads(run("--config", tmp_path, "--json").stdout)["findings"]
+    assert first["hint"] == "Check it; or run the doctor as root, or as the user that gatewayd runs as"
 
 
 def test_a_secret_that_everybody_can_read_is_told_with_the_remedy(lab: Lab) -> None:

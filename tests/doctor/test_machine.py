@@ -298,7 +298,16 @@ def test_a_database_that_is_whole(gateway: Gateway) -> None:
     assert list(gateway.state_dir.iterdir()) == [path], "nothing is left beside it"
 
 
-def test_a_database_with_a_wal_that_was_not_written_back(gateway: Gateway) -> None:
+def test_a_database_with_a_wal_that_was_not_written_back(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies: list[set[str]] = []
+
+    def note(copy: Path) -> str:
+        copies.append({file.name for file in copy.parent.iterdir()})
+        return ""
+
+    monkeypatch.setattr(host, "_damage", note)
     path = make_database(gateway)
     writer = sqlite3.connect(path)
     writer.execute("PRAGMA journal_mode=WAL")
@@ -307,6 +316,7 @@ def test_a_database_with_a_wal_that_was_not_written_back(gateway: Gateway) -> No
     before = {file.name: file.read_bytes() for file in gateway.state_dir.iterdir()}
     assert "gatewayd.db-wal" in before
     assert examine_database(gateway, OFF).text == f"{path} is whole"
+    assert copies == [{"gatewayd.db", "gatewayd.db-wal"}], "without it, a sound one may look damaged"
     assert {file.name: file.read_bytes() for file in gateway.state_dir.iterdir()} == before
     writer.close()
 
