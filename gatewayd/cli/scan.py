@@ -48,10 +48,10 @@ def command() -> None:
     type=click.IntRange(300, 12_000_000),
     multiple=True,
     default=(DEFAULT_BAUD,),
-    show_default="115200",
-    help="A speed to try; several are tried in this order.",
+    metavar="N",
+    help=f"A speed to try; several are tried in this order.  [default: {DEFAULT_BAUD}]",
 )
-@click.option("--reset", "may_reset", is_flag=True, help="Also open ports whose board that may reset.")
+@click.option("--reset", "may_reset", is_flag=True, help="Also open ports where that may reset the board.")
 @click.option(
     "--config",
     type=click.Path(path_type=Path),

@@ -102,6 +102,15 @@ async def test_a_user_with_the_usual_rules(tmp_path: Path) -> None:
     assert set(levels(findings).values()) == {"ok"}
 
 
+async def test_mosquitto_grants_what_it_then_holds_back(tmp_path: Path) -> None:
+    """Why the doctor does not promise that a granted topic is delivered."""
+    async with guarded(tmp_path, "topic write gatewayd/barn-pi/#") as mosquitto:
+        user = {"username": "barn", "password_file": "password"}
+        findings = await look(settings_at(tmp_path, mosquitto.port, **user))
+    assert levels(findings)["subscriptions"] == "ok"
+    assert "some brokers grant what they hold back" in findings["subscriptions"].text
+
+
 async def test_a_wrong_password(tmp_path: Path) -> None:
     async with guarded(tmp_path) as mosquitto:
         Lab(tmp_path)
