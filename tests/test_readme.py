@@ -81,13 +81,11 @@ def check_target(words: list[str]) -> None:
 
 
 def test_options_in_running_text_exist() -> None:
-    simulate = cli.get_command(click.Context(cli), "simulate")
-    assert isinstance(simulate, click.Group)
-    groups = [daemon, *simulate.commands.values()]
+    groups: list[click.Command] = [daemon]
     for name in cli.list_commands(click.Context(cli)):
         command = cli.get_command(click.Context(cli), name)
         assert command is not None
-        groups.append(command)
+        groups += [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
     known = {option for command in groups for parameter in command.params for option in parameter.opts}
     for page in (README, OPERATIONS):
         assert set(re.findall(r"`(--[a-z-]+)`", page)) <= known

@@ -20,6 +20,7 @@ COMMANDS = {
     "completion": "completion.command",
     "demo": "demo.command",
     "devices": "devices.command",
+    "doctor": "doctor.command",
     "explain": "explain.command",
     "job": "jobs.job",
     "jobs": "jobs.jobs",
@@ -31,6 +32,7 @@ COMMANDS = {
     "reload": "steer.reload",
     "resume": "steer.resume",
     "retry": "steer.retry",
+    "scan": "scan.command",
     "simulate": "simulate.command",
     "watch": "watch.command",
 }

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from gatewayd.cli.options import json_option
 from gatewayd.config import Device, Settings, load
 from gatewayd.errors import FirmwareError, GatewaydError
 from gatewayd.mqtt.connection import connect
-from gatewayd.mqtt.login import BrokerError, Login
+from gatewayd.mqtt.login import BrokerError, visitor
 from gatewayd.ota.container import open_container
 from gatewayd.ota.firmware import read_firmware
 from gatewayd.ota.keys import KeySet
@@ -200,14 +199,7 @@ def _refusal(
 
 async def _publish(settings: Settings, release: Release) -> None:
     """Return when the broker has it. Raises BrokerError."""
-    # An id of our own: with the gateway's, the broker would throw the gateway out.
-    login = Login(
-        host=settings.mqtt.host,
-        port=settings.mqtt.port,
-        client_id=f"gatewayctl-{secrets.token_hex(6)}",
-        username=settings.mqtt.username,
-        password=settings.mqtt.password,
-    )
+    login = visitor(settings.mqtt)
     connection = await connect(login)
     timeout_s = ANSWER_TIMEOUT_S + len(release.message) / SLOWEST_LINE_BYTES_PER_S
     try:

@@ -61,6 +61,7 @@ def settle(document: Document) -> Settings:
         gateway=gateway,
         mqtt=mqtt,
         devices=tuple(device for _, device in devices),
+        key_files=keys,
         key_sets=key_sets,
         warnings=by_line(checks.warnings(mqtt, devices, keys, key_sets, document)),
     )

@@ -275,6 +275,7 @@ class Settings(Section):
     gateway: Gateway
     mqtt: Mqtt
     devices: tuple[Device, ...]
+    key_files: dict[str, KeyFiles] = Field(default_factory=dict, exclude=True, repr=False)
     key_sets: dict[str, InstanceOf[KeySet]] = Field(exclude=True, repr=False)
     warnings: tuple[Mistake, ...] = Field((), exclude=True, repr=False)
 

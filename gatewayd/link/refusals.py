@@ -1,10 +1,9 @@
 """Why a port cannot be opened, in words: the one table from the system's errors to ours."""
 
 import errno
-import os
-from pathlib import Path
 
 from gatewayd.errors import LinkError
+from gatewayd.link.holders import find_holder
 
 _LIST_HINT = "is it plugged in? `ls -l /dev/serial/by-id` lists what is"
 _DENIED_HINT = "add the user to the group dialout (`usermod -aG dialout USER`) and log in again"
@@ -27,20 +26,6 @@ def explain(path: str, error: Exception) -> LinkError:
     code, what, hint = _TABLE.get(
         number or 0, ("link_error", f"cannot be used as a serial port: {error}", "")
     )
-    holder = _holder(path) if code == "link_busy" else ""
-    return LinkError(f"{path} {what}{holder}", code=code, hint=hint)
-
-
-def _holder(path: str) -> str:
-    """Name the process that has the port open, as far as /proc tells us."""
-    real = os.path.realpath(path)
-    for fds in Path("/proc").glob("[0-9]*/fd"):
-        if fds.parent.name == str(os.getpid()):
-            continue
-        try:
-            if any(os.path.realpath(fd) == real for fd in fds.iterdir()):
-                name = (fds.parent / "comm").read_text().strip()
-                return f" by {name} (process {fds.parent.name})"
-        except OSError:  # not ours to look into, or gone meanwhile
-            continue
-    return ""
+    holder = find_holder(path) if code == "link_busy" else None
+    by_whom = f" by {holder}" if holder else ""
+    return LinkError(f"{path} {what}{by_whom}", code=code, hint=hint)

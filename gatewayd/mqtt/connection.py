@@ -151,18 +151,11 @@ class Connection:
         QoS 2 would be acknowledged on receipt. Without `replay_retained` a retained message comes only where
         the broker has no such subscription yet (MQTT 5; with 3.1.1 it always comes).
         """
-        wanted = list(topics)
-        if self.protocol is ProtocolVersion.V5:
-            options = SubscribeOptions(
-                qos=1, retainAsPublished=True, retainHandling=0 if replay_retained else 1
-            )
-            codes = await self._answer(
-                self._client.subscribe([(topic, options) for topic in wanted], timeout=inf)
-            )
-        else:
-            codes = await self._answer(self._client.subscribe([(topic, 1) for topic in wanted], timeout=inf))
-        answers = zip(wanted, codes, strict=True)
-        return {topic: str(code) for topic, code in answers if getattr(code, "value", code) >= FAILURE}
+        return await self._subscribe(topics, retain_handling=0 if replay_retained else 1)
+
+    async def try_subscribing(self, topics: Collection[str]) -> dict[str, str]:
+        """As `subscribe`, to learn what is refused: no retained message comes (MQTT 5)."""
+        return await self._subscribe(topics, retain_handling=2)
 
     async def unsubscribe(self, topics: Collection[str]) -> None:
         """Unsubscribe from all of `topics` in one packet."""
@@ -208,6 +201,18 @@ class Connection:
     def drop(self) -> None:
         """Cut the connection without a word, as a crash would: the broker publishes the last will."""
         self._drop()
+
+    async def _subscribe(self, topics: Collection[str], retain_handling: int) -> dict[str, str]:
+        wanted = list(topics)
+        if self.protocol is ProtocolVersion.V5:
+            options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=retain_handling)
+            codes = await self._answer(
+                self._client.subscribe([(topic, options) for topic in wanted], timeout=inf)
+            )
+        else:
+            codes = await self._answer(self._client.subscribe([(topic, 1) for topic in wanted], timeout=inf))
+        answers = zip(wanted, codes, strict=True)
+        return {topic: str(code) for topic, code in answers if getattr(code, "value", code) >= FAILURE}
 
     async def _answer(self, call: Awaitable[Any]) -> Any:
         try:

@@ -1,6 +1,7 @@
 """Who we are to the broker, how a client is made from that, and what its refusals mean."""
 
 import logging
+import secrets
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from pydantic import SecretStr
 
+from gatewayd.config import Mqtt
 from gatewayd.errors import HostError
 
 # Two of these without an answer and the broker is gone.
@@ -56,6 +58,21 @@ class Login:
     will_topic: str | None = None
     session_expiry_s: int = 0
     max_packet_bytes: int | None = None
+
+
+def visitor(mqtt: Mqtt, *, max_packet_bytes: int | None = None) -> Login:
+    """A login beside the gateway's that leaves nothing behind.
+
+    Its client id is its own: with the gateway's, the broker would throw the gateway out.
+    """
+    return Login(
+        host=mqtt.host,
+        port=mqtt.port,
+        client_id=f"gatewayctl-{secrets.token_hex(6)}",
+        username=mqtt.username,
+        password=mqtt.password,
+        max_packet_bytes=max_packet_bytes,
+    )
 
 
 def make_client(login: Login, protocol: ProtocolVersion) -> aiomqtt.Client:

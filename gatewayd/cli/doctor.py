@@ -1,0 +1,71 @@
+"""`gatewayctl doctor`: what is wrong, and what to do about it."""
+
+import asyncio
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+
+import click
+
+from gatewayd.cli.exits import CONFIGURATION, DONE, REFUSED
+from gatewayd.cli.options import json_option
+from gatewayd.doctor import DoctorReport, Finding, Level, examine
+
+DEFAULT_CONFIG = Path("/etc/gatewayd/config.yaml")
+WIDTH = 80
+_INDENT = 9  # the longest level and two spaces
+_COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "red"}
+
+
+@click.command("doctor")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    help="The gateway's configuration.",
+)
+@json_option
+def command(config: Path, as_json: bool) -> None:
+    """Look whether this gateway can work, and say what to do where it cannot.
+
+    Nothing is changed. Run it as root, or as the user that gatewayd runs as. Exits with 1 when something
+    failed, with 78 when the configuration did.
+    """
+    findings = asyncio.run(_look(config, tell=not as_json))
+    failures = [finding for finding in findings if finding.level is Level.FAILURE]
+    if as_json:
+        click.echo(DoctorReport(findings=tuple(findings), ok=not failures).model_dump_json())
+    if any(finding.code == "bad_configuration" for finding in failures):
+        sys.exit(CONFIGURATION)
+    sys.exit(REFUSED if failures else DONE)
+
+
+async def _look(config: Path, *, tell: bool) -> list[Finding]:
+    findings = []
+    width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
+    async for finding in examine(config):
+        findings.append(finding)
+        if tell:
+            click.echo(layout(finding, width))
+    return findings
+
+
+def layout(finding: Finding, width: int) -> str:
+    """Write a finding with hanging indent; click takes the colour out where there is no terminal."""
+    level = click.style(f"{finding.level.value:<{_INDENT}}", fg=_COLOURS[finding.level])
+    lines = [level + _wrapped(f"{finding.subject}: {_one_line(finding.text)}", width)]
+    if finding.hint:
+        lines.append(" " * _INDENT + _wrapped(f"→ {_one_line(finding.hint)}", width))
+    return "\n".join(lines)
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Break lines at spaces only: a path or a command that is cut in two cannot be copied."""
+    lines = textwrap.wrap(text, width - _INDENT, break_long_words=False, break_on_hyphens=False)
+    return f"\n{' ' * _INDENT}".join(lines)
+
+
+def _one_line(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)

@@ -1,0 +1,181 @@
+"""Name, connection, login and topics at the broker.
+
+The doctor comes with a client id of its own and a session that ends with it, acknowledges nothing, and asks
+for no retained message, so neither the gateway's session nor its messages are touched.
+
+What can be known of access rules is limited. A subscription is asked for and what the broker answers is told;
+mosquitto grants each one and later keeps the messages back that its acl_file forbids. Whether statuses may be
+published is tried with the most harmless message there is: an empty one, not retained, for a device that does
+not exist. It says "no such device is configured", which is true. MQTT 3.1.1 has no way to refuse a message.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable
+from ipaddress import ip_address
+from typing import Any, TypeVar
+
+from aiomqtt import ProtocolVersion
+
+from gatewayd.config import Mqtt, Settings
+from gatewayd.doctor.finding import Finding, failure, ok, refused, warning
+from gatewayd.jobs.eligibility import topics_of
+from gatewayd.jobs.model import DeviceRecord
+from gatewayd.mqtt.connection import Connection, connect
+from gatewayd.mqtt.login import BrokerError, visitor
+
+T = TypeVar("T")
+
+# A name server or a broker that needs longer is one that does not answer.
+LIMIT_S = 5.0
+# What a broker without MQTT 5 sends unasked is thrown away beyond this.
+MAX_PACKET_BYTES = 64 * 1024
+_SHOWN_TOPICS = 3
+_RULES_HINT = (
+    "check the broker's access rules for this user; the gateway's own client id may be treated otherwise"
+)
+
+
+async def examine_broker(settings: Settings) -> AsyncIterator[Finding]:
+    """Look at the broker from the name to the topics; stops where nothing further can be learnt."""
+    mqtt = settings.mqtt
+    where = f"{mqtt.host}:{mqtt.port}"
+    try:
+        addresses = await _resolve(mqtt)
+        connection = await connect(visitor(mqtt, max_packet_bytes=MAX_PACKET_BYTES))
+    except BrokerError as error:
+        if error.code == "broker_unreachable":
+            yield refused("broker", error)
+            return
+        yield ok("broker", f"{where} is reachable")
+        yield refused("login", error, hint="look into the broker's log")
+        return
+    try:
+        yield ok("broker", f"{where} is reachable")
+        yield judge_privacy(mqtt, addresses)
+        yield judge_login(mqtt, connection.protocol)
+        # Publishing first: without MQTT 5 retained firmware comes with a subscription, and is in the way.
+        yield await _try_publishing(connection, harmless_topic(settings))
+        yield await _try_subscribing(connection, followed_topics(settings))
+    finally:
+        await connection.close()
+
+
+def judge_privacy(mqtt: Mqtt, addresses: Collection[str]) -> Finding:
+    """What it means that there is no TLS."""
+    if all(ip_address(address).is_loopback for address in addresses):
+        return ok("TLS", "none, and none needed: the broker is on this machine")
+    what = "statuses and the password are" if mqtt.password is not None else "statuses are"
+    return warning(
+        "TLS",
+        f"none: {what} readable on the way to {mqtt.host}; signed and encrypted firmware is safe",
+        code="no_tls",
+        hint="this version has no TLS: use a network you trust, a tunnel, or a broker on this machine",
+    )
+
+
+def judge_login(mqtt: Mqtt, protocol: ProtocolVersion) -> Finding:
+    """Tell of a login that worked."""
+    who = f"user {mqtt.username}" if mqtt.username else "clients without a user name"
+    if protocol is ProtocolVersion.V5:
+        return ok("login", f"{mqtt.host}:{mqtt.port} takes {who}, with MQTT 5")
+    return ok("login", f"{mqtt.host}:{mqtt.port} takes {who}, with MQTT 3.1.1 (it does not speak MQTT 5)")
+
+
+def followed_topics(settings: Settings) -> list[str]:
+    """Return the topics of the versions in the configuration; what a device runs may differ."""
+    topics: set[str] = set()
+    for device in settings.devices:
+        topics |= topics_of(settings, device, DeviceRecord(device.name))
+    return sorted(topics)
+
+
+def harmless_topic(settings: Settings) -> str:
+    """Return the status topic of a device that does not exist."""
+    name, names = "doctor", {device.name for device in settings.devices}
+    while name in names:
+        name += "-"
+    root = settings.mqtt.status_topic.replace("{gateway_id}", settings.gateway.id)
+    return f"{root}/devices/{name}"
+
+
+def judge_subscriptions(topics: list[str], reasons: dict[str, str]) -> Finding:
+    """Say what the broker answered to subscriptions."""
+    if reasons:
+        text = "; ".join(f"{topic}: {reason}" for topic, reason in _some(reasons.items()))
+        more = f"; and {len(reasons) - _SHOWN_TOPICS} more" if len(reasons) > _SHOWN_TOPICS else ""
+        return failure(
+            "subscriptions", f"refused: {text}{more}", code="subscription_refused", hint=_RULES_HINT
+        )
+    if not topics:
+        return ok("subscriptions", "none needed: no device is configured")
+    more = f" and {len(topics) - _SHOWN_TOPICS} more" if len(topics) > _SHOWN_TOPICS else ""
+    return ok(
+        "subscriptions", f"granted: {', '.join(_some(topics))}{more} (some brokers grant what they hold back)"
+    )
+
+
+def judge_publishing(topic: str, refusal: BrokerError | None, protocol: ProtocolVersion) -> Finding:
+    """Say what the broker answered to a message on `topic`."""
+    if refusal is not None:
+        return refused("statuses", refusal, hint=_RULES_HINT)
+    if protocol is ProtocolVersion.V5:
+        return ok("statuses", f"the broker takes them below {topic.rsplit('/', 1)[0]}")
+    return ok("statuses", "sent one; MQTT 3.1.1 cannot say whether it is allowed")
+
+
+async def _resolve(mqtt: Mqtt) -> list[str]:
+    """Return the broker's addresses. Raises BrokerError."""
+    loop = asyncio.get_running_loop()
+    why: str
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            found = await loop.getaddrinfo(mqtt.host, mqtt.port, type=socket.SOCK_STREAM)
+        return sorted({str(entry[4][0]).partition("%")[0] for entry in found})
+    except TimeoutError:
+        why = f"no name server answered within {LIMIT_S:.0f} s"
+    except (OSError, UnicodeError) as error:
+        why = str(getattr(error, "strerror", None) or error)
+    raise BrokerError(
+        f"the name {mqtt.host} leads nowhere: {why}",
+        code="broker_unreachable",
+        hint="check mqtt.host, and this machine's name server (`getent hosts` asks it)",
+    )
+
+
+async def _try_publishing(connection: Connection, topic: str) -> Finding:
+    try:
+        await _answered(connection, connection.publish(topic, b"", retain=False))
+    except BrokerError as error:
+        return judge_publishing(topic, error, connection.protocol)
+    return judge_publishing(topic, None, connection.protocol)
+
+
+async def _try_subscribing(connection: Connection, topics: list[str]) -> Finding:
+    try:
+        reasons = await _answered(connection, connection.try_subscribing(topics)) if topics else {}
+    except BrokerError as error:  # some brokers cut the connection for it
+        return refused("subscriptions", error, hint=_RULES_HINT)
+    return judge_subscriptions(topics, reasons)
+
+
+async def _answered(connection: Connection, question: Coroutine[Any, Any, T]) -> T:
+    """Wait for an answer, no longer than the connection lasts. Raises BrokerError."""
+    asking = asyncio.create_task(question)
+    ending = asyncio.create_task(connection.ended())
+    await asyncio.wait([asking, ending], timeout=LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
+    first = asking if asking.done() else ending
+    for task in (asking, ending):
+        task.cancel()
+    await asyncio.wait([asking, ending])
+    if not first.cancelled():
+        return first.result()
+    raise BrokerError(
+        f"the broker has not answered within {LIMIT_S:.0f} s",
+        code="broker_silent",
+        hint="look into the broker's log; is the line slow?",
+    )
+
+
+def _some(items: Iterable[T]) -> list[T]:
+    return list(items)[:_SHOWN_TOPICS]

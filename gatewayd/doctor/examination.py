@@ -1,0 +1,78 @@
+"""The order in which the doctor looks."""
+
+import errno
+import os
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from gatewayd.config import ConfigErrors, Mistake, Settings, load
+from gatewayd.doctor.broker import examine_broker
+from gatewayd.doctor.finding import Finding, failure, ok, warning
+from gatewayd.doctor.host import examine_clock, examine_database, examine_sqlite, examine_state_dir
+from gatewayd.doctor.keys import examine_keys
+from gatewayd.doctor.ports import examine_ports
+from gatewayd.doctor.process import daemon_findings, examine_watchdog, find_account
+from gatewayd.jobs.lock import Daemon, find_daemon
+
+_SUBJECT = "configuration"
+
+
+async def examine(config: Path) -> AsyncIterator[Finding]:
+    """Look at everything, and tell each finding as soon as it is known.
+
+    With a configuration that cannot be used, what depends on it is left out.
+    """
+    try:
+        settings = load(config)
+    except ConfigErrors as error:
+        for mistake in error.mistakes:
+            yield _mistake(mistake)
+        yield examine_clock()
+        yield examine_sqlite()
+        yield examine_watchdog(Daemon(runs=None))
+        return
+    yield _loaded(settings)
+    for unwise in settings.warnings:
+        yield _unwise(unwise)
+    async for finding in examine_broker(settings):
+        yield finding
+    yield examine_clock()
+    for finding in _examine_machine(settings):
+        yield finding
+
+
+def _examine_machine(settings: Settings) -> Iterator[Finding]:
+    gateway = settings.gateway
+    daemon = find_daemon(gateway.state_dir)
+    account, why = find_account(gateway, daemon)
+    yield ok("account", f"permissions below are judged for {account.name}, {why}")
+    yield from examine_ports(settings.devices, account, daemon)
+    yield from examine_keys(settings, account)
+    yield from examine_state_dir(gateway.state_dir, account, settings.mqtt.max_message_mib)
+    yield examine_database(gateway, daemon)
+    yield examine_sqlite()
+    yield from daemon_findings(gateway, daemon)
+    yield examine_watchdog(daemon)
+
+
+def _loaded(settings: Settings) -> Finding:
+    count = len(settings.devices)
+    return ok(_SUBJECT, f"{settings.file}: {count} device{'' if count == 1 else 's'}")
+
+
+def _mistake(mistake: Mistake) -> Finding:
+    hint = mistake.suggestion or "correct the file"
+    if os.strerror(errno.EACCES) in mistake.message:
+        hint += "; or run the doctor as root, or as the user that gatewayd runs as"
+    return failure(_SUBJECT, _place(mistake), code="bad_configuration", hint=hint)
+
+
+def _unwise(mistake: Mistake) -> Finding:
+    return warning(
+        _SUBJECT, _place(mistake), code="unwise", hint=mistake.suggestion or "none, if it is meant"
+    )
+
+
+def _place(mistake: Mistake) -> str:
+    return str(replace(mistake, suggestion="")).removesuffix(".")

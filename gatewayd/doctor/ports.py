@@ -1,0 +1,71 @@
+"""Each device's port: there, permitted, and nobody else's."""
+
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gatewayd.config import Device
+from gatewayd.doctor.account import READ, WRITE, Account
+from gatewayd.doctor.finding import Finding, failure, ok
+from gatewayd.jobs.lock import Daemon
+from gatewayd.link.holders import Holder, find_holders
+from gatewayd.link.ports import Port, named_port
+
+
+@dataclass(frozen=True, slots=True)
+class PortFacts:
+    """What the system says of a device's port; `mode` is None where nothing is."""
+
+    port: Port
+    mode: int | None
+    obstacle: str = ""
+    group: str = "dialout"
+    holder: Holder | None = None
+
+
+def examine_ports(devices: Sequence[Device], account: Account, daemon: Daemon) -> Iterator[Finding]:
+    """Look at all ports; none is opened."""
+    ports = {device.name: named_port(device.link.uart) for device in devices}
+    holders = find_holders({port.node for port in ports.values()})
+    for device in devices:
+        port = ports[device.name]
+        yield judge_port(device, _facts(port, account, holders.get(port.node)), daemon)
+
+
+def judge_port(device: Device, facts: PortFacts, daemon: Daemon) -> Finding:
+    """Say what is wrong with a device's port."""
+    subject, path, port = device.name, device.link.uart, facts.port
+    if facts.mode is None:
+        hint = "plug it in; `gatewayctl scan uart` lists what is there"
+        return failure(subject, f"{path} does not exist", code="link_missing", hint=hint)
+    if not stat.S_ISCHR(facts.mode):
+        hint = "`gatewayctl scan uart` lists the ports"
+        return failure(subject, f"{path} is no port", code="link_error", hint=hint)
+    if facts.obstacle:
+        group = facts.group
+        hint = f"`usermod -aG {group} USER` puts it into the port's group; then start gatewayd anew"
+        return failure(subject, facts.obstacle, code="link_denied", hint=hint)
+    if facts.holder is not None and facts.holder.pid != daemon.pid:
+        hint = "stop that program; ModemManager can be told to leave a port alone"
+        return failure(subject, f"{path} is in use by {facts.holder}", code="link_busy", hint=hint)
+    if port.is_console:
+        hint = "take console=… from the kernel's command line"
+        return failure(subject, f"{path} is the kernel's console", code="link_busy", hint=hint)
+    use = ", in use by gatewayd" if facts.holder is not None else ""
+    leads = f" (now {port.node})" if port.node != path else ""
+    lasting = f"; a name that stays is {port.name}" if port.name != path else ""
+    return ok(subject, f"{path}{leads} is there, {port.kind.value}{use}{lasting}")
+
+
+def _facts(port: Port, account: Account, holder: Holder | None) -> PortFacts:
+    node = Path(port.node)
+    try:
+        status = node.stat()
+        obstacle = account.obstacle(node, READ | WRITE)
+        group = node.group()
+    except FileNotFoundError:
+        return PortFacts(port, None)
+    except KeyError:  # the group has no name
+        group = str(status.st_gid)
+    return PortFacts(port, status.st_mode, obstacle, group, holder)

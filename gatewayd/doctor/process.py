@@ -1,0 +1,66 @@
+"""The daemon: whether it runs, as whom, and who watches over it."""
+
+import os
+import re
+from pathlib import Path
+
+from gatewayd.config import Gateway
+from gatewayd.doctor.account import Account
+from gatewayd.doctor.finding import Finding, ok, warning
+from gatewayd.doctor.host import ask_system
+from gatewayd.jobs.lock import Daemon
+
+_SUBJECT = "daemon"
+
+
+def daemon_findings(gateway: Gateway, daemon: Daemon) -> list[Finding]:
+    """Say whether the daemon runs, by its lock."""
+    if daemon.runs is None:
+        text = f"{gateway.state_dir} is closed to this user, so whether gatewayd runs cannot be seen"
+        hint = "run the doctor as root, or as the user that gatewayd runs as"
+        return [warning(_SUBJECT, text, code="daemon_unknown", hint=hint)]
+    if not daemon.runs:
+        text = f"no gatewayd runs on {gateway.state_dir}"
+        return [warning(_SUBJECT, text, code="daemon_not_running", hint="start it: `gatewayd --config …`")]
+    return [ok(_SUBJECT, "gatewayd runs" + (f" (process {daemon.pid})" if daemon.pid else ""))]
+
+
+def find_account(gateway: Gateway, daemon: Daemon) -> tuple[Account, str]:
+    """Return for whom permissions are judged, and why for that one."""
+    if daemon.pid is not None:
+        try:
+            return Account.of_process(daemon.pid), "as whom gatewayd runs"
+        except OSError:  # it ended meanwhile
+            pass
+    try:
+        return Account.of_user(gateway.state_dir.stat().st_uid), f"who owns {gateway.state_dir}"
+    except OSError:
+        return Account.of_process(os.getpid()), "who runs the doctor"
+
+
+def examine_watchdog(daemon: Daemon) -> Finding:
+    """Look whether systemd watches the daemon, by the daemon's environment or by its unit."""
+    if (usec := environment(daemon.pid).get("WATCHDOG_USEC")) is not None:
+        return judge_watchdog(f"{int(usec) / 1e6:g}s" if usec.isdecimal() else usec)
+    return judge_watchdog(
+        ask_system("systemctl", "show", "gatewayd.service", "-p", "WatchdogUSec", "--value")
+    )
+
+
+def judge_watchdog(interval: str | None) -> Finding:
+    """Judge what systemd calls the interval; None where there is no systemd."""
+    if not interval or re.fullmatch(r"0s?|infinity|\[not set\]", interval):
+        text = "none: nobody restarts a gatewayd that hangs"
+        hint = "run it as a systemd service with Restart=always: that at least restarts one that ended"
+        return warning("watchdog", text, code="no_watchdog", hint=hint)
+    return ok("watchdog", f"systemd restarts gatewayd when it is silent for {interval}")
+
+
+def environment(pid: int | None) -> dict[str, str]:
+    """Return a process's environment, as it was at its start; nothing where it is not ours to see."""
+    try:
+        content = (Path("/proc") / str(pid) / "environ").read_bytes()
+    except OSError:
+        return {}
+    pairs = (entry.partition("=") for entry in content.decode(errors="replace").split("\0"))
+    return {key: value for key, _, value in pairs}

@@ -1,0 +1,194 @@
+"""Which ports are there, and who answers on them.
+
+A port is asked by opening it and saying HELLO, which changes nothing in a device. Two rules come before that:
+
+- A port in use is left alone: what any process has open (as far as /proc shows it to us), what a running
+  gatewayd has for its own, the kernel's console, and what refuses to be opened beside another (flock,
+  TIOCEXCL).
+- A board is not reset unless that is allowed. On a port with DTR and RTS opening alone may do it, because
+  Linux raises both before we can say otherwise (link/ports.py). So such ports are listed and not opened.
+
+All ports are asked at the same time, the speeds of each one after the other.
+"""
+
+import asyncio
+import random
+from collections.abc import Iterable, Mapping, Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from gatewayd.errors import GatewaydError, LinkError
+from gatewayd.jobs.conversation import Conversation
+from gatewayd.link.holders import Holder, find_holders
+from gatewayd.link.ports import Port
+from gatewayd.link.uart import UartLink
+from gatewayd.protocol.rcp.gateway import RcpGateway
+from gatewayd.protocol.rcp.wire import console_lines
+from gatewayd.protocol.session import DeviceInfo, Event, Failed, Identified, Outcome
+
+# A device that runs answers the first HELLO, or after a lost frame the next, a quarter of a second later.
+PATIENCE_S = 2.0
+# One that was reset boots first, for up to 3 s.
+RESET_PATIENCE_S = 5.0
+# To open and close a port, on top.
+SPARE_S = 3.0
+_SHOWN_CONSOLE = 60
+_KEPT_BYTES = 512
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FoundDevice(_Frozen):
+    """What a device said of itself; null is what it did not say."""
+
+    app_id: str
+    hardware_id: str | None
+    device_id: str | None
+    version: str | None
+    baud: int
+
+
+class FoundPort(_Frozen):
+    """A port. Without `device`, `code` and `text` say why; `configured_as` is a device's name."""
+
+    port: str
+    node: str
+    kind: str
+    description: str
+    configured_as: str | None = None
+    device: FoundDevice | None = None
+    code: str | None = None
+    text: str | None = None
+    hint: str | None = None
+
+
+class ScanReport(_Frozen):
+    """What `gatewayctl scan uart --json` prints."""
+
+    ports: tuple[FoundPort, ...]
+
+
+async def scan_uart(
+    ports: Iterable[Port],
+    *,
+    gateway_id: str,
+    bauds: Sequence[int],
+    may_reset: bool,
+    configured: Mapping[str, str],
+    claimed: Mapping[str, str],
+) -> ScanReport:
+    """Ask who is there, and tell of every port in the order given.
+
+    Args:
+        ports: what to look at.
+        gateway_id: who asks; of the gateway itself, so that its own transfers are not put off.
+        bauds: speeds to try, in this order.
+        may_reset: whether ports may be opened although that may reset the board.
+        configured: the configuration's devices by the node of their port.
+        claimed: ports that are gatewayd's own, open at the moment or not: by node, how to say so.
+    """
+    ports = list(ports)
+    holders = await asyncio.to_thread(find_holders, {port.node for port in ports})
+
+    async def look(port: Port) -> FoundPort:
+        error = _reason_to_leave(port, holders.get(port.node), claimed, may_reset=may_reset)
+        if error is None:
+            patience_s = RESET_PATIENCE_S if port.may_reset else PATIENCE_S
+            return _told(port, await _ask(port, gateway_id, bauds, patience_s), configured.get(port.node))
+        return _told(port, error, configured.get(port.node))
+
+    return ScanReport(ports=tuple(await asyncio.gather(*(look(port) for port in ports))))
+
+
+def _reason_to_leave(
+    port: Port, holder: Holder | None, claimed: Mapping[str, str], *, may_reset: bool
+) -> LinkError | None:
+    """Why a port is not opened."""
+    if port.node in claimed:
+        return LinkError(claimed[port.node], code="link_busy", hint="gatewayd asks who is there by itself")
+    if holder is not None:
+        return LinkError(f"in use by {holder}", code="link_busy", hint="stop it, then scan again")
+    if port.is_console:
+        hint = "take console=… from the kernel's command line to use it for a device"
+        return LinkError("in use by the kernel for its console", code="link_busy", hint=hint)
+    if port.may_reset and not may_reset:
+        return LinkError(
+            "not asked: opening it may reset the board", code="may_reset", hint="--reset asks all the same"
+        )
+    return None
+
+
+async def _ask(
+    port: Port, gateway_id: str, bauds: Sequence[int], patience_s: float
+) -> FoundDevice | GatewaydError:
+    """Say HELLO at each speed until one is answered."""
+    said: list[str] = []
+    for baud in bauds:
+        # By its node: what the name leads to may have changed since it was found free.
+        link = _ListeningLink(port.node, baud=baud)
+        try:
+            async with asyncio.timeout(patience_s + SPARE_S):
+                outcome = await _hello(link, gateway_id, baud, patience_s)
+        except TimeoutError:
+            return LinkError(f"{port.name} does not let itself be opened and closed", code="link_error")
+        except GatewaydError as error:
+            return error
+        if isinstance(outcome, Identified):
+            return _device(outcome.info, baud)
+        if isinstance(outcome, Failed) and outcome.error.code != "no_answer":
+            return outcome.error
+        said += console_lines(link.heard)
+    speeds = ", ".join(map(str, bauds))
+    heard = f"; something there says {said[-1][:_SHOWN_CONSOLE]!r}" if said else ""
+    return LinkError(f"no answer at {speeds} baud{heard}", code="no_answer", hint="another --baud?")
+
+
+async def _hello(link: UartLink, gateway_id: str, baud: int, patience_s: float) -> Outcome:
+    rng = random.Random()  # noqa: S311 - picks a nonce, not a secret
+    session = RcpGateway(gateway_id, base_baud=baud, random=rng)
+    clock = asyncio.get_running_loop().time
+    async with Conversation(link, session, clock=clock, on_notice=_ignore) as talk:
+        session.identify(talk.now, patience_s)
+        return await talk.outcome()
+
+
+def _ignore(_event: Event) -> None:
+    pass
+
+
+class _ListeningLink(UartLink):
+    """Remembers the last of what came: a session takes it for console text only before a delimiter."""
+
+    heard = b""
+
+    async def receive(self) -> bytes:
+        """See Link."""
+        data = await super().receive()
+        self.heard = (self.heard + data)[-_KEPT_BYTES:]
+        return data
+
+
+def _device(info: DeviceInfo, baud: int) -> FoundDevice:
+    return FoundDevice(
+        app_id=info.app_id,
+        hardware_id=info.hardware_id,
+        device_id=info.device_id,
+        version=info.version,
+        baud=baud,
+    )
+
+
+def _told(port: Port, answer: FoundDevice | GatewaydError, configured_as: str | None) -> FoundPort:
+    facts = FoundPort(
+        port=port.name,
+        node=port.node,
+        kind=port.kind.value,
+        description=port.description,
+        configured_as=configured_as,
+    )
+    if isinstance(answer, FoundDevice):
+        return facts.model_copy(update={"device": answer})
+    changes = {"code": answer.code, "text": answer.message, "hint": answer.hint or None}
+    return facts.model_copy(update=changes)
