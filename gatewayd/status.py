@@ -271,7 +271,7 @@ class StatusFeed:
     def _show(self, device: Device, record: DeviceRecord, decision: Decision, last: Job | None) -> None:
         """Show what is true now: a job that has ended only for as long as it says why things are so."""
         installed = str(installed_version(device, record))
-        latest = decision.version or installed
+        latest = installed if decision.code == "not_newer" else decision.version or installed
         self._board.update(device.name, installed_version=installed, latest_version=latest)
         if last is not None and last.is_active:
             status = self._board.get(device.name)

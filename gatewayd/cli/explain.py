@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from gatewayd.cli.options import device_argument, json_option, socket_option
-from gatewayd.cli.words import columns, indented, plural, printable, size
+from gatewayd.cli.words import indented, plural, printable, size
 from gatewayd.control.client import ask
 from gatewayd.control.messages import (
     Assessment,
@@ -41,9 +41,11 @@ def command(subject: str, message: Path | None, control_socket: Path, as_json: b
 def _tell_device(result: ExplainDeviceResult) -> None:
     click.secho(_headline(result.forecast), bold=True)
     click.echo(indented(printable(f"{result.forecast.code}: {result.forecast.reason}")))
+    if result.paused is not None:
+        click.echo(indented(f"paused by {result.paused.by} since {result.paused.since}"))
     click.echo(f"\nFollows {', '.join(result.topics)}")
     for release in result.releases:
-        click.echo(printable(_release(release)))
+        click.echo(f"\n{printable(_release(release))}")
         click.echo(indented(printable(f"{release.code}: {release.reason}")))
     if not result.releases:
         click.echo("Nothing was published there.")
@@ -80,4 +82,4 @@ def _headline(forecast: Forecast) -> str:
 def _release(release: Assessment) -> str:
     version = release.version or "version unknown"
     origin = release.topic.replace("push:", "pushed to ", 1)
-    return "  ".join(columns([[f"\n{origin}", version, size(release.size_bytes), release.received_at]]))
+    return f"{origin}: {version}, {size(release.size_bytes)}, received {release.received_at}"

@@ -92,14 +92,14 @@ def _why(job: JobView) -> str:
 
 def _attempt_row(attempt: AttemptView) -> list[str]:
     number = f"{attempt.number}" if attempt.times == 1 else f"{attempt.number} ({attempt.times} times)"
-    end = attempt.code or ("done" if attempt.ended_at else "under way")
-    moved = attempt.offset is not None
+    moved, is_over = attempt.offset is not None, attempt.ended_at is not None
+    end = attempt.code or ("done" if is_over else "under way")
     return [
         number,
         attempt.started_at[11:19],
-        duration(attempt.duration_s) if attempt.ended_at else "",
+        duration(attempt.duration_s) if is_over else "",
         size(attempt.offset) if moved else "-",
-        size(attempt.received_bytes) if moved else "-",
+        size(attempt.received_bytes) if moved or not is_over else "-",
         size(attempt.bytes_sent) if moved else "-",
         size(attempt.bytes_repeated) if moved else "-",
         str(attempt.resumes),

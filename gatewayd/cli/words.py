@@ -24,11 +24,11 @@ def speed(bytes_per_s: int | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Write a time span: `0:09`, `1:02:03`; below ten seconds with a tenth."""
+    """Write a time span: `3.2 s`, `9 s`, `0:59`, `1:02:03`; a tenth only where it is known and matters."""
     if seconds is None:
         return ""
     if seconds < 10:  # noqa: PLR2004 - below it tenths matter
-        return f"{seconds:.1f} s"
+        return f"{seconds} s" if isinstance(seconds, int) else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,6 +1,7 @@
 """The asking end of the control socket, for gatewayctl. Blocking: a person waits."""
 
 import array
+import contextlib
 import json
 import socket
 from collections.abc import Iterator
@@ -60,19 +61,22 @@ def _answers(
     path: Path, connection: socket.socket, request: Request, result: type[R], file: BinaryIO | None
 ) -> Iterator[R]:
     try:
-        line = request.model_dump_json(exclude_defaults=False).encode() + b"\n"
-        if file is None:
-            connection.sendall(line)
-        else:
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file.fileno()]))]
-            sent = connection.sendmsg([line], rights)
-            connection.sendall(line[sent:])
+        with contextlib.suppress(BrokenPipeError):  # whoever does not want to hear us out may say why
+            _send(connection, request.model_dump_json().encode() + b"\n", file)
         with connection.makefile("rb") as answers:
             while answer := answers.readline(_LINE_BYTES):
                 yield _read(answer, result)
     except OSError as error:
         raise DaemonUnreachable(f"gatewayd on {path} does not answer: {error}") from error
     raise DaemonUnreachable(f"gatewayd on {path} has ended", hint="its log says why")
+
+
+def _send(connection: socket.socket, line: bytes, file: BinaryIO | None) -> None:
+    if file is not None:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file.fileno()]))]
+        line = line[connection.sendmsg([line], rights) :]
+    if line:
+        connection.sendall(line)
 
 
 def _read(answer: bytes, result: type[R]) -> R:

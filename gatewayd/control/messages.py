@@ -326,6 +326,7 @@ class ExplainDeviceResult(Message):
     """Why a device gets what it gets. `topics`: those it follows."""
 
     forecast: Forecast
+    paused: PauseFact | None
     topics: tuple[str, ...]
     releases: tuple[Assessment, ...]
     job: JobView | None

@@ -143,8 +143,11 @@ class ControlOperations:
     async def _job(self, request: messages.OneJob) -> messages.JobResult:
         job = await self._parts.store.run(lambda db: db.job(request.id))
         attempts = await self._parts.store.run(lambda db: db.attempts(request.id))
+        status = self._parts.board.get(job.device)
+        received = status.received_bytes if status is not None and status.job == job.id else None
         return messages.JobResult(
-            job=views.job_view(job), attempts=tuple(views.attempt_view(attempt) for attempt in attempts)
+            job=views.job_view(job, received),
+            attempts=tuple(views.attempt_view(attempt, received) for attempt in attempts),
         )
 
     async def _explain_message(
@@ -185,6 +188,7 @@ class ControlOperations:
         record = known.devices.get(device.name, DeviceRecord(device.name))
         return messages.ExplainDeviceResult(
             forecast=views.forecast_view(forecast),
+            paused=views.pause_view(known.pauses.get(device.name) or known.pauses.get(EVERYTHING)),
             topics=tuple(sorted(topics_of(settings, device, record))),
             releases=tuple(views.assessment_view(one) for one in assessments(settings, known, device)),
             job=views.job_view(jobs[-1]) if jobs else None,

@@ -1,6 +1,7 @@
 """From what the daemon knows to what is said of it."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from gatewayd.config import Device
@@ -45,8 +46,8 @@ def device_view(
     )
 
 
-def job_view(job: Job) -> messages.JobView:
-    """One job."""
+def job_view(job: Job, received: int | None = None) -> messages.JobView:
+    """One job; `received`: what its device has by now, where it is under way."""
     return messages.JobView(
         id=job.id,
         device=job.device,
@@ -64,12 +65,14 @@ def job_view(job: Job) -> messages.JobView:
         resumes=job.resumes,
         image_sha256=job.image_sha256 or None,
         image_bytes=job.image_size or None,
-        durable_bytes=job.durable,
+        durable_bytes=max(job.durable, received or 0),
     )
 
 
-def attempt_view(attempt: AttemptRecord) -> messages.AttemptView:
-    """One attempt."""
+def attempt_view(attempt: AttemptRecord, received: int | None = None) -> messages.AttemptView:
+    """One attempt; `received` as with `job_view`."""
+    if not attempt.ended_at and received is not None:
+        attempt = replace(attempt, received=received)
     return messages.AttemptView(
         number=attempt.number,
         times=attempt.times,

@@ -80,16 +80,16 @@ def refusal_of(device: Device, record: DeviceRecord, candidate: Candidate) -> De
     if not on_trial and (runs or candidate.version == installed):
         return decision_on(device, candidate, "up_to_date", f"it runs {candidate.version}")
     try:
+        if not on_trial:
+            check_version(installed, candidate.version, allow_downgrade=device.allow_downgrade)
         check_rollback(
             record.mark,
             candidate.verdict.timestamp_ms,
             bytes.fromhex(candidate.verdict.container_sha256),
             allow_downgrade=device.allow_downgrade,
         )
-        if on_trial:
-            return None  # the job will find it running, and confirm it
-        check_version(installed, candidate.version, allow_downgrade=device.allow_downgrade)
-        return _unfit(device, record, candidate)
+        # On trial: the job will find it running, and confirm it.
+        return None if on_trial else _unfit(device, record, candidate)
     except GatewaydError as error:
         return decision_on(device, candidate, error.code, str(error), refused=error.code != "not_newer")
 

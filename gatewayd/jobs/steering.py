@@ -126,6 +126,7 @@ class Steering:
             elif EVERYTHING in pauses:
                 text = f"{device} stays paused with everything else (gatewayctl resume)"
             else:
+                await self._forget_pause(device)
                 self._scheduler.hurry(device)
                 text = f"{device} goes on"
             outcomes.append(Outcome(device, None, text))
@@ -175,6 +176,13 @@ class Steering:
             hint = f"wait for it, or `gatewayctl cancel {name}` first"
             raise FirmwareError(f"{name}: {answer.decision.reason}", code="job_under_way", hint=hint)
         raise FirmwareError(f"{name}: {answer.decision.reason}", code=answer.decision.code)
+
+    async def _forget_pause(self, device: str) -> None:
+        """A job that was stopped by a pause waits for that reason no more."""
+        job = next((job for job in await self._jobs() if job.device == device and job.is_active), None)
+        if job is not None and job.code == "paused":
+            await self._store.run(lambda db: db.update_job(job.id, code="", reason=""))
+            self._reconciler.changed()
 
     async def _permit(self, last: Job) -> bool:
         """Whether a new job is needed to try again, and then let the planner make it."""
