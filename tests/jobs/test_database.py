@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,8 +13,18 @@ from hypothesis import strategies as st
 from jobs_lab import KEYS, TOPIC, TOPIC_TEXT, an_info, digest, genuine, message, standard_reading
 
 from gatewayd.errors import HostError
-from gatewayd.jobs.database import KEPT_JOBS, Database
-from gatewayd.jobs.model import CreateJob, EndJob, Job, JobState, RomFacts, Verdict
+from gatewayd.jobs.database import KEPT_ATTEMPTS, KEPT_JOBS, Database
+from gatewayd.jobs.model import (
+    EVERYTHING,
+    AttemptRecord,
+    CreateJob,
+    EndJob,
+    IllegalTransitionError,
+    Job,
+    JobState,
+    RomFacts,
+    Verdict,
+)
 from gatewayd.jobs.rows import device_of, info_to_json
 from gatewayd.jobs.schema import SCHEMA_VERSION
 from gatewayd.jobs.spool import Spool
@@ -255,6 +266,97 @@ def test_a_failed_commit_leaves_a_database_that_works(database: Database, path: 
     database._db.execute("PRAGMA max_page_count = 1000000")  # noqa: SLF001
     assert database.update_job(job.id, reason="there is room again").reason == "there is room again"
     assert path.exists()
+
+
+def test_a_database_of_the_first_version_is_taken_over(path: Path, spool: Spool) -> None:
+    new = Database(path, spool)
+    job = create(new)
+    new.save_contact("pump-1", an_info())
+    new.close()
+    connection = sqlite3.connect(path)
+    for column in ("topic", "decision", "retry_allowed"):
+        connection.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
+    connection.executescript("DROP TABLE attempts; DROP TABLE pauses; PRAGMA user_version = 1;")
+    connection.close()
+    for _ in range(2):  # the second time there is nothing to do
+        database = Database(path, spool)
+        assert database.job(job.id) == job
+        assert database.attempts(job.id) == []
+        assert database.pauses() == {}
+        assert database.devices()["pump-1"].info == an_info()
+        database.close()
+
+
+def attempt(code: str = "", **values: Any) -> AttemptRecord:
+    return replace(AttemptRecord("begun", ended_at="ended", duration_s=1.0, code=code), **values)
+
+
+def test_an_attempt_is_noted_with_the_jobs_move_or_not_at_all(database: Database) -> None:
+    job = create(database)
+    with pytest.raises(IllegalTransitionError):
+        database.move_job(job.id, JobState.STAGED, attempt("lost"))
+    assert database.attempts(job.id) == []
+    database.move_job(job.id, JobState.TRANSFERRING, attempt(ended_at=""))
+    database.move_job(job.id, JobState.QUEUED, attempt("lost", offset=0, received=5))
+    assert database.attempts(job.id) == [attempt("lost", offset=0, received=5, number=1)]
+
+
+def test_attempts_that_are_alike_in_vain_are_one_record(database: Database) -> None:
+    job = create(database)
+    for code, offset in (("a", None), ("a", None), ("b", None), ("b", 0), ("b", 0), ("b", None)):
+        database.update_job(job.id, attempt(code, offset=offset))
+    kept = database.attempts(job.id)
+    assert [(one.number, one.code, one.times, one.duration_s) for one in kept] == [
+        (1, "a", 2, 2.0),
+        (2, "b", 1, 1.0),
+        (3, "b", 1, 1.0),
+        (4, "b", 1, 1.0),
+        (5, "b", 1, 1.0),
+    ]
+
+
+def test_the_oldest_attempts_are_forgotten_and_all_go_with_their_job(database: Database) -> None:
+    job = create(database)
+    for number in range(KEPT_ATTEMPTS + 5):
+        database.update_job(job.id, attempt(f"code {number}"))
+    assert [one.number for one in database.attempts(job.id)] == list(range(6, KEPT_ATTEMPTS + 6))
+    database.end_job(EndJob(job.id, JobState.CANCELLED, "cancelled", ""))
+    for _ in range(KEPT_JOBS + 1):
+        database.end_job(EndJob(create(database).id, JobState.CANCELLED, "cancelled", ""))
+    assert database.attempts(job.id) == []
+
+
+@pytest.mark.parametrize("state", [JobState.TRANSFERRING, JobState.STAGED])
+def test_a_job_that_is_interrupted_waits_again(database: Database, state: JobState) -> None:
+    job = create(database)
+    database.move_job(job.id, JobState.TRANSFERRING)
+    if state is JobState.STAGED:
+        database.move_job(job.id, state)
+    assert database.interrupt_job(job.id, code="paused").state is JobState.QUEUED
+    assert database.job(job.id).code == "paused"
+
+
+def test_interrupting_leaves_what_was_activated_or_has_ended(database: Database) -> None:
+    job = create(database)
+    for state in (JobState.TRANSFERRING, JobState.STAGED, JobState.ACTIVATING):
+        database.move_job(job.id, state)
+    assert database.interrupt_job(job.id, code="paused").state is JobState.ACTIVATING
+    database.succeed(job.id, None, code="")
+    assert database.interrupt_job(job.id, attempt("paused"), code="paused").code == ""
+    assert database.attempts(job.id)[-1].code == "paused"
+
+
+def test_pauses_are_kept_with_who_was_first(path: Path, spool: Spool) -> None:
+    database = Database(path, spool)
+    assert database.pause("pump-1", "ann")
+    assert not database.pause("pump-1", "bob")
+    assert database.pause(EVERYTHING, "bob")
+    database.close()
+    again = Database(path, spool)
+    assert {name: pause.by for name, pause in again.pauses().items()} == {"pump-1": "ann", EVERYTHING: "bob"}
+    assert again.resume("pump-1")
+    assert not again.resume("pump-1")
+    again.close()
 
 
 def test_a_database_of_a_newer_version_is_not_touched(path: Path, spool: Spool) -> None:

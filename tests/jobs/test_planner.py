@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from jobs_lab import KEYS, OTHER_KEYS, World, a_device, a_job, a_release, digest, genuine
 
-from gatewayd.jobs.model import CreateJob, EndJob, JobState, Verdict
+from gatewayd.jobs.eligibility import push_topic
+from gatewayd.jobs.model import CreateJob, EndJob, JobState, Release, Verdict
 from gatewayd.jobs.planner import superfluous
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.rules import RollbackMark
@@ -388,3 +389,77 @@ def test_superfluous_releases_are_those_that_newer_ones_stand_for() -> None:
     assert superfluous(world.job().known) == []
     world.verdicts.clear()  # not verified: it may turn out that only the first is genuine
     assert superfluous(World(a_device()).publish(genuine(2)).publish(None).known) == []
+
+
+def pushed(world: World, verdict: Verdict, name: str = "pump-1") -> Release:
+    """Add a release that came by hand."""
+    release = a_release(len(world.releases) + 1, topic=push_topic(name))
+    world.releases.append(release)
+    world.judge(release, verdict)
+    return release
+
+
+def test_what_was_pushed_concerns_its_device_alone() -> None:
+    world = World(a_device(), a_device("pump-2"))
+    pushed(world, genuine(2), "pump-2")
+    assert [decision.code for decision in world.plan().decisions] == ["no_release", "update"]
+    assert world.created().device == "pump-2"
+    assert world.plan().topics == {"/a/pump/u/4.3"}  # nothing that a broker could send
+
+
+def test_the_highest_patch_counts_wherever_it_came_from() -> None:
+    world = World(a_device()).publish(genuine(5))
+    pushed(world, genuine(4))
+    assert (world.created().version, world.created().topic) == ("4.3.5", "/a/pump/u/4.3")
+    pushed(world, genuine(6))
+    assert (world.created().version, world.created().topic) == ("4.3.6", push_topic("pump-1"))
+
+
+@pytest.mark.parametrize(
+    ("state", "is_kept"),
+    [
+        (JobState.QUEUED, True),
+        (JobState.FAILED, True),
+        (JobState.SUCCEEDED, False),
+        (JobState.CANCELLED, False),
+        (JobState.SUPERSEDED, False),
+    ],
+)
+def test_a_push_stays_until_it_is_carried_out_or_called_off(state: JobState, is_kept: bool) -> None:
+    world = World(a_device())
+    release = pushed(world, genuine(2))
+    world.job(message_sha256=release.sha256, release_id=release.id, state=state, created_seq=10)
+    assert superfluous(world.known) == ([] if is_kept else [release.id])
+
+
+def test_what_is_pushed_anew_is_not_over_because_it_was_once() -> None:
+    world = World(a_device())
+    release = pushed(world, genuine(2))
+    world.job(message_sha256=release.sha256, state=JobState.SUCCEEDED, created_seq=10)
+    world.releases = [replace(release, seq=11)]
+    assert superfluous(world.known) == []
+
+
+def test_a_failed_push_is_tried_again_by_pushing_it_again_but_not_what_reverted() -> None:
+    world = World(a_device())
+    release = pushed(world, genuine(2))
+    world.job(message_sha256=release.sha256, state=JobState.FAILED, code="stalled", updated_seq=10)
+    assert world.decision().refused
+    world.releases = [replace(release, seq=11)]
+    assert world.created().version == "4.3.2"
+    world.jobs = [replace(world.jobs[0], code="reverted")]
+    assert world.code() == "reverted"
+
+
+def test_a_person_may_lift_what_a_failed_or_cancelled_job_forbids() -> None:
+    for state, code in ((JobState.FAILED, "stalled"), (JobState.CANCELLED, "cancelled")):
+        world = World(a_device()).publish(genuine(2)).job(state=state, code=code)
+        assert world.decision().refused
+        world.jobs = [replace(world.jobs[0], retry_allowed=True)]
+        assert world.created().version == "4.3.2"
+
+
+def test_what_is_older_than_what_runs_is_no_alarm_even_if_its_timestamp_is_older_too() -> None:
+    world = World(a_device(payload="advanced", keys="pump")).publish(genuine(2, 1000))
+    world.says(version="4.3.4", mark=RollbackMark(2000, bytes(32)))
+    assert (world.code(), world.decision().refused) == ("not_newer", False)
