@@ -16,6 +16,9 @@ from gatewayd.control.messages import (
     Forecast,
 )
 
+# Of devices that a message does not concern.
+_LISTED = 5
+
 
 @click.command()
 @device_argument("subject", metavar="DEVICE|TOPIC")
@@ -43,7 +46,7 @@ def _tell_device(result: ExplainDeviceResult) -> None:
     click.echo(indented(printable(f"{result.forecast.code}: {result.forecast.reason}")))
     if result.paused is not None:
         click.echo(indented(f"paused by {result.paused.by} since {result.paused.since}"))
-    click.echo(f"\nFollows {', '.join(result.topics)}")
+    click.echo(f"\nFollows {', '.join(result.forecast.topics)}")
     for release in result.releases:
         click.echo(f"\n{printable(_release(release))}")
         click.echo(indented(printable(f"{release.code}: {release.reason}")))
@@ -64,10 +67,11 @@ def _tell_message(result: ExplainMessageResult) -> None:
         if forecast.ends is not None:
             end = forecast.ends
             click.echo(indented(printable(f"job {end.job} would be {end.state}: {end.reason}")))
-    others = [one.device for one in result.devices if one not in concerned]
-    if others:
-        listed = ", ".join(others[:5]) + (" …" if len(others) > 5 else "")  # noqa: PLR2004 - names that fit a line
-        click.echo(f"{plural(len(others), 'device')} not concerned: {listed}")
+    others = [one for one in result.devices if one not in concerned]
+    for one in others[:_LISTED]:
+        click.echo(f"{one.device}: not concerned, it follows {', '.join(one.topics)}")
+    if len(others) > _LISTED:
+        click.echo(f"{plural(len(others) - _LISTED, 'more device')} not concerned")
 
 
 def _headline(forecast: Forecast) -> str:

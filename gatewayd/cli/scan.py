@@ -10,10 +10,12 @@ from typing import Any
 
 import click
 
-from gatewayd.cli.options import json_option
+from gatewayd.cli.options import json_option, socket_option
 from gatewayd.cli.paste import to_yaml
 from gatewayd.config.document import read_document
-from gatewayd.errors import HostError
+from gatewayd.control.client import ask
+from gatewayd.control.messages import Devices, DevicesResult
+from gatewayd.errors import GatewaydError, HostError
 from gatewayd.jobs.lock import find_daemon
 from gatewayd.link.ports import machine_ports, named_port
 from gatewayd.scan import scan_uart
@@ -58,16 +60,22 @@ def command() -> None:
     type=click.Path(path_type=Path),
     help=f"Whose devices are known already.  [default: {DEFAULT_CONFIG}, if it is there]",
 )
+@socket_option
 @json_option
 def uart(
-    paths: tuple[str, ...], bauds: tuple[int, ...], may_reset: bool, config: Path | None, as_json: bool
+    paths: tuple[str, ...],
+    bauds: tuple[int, ...],
+    may_reset: bool,
+    config: Path | None,
+    control_socket: Path,
+    as_json: bool,
 ) -> None:
     """Ask on serial ports who is there; prints YAML to paste into the configuration.
 
     A port in use is left alone. A port that may reset its board when it is opened, as USB adapters may, is
     listed and not asked, unless --reset is given. Nothing in a device is changed.
     """
-    known = _know(config)
+    known = _know(config, control_socket)
     named = {port.node: port for port in map(named_port, paths)}
     ports = tuple(named.values()) or machine_ports()
     report = asyncio.run(
@@ -95,23 +103,44 @@ def ble() -> None:
     )
 
 
-def _know(path: Path | None) -> Known:
+def _know(path: Path | None, control_socket: Path) -> Known:
     """Read what the configuration says of ports, also when other parts have mistakes or are not ours to read.
 
-    Raises ConfigErrors when the file cannot be read at all, but for a default one that is not there.
+    A daemon that answers knows its ports best. Raises ConfigErrors when the file cannot be read at all, but
+    for a default one that is not there.
     """
     if path is None and not DEFAULT_CONFIG.exists():
-        return Known()
+        return _ask_daemons({control_socket}) or Known()
     file = path or DEFAULT_CONFIG
     root = _mapping(read_document(file).root)
     gateway = _mapping(root.get("gateway"))
     configured = dict(_written_ports(root.get("devices")))
+    sockets = {control_socket, file.parent / _text(gateway.get("control_socket"), str(control_socket))}
+    if (answered := _ask_daemons(sockets)) is not None:
+        return Known(answered.gateway_id, {**configured, **answered.configured}, answered.claimed)
     daemon = find_daemon(file.parent / _text(gateway.get("state_dir"), "/var/lib/gatewayd"))
     return Known(
         gateway_id=_text(gateway.get("id"), socket.gethostname()),
         configured=configured,
         claimed={} if daemon.runs is False else dict.fromkeys(configured, _CLAIMS[daemon.runs]),
     )
+
+
+def _ask_daemons(sockets: set[Path]) -> Known | None:
+    """Ask the daemons there for their ports; None when nobody answers."""
+    known = None
+    for path in sorted(sockets):
+        try:
+            answer = ask(path, Devices(), DevicesResult)
+        except GatewaydError:
+            continue
+        known = known or Known(answer.gateway)
+        for device in answer.devices:
+            node = os.path.realpath(device.link.address)
+            known.configured[node] = device.name
+            about = f"runs {device.installed_version}, link {device.link.health}"
+            known.claimed[node] = f"in use by the running gatewayd: {device.name} {about}"
+    return known
 
 
 def _written_ports(devices: Any) -> Iterator[tuple[str, str]]:

@@ -290,9 +290,13 @@ Would = Literal["update", "ask for approval", "nothing"]
 
 
 class Forecast(Message):
-    """What the planner says of a device. `would`: what it would do; `follows`: the message concerns it."""
+    """What the planner says of a device. `would`: what it would do; `follows`: the message concerns it.
+
+    `topics`: those the device follows.
+    """
 
     device: str
+    topics: tuple[str, ...]
     follows: bool
     would: Would
     version: str | None
@@ -323,11 +327,10 @@ class Assessment(Message):
 
 
 class ExplainDeviceResult(Message):
-    """Why a device gets what it gets. `topics`: those it follows."""
+    """Why a device gets what it gets."""
 
     forecast: Forecast
     paused: PauseFact | None
-    topics: tuple[str, ...]
     releases: tuple[Assessment, ...]
     job: JobView | None
 

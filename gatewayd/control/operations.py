@@ -15,7 +15,6 @@ from gatewayd.control import messages, views
 from gatewayd.control.server import Peer
 from gatewayd.errors import FirmwareError, GatewaydError, RequestError
 from gatewayd.jobs.database import Database, utc_now
-from gatewayd.jobs.eligibility import topics_of
 from gatewayd.jobs.firmware import FirmwareReader
 from gatewayd.jobs.foresight import Foresight, assessments, forecasts, with_message
 from gatewayd.jobs.model import EVERYTHING, DeviceRecord
@@ -185,11 +184,9 @@ class ControlOperations:
             one for one in forecasts(settings, Foresight(known, None)) if one.device == device.name
         )
         jobs = [job for job in known.jobs if job.device == device.name]
-        record = known.devices.get(device.name, DeviceRecord(device.name))
         return messages.ExplainDeviceResult(
             forecast=views.forecast_view(forecast),
             paused=views.pause_view(known.pauses.get(device.name) or known.pauses.get(EVERYTHING)),
-            topics=tuple(sorted(topics_of(settings, device, record))),
             releases=tuple(views.assessment_view(one) for one in assessments(settings, known, device)),
             job=views.job_view(jobs[-1]) if jobs else None,
         )

@@ -94,6 +94,7 @@ def forecast_view(forecast: foresight.Forecast) -> messages.Forecast:
     decision = forecast.decision
     return messages.Forecast(
         device=forecast.device,
+        topics=tuple(sorted(forecast.topics)),
         follows=forecast.follows,
         would=_would(forecast.creates),
         version=decision.version or None,

@@ -5,16 +5,21 @@ import re
 from pathlib import Path
 
 from gatewayd.config import Gateway
+from gatewayd.control.client import ask
+from gatewayd.control.messages import Status, StatusResult
 from gatewayd.doctor.account import Account
-from gatewayd.doctor.finding import Finding, ok, warning
+from gatewayd.doctor.finding import Finding, failure, ok, refused, warning
 from gatewayd.doctor.host import ask_system
+from gatewayd.errors import GatewaydError
 from gatewayd.jobs.lock import Daemon
 
 _SUBJECT = "daemon"
+# Beyond it acknowledgements of a fast line wait for us.
+LAG_LIMIT_MS = 100.0
 
 
 def daemon_findings(gateway: Gateway, daemon: Daemon) -> list[Finding]:
-    """Say whether the daemon runs, by its lock."""
+    """Say whether the daemon runs, by its lock, and whether it answers and how it is, by its own words."""
     if daemon.runs is None:
         text = f"{gateway.state_dir} is closed to this user, so whether gatewayd runs cannot be seen"
         hint = "run the doctor as root, or as the user that gatewayd runs as"
@@ -22,7 +27,41 @@ def daemon_findings(gateway: Gateway, daemon: Daemon) -> list[Finding]:
     if not daemon.runs:
         text = f"no gatewayd runs on {gateway.state_dir}"
         return [warning(_SUBJECT, text, code="daemon_not_running", hint="start it: `gatewayd --config …`")]
-    return [ok(_SUBJECT, "gatewayd runs" + (f" (process {daemon.pid})" if daemon.pid else ""))]
+    runs = ok(_SUBJECT, "gatewayd runs" + (f" (process {daemon.pid})" if daemon.pid else ""))
+    try:
+        status = ask(gateway.control_socket, Status(), StatusResult)
+    except GatewaydError as error:
+        return [runs, refused("control socket", error)]
+    return [runs, *judge_status(gateway, status)]
+
+
+def judge_status(gateway: Gateway, status: StatusResult) -> list[Finding]:
+    """Judge what the daemon says of itself."""
+    findings = [ok("control socket", f"{gateway.control_socket} answers: gatewayd {status.version}")]
+    if status.paused is not None:
+        text = f"everything is paused, by {status.paused.by} since {status.paused.since}"
+        findings.append(warning("updates", text, code="paused", hint="gatewayctl resume"))
+    broker = f"{status.broker.host}:{status.broker.port}"
+    missing = sorted(set(status.broker.topics) - set(status.broker.subscribed))
+    if not status.broker.connected:
+        hint = "see the findings on the broker above, and the log"
+        findings.append(
+            failure("connection", f"gatewayd is not connected to {broker}", code="not_connected", hint=hint)
+        )
+    elif missing:
+        text = f"the broker refuses gatewayd {', '.join(missing)}"
+        hint = "let the broker's access list grant them"
+        findings.append(failure("connection", text, code="subscription_refused", hint=hint))
+    else:
+        findings.append(ok("connection", f"gatewayd is connected to {broker}, and subscribed"))
+    lag = status.loop_lag
+    if lag is not None and lag.p99_9_ms > LAG_LIMIT_MS:
+        text = f"gatewayd is late: {lag.p99_9_ms:.0f} ms at p99.9, {lag.max_ms:.0f} ms at most"
+        hint = "is the machine overloaded, or swapping?"
+        findings.append(warning("event loop", text, code="late", hint=hint))
+    elif lag is not None:
+        findings.append(ok("event loop", f"at most {lag.max_ms:.0f} ms late in the last minutes"))
+    return findings
 
 
 def find_account(gateway: Gateway, daemon: Daemon) -> tuple[Account, str]:

@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass, replace
 
 from gatewayd.config import Device, Settings
-from gatewayd.jobs.eligibility import Candidate, reading_of, refusal_of
+from gatewayd.jobs.eligibility import Candidate, reading_of, refusal_of, topics_of
 from gatewayd.jobs.firmware import FirmwareReader
 from gatewayd.jobs.model import CreateJob, Decision, DeviceRecord, EndJob, Release, Verdict
 from gatewayd.jobs.planner import Known, plan, releases_for
@@ -17,9 +17,10 @@ from gatewayd.ota.topic import OtaTopic
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The planner's answer for one device. `follows`: whether the message is on a topic of the device."""
+    """The planner's answer for one device, and the topics it follows; `follows`: the message's is one."""
 
     device: str
+    topics: frozenset[str]
     follows: bool
     decision: Decision
     creates: CreateJob | None = None
@@ -86,6 +87,7 @@ def forecasts(settings: Settings, foresight: Foresight) -> tuple[Forecast, ...]:
     return tuple(
         Forecast(
             decision.device,
+            topics_of(settings, devices[decision.device], _record(foresight.known, decision.device)),
             foresight.release in releases_for(settings, devices[decision.device], foresight.known),
             decision,
             creates.get(decision.device),
@@ -110,8 +112,7 @@ def _assess(device: Device, known: Known, release: Release, verdict: Verdict | N
     if not verdict.is_genuine:
         return Assessment(release, "", verdict.code, verdict.reason)
     version = str(release.version(verdict))
-    record = known.devices.get(device.name, DeviceRecord(device.name))
-    refusal = refusal_of(device, record, Candidate(release, verdict))
+    refusal = refusal_of(device, _record(known, device.name), Candidate(release, verdict))
     if refusal is None:
         return Assessment(release, version, "update", "it may be installed")
     return Assessment(release, version, refusal.code, refusal.reason)
@@ -128,6 +129,10 @@ async def _verdicts(
         if place not in verdicts and release in releases_for(settings, device, known):
             verdicts[place] = await firmware.foretell(message, reading, settings.keys_of(device))
     return verdicts
+
+
+def _record(known: Known, name: str) -> DeviceRecord:
+    return known.devices.get(name, DeviceRecord(name))
 
 
 def _next_seq(known: Known) -> int:

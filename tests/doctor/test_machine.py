@@ -353,7 +353,8 @@ def test_whether_a_daemon_runs(gateway: Gateway) -> None:
 
 def test_what_is_said_of_the_daemon(gateway: Gateway) -> None:
     found = [daemon_findings(gateway, daemon) for daemon in (ON, OFF, UNKNOWN)]
-    assert [code(one) for (one,) in found] == ["ok", "daemon_not_running", "daemon_unknown"]
+    codes = [[code(one) for one in findings] for findings in found]
+    assert codes == [["ok", "daemon_unreachable"], ["daemon_not_running"], ["daemon_unknown"]]
     assert found[0][0].text == "gatewayd runs (process 77)"
 
 

@@ -1,0 +1,47 @@
+"""What the doctor makes of what the daemon says of itself."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatewayd.config import Gateway
+from gatewayd.control.messages import Broker, LoopLag, PauseFact, StatusResult
+from gatewayd.doctor.process import judge_status
+
+
+def a_status(**values: Any) -> StatusResult:
+    broker = Broker(host="mq", port=1883, connected=True, topics=("/a", "/b"), subscribed=("/a", "/b"))
+    facts: dict[str, Any] = {
+        "gateway": "barn",
+        "version": "1.0.0",
+        "pid": 77,
+        "started_at": "",
+        "config_file": "",
+        "state_dir": "",
+        "devices": 1,
+        "active_jobs": 0,
+        "paused": None,
+        "broker": broker.model_copy(update=values.pop("broker", {})),
+        "loop_lag": LoopLag(p50_ms=0.1, p99_9_ms=values.pop("lag_ms", 5.0), max_ms=200.0, samples=6000),
+        "watchdog_s": None,
+    }
+    return StatusResult(**facts | values)
+
+
+@pytest.mark.parametrize(
+    ("values", "codes"),
+    [
+        ({}, ["ok", "ok", "ok"]),
+        ({"loop_lag": None}, ["ok", "ok"]),
+        ({"lag_ms": 101.0}, ["ok", "ok", "late"]),
+        ({"paused": PauseFact(by="ann", since="noon")}, ["ok", "paused", "ok", "ok"]),
+        ({"broker": {"connected": False, "subscribed": ()}}, ["ok", "not_connected", "ok"]),
+        ({"broker": {"subscribed": ("/b",)}}, ["ok", "subscription_refused", "ok"]),
+    ],
+)
+def test_what_the_daemon_says_of_itself(values: dict[str, Any], codes: list[str]) -> None:
+    gateway = Gateway(id="barn", control_socket=Path("/run/x"))
+    findings = judge_status(gateway, a_status(**values))
+    assert [finding.code or "ok" for finding in findings] == codes
+    assert all((finding.hint is None) == (finding.code is None) for finding in findings)
