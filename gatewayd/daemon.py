@@ -141,6 +141,8 @@ class Daemon:
         except GatewaydError as error:
             for line in str(error).splitlines():
                 log.error("configuration not reloaded", code=error.code, reason=line)  # noqa: TRY400 - it is theirs
+        except Exception:  # the last resort: devices are served with the configuration that is in force
+            log.exception("this is a defect in gatewayd, please report it")
 
     @property
     def _settings(self) -> Settings:

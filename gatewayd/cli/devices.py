@@ -72,7 +72,7 @@ def _details(device: DeviceView) -> list[str]:
         identity.append(f"id {device.device_id}")
     lines = [f"{device.link.address} at {device.link.baud} baud; {', '.join(identity)}"]
     if device.last_result is not None:
-        lines.append(f"last: {_last(device.last_result)}")
+        lines.append(f"last: {_last(device.last_result, told=device.code)}")
     if device.code not in _PEACE:
         lines.append(f"{device.code}: {device.reason}" if device.reason else str(device.code))
     elif device.link.reason:
@@ -80,9 +80,12 @@ def _details(device: DeviceView) -> list[str]:
     return lines
 
 
-def _last(last: LastResult) -> str:
+def _last(last: LastResult, told: str | None) -> str:
+    """Say how the last job ended; the reason only where it is not told anyway."""
     text = f"job {last.job}, {last.version} {last.state} on {last.at}"
-    return f"{text}: {last.code}" if last.code else text
+    if not last.code:
+        return text
+    return f"{text}: {last.code}" if last.code == told else f"{text}: {last.code}: {last.reason}"
 
 
 def _summary(result: DevicesResult) -> str:

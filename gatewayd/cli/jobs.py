@@ -30,7 +30,7 @@ def jobs(device: str | None, active: bool, limit: int, control_socket: Path, as_
     if not result.jobs:
         click.echo("There are no such jobs.")
         return
-    heading = ["JOB", "DEVICE", "FROM", "TO", "STATE", "RESUMES", "CHANGED"]
+    heading = ["JOB", "DEVICE", "FROM", "TO", "STATE", "SIZE", "TOOK", "RESUMES", "CHANGED"]
     lines = columns([heading, *(_row(job) for job in result.jobs)])
     click.secho(lines[0], bold=True)
     for line, job in zip(lines[1:], result.jobs, strict=True):
@@ -82,8 +82,18 @@ def _tell_attempts(attempts: tuple[AttemptView, ...]) -> None:
 
 
 def _row(job: JobView) -> list[str]:
-    changed = job.updated_at
-    return [str(job.id), job.device, job.from_version, job.version, job.state, str(job.resumes), changed]
+    took = duration(job.duration_s) if job.duration_s else "-"
+    return [
+        str(job.id),
+        job.device,
+        job.from_version,
+        job.version,
+        job.state,
+        size(job.image_bytes),
+        took,
+        str(job.resumes),
+        f"{job.updated_at[:10]} {job.updated_at[11:16]}",
+    ]
 
 
 def _why(job: JobView) -> str:

@@ -226,7 +226,10 @@ class WatchResult(Message):
 
 
 class JobView(Message):
-    """A job. `decision`: what led to it; `topic`: of its release, `push:DEVICE` for one by hand."""
+    """A job. `decision`: what led to it; `topic`: of its release, `push:DEVICE` for one by hand.
+
+    `duration_s`: what its attempts took, those that are over.
+    """
 
     id: int
     device: str
@@ -245,6 +248,7 @@ class JobView(Message):
     image_sha256: str | None
     image_bytes: int | None
     durable_bytes: int
+    duration_s: float
 
 
 class AttemptView(Message):

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from gatewayd.errors import FirmwareError, GatewaydError, RequestError
 from gatewayd.jobs.database import Database, utc_now
 from gatewayd.jobs.firmware import FirmwareReader
 from gatewayd.jobs.foresight import Foresight, assessments, forecasts, with_message
-from gatewayd.jobs.model import EVERYTHING, DeviceRecord
+from gatewayd.jobs.model import EVERYTHING, DeviceRecord, Job
 from gatewayd.jobs.planner import Known
 from gatewayd.jobs.reconciler import Reconciler
 from gatewayd.jobs.steering import Outcome, Steering, find_device
@@ -137,7 +137,7 @@ class ControlOperations:
             for job in reversed(jobs)
             if request.device in (None, job.device) and (job.is_active or not request.active)
         ]
-        return messages.JobsResult(jobs=tuple(views.job_view(job) for job in wanted[: request.limit]))
+        return messages.JobsResult(jobs=await self._job_views(wanted[: request.limit]))
 
     async def _job(self, request: messages.OneJob) -> messages.JobResult:
         job = await self._parts.store.run(lambda db: db.job(request.id))
@@ -145,7 +145,7 @@ class ControlOperations:
         status = self._parts.board.get(job.device)
         received = status.received_bytes if status is not None and status.job == job.id else None
         return messages.JobResult(
-            job=views.job_view(job, received),
+            job=views.job_view(job, attempts, received),
             attempts=tuple(views.attempt_view(attempt, received) for attempt in attempts),
         )
 
@@ -188,7 +188,7 @@ class ControlOperations:
             forecast=views.forecast_view(forecast),
             paused=views.pause_view(known.pauses.get(device.name) or known.pauses.get(EVERYTHING)),
             releases=tuple(views.assessment_view(one) for one in assessments(settings, known, device)),
-            job=views.job_view(jobs[-1]) if jobs else None,
+            job=(await self._job_views(jobs[-1:]))[0] if jobs else None,
         )
 
     # -- steering
@@ -220,6 +220,12 @@ class ControlOperations:
     @property
     def _settings(self) -> Settings:
         return self._parts.reconciler.settings
+
+    async def _job_views(self, jobs: Sequence[Job]) -> tuple[messages.JobView, ...]:
+        def read(database: Database) -> tuple[messages.JobView, ...]:
+            return tuple(views.job_view(job, database.attempts(job.id)) for job in jobs)
+
+        return await self._parts.store.run(read)
 
     def _views(self, names: Iterable[str], known: Known) -> tuple[messages.DeviceView, ...]:
         wanted = set(names)

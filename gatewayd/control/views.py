@@ -1,6 +1,7 @@
 """From what the daemon knows to what is said of it."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,8 +47,8 @@ def device_view(
     )
 
 
-def job_view(job: Job, received: int | None = None) -> messages.JobView:
-    """One job; `received`: what its device has by now, where it is under way."""
+def job_view(job: Job, attempts: Sequence[AttemptRecord], received: int | None = None) -> messages.JobView:
+    """One job with its attempts; `received`: what its device has by now, where it is under way."""
     return messages.JobView(
         id=job.id,
         device=job.device,
@@ -66,6 +67,7 @@ def job_view(job: Job, received: int | None = None) -> messages.JobView:
         image_sha256=job.image_sha256 or None,
         image_bytes=job.image_size or None,
         durable_bytes=max(job.durable, received or 0),
+        duration_s=round(sum(attempt.duration_s for attempt in attempts), 3),
     )
 
 

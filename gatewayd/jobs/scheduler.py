@@ -140,13 +140,13 @@ class Scheduler:
             self._lanes[name].is_paused = True
             await self.halt(name, "paused", reason)
 
-    def hurry(self, name: str) -> None:
-        """Do at once what a device is due for, or else ask it who it is."""
+    def hurry(self, name: str, *, ask: bool = True) -> None:
+        """Do at once what a device is due for; with `ask`, when that is nothing, ask it who it is."""
         lane = self._lanes.get(name)
         if lane is None:
             return
         lane.not_before = 0.0
-        if lane.job is None and lane.attempt is None:
+        if ask and lane.job is None and lane.attempt is None:
             lane.probe_failures, lane.probe_due = 0, self._ends.clock()
         lane.news.set()
 

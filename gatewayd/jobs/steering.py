@@ -127,7 +127,7 @@ class Steering:
                 text = f"{device} stays paused with everything else (gatewayctl resume)"
             else:
                 await self._forget_pause(device)
-                self._scheduler.hurry(device)
+                self._scheduler.hurry(device, ask=self._device(device).probe == "start")
                 text = f"{device} goes on"
             outcomes.append(Outcome(device, None, text))
         return tuple(outcomes)
