@@ -9,7 +9,7 @@ import click
 
 from gatewayd import __version__
 from gatewayd.cli.exits import REFUSED, exit_code
-from gatewayd.cli.options import SOCKET_VARIABLE, wants_json
+from gatewayd.cli.options import SOCKET_VARIABLE
 from gatewayd.errors import GatewaydError
 
 # Command -> module and name in it. Loaded on use: `gatewayctl keygen` need not import an MQTT client.
@@ -53,18 +53,6 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(f"gatewayd.cli.{module}"), name)
         return command
 
-    def invoke(self, ctx: click.Context) -> object:
-        """Run the command; an error of ours becomes a line, or with --json an object, and an exit code."""
-        try:
-            return super().invoke(ctx)
-        except GatewaydError as error:
-            if wants_json(ctx):
-                said = {"code": error.code, "message": error.message, "hint": error.hint}
-                click.echo(json.dumps({"error": said}))
-            else:
-                click.echo(f"gatewayctl: {error}", err=True)
-            sys.exit(exit_code(error))
-
 
 @click.group(
     cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -92,9 +80,21 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except GatewaydError as error:
+        _tell(error)
+        sys.exit(exit_code(error))
     except OSError as error:
         click.echo(f"gatewayctl: {error.filename or 'the system'}: {error.strerror or error}", err=True)
         sys.exit(REFUSED)
+
+
+def _tell(error: GatewaydError) -> None:
+    """One line for a person, or an object for whoever asked for JSON."""
+    if "--json" in sys.argv:
+        said = {"code": error.code, "message": error.message, "hint": error.hint}
+        click.echo(json.dumps({"error": said}))
+    else:
+        click.echo(f"gatewayctl: {error}", err=True)
 
 
 if __name__ == "__main__":

@@ -13,24 +13,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_SOCKET = Path("/run/gatewayd/control.sock")
 SOCKET_VARIABLE = "GATEWAYD_SOCKET"
-_JSON = "gatewayctl.json"
-
-
-def wants_json(context: click.Context) -> bool:
-    """Whether the command at hand was told to print JSON; errors are then JSON, too."""
-    return bool(context.meta.get(_JSON))
 
 
 def json_option(function: F) -> F:
-    """`--json`, as `as_json`."""
-
-    def remember(context: click.Context, _: click.Parameter, value: bool) -> bool:
-        context.meta[_JSON] = value
-        return value
-
-    return click.option("--json", "as_json", is_flag=True, callback=remember, help="Print one JSON object.")(
-        function
-    )
+    """`--json`, as `as_json`; errors are then JSON, too."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)
 
 
 def socket_option(function: F) -> F:
