@@ -39,17 +39,18 @@ STOP_LIMIT_S = 4.5
 
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises HostError when the state directory cannot be used."""
-    stop = asyncio.Event()
+    stop, hang_up = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, hang_up.set)
     log.info(
         "gatewayd starts", version=__version__, gateway=settings.gateway.id, devices=len(settings.devices)
     )
     async with Store(settings.gateway.state_dir) as store:
         for job in await store.run(lambda database: database.recover()):
             log.info("job goes on", device=job.device, job=job.id, version=job.version)
-        running = asyncio.create_task(Daemon(settings, store).run(), name="gatewayd")
+        running = asyncio.create_task(Daemon(settings, store).run(hang_up), name="gatewayd")
         stopping = asyncio.create_task(stop.wait(), name="signals")
         await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -87,21 +88,18 @@ class Daemon:
         self._reloading = asyncio.Lock()
         self._control = ControlServer(settings.gateway.control_socket, self._operations())
 
-    async def run(self) -> None:
-        """Until cancelled."""
+    async def run(self, hang_up: asyncio.Event) -> None:
+        """Until cancelled; each time `hang_up` is set the configuration is read again."""
         self._open_control()
-        tasks = asyncio.TaskGroup()
-        loop = asyncio.get_running_loop()
         try:
-            async with tasks:
-                loop.add_signal_handler(signal.SIGHUP, lambda: tasks.create_task(self._hang_up()))
+            async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._scheduler.run(), name="scheduler")
                 tasks.create_task(self._reconciler.run(), name="reconciler")
                 tasks.create_task(self._keep_uplink(), name="uplink")
                 tasks.create_task(self._control.run(), name="control")
+                tasks.create_task(self._reload_on(hang_up), name="reload")
                 log.info("gatewayd is ready")  # neither a broker nor a device needs to answer for that
         finally:
-            loop.remove_signal_handler(signal.SIGHUP)
             self._control.close()
 
     async def reload(self) -> messages.ReloadResult:
@@ -134,15 +132,18 @@ class Daemon:
             warnings=tuple(str(warning) for warning in new.warnings),
         )
 
-    async def _hang_up(self) -> None:
-        """SIGHUP. Nobody waits for an answer, so the log has it."""
-        try:
-            await self.reload()
-        except GatewaydError as error:
-            for line in str(error).splitlines():
-                log.error("configuration not reloaded", code=error.code, reason=line)  # noqa: TRY400 - it is theirs
-        except Exception:  # the last resort: devices are served with the configuration that is in force
-            log.exception("this is a defect in gatewayd, please report it")
+    async def _reload_on(self, hang_up: asyncio.Event) -> None:
+        """Reload when SIGHUP comes. Nobody waits for an answer, so the log has it."""
+        while True:
+            await hang_up.wait()
+            hang_up.clear()
+            try:
+                await self.reload()
+            except GatewaydError as error:
+                for line in str(error).splitlines():
+                    log.error("configuration not reloaded", code=error.code, reason=line)  # noqa: TRY400 - it is theirs
+            except Exception:  # the last resort: devices are served with the configuration that is in force
+                log.exception("this is a defect in gatewayd, please report it")
 
     @property
     def _settings(self) -> Settings:
