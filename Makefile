@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 .PHONY: help demo test check kills bench size clean
 
@@ -23,9 +24,9 @@ check: $(STAMP)  ## Linters, types and import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(STAMP) system-packages  ## Line efficiency of RCP, into build/bench.json (four minutes)
+bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/bench.json (20 minutes; BENCH_ARGS=--quick)
 	$(MAKE) -C device
-	PYTHONPATH=tests $(BIN)/python tests/bench_line.py
+	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_ARGS)
 
 kills: $(STAMP) system-packages  ## SIGKILL at 50 random moments of updates, with each receiver (four minutes)
 	$(MAKE) -C device

@@ -143,10 +143,10 @@ class Gateway:
         async with aiomqtt.Client("127.0.0.1", self.broker.port) as client:
             await client.publish(topic, payload, qos=qos, retain=True)
 
-    async def until(self, reached: Callable[[], object], what: str = "") -> None:
+    async def until(self, reached: Callable[[], object], what: str = "", limit_s: float = DEADLINE_S) -> None:
         """Wait for a condition on what is reported; fails with the reports and the log's end."""
         try:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(limit_s):
                 while not reached():
                     assert self._is_well(), (
                         f"the daemon ended: {(self.folder / 'gatewayd.log').read_text()[-2000:]}"
