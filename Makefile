@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEER := $(VENV)/.peer
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
@@ -26,6 +27,7 @@ check: $(STAMP)  ## Linters, types and import contracts
 
 bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/bench.json (20 minutes; BENCH_ARGS=--quick)
 	$(MAKE) -C device
+	@$(MAKE) --no-print-directory $(PEER) || echo "gatewayd: the bench will run without its peer"
 	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_ARGS)
 
 kills: $(STAMP) system-packages  ## SIGKILL at 50 random moments of updates, with each receiver (four minutes)
@@ -41,6 +43,12 @@ clean:  ## Remove what was built, and the virtual environment
 .PHONY: system-packages
 system-packages:
 	@./.ci/packages test
+
+# What the bench compares with. It can do without: the table then says what is missing.
+$(PEER): $(STAMP)
+	@./.ci/packages bench
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
+	@touch $@
 
 $(STAMP): pyproject.toml
 	@./.ci/packages venv

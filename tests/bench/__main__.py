@@ -11,11 +11,12 @@ from typing import Any
 
 import click
 
-from bench import cut, delays, goals, line, resources
+from bench import cut, delays, goals, line, resources, smp_peer
 from bench.section import Scale, Section
 
 SECTIONS = (
     line.SECTION,
+    smp_peer.SECTION,
     cut.SECTION,
     resources.CPU,
     resources.MEMORY,
