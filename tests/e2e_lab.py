@@ -1,11 +1,13 @@
 """A whole gateway for tests: mosquitto, the daemon and virtual devices, each a process, in one folder."""
 
 import asyncio
+import contextlib
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -100,6 +102,7 @@ class Gateway:
         self.gateway_status = ""
         self.news = asyncio.Event()
         self.process: subprocess.Popen[bytes] | None = None
+        self.started_at = 0.0
         self.write_keys(KEY.decrypt_key, KEY.verify_key)
         (folder / "ota.key").write_bytes(KEY.to_file())
         (folder / "ota.key").chmod(0o600)
@@ -113,6 +116,7 @@ class Gateway:
         (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
         with (self.folder / "gatewayd.log").open("ab") as log:
             command = [sys.executable, "-m", "gatewayd.cli.daemon", "--config", "config.yaml", "--verbose"]
+            self.started_at = time.time()
             self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
 
     def stop(self, number: int = signal.SIGTERM, limit_s: float = 5.0) -> int:
@@ -152,7 +156,8 @@ class Gateway:
                         f"the daemon ended: {(self.folder / 'gatewayd.log').read_text()[-2000:]}"
                     )
                     self.news.clear()
-                    await asyncio.wait([asyncio.ensure_future(self.news.wait())], timeout=0.1)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self.news.wait(), 0.1)
         except TimeoutError:
             log = (self.folder / "gatewayd.log").read_text()[-6000:]
             raise AssertionError(
