@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import click
 import pytest
 from bench import __main__ as bench
 from bench import smp_server
@@ -11,6 +12,7 @@ from bench.delays import first_data_steps
 from bench.goals import misses
 from bench.section import markdown, spread
 from click.testing import CliRunner
+from e2e_lab import ROOT
 
 CLEAN = {"receiver": "c", "rate": 92160, "latency_ms": 20, "flip_rate": 0, "chunk": 1024, "window": 4096}
 
@@ -58,6 +60,22 @@ def test_each_section_has_its_own_key() -> None:
     keys = [section.key for section in bench.SECTIONS]
     assert len(set(keys)) == len(keys)
     assert keys[0] == "rcp_uart"
+
+
+def test_the_tables_take_the_place_of_those_before_in_the_document() -> None:
+    text = f"above\n{bench.BEGIN}\nold\n{bench.END}\nbelow\n"
+    changed = bench.put_between_marks(text, "new\n")
+    assert changed == f"above\n{bench.BEGIN}\nnew\n{bench.END}\nbelow\n"
+    with pytest.raises(click.ClickException):
+        bench.put_between_marks("above\nbelow\n", "new\n")
+
+
+def test_the_documentation_holds_and_explains_every_section() -> None:
+    text = (ROOT / "docs" / "performance.md").read_text()
+    tables = text.partition(bench.BEGIN)[2].partition(bench.END)[0]
+    for section in bench.SECTIONS:
+        assert f"### {section.title}\n" in tables
+        assert f"`{section.key}`" in text.replace(tables, "")
 
 
 async def test_an_idle_daemon_is_measured_from_its_start_on() -> None:

@@ -24,6 +24,8 @@ SECTIONS = (
     delays.READY,
 )
 
+BEGIN, END = "<!-- bench.md begins -->", "<!-- bench.md ends -->"
+
 
 def about(scale: Scale) -> dict[str, Any]:
     """Return what the figures were measured on, and how many runs each is the median of."""
@@ -51,6 +53,15 @@ def report(document: dict[str, Any], sections: Iterable[Section]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def put_between_marks(text: str, tables: str) -> str:
+    """Return a document with the tables in place of what stood between its marks."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise click.ClickException(f"there is no {BEGIN} and {END} to put the tables between")
+    return f"{before}{begin}\n{tables}{end}{after}"
+
+
 async def measure(sections: Iterable[Section], scale: Scale) -> dict[str, Any]:
     """Run the sections one after the other; returns what build/bench.json holds."""
     document: dict[str, Any] = {"about": about(scale)}
@@ -74,7 +85,10 @@ async def measure(sections: Iterable[Section], scale: Scale) -> dict[str, Any]:
 @click.option(
     "-o", "--output", default="build/bench.json", show_default=True, type=click.Path(path_type=Path)
 )
-def main(runs: int | None, only: tuple[str, ...], output: Path, *, quick: bool) -> None:
+@click.option(
+    "--into", type=click.Path(path_type=Path, exists=True), help="A document with marks, for the tables too."
+)
+def main(runs: int | None, only: tuple[str, ...], output: Path, into: Path | None, *, quick: bool) -> None:
     """Measure RCP, its peer and the daemon; tables go to the screen and beside OUTPUT as .md."""
     scale = Scale(runs or (1 if quick else 3), quick)
     chosen = [section for section in SECTIONS if not only or section.key in only]
@@ -83,6 +97,8 @@ def main(runs: int | None, only: tuple[str, ...], output: Path, *, quick: bool) 
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(document, indent=2) + "\n")
     output.with_suffix(".md").write_text(text)
+    if into is not None:
+        into.write_text(put_between_marks(into.read_text(), text))
     click.echo(text)
     click.echo(f"{output}, {output.with_suffix('.md')}", err=True)
 
