@@ -10,7 +10,7 @@ from bench import smp_server
 from bench.daemons import configure_absent, fresh_farm, memory_mib, ready_after_s
 from bench.delays import first_data_steps
 from bench.goals import misses
-from bench.section import markdown, spread
+from bench.section import Scale, Section, markdown, spread
 from click.testing import CliRunner
 from e2e_lab import ROOT
 
@@ -54,6 +54,42 @@ def test_a_section_that_is_run_alone_is_alone_in_both_files(
     assert document["smp_peer"] == {"absent": "no-such-emulator is not installed"}
     assert set(document) == {"about", "smp_peer"}
     assert "absent: no-such-emulator is not installed" in output.with_suffix(".md").read_text()
+
+
+@pytest.mark.parametrize("option", ["--quick", "--only=smp_peer"])
+def test_only_a_whole_run_goes_into_the_documentation(tmp_path: Path, option: str) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"{bench.BEGIN}\nold\n{bench.END}\n")
+    result = CliRunner().invoke(bench.main, [option, "--into", str(page), "-o", str(tmp_path / "x.json")])
+    assert result.exit_code == 2
+    assert "old" in page.read_text()
+
+
+def test_goals_are_not_judged_by_small_images() -> None:
+    document = {"rcp_uart": [CLEAN | {"efficiency": 0.5, "lowest": 0.5, "highest": 0.5}]}
+    for is_quick in (False, True):
+        text = bench.report({"about": bench.about(Scale(1, is_quick))} | document, bench.SECTIONS)
+        assert ("Goals missed" in text) is not is_quick
+
+
+async def test_a_section_that_fails_does_not_cost_the_figures_of_the_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def breaks(_scale: Scale) -> None:
+        raise AssertionError("the line is dead")
+
+    async def works(_scale: Scale) -> list[int]:
+        return [1]
+
+    sections = [Section("first", "First", breaks, str), Section("second", "Second", works, str)]
+    document = await bench.measure(sections, Scale())
+    assert (document["failed"], document["second"]) == (["first"], [1])
+    assert "first" not in document
+    assert "the line is dead" in capsys.readouterr().err
+    text = bench.report(document, sections)
+    assert "**first failed: there are no figures of it.**" in text
+    assert "### Second\n\n[1]" in text
+    assert "### First" not in text
 
 
 def test_each_section_has_its_own_key() -> None:
