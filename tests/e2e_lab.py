@@ -1,11 +1,13 @@
 """A whole gateway for tests: mosquitto, the daemon and virtual devices, each a process, in one folder."""
 
 import asyncio
+import contextlib
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -100,6 +102,7 @@ class Gateway:
         self.gateway_status = ""
         self.news = asyncio.Event()
         self.process: subprocess.Popen[bytes] | None = None
+        self.started_at = 0.0
         self.write_keys(KEY.decrypt_key, KEY.verify_key)
         (folder / "ota.key").write_bytes(KEY.to_file())
         (folder / "ota.key").chmod(0o600)
@@ -113,6 +116,7 @@ class Gateway:
         (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
         with (self.folder / "gatewayd.log").open("ab") as log:
             command = [sys.executable, "-m", "gatewayd.cli.daemon", "--config", "config.yaml", "--verbose"]
+            self.started_at = time.time()
             self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
 
     def stop(self, number: int = signal.SIGTERM, limit_s: float = 5.0) -> int:
@@ -143,16 +147,17 @@ class Gateway:
         async with aiomqtt.Client("127.0.0.1", self.broker.port) as client:
             await client.publish(topic, payload, qos=qos, retain=True)
 
-    async def until(self, reached: Callable[[], object], what: str = "") -> None:
+    async def until(self, reached: Callable[[], object], what: str = "", limit_s: float = DEADLINE_S) -> None:
         """Wait for a condition on what is reported; fails with the reports and the log's end."""
         try:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(limit_s):
                 while not reached():
                     assert self._is_well(), (
                         f"the daemon ended: {(self.folder / 'gatewayd.log').read_text()[-2000:]}"
                     )
                     self.news.clear()
-                    await asyncio.wait([asyncio.ensure_future(self.news.wait())], timeout=0.1)
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self.news.wait(), 0.1)
         except TimeoutError:
             log = (self.folder / "gatewayd.log").read_text()[-6000:]
             raise AssertionError(

@@ -1,0 +1,24 @@
+"""The figures that miss their goal. Why they do is in docs/performance.md."""
+
+from collections.abc import Iterator
+from typing import Any
+
+CLEAN_LINE = 0.97
+IDLE_MIB = 60
+IDLE_DEVICES = 200
+
+
+def misses(document: dict[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each."""
+    for row in document.get("rcp_uart", []):
+        if row["flip_rate"] == 0 and row["efficiency"] < CLEAN_LINE:
+            yield (
+                f"{row['receiver']}, {row['rate']} bytes/s, {row['latency_ms']:g} ms, chunk {row['chunk']},"
+                f" window {row['window']}: {row['efficiency']:.1%} of a clean line,"
+                f" the goal is {CLEAN_LINE:.0%}"
+            )
+    for row in document.get("rss_mib", []):
+        if row["devices"] == IDLE_DEVICES and row["idle_mib"] > IDLE_MIB:
+            yield (
+                f"{row['idle_mib']} MiB idle with {IDLE_DEVICES} devices configured, the goal is {IDLE_MIB}"
+            )
