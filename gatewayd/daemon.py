@@ -11,6 +11,7 @@ import structlog
 
 from gatewayd import __version__
 from gatewayd.config import Device, Settings
+from gatewayd.health import LoopLag
 from gatewayd.jobs.firmware import FirmwareReader
 from gatewayd.jobs.model import Plan
 from gatewayd.jobs.planner import Known
@@ -103,6 +104,7 @@ async def _run(settings: Settings, store: Store) -> None:
     )
     reports = Reports(board, session, status_topic=root)
     async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(LoopLag(loop.time).run(), name="loop lag")
         tasks.create_task(scheduler.run(), name="scheduler")
         tasks.create_task(reconciler.run(), name="reconciler")
         tasks.create_task(reports.run(), name="reports")
