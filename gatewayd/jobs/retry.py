@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from gatewayd.errors import FirmwareError, GatewaydError, LinkError
 from gatewayd.jobs.model import NEVER_AGAIN, Job, JobState
+from gatewayd.protocol.session import SILENCE
 
 # The line is not there or not ours: nothing was tried, so nothing is used up. The port's return ends the wait
 # early.
@@ -64,7 +65,7 @@ def after_failure(
     if error.code in FINAL or isinstance(error, FirmwareError):
         return Retry(JobState.FAILED, job.failures + 1, 0.0)
     excused = error.code in LINE_AWAY | HOST_TROUBLE | ITS_OWN_TIME
-    if excused or (grace and error.code in {"no_answer", "wake_failed"}):
+    if excused or (grace and error.code in SILENCE | {"wake_failed"}):
         return Retry(waiting, job.failures, LINE_WAIT_S * (0.5 + chance / 2))
     failures = 1 if advanced else job.failures + 1
     if failures >= attempts:

@@ -27,6 +27,7 @@ from gatewayd.link.base import Link
 from gatewayd.ota.rules import RollbackMark, check_identity, check_version
 from gatewayd.ota.version import Version
 from gatewayd.protocol.session import (
+    SILENCE,
     Activated,
     AlreadyRunning,
     Confirmed,
@@ -285,7 +286,7 @@ class Attempt:
             try:
                 return await self._identify(WOKEN_PATIENCE_S)
             except LinkError as error:
-                if error.code != "no_answer" or self._talk.now >= deadline:
+                if error.code not in SILENCE or self._talk.now >= deadline:
                     raise asleep or error from None
 
     async def _identify(self, patience_s: float) -> DeviceInfo:

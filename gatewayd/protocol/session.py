@@ -145,6 +145,8 @@ class Console:
 
 Outcome = Identified | Staged | AlreadyRunning | Activated | Confirmed | Deferred | Failed
 Event = Outcome | TransferStarted | Progress | LineSpeed | Console
+# The codes of a LinkError that says: nobody answered. They tell what came instead.
+SILENCE = frozenset({"no_answer", "only_text", "garbled", "incomplete", "echo"})
 OUTCOMES = (Identified, Staged, AlreadyRunning, Activated, Confirmed, Deferred, Failed)
 
 
@@ -167,7 +169,7 @@ class TransferSession(Protocol):
     traffic: Traffic
 
     def identify(self, now: float, patience_s: float) -> None:
-        """Ask who is there; `Failed` with `no_answer` after `patience_s` of silence."""
+        """Ask who is there; `Failed` with one of `SILENCE` after `patience_s` without an answer."""
 
     def transfer(self, image: Image, now: float) -> None:
         """Bring the image into the device's free slot, resuming, until it is staged. After `identify`."""

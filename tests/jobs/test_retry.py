@@ -9,6 +9,7 @@ from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, HostError
 from gatewayd.jobs.model import TRANSITIONS, JobState
 from gatewayd.jobs.progress import ProgressMeter
 from gatewayd.jobs.retry import FINAL, LINE_AWAY, LONGEST_WAIT_S, Retry, after_failure, back_off_s
+from gatewayd.protocol.session import SILENCE
 
 S = JobState
 
@@ -72,7 +73,7 @@ def test_an_update_that_turns_out_not_to_be_one_is_no_failure(code: str) -> None
     assert decide(error, state=S.ACTIVATING).state is S.FAILED
 
 
-@pytest.mark.parametrize("code", ["no_answer", "wake_failed"])
+@pytest.mark.parametrize("code", [*sorted(SILENCE), "wake_failed"])
 def test_silence_after_activate_means_nothing_while_the_trial_may_run(code: str) -> None:
     error = LinkError("silence", code=code)
     retry = decide(error, state=S.ACTIVATING, failures=2, grace=True)

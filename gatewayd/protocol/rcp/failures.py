@@ -1,6 +1,6 @@
 """What ends an operation, in words for a person; the codes are docs/protocol.md's."""
 
-from gatewayd.errors import DeviceError, LinkError
+from gatewayd.errors import DeviceError
 from gatewayd.protocol.rcp.codes import Code, FrameError, code_name
 from gatewayd.protocol.session import DeviceInfo
 
@@ -44,15 +44,6 @@ def refusal(number: int, request: str) -> DeviceError:
     code = code_name(number)
     sentence, hint = _SENTENCES.get(number, ("it gives a reason that this gateway does not know", ""))  # type: ignore[call-overload]  # an int finds its Code
     return DeviceError(f"the device refuses {request}: {sentence} ({code})", code=code, hint=hint)
-
-
-def no_answer(request: str, after_s: float, baud: int) -> LinkError:
-    """Return the error for silence."""
-    return LinkError(
-        f"no answer to {request} within {after_s:.3g} s at {baud} baud",
-        code="no_answer",
-        hint="is it powered, is the speed right, does its firmware run the receiver?",
-    )
 
 
 def not_understood(complaint: FrameError) -> DeviceError:

@@ -104,6 +104,11 @@ class StreamDeframer:
         self._run = b""
         self._overflowed = False
 
+    @property
+    def unfinished(self) -> bytes:
+        """What no delimiter has ended yet."""
+        return self._run
+
     def feed(self, data: bytes) -> list[bytes | BrokenFrame]:
         """Take bytes; return what they complete, in order."""
         found: list[bytes | BrokenFrame] = []

@@ -25,6 +25,7 @@ from gatewayd.protocol import session
 from gatewayd.protocol.rcp import failures, frames
 from gatewayd.protocol.rcp.codes import Code, Remedy, remedy
 from gatewayd.protocol.rcp.flow import DataFlow, Limits
+from gatewayd.protocol.rcp.heard import no_answer
 from gatewayd.protocol.rcp.request import HELLO_INTERVAL_S, ROUNDS
 from gatewayd.protocol.rcp.tagged import PROTOCOL_VERSION, Confirm, Confirmed, Info
 from gatewayd.protocol.rcp.talk import BITS_PER_BYTE, Answers, State, Talk
@@ -129,7 +130,8 @@ class RcpGateway(Talk):
                 self._end(self._complaint)
             case _:
                 asked_at = now if self._request is None else self._request.moved_at
-                self._fail(failures.no_answer(self._state.name, now - asked_at, self._baud))
+                heard = self._wire.heard()
+                self._fail(no_answer(self._state.name, now - asked_at, self._baud, heard))
 
     def _on_busy(self, frame: frames.Busy, now: float) -> None:
         until = now + frame.ms / 1000
