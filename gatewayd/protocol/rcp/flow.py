@@ -30,6 +30,7 @@ _GOINGS_BACK = 2  # without an advance in between: halve the chunk
 _CLEAN_ACKS = 64  # double it
 _MAX_IN_FLIGHT = 512  # frames; a device may claim any window
 _MAX_TURNAROUND_S = 1.0
+_FALLS = 8  # answers below an earlier one: more than any line keeps back
 _SPAN_BYTES = 8192  # over which the rate is measured
 _SLOWEST = 32  # times slower than the line: no measurement is believed below
 
@@ -87,7 +88,7 @@ class DataFlow:
         self._quiet_since = self._busy_until = now
         self._probe_is_due = self._may_be_short = False
         self._probed: int | None = None  # what had been sent when the probe was made
-        self._goings_back = self._clean_acks = 0
+        self._goings_back = self._clean_acks = self._falls = 0
         self._line_rate = self._rate = rate
         self._span_began, self._span_bytes = now, 0
         self._check(offset, 0, credit)
@@ -125,10 +126,14 @@ class DataFlow:
         return Data(self._session, offset, bytes(self._image[offset : self.sent]))
 
     def take(self, answer: Ack | Nak, now: float) -> bool:
-        """Take an answer; return whether the device has advanced. Raises DeviceError `bad_offset`."""
+        """Take an answer; return whether the device has advanced.
+
+        Raises DeviceError `bad_offset`, `backwards`.
+        """
         received = answer.received
         self._check(received, answer.durable, answer.credit)
         if received < self.received:
+            self._count_fall(received)
             return False  # an old one
         self.credit = max(self.credit, answer.credit)
         self.durable = max(self.durable, answer.durable)
@@ -176,7 +181,17 @@ class DataFlow:
                 f"the device says received {received}, durable {durable}, credit {credit} of an image of"
                 f" {size} bytes, of which {self._highest} were sent",
                 code="bad_offset",
-                hint="its receiver is broken",
+                hint="its receiver is broken: report its firmware to its maker",
+            )
+
+    def _count_fall(self, received: int) -> None:
+        self._falls += 1
+        if self._falls > _FALLS:
+            raise DeviceError(
+                f"the device said that it has {self.received} bytes, then again and again that it has fewer,"
+                f" {received} at last",
+                code="backwards",
+                hint="its receiver is broken: report its firmware to its maker",
             )
 
     def _sendable(self) -> int:
@@ -195,7 +210,7 @@ class DataFlow:
         self.received = received
         self.sent = max(self.sent, received)
         self.moved_at = self._quiet_since = now
-        self.rounds = self._goings_back = self._stale_wire = 0
+        self.rounds = self._goings_back = self._stale_wire = self._falls = 0
         while self._flight and self._flight[0].end <= received:
             self._landed(self._flight.popleft(), now)
         self._clean_acks += 1
