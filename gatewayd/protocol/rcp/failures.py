@@ -73,6 +73,15 @@ def stalled(what: str) -> DeviceError:
     )
 
 
+def keeps_restarting(times: int) -> DeviceError:
+    """Return the error for a device that does not stay up long enough to store anything."""
+    return DeviceError(
+        f"the device restarted {times} times in this transfer and stored nothing new in between",
+        code="keeps_restarting",
+        hint="look at its power supply, its watchdog and its console",
+    )
+
+
 def device_changed(before: DeviceInfo, now: DeviceInfo) -> DeviceError:
     """Return the error for another device on the line, in the middle of a transfer."""
     return DeviceError(

@@ -291,6 +291,8 @@ class RcpGateway(Talk):
         match remedy(frame.code):
             case Remedy.HELLO if frame.code != Code.ON_TRIAL and job.may_go_on():
                 self._hello_again(now, HELLO_INTERVAL_S * (job.setbacks - 1))
+            case Remedy.HELLO if frame.code != Code.ON_TRIAL:
+                self._fail(job.in_the_end(error))
             case Remedy.FROM_ZERO:
                 self._begin_again(error, now)
             case _:
@@ -303,8 +305,10 @@ class RcpGateway(Talk):
             self._fail(error)
 
     def _stall(self, now: float) -> None:
-        if not self._job().may_stall(was_fast=self._is_fast):
-            self._fail(failures.stalled(f"no advance in {ROUNDS} rounds of {self._what()}, three times"))
+        job = self._job()
+        if not job.may_stall(was_fast=self._is_fast):
+            error = failures.stalled(f"no advance in {ROUNDS} rounds of {self._what()}, three times")
+            self._fail(job.in_the_end(error))
             return
         self._slow_down()
         self._hello_again(now)
@@ -343,6 +347,8 @@ class RcpGateway(Talk):
 
     def _what(self) -> str:
         """Return what is asked of the device, for a sentence."""
+        if self._state is State.DATA and self._flow is not None:
+            return f"DATA at {self._flow.received} of {len(self._job().image.content)} bytes"
         if self._state is not State.OFFER:
             return self._state.name
         image, slot = self._job().image, self._known().slot_size
