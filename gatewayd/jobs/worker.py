@@ -172,7 +172,7 @@ class Attempt:
             case Step.SECOND_TRY:
                 return await self._update(info, second_try=True)
             case Step.AWAIT_RESTART:
-                return await self._await_restart(info.boot_id, info.boot_time_s)
+                return await self._await_restart(info.boot_id, info.boot_limit_s)
             case Step.CONFIRM:
                 return await self._confirm(info)
             case Step.AWAIT_TRIAL_END:
@@ -220,7 +220,7 @@ class Attempt:
         self._talk.session.activate(self._device.trial_s, self._talk.now)
         activated = await self._outcome(Activated)
         self.log.info("activated", version=image.version, acknowledged=activated.acknowledged)
-        return await self._await_restart(boot_id, info.boot_time_s)
+        return await self._await_restart(boot_id, info.boot_limit_s)
 
     async def _await_restart(self, boot_id: int, boot_time_s: int) -> DeviceInfo:
         deadline = self._talk.now + boot_time_s + RESTART_MARGIN_S

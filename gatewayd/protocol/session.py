@@ -17,6 +17,10 @@ from typing import Protocol
 from gatewayd.errors import GatewaydError
 
 
+# A device may say that it boots for 18 hours. Nothing on a serial line boots for longer than this.
+LONGEST_BOOT_S = 300
+
+
 class ImageState(IntEnum):
     """What became of the image the device tried last; the numbers are the protocol's."""
 
@@ -48,6 +52,11 @@ class DeviceInfo:
     running_sha256: bytes | None = None
     tried_sha256: bytes | None = None
     tried_count: int = 0
+
+    @property
+    def boot_limit_s(self) -> int:
+        """How long its restart is waited for."""
+        return min(self.boot_time_s, LONGEST_BOOT_S)
 
     def runs(self, sha256: bytes, version: str) -> bool:
         """Whether the device runs this image: by SHA-256, or by version when it knows no SHA-256."""

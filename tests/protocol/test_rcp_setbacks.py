@@ -1,5 +1,6 @@
 """The session's ways back after a setback, and the speed of the line."""
 
+import dataclasses
 import itertools
 import random
 import zlib
@@ -62,6 +63,14 @@ def test_in_a_transfer_hello_outlasts_a_boot() -> None:
     assert isinstance(outcome.error, LinkError)
     assert outcome.error.code == "no_answer"
     assert script.now - began == pytest.approx(5.0 + INFO.boot_time_s)
+
+
+def test_a_boot_of_hours_is_not_waited_for() -> None:
+    script = Script(info=dataclasses.replace(INFO, boot_time_s=65535))
+    offer = script.offered()
+    script.say(frames.Error(offer.session, Code.NO_SESSION))
+    script.silence_for(305.5)
+    assert error_code(script) == "no_answer"
 
 
 def accepted(script: Script, offer: Offer, offset: int = 0) -> None:

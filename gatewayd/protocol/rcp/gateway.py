@@ -150,7 +150,7 @@ class RcpGateway(Talk):
 
     def _hello_again(self, now: float, delay_s: float = 0.0) -> None:
         """Within a transfer; the device may have just restarted."""
-        self._hello(now, _PATIENCE_S + self._known().boot_time_s, delay_s)
+        self._hello(now, _PATIENCE_S + self._known().boot_limit_s, delay_s)
 
     def _on_info(self, frame: Info, now: float) -> None:
         if frame.nonce != self._nonce:
