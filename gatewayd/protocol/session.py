@@ -16,7 +16,6 @@ from typing import Protocol
 
 from gatewayd.errors import GatewaydError
 
-
 # A device may say that it boots for 18 hours. Nothing on a serial line boots for longer than this.
 LONGEST_BOOT_S = 300
 
