@@ -214,6 +214,10 @@ class Attempt:
         outcome = await self._outcome(Staged, AlreadyRunning)
         if isinstance(outcome, AlreadyRunning):
             return await self._identify(PATIENCE_S)
+        repeated = self._talk.session.traffic.image_bytes_repeated
+        self.log.info(
+            "staged", size=len(image.content), seconds=round(self._meter.seconds, 3), repeated=repeated
+        )
         await self._move(JobState.STAGED, durable=len(image.content))
         boot_id = outcome.info.boot_id
         await self._move(JobState.ACTIVATING, boot_id=boot_id, activated_at=utc_now())

@@ -131,3 +131,13 @@ def test_the_meter_forgets_what_was_long_ago_and_does_not_count_what_was_there()
     assert meter.rate(100.0, 5000) == 0
     assert meter.rate(101.0, 6000) == 1000
     assert [meter.rate(100.0 + second, 6000) for second in (3, 5, 7, 9)] == [333, 200, 0, 0]
+
+
+def test_a_transfer_lasts_from_its_first_start_to_its_last_byte_whatever_resumes() -> None:
+    meter = ProgressMeter()
+    assert meter.seconds == 0.0
+    meter.start(100.0, 0)
+    meter.rate(104.0, 4000)
+    meter.start(110.0, 4000)
+    assert meter.rate(112.0, 6000) == 1000
+    assert meter.seconds == 12.0
