@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?=
 
-.PHONY: help demo test check kills bench size clean
+.PHONY: help demo test check kills bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,10 @@ check: $(STAMP)  ## Linters, types and import contracts
 bench: $(STAMP) system-packages  ## Line efficiency of RCP, into build/bench.json (four minutes)
 	$(MAKE) -C device
 	PYTHONPATH=tests $(BIN)/python tests/bench_line.py
+
+crowd: $(STAMP) system-packages  ## What 7 bad devices cost 25 healthy ones, with goals (half a minute)
+	$(MAKE) -C device
+	PYTHONPATH=tests $(BIN)/python tests/bench_crowd.py
 
 kills: $(STAMP) system-packages  ## SIGKILL at 50 random moments of updates, with each receiver (four minutes)
 	$(MAKE) -C device
