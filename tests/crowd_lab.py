@@ -41,7 +41,7 @@ class Bad:
 
 def bad_devices(attempts: int, every_s: float) -> dict[str, Bad]:
     """Return the seven. An erase block that takes longer than a boot lasts: nothing becomes durable."""
-    restarting = {"every_s": every_s, "rate": RATE, "erase_block": 1 << 17, "quiet": True}
+    restarting: dict[str, object] = {"every_s": every_s, "rate": RATE, "erase_block": 1 << 17, "quiet": True}
     return {
         "silent": Bad("silent", "no_answer", attempts, PATIENCE_S),
         "garbage": Bad("noise", "garbled", attempts, PATIENCE_S),
@@ -90,8 +90,9 @@ class Crowd:
     async def run(self, image: bytes) -> Found:
         """Publish to all, wait until each has come to its end, stop the daemon."""
         gateway = self.gateway
-        gateway.config["devices"] = [device.config() for device in self.healthy.values()] + [
-            self._config(name, device) for name, device in self.rogues.items()
+        gateway.config["devices"] = [
+            *(device.config() for device in self.healthy.values()),
+            *(self._config(name, device) for name, device in self.rogues.items()),
         ]
         await gateway.until(self._has_all_ports, "the ports")
         gateway.start()
@@ -136,7 +137,7 @@ class Crowd:
         failed = {one["device"]: _time(one) - began for one in gateway.log_events("job failed")}
         (lag,) = gateway.log_events("event loop")
         stopped = gateway.log_events("gatewayd has stopped")[-1]
-        everyone = self.healthy | self.rogues
+        everyone = {**self.healthy, **self.rogues}
         return Found(
             seconds={name: staged[name]["seconds"] for name in self.healthy},
             repeated={name: staged[name]["repeated"] for name in self.healthy},
