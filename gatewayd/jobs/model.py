@@ -53,6 +53,8 @@ INTERRUPTIBLE = frozenset({_S.TRANSFERRING, _S.STAGED})
 
 # Failures that are never tried again by themselves: the image was on the device and did not hold.
 NEVER_AGAIN = frozenset({"reverted", "version_mismatch", "already_tried"})
+# Failures by restarts: that the device has restarted once more is no reason to wear its flash again.
+UNSTEADY = frozenset({"keeps_restarting", "keeps_vanishing"})
 # Failures that say nothing about the image: hearing from the device again is reason enough to try again.
 NO_CONTACT = SILENCE | {
     *("link_missing", "link_lost", "link_busy", "link_denied", "link_error", "wake_failed"),

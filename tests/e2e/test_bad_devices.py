@@ -1,6 +1,7 @@
 """Each kind of bad device alone: what the status says at 2 a.m."""
 
 import random
+import signal
 
 import pytest
 from e2e_lab import Farm
@@ -75,3 +76,28 @@ async def test_another_application_on_the_port_is_named(farm: Farm, *, neighbour
     assert str(device.port) in status["reason"]
     assert ("it looks like fan-1: are the boards swapped?" in status["reason"]) is neighbour
     assert device.active is None
+
+
+async def test_a_port_that_vanishes_with_each_restart_does_not_wear_the_flash_for_ever(farm: Farm) -> None:
+    device = farm.device("pump-1", "c", rate=40_000, erase_block=1 << 17, quiet=True)
+    gateway = farm.gateway
+    gateway.config["devices"] = [device.config(attempts=2)]
+
+    async def lose_it(times: int) -> None:
+        await gateway.until(lambda: len(gateway.log_events("transfer")) == times, f"transfer {times}")
+        device.stop(signal.SIGKILL)
+        ends = ("attempt failed", "job failed")
+        await gateway.until(lambda: sum(len(gateway.log_events(end)) for end in ends) >= times, "noticed")
+        device.start()
+
+    gateway.start()
+    gateway.publish(gateway.pack(IMAGE * 4), "4.3.2")
+    await lose_it(1)
+    await lose_it(2)
+    status = await gateway.until_state("pump-1", "failed", code="keeps_vanishing")
+    assert "(look at the cable, the hub" in status["reason"]
+    # That it is back, restarted, is no reason to begin again; a newer release is.
+    await gateway.until(lambda: len(gateway.log_events("port is here")) == 2, "the port is back")
+    gateway.publish(gateway.pack(IMAGE), "4.3.3")
+    await gateway.until_state("pump-1", "succeeded", installed_version="4.3.3")
+    assert len(gateway.log_events("transfer")) == 3

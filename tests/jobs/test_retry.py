@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobs_lab import a_job
 
-from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, HostError, LinkError
+from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, HostError, LinkError, LinkLost
 from gatewayd.jobs.model import TRANSITIONS, JobState
 from gatewayd.jobs.progress import ProgressMeter
 from gatewayd.jobs.retry import FINAL, LINE_AWAY, LONGEST_WAIT_S, Retry, after_failure, back_off_s
@@ -43,9 +43,20 @@ def test_durable_bytes_start_the_count_anew() -> None:
 
 @pytest.mark.parametrize("code", sorted(LINE_AWAY))
 def test_a_line_that_is_away_uses_nothing_up(code: str) -> None:
-    retry = decide(LinkError("gone", code=code), failures=2)
+    retry = decide(LinkError("gone", code=code), state=S.QUEUED, failures=2)
     assert (retry.state, retry.failures) == (S.QUEUED, 2)
     assert 7.5 <= retry.delay_s <= 15
+
+
+def test_a_line_that_goes_in_mid_transfer_uses_up_an_attempt_unless_something_new_was_stored() -> None:
+    gone = LinkLost("gone")
+    assert decide(gone, failures=1).failures == 2
+    assert decide(gone, failures=2, advanced=True) == Retry(S.QUEUED, 0, 11.25)
+    assert decide(gone, state=S.ACTIVATING, failures=2).state is S.ACTIVATING
+    last = decide(gone, failures=2)
+    assert (last.state, last.failures) == (S.FAILED, 3)
+    assert last.error is not None
+    assert (last.error.code, "attempt 3" in last.error.message) == ("keeps_vanishing", True)
 
 
 def test_trouble_of_this_machine_uses_nothing_up() -> None:
