@@ -154,7 +154,7 @@ class Console:
 Outcome = Identified | Staged | AlreadyRunning | Activated | Confirmed | Deferred | Failed
 Event = Outcome | TransferStarted | Progress | LineSpeed | Console
 # The codes of a LinkError that says: nobody answered. They tell what came instead.
-SILENCE = frozenset({"no_answer", "only_text", "garbled", "incomplete", "echo"})
+SILENCE = frozenset({"no_answer", "only_text", "garbled", "incomplete", "late", "echo"})
 OUTCOMES = (Identified, Staged, AlreadyRunning, Activated, Confirmed, Deferred, Failed)
 
 

@@ -45,7 +45,7 @@ def failure(*came: bytes, script: Script | None = None) -> LinkError:
         ([b"\0", b"\x51", b"\x02", b"\x01", b"\x04"], "incomplete", "only 5 bytes came"),
         ([b"\0", b"\x80", b"\0", b"\x02"], "incomplete", "only 4 bytes came"),
         ([encode_stream(frames.Busy(0, 10).to_bytes())], "no_answer", "1 frames came"),
-        ([encode_stream(Info(12345, INFO).to_bytes())], "no_answer", "none of them was the answer"),
+        ([encode_stream(Info(12345, INFO).to_bytes())], "late", "answers an earlier question"),
     ],
 )
 def test_what_came_instead(came: list[bytes], code: str, words: str) -> None:

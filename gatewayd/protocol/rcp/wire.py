@@ -7,6 +7,7 @@ from dataclasses import replace
 from gatewayd.protocol.rcp.frames import FROM_GATEWAY, Frame, FrameError, decode
 from gatewayd.protocol.rcp.framing import BrokenFrame, StreamDeframer, encode_stream, seal, unseal
 from gatewayd.protocol.rcp.heard import Heard
+from gatewayd.protocol.rcp.tagged import Info
 from gatewayd.protocol.session import Console, Traffic
 
 MAX_FRAME = 512  # what a gateway takes; the longest INFO has less
@@ -55,9 +56,12 @@ class Wire:
             self._heard.frames += 1
             self._heard.echoes += found[0] in FROM_GATEWAY
             try:
-                yield decode(found)
+                frame = decode(found)
             except FrameError as error:
                 yield error
+                continue
+            self._heard.late += isinstance(frame, Info)  # the right one ends the question
+            yield frame
 
     def _not_a_frame(self, run: bytes) -> Iterator[Console]:
         lines = console_lines(run)
