@@ -30,6 +30,8 @@ _GOINGS_BACK = 2  # without an advance in between: halve the chunk
 _CLEAN_ACKS = 64  # double it
 _MAX_IN_FLIGHT = 512  # frames; a device may claim any window
 _MAX_TURNAROUND_S = 1.0
+PACE_S = 60.0  # over which a transfer has to get somewhere, BUSY not counted
+_LEAST_SHARE = 100  # of the line's rate, the least that counts as getting on: at 1 byte/s it would take weeks
 _FALLS = 8  # answers below an earlier one: more than any line keeps back
 _SPAN_BYTES = 8192  # over which the rate is measured
 _SLOWEST = 32  # times slower than the line: no measurement is believed below
@@ -91,6 +93,8 @@ class DataFlow:
         self._goings_back = self._clean_acks = self._falls = 0
         self._line_rate = self._rate = rate
         self._span_began, self._span_bytes = now, 0
+        self._paced_at, self._paced_from = now, offset
+        self.crawled: int | None = None  # bytes in PACE_S, when they were too few
         self._check(offset, 0, credit)
 
     @property
@@ -100,8 +104,8 @@ class DataFlow:
 
     @property
     def is_stalled(self) -> bool:
-        """Whether nothing has advanced for too many rounds."""
-        return self.rounds > ROUNDS
+        """Whether nothing has advanced for too many rounds, or next to nothing for a minute."""
+        return self.rounds > ROUNDS or self.crawled is not None
 
     def next_frame(self, now: float) -> Data | None:
         """Return what may be sent now: a probe that is due, or the next chunk."""
@@ -153,6 +157,7 @@ class DataFlow:
     def hold(self, until: float) -> None:
         """The device lives and is busy: do not expect anything before."""
         self._busy_until = max(self._busy_until, until)
+        self._paced_at, self._paced_from = self._busy_until, self.received
         self.rounds = 0
 
     def deadline(self) -> float:
@@ -208,6 +213,7 @@ class DataFlow:
 
     def _advance(self, received: int, now: float) -> None:
         self.received = received
+        self._look_at_pace(now)
         self.sent = max(self.sent, received)
         self.moved_at = self._quiet_since = now
         self.rounds = self._goings_back = self._stale_wire = self._falls = 0
@@ -229,6 +235,15 @@ class DataFlow:
             measured = self._span_bytes / (now - self._span_began)
             self._rate = min(self._line_rate, max(measured, self._line_rate / _SLOWEST))
             self._measure_anew(now)
+
+    def _look_at_pace(self, now: float) -> None:
+        if now - self._paced_at < PACE_S:
+            return
+        size = self.received - self._paced_from
+        least = self._line_rate * (now - self._paced_at) / _LEAST_SHARE
+        if size < least and not self.is_complete:
+            self.crawled = size
+        self._paced_at, self._paced_from = now, self.received
 
     def _measure_anew(self, now: float) -> None:
         self._span_began, self._span_bytes = now, 0

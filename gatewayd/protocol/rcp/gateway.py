@@ -24,7 +24,7 @@ from gatewayd.errors import DeviceError, GatewaydError
 from gatewayd.protocol import session
 from gatewayd.protocol.rcp import failures, frames
 from gatewayd.protocol.rcp.codes import Code, Remedy, remedy
-from gatewayd.protocol.rcp.flow import DataFlow, Limits
+from gatewayd.protocol.rcp.flow import PACE_S, DataFlow, Limits
 from gatewayd.protocol.rcp.heard import no_answer
 from gatewayd.protocol.rcp.request import HELLO_INTERVAL_S, ROUNDS
 from gatewayd.protocol.rcp.tagged import PROTOCOL_VERSION, Confirm, Confirmed, Info
@@ -307,7 +307,7 @@ class RcpGateway(Talk):
     def _stall(self, now: float) -> None:
         job = self._job()
         if not job.may_stall(was_fast=self._is_fast):
-            error = failures.stalled(f"no advance in {ROUNDS} rounds of {self._what()}, three times")
+            error = failures.stalled(self._how_it_stalls())
             self._fail(job.in_the_end(error))
             return
         self._slow_down()
@@ -353,6 +353,13 @@ class RcpGateway(Talk):
             return self._state.name
         image, slot = self._job().image, self._known().slot_size
         return f"OFFER of {image.version} ({len(image.content)} bytes, free slot {slot})"
+
+    def _how_it_stalls(self) -> str:
+        if self._flow is not None and self._flow.crawled is not None:
+            return (
+                f"only {self._flow.crawled} bytes in the last {PACE_S:.0f} s of {self._what()}, three times"
+            )
+        return f"no advance in {ROUNDS} rounds of {self._what()}, three times"
 
     def _known(self) -> session.DeviceInfo:
         if self._info is None:
