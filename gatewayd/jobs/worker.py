@@ -55,6 +55,8 @@ RESTART_MARGIN_S = 10.0
 # Between two HELLOs to a device that acknowledged ACTIVATE and has not restarted yet.
 RESTART_POLL_S = 0.2
 LONGEST_DEFERRAL_S = 3600
+# One that says "in 0 s" again and again would have us open its port and write to the disk without end.
+SHORTEST_DEFERRAL_S = 5
 # Steps of one attempt: transfer, confirm, succeed; with room for a second look, none for a loop.
 STEPS_PER_ATTEMPT = 6
 
@@ -64,7 +66,7 @@ class Deferral(Exception):  # noqa: N818 - not an error: the device asked to be 
 
     def __init__(self, seconds: int, reason: int) -> None:
         super().__init__(seconds, reason)
-        self.seconds = min(seconds, LONGEST_DEFERRAL_S)
+        self.seconds = min(max(seconds, SHORTEST_DEFERRAL_S), LONGEST_DEFERRAL_S)
         self.reason = reason
 
 
