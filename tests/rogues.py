@@ -126,10 +126,11 @@ FLOODS: dict[str, bytes] = {
     "noise": random.Random(1).randbytes(BLOCK),
     "noise-without-zeros": random.Random(2).randbytes(BLOCK).replace(b"\0", b"\x01"),
     "zeros": bytes(BLOCK),
+    "short": b"\x01\0" * (BLOCK // 2),  # the most runs to look at
     "prints": BOOT_LOG * (BLOCK // len(BOOT_LOG)),
 }
 KINDS = (*ANSWERS, *FLOODS, "echoes", "restarts")
-RATES = {"dribbles": 1.0, "prints": 200.0}  # bytes a second; the others as fast as it goes
+RATES = {"dribbles": 1.0}  # bytes a second; the others as fast as it goes
 
 
 class Mouth:

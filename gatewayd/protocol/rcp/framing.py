@@ -114,8 +114,9 @@ class StreamDeframer:
         found: list[bytes | BrokenFrame] = []
         *ended, rest = data.split(b"\0")
         for run in ended:
-            self._extend(run, found)
-            self._finish(found)
+            if run or self._run or self._overflowed:  # a shorted line says nothing but zeros
+                self._extend(run, found)
+                self._finish(found)
         self._extend(rest, found)
         return found
 

@@ -19,12 +19,13 @@ class Heard:
     late: int = 0  # answers to an earlier question
     lines: int = 0
     noise: int = 0  # runs between delimiters that are neither a frame nor text
-    last_line: str = ""
+    longest_line: str = ""
 
     def add_line(self, text: str) -> None:
         """Count a line of text."""
         self.lines += 1
-        self.last_line = text
+        if len(text) > len(self.longest_line):
+            self.longest_line = text
 
 
 def no_answer(request: str, after_s: float, baud: int, heard: Heard) -> LinkError:
@@ -53,7 +54,7 @@ def _findings(heard: Heard) -> tuple[tuple[bool, str, str, str], ...]:
         (
             heard.lines > heard.noise,
             "only_text",
-            f"it prints text and does not answer, {heard.last_line[:_QUOTED]!r} for instance",
+            f"it prints text and does not answer, {heard.longest_line[:_QUOTED]!r} for instance",
             "does its firmware run the receiver, and on this port?",
         ),
         (
