@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -116,7 +117,7 @@ class Crowd:
     def _has_all_ports(self) -> bool:
         return all(device.port.exists() for device in (*self.healthy.values(), *self.rogues.values()))
 
-    def _all_healthy(self, state: str) -> Any:
+    def _all_healthy(self, state: str) -> Callable[[], bool]:
         # Statuses are merged on their way, so a state may be skipped: any later one will do.
         later = ("idle", "transferring", "staged", "activating", "succeeded")
         enough = later[later.index(state) :]
