@@ -9,8 +9,8 @@ dropped there.
 # At 22 bytes of ACK to a chunk of 1024, enough for 6 MB/s of firmware.
 LEAST_BYTES_PER_S = 128 * 1024
 BURST_BYTES = 64 * 1024
-# Taken at once: at 2 s a megabyte, what the worst bytes take to look at, no more than 8 ms for the loop.
-PIECE_BYTES = 4096
+# Taken at once: at 2 s a megabyte, what the worst bytes take to look at, no more than 2 ms for the loop.
+PIECE_BYTES = 1024
 _BITS_PER_BYTE = 10
 
 

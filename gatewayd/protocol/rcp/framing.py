@@ -140,6 +140,9 @@ class StreamDeframer:
         if overflowed:
             found.append(BrokenFrame(Broken.TOO_LONG, run))
             return
+        if len(run) < MIN_FRAME:
+            found.append(BrokenFrame(Broken.TOO_SHORT, run))
+            return
         frame = cobs_decode(run)
         if frame is None:
             found.append(BrokenFrame(Broken.BAD_COBS, run))

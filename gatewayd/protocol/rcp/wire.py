@@ -64,7 +64,7 @@ class Wire:
             yield frame
 
     def _not_a_frame(self, run: bytes) -> Iterator[Console]:
-        lines = console_lines(run)
+        lines = console_lines(run) if len(run) >= _LEAST_TEXT else []
         self._traffic.broken_frames += not lines
         self._heard.noise += not lines
         for line in lines:
