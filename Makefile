@@ -7,7 +7,7 @@ PEER := $(VENV)/.peer
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: help demo test check kills bench size clean
+.PHONY: help demo test check kills bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,10 @@ bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/ben
 	$(MAKE) -C device
 	@$(MAKE) --no-print-directory $(PEER) || echo "gatewayd: the bench will run without its peer"
 	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_ARGS)
+
+crowd: $(STAMP) system-packages  ## What 7 bad devices cost 25 healthy ones, with goals (half a minute)
+	$(MAKE) -C device
+	PYTHONPATH=tests $(BIN)/python tests/bench_crowd.py
 
 kills: $(STAMP) system-packages  ## SIGKILL at 50 random moments of updates, with each receiver (four minutes)
 	$(MAKE) -C device

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import threading
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 import structlog
@@ -16,6 +17,7 @@ from gatewayd.control import messages
 from gatewayd.control.operations import ControlOperations, Parts
 from gatewayd.control.server import ControlServer
 from gatewayd.errors import GatewaydError, HostError
+from gatewayd.health import LoopLag
 from gatewayd.jobs.firmware import FirmwareReader
 from gatewayd.jobs.model import Plan
 from gatewayd.jobs.planner import Known
@@ -82,6 +84,7 @@ class Daemon:
         )
         self._scheduler = Scheduler(ends, on_end=self._changed, on_unreachable=self._feed.unreachable)
         self._reconciler = Reconciler(settings, store, self._firmware, self._scheduler, on_plan=self._planned)
+        self._lag = LoopLag(asyncio.get_running_loop().time)
         self._topics: frozenset[str] | None = None
         self._uplink = self._make_uplink(replay_retained=store.is_new)
         self._another_uplink = asyncio.Event()
@@ -93,6 +96,7 @@ class Daemon:
         self._open_control()
         try:
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._lag.run(), name="loop lag")
                 tasks.create_task(self._scheduler.run(), name="scheduler")
                 tasks.create_task(self._reconciler.run(), name="reconciler")
                 tasks.create_task(self._keep_uplink(), name="uplink")
@@ -195,7 +199,7 @@ class Daemon:
                 board=self._board,
                 feed=self._feed,
                 broker=self._broker,
-                loop_lag=lambda: None,
+                loop_lag=self._loop_lag,
                 reload=self.reload,
             )
         )
@@ -209,6 +213,9 @@ class Daemon:
             topics=tuple(sorted(self._topics or ())),
             subscribed=tuple(sorted(session.subscribed_topics)),
         )
+
+    def _loop_lag(self) -> messages.LoopLag:
+        return messages.LoopLag(**asdict(self._lag.figures()))
 
     def _open_control(self) -> None:
         """Listen; without a control socket updates go on all the same, and nobody can ask about them."""

@@ -16,6 +16,7 @@ from typing import Any, Self
 import aiomqtt
 import yaml
 from brokers import Mosquitto
+from rogues import KINDS
 
 from gatewayd.ota.keys import OtaKey
 
@@ -28,6 +29,8 @@ RECEIVERS = ("c", "python")
 
 
 def receiver_command(receiver: str) -> list[str]:
+    if receiver in KINDS:
+        return [sys.executable, str(ROOT / "tests" / "rogues.py"), receiver]
     if receiver == "c":
         assert RCP_DEVICE.exists(), "run `make -C device` first"
         return [str(RCP_DEVICE)]

@@ -158,7 +158,7 @@ class StatusResult(Message):
     active_jobs: int
     paused: PauseFact | None
     broker: Broker
-    loop_lag: LoopLag | None
+    loop_lag: LoopLag
     watchdog_s: float | None
 
 

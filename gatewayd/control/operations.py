@@ -43,7 +43,7 @@ class Parts:
     board: StatusBoard
     feed: StatusFeed
     broker: Callable[[], messages.Broker]
-    loop_lag: Callable[[], messages.LoopLag | None]
+    loop_lag: Callable[[], messages.LoopLag]
     reload: Callable[[], Awaitable[messages.ReloadResult]]
 
 

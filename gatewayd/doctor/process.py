@@ -55,11 +55,11 @@ def judge_status(gateway: Gateway, status: StatusResult) -> list[Finding]:
     else:
         findings.append(ok("connection", f"gatewayd is connected to {broker}, and subscribed"))
     lag = status.loop_lag
-    if lag is not None and lag.p99_9_ms > LAG_LIMIT_MS:
+    if lag.p99_9_ms > LAG_LIMIT_MS:
         text = f"gatewayd is late: {lag.p99_9_ms:.0f} ms at p99.9, {lag.max_ms:.0f} ms at most"
         hint = "is the machine overloaded, or swapping?"
         findings.append(warning("event loop", text, code="late", hint=hint))
-    elif lag is not None:
+    else:
         findings.append(ok("event loop", f"at most {lag.max_ms:.0f} ms late in the last minutes"))
     return findings
 

@@ -17,6 +17,11 @@ class AttemptLog:
         self.durable = durable
         self.resumes = 0
 
+    @property
+    def seconds(self) -> float:
+        """From the first byte that was wanted to the latest that arrived."""
+        return self._meter.seconds
+
     def started(self, event: TransferStarted, now: float) -> None:
         """The device says where it wants to go on; again after each interruption."""
         self._meter.start(now, event.offset)

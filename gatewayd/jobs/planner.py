@@ -29,6 +29,7 @@ from gatewayd.jobs.eligibility import (
 from gatewayd.jobs.model import (
     NEVER_AGAIN,
     NO_CONTACT,
+    UNSTEADY,
     WAITING,
     Command,
     CreateJob,
@@ -298,7 +299,7 @@ def _may_try_again(record: DeviceRecord, failed: Job) -> bool:
         return False
     if failed.code in NO_CONTACT or info.device_id != failed.device_id:
         return True
-    return info.boot_id != failed.boot_id and failed.code not in NEVER_AGAIN
+    return info.boot_id != failed.boot_id and failed.code not in NEVER_AGAIN | UNSTEADY
 
 
 def _not_genuine(offers: _Offers) -> list[tuple[Release, Verdict]]:

@@ -11,9 +11,16 @@ class ProgressMeter:
 
     def __init__(self) -> None:
         self._points: deque[tuple[float, int]] = deque()
+        self._began: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """From the first start to the latest byte that arrived."""
+        return self._points[-1][0] - self._began if self._began is not None else 0.0
 
     def start(self, now: float, offset: int) -> None:
         """Begin at `offset`: what a device has already got is not speed."""
+        self._began = now if self._began is None else self._began
         self._points = deque([(now, offset)])
 
     def rate(self, now: float, received: int) -> int:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from gatewayd.errors import FirmwareError, GatewaydError, LinkError
 from gatewayd.jobs.model import NEVER_AGAIN, Job, JobState
+from gatewayd.protocol.session import SILENCE
 
 # The line is not there or not ours: nothing was tried, so nothing is used up. The port's return ends the wait
 # early.
@@ -38,11 +39,15 @@ TRIAL_MARGIN_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The state a job goes to, its count of fruitless attempts, and when to look at it again."""
+    """The state a job goes to, its count of fruitless attempts, and when to look at it again.
+
+    `error` is what to record in place of the last one, where they mean something else together.
+    """
 
     state: JobState
     failures: int
     delay_s: float
+    error: GatewaydError | None = None
 
 
 def after_failure(
@@ -63,15 +68,25 @@ def after_failure(
         return Retry(JobState.CANCELLED, job.failures, 0.0)
     if error.code in FINAL or isinstance(error, FirmwareError):
         return Retry(JobState.FAILED, job.failures + 1, 0.0)
-    excused = error.code in LINE_AWAY | HOST_TROUBLE | ITS_OWN_TIME
-    if excused or (grace and error.code in {"no_answer", "wake_failed"}):
-        return Retry(waiting, job.failures, LINE_WAIT_S * (0.5 + chance / 2))
+    # A line that goes in mid-transfer, time and again, costs the device a write of its flash each time.
+    has_vanished = error.code == "link_lost" and job.state is JobState.TRANSFERRING and not advanced
+    excused = error.code in LINE_AWAY | HOST_TROUBLE | ITS_OWN_TIME and not has_vanished
+    if excused or (grace and error.code in SILENCE | {"wake_failed"}):
+        return Retry(waiting, 0 if advanced else job.failures, LINE_WAIT_S * (0.5 + chance / 2))
     failures = 1 if advanced else job.failures + 1
     if failures >= attempts:
-        return Retry(JobState.FAILED, failures, 0.0)
+        return Retry(JobState.FAILED, failures, 0.0, _keeps_vanishing(failures) if has_vanished else None)
     # Nothing was heard of a device that may be running the new image: it still may.
     state = waiting if isinstance(error, LinkError) else JobState.QUEUED
     return Retry(state, failures, back_off_s(failures, chance))
+
+
+def _keeps_vanishing(times: int) -> LinkError:
+    return LinkError(
+        f"attempt {times} without anything new stored: the port went away in mid-transfer again",
+        code="keeps_vanishing",
+        hint="look at the cable, the hub, and the device's power supply",
+    )
 
 
 def back_off_s(failures: int, chance: float) -> float:

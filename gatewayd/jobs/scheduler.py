@@ -245,7 +245,7 @@ class Scheduler:
                 grace=grace,
                 chance=self._chance(),
             )
-            lane.job = await attempt.record(retry, error)
+            lane.job = await attempt.record(retry, retry.error or error)
             lane.not_before = self._ends.clock() + retry.delay_s
             if retry.state is JobState.FAILED and error.code in NO_CONTACT and lane.device.probe == "start":
                 # Nobody would notice its return otherwise; the planner tries again when it has answered.

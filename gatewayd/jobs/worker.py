@@ -27,6 +27,7 @@ from gatewayd.jobs.store import Store
 from gatewayd.link.base import Link
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.protocol.session import (
+    SILENCE,
     Activated,
     AlreadyRunning,
     Confirmed,
@@ -53,6 +54,8 @@ RESTART_MARGIN_S = 10.0
 # Between two HELLOs to a device that acknowledged ACTIVATE and has not restarted yet.
 RESTART_POLL_S = 0.2
 LONGEST_DEFERRAL_S = 3600
+# One that says "in 0 s" again and again would have us open its port and write to the disk without end.
+SHORTEST_DEFERRAL_S = 5
 # Steps of one attempt: transfer, confirm, succeed; with room for a second look, none for a loop.
 STEPS_PER_ATTEMPT = 6
 
@@ -62,7 +65,7 @@ class Deferral(Exception):  # noqa: N818 - not an error: the device asked to be 
 
     def __init__(self, seconds: int, reason: int) -> None:
         super().__init__(seconds, reason)
-        self.seconds = min(seconds, LONGEST_DEFERRAL_S)
+        self.seconds = min(max(seconds, SHORTEST_DEFERRAL_S), LONGEST_DEFERRAL_S)
         self.reason = reason
 
 
@@ -196,7 +199,7 @@ class Attempt:
             case Step.SECOND_TRY:
                 return await self._update(info, second_try=True)
             case Step.AWAIT_RESTART:
-                return await self._await_restart(info.boot_id, info.boot_time_s)
+                return await self._await_restart(info.boot_id, info.boot_limit_s)
             case Step.CONFIRM:
                 return await self._confirm(info)
             case Step.AWAIT_TRIAL_END:
@@ -239,13 +242,17 @@ class Attempt:
         outcome = await self._outcome(Staged, AlreadyRunning)
         if isinstance(outcome, AlreadyRunning):
             return await self._identify(PATIENCE_S)
+        repeated = self._talk.session.traffic.image_bytes_repeated
+        self.log.info(
+            "staged", size=len(image.content), seconds=round(self._tally.seconds, 3), repeated=repeated
+        )
         await self._go(JobState.STAGED, durable=len(image.content))
         boot_id = outcome.info.boot_id
         await self._go(JobState.ACTIVATING, boot_id=boot_id, activated_at=utc_now())
         self._talk.session.activate(self._device.trial_s, self._talk.now)
         activated = await self._outcome(Activated)
         self.log.info("activated", version=image.version, acknowledged=activated.acknowledged)
-        return await self._await_restart(boot_id, info.boot_time_s)
+        return await self._await_restart(boot_id, info.boot_limit_s)
 
     async def _await_restart(self, boot_id: int, boot_time_s: int) -> DeviceInfo:
         deadline = self._talk.now + boot_time_s + RESTART_MARGIN_S
@@ -316,7 +323,7 @@ class Attempt:
             try:
                 return await self._identify(WOKEN_PATIENCE_S)
             except LinkError as error:
-                if error.code != "no_answer" or self._talk.now >= deadline:
+                if error.code not in SILENCE or self._talk.now >= deadline:
                     raise asleep or error from None
 
     async def _identify(self, patience_s: float) -> DeviceInfo:

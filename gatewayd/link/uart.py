@@ -4,7 +4,8 @@
 - No reset on open: DTR and RTS are chosen before the port is opened; HUPCL is off: closing leaves them alone.
 - What the kernel has cannot be taken back: `send` waits until at most its own frame is queued (TIOCOUTQ).
 - Nothing here blocks the loop: opening and draining happen in a thread.
-- A device that floods us: at most 64 KiB wait to be taken, then reading stops and the kernel drops.
+- A device that floods us: at most 64 KiB wait to be taken, then reading stops and the kernel drops. They are
+  taken in small pieces, and no faster than flood.py allows: the other lines come in between.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ import serial
 import serial_asyncio
 
 from gatewayd.errors import LinkError, LinkLost
+from gatewayd.link.flood import PIECE_BYTES, Allowance
 from gatewayd.link.refusals import explain
 from gatewayd.link.wake import wake
 
@@ -44,6 +46,7 @@ class UartLink:
         self._port: serial.Serial | None = None
         self._transport: _Transport | None = None
         self._reader = _Reader(path)
+        self._allowance = Allowance(baud)
 
     async def open(self) -> None:
         """See Link. What the device said before is discarded, by pyserial."""
@@ -92,7 +95,11 @@ class UartLink:
     async def receive(self) -> bytes:
         """See Link. Bytes that came before the line went away are still delivered."""
         transport, _ = self._opened(check=False)
-        return await self._reader.take(transport)
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(self._allowance.wait_s(clock()))
+        data = await self._reader.take(transport)
+        self._allowance.took(len(data), clock())
+        return data
 
     async def set_baud(self, baud: int) -> None:
         """See Link. Raises LinkError when the port cannot do that speed."""
@@ -106,6 +113,7 @@ class UartLink:
                 f"{self.path} does not do {baud} baud: {error}", hint="another transfer_baud"
             ) from error
         self._baud = baud
+        self._allowance = Allowance(baud)
 
     def _opened(self, *, check: bool = True) -> tuple["_Transport", serial.Serial]:
         if self._transport is None or self._port is None:
@@ -207,14 +215,14 @@ class _Reader(asyncio.Protocol):
         self.check()
 
     async def take(self, transport: "_Transport") -> bytes:
-        """Wait for bytes and take them all. Raises LinkLost."""
+        """Wait for bytes and take a piece. Raises LinkLost."""
         while not self._unread:
             self.check()
             self._arrived.clear()
             await self._arrived.wait()
-        data = bytes(self._unread)
-        self._unread.clear()
-        if self._paused and not self.lost.is_set():
+        data = bytes(self._unread[:PIECE_BYTES])
+        del self._unread[:PIECE_BYTES]
+        if self._paused and not self._unread and not self.lost.is_set():
             self._paused = False
             transport.resume_reading()
         return data

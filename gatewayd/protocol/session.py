@@ -16,6 +16,9 @@ from typing import Protocol
 
 from gatewayd.errors import GatewaydError
 
+# A device may say that it boots for 18 hours. Nothing on a serial line boots for longer than this.
+LONGEST_BOOT_S = 300
+
 
 class ImageState(IntEnum):
     """What became of the image the device tried last; the numbers are the protocol's."""
@@ -48,6 +51,11 @@ class DeviceInfo:
     running_sha256: bytes | None = None
     tried_sha256: bytes | None = None
     tried_count: int = 0
+
+    @property
+    def boot_limit_s(self) -> int:
+        """How long its restart is waited for."""
+        return min(self.boot_time_s, LONGEST_BOOT_S)
 
     def runs(self, sha256: bytes, version: str) -> bool:
         """Whether the device runs this image: by SHA-256, or by version when it knows no SHA-256."""
@@ -145,6 +153,8 @@ class Console:
 
 Outcome = Identified | Staged | AlreadyRunning | Activated | Confirmed | Deferred | Failed
 Event = Outcome | TransferStarted | Progress | LineSpeed | Console
+# The codes of a LinkError that says: nobody answered. They tell what came instead.
+SILENCE = frozenset({"no_answer", "only_text", "garbled", "incomplete", "late", "echo"})
 OUTCOMES = (Identified, Staged, AlreadyRunning, Activated, Confirmed, Deferred, Failed)
 
 
@@ -167,7 +177,7 @@ class TransferSession(Protocol):
     traffic: Traffic
 
     def identify(self, now: float, patience_s: float) -> None:
-        """Ask who is there; `Failed` with `no_answer` after `patience_s` of silence."""
+        """Ask who is there; `Failed` with one of `SILENCE` after `patience_s` without an answer."""
 
     def transfer(self, image: Image, now: float) -> None:
         """Bring the image into the device's free slot, resuming, until it is staged. After `identify`."""

@@ -33,7 +33,6 @@ def a_status(**values: Any) -> StatusResult:
     ("values", "codes"),
     [
         ({}, ["ok", "ok", "ok"]),
-        ({"loop_lag": None}, ["ok", "ok"]),
         ({"lag_ms": 101.0}, ["ok", "ok", "late"]),
         ({"paused": PauseFact(by="ann", since="noon")}, ["ok", "paused", "ok", "ok"]),
         ({"broker": {"connected": False, "subscribed": ()}}, ["ok", "not_connected", "ok"]),

@@ -327,6 +327,9 @@ def test_what_the_bootloader_gave_up_is_not_offered_again() -> None:
         ("wrong_app", {}, True),
         ("stalled", {}, False),
         ("stalled", {"boot_id": 2}, True),  # it has restarted
+        ("keeps_restarting", {"boot_id": 2}, False),
+        ("keeps_vanishing", {"boot_id": 2}, False),
+        ("keeps_vanishing", {"device_id": "B"}, True),
         ("reverted", {"boot_id": 2}, False),
         ("version_mismatch", {"boot_id": 2}, False),
         ("already_tried", {"boot_id": 2}, False),

@@ -5,10 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobs_lab import a_job
 
-from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, HostError, LinkError
+from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, HostError, LinkError, LinkLost
 from gatewayd.jobs.model import TRANSITIONS, JobState
 from gatewayd.jobs.progress import ProgressMeter
 from gatewayd.jobs.retry import FINAL, LINE_AWAY, LONGEST_WAIT_S, Retry, after_failure, back_off_s
+from gatewayd.protocol.session import SILENCE
 
 S = JobState
 
@@ -42,9 +43,20 @@ def test_durable_bytes_start_the_count_anew() -> None:
 
 @pytest.mark.parametrize("code", sorted(LINE_AWAY))
 def test_a_line_that_is_away_uses_nothing_up(code: str) -> None:
-    retry = decide(LinkError("gone", code=code), failures=2)
+    retry = decide(LinkError("gone", code=code), state=S.QUEUED, failures=2)
     assert (retry.state, retry.failures) == (S.QUEUED, 2)
     assert 7.5 <= retry.delay_s <= 15
+
+
+def test_a_line_that_goes_in_mid_transfer_uses_up_an_attempt_unless_something_new_was_stored() -> None:
+    gone = LinkLost("gone")
+    assert decide(gone, failures=1).failures == 2
+    assert decide(gone, failures=2, advanced=True) == Retry(S.QUEUED, 0, 11.25)
+    assert decide(gone, state=S.ACTIVATING, failures=2).state is S.ACTIVATING
+    last = decide(gone, failures=2)
+    assert (last.state, last.failures) == (S.FAILED, 3)
+    assert last.error is not None
+    assert (last.error.code, "attempt 3" in last.error.message) == ("keeps_vanishing", True)
 
 
 def test_trouble_of_this_machine_uses_nothing_up() -> None:
@@ -72,7 +84,7 @@ def test_an_update_that_turns_out_not_to_be_one_is_no_failure(code: str) -> None
     assert decide(error, state=S.ACTIVATING).state is S.FAILED
 
 
-@pytest.mark.parametrize("code", ["no_answer", "wake_failed"])
+@pytest.mark.parametrize("code", [*sorted(SILENCE), "wake_failed"])
 def test_silence_after_activate_means_nothing_while_the_trial_may_run(code: str) -> None:
     error = LinkError("silence", code=code)
     retry = decide(error, state=S.ACTIVATING, failures=2, grace=True)
@@ -130,3 +142,13 @@ def test_the_meter_forgets_what_was_long_ago_and_does_not_count_what_was_there()
     assert meter.rate(100.0, 5000) == 0
     assert meter.rate(101.0, 6000) == 1000
     assert [meter.rate(100.0 + second, 6000) for second in (3, 5, 7, 9)] == [333, 200, 0, 0]
+
+
+def test_a_transfer_lasts_from_its_first_start_to_its_last_byte_whatever_resumes() -> None:
+    meter = ProgressMeter()
+    assert meter.seconds == 0.0
+    meter.start(100.0, 0)
+    meter.rate(104.0, 4000)
+    meter.start(110.0, 4000)
+    assert meter.rate(112.0, 6000) == 1000
+    assert meter.seconds == 12.0

@@ -17,7 +17,13 @@ from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, LinkError
 from gatewayd.jobs.database import Database
 from gatewayd.jobs.model import Job, JobState
 from gatewayd.jobs.retry import Retry
-from gatewayd.jobs.worker import LONGEST_DEFERRAL_S, STEPS_PER_ATTEMPT, Attempt, Deferral
+from gatewayd.jobs.worker import (
+    LONGEST_DEFERRAL_S,
+    SHORTEST_DEFERRAL_S,
+    STEPS_PER_ATTEMPT,
+    Attempt,
+    Deferral,
+)
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.protocol.session import Deferred, Failed, ImageState
 
@@ -236,13 +242,16 @@ async def test_a_device_that_says_nothing_consistent_is_given_up(tmp_path: Path)
 
 
 @timeless
-async def test_a_device_that_wants_to_be_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("asked_s", "given_s"), [(2**32 - 1, LONGEST_DEFERRAL_S), (60, 60), (0, SHORTEST_DEFERRAL_S)]
+)
+async def test_a_device_that_wants_to_be_left_alone(tmp_path: Path, asked_s: int, given_s: int) -> None:
     async with bench_of(tmp_path) as bench:
-        bench.board.says["offer"] = deque([Deferred(2**32 - 1, 2)])
+        bench.board.says["offer"] = deque([Deferred(asked_s, 2)])
         one = attempt(bench, await bench.a_job())
         with pytest.raises(Deferral) as caught:
             await one.run()
-        assert caught.value.seconds == LONGEST_DEFERRAL_S
+        assert caught.value.seconds == given_s
         job = await one.put_off(caught.value)
         assert (job.state, job.code) == (JobState.QUEUED, "not_now")
         assert not bench.board.is_open

@@ -186,6 +186,9 @@ def test_text_without_end_is_kept_in_bounds() -> None:
         (b"x" * 450, ["x" * 200, "x" * 200, "x" * 50]),
         (b"!", []),
         (bytes(range(128, 160)), []),
+        (b"abc\xff", ["abc."]),
+        (b"ab\xff", []),
+        (b"   ab\xff   ", []),
         (b"", []),
     ],
 )

@@ -9,11 +9,8 @@ from rcp_script import IMAGE, INFO, Script, payloads, session_of
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import encode_stream
-from gatewayd.protocol.rcp.tagged import Hello, Info
-from gatewayd.protocol.session import (
-    Console,
-    Identified,
-)
+from gatewayd.protocol.rcp.tagged import Hello, Info, Offer
+from gatewayd.protocol.session import Console, Failed, Identified
 
 SIZE = len(IMAGE.content)
 WINDOW = [(0, 1024), (1024, 1024), (2048, 1024), (3072, 1024)]
@@ -38,6 +35,63 @@ def test_rule_13_numbers_that_cannot_be_end_it(
     session = session_of(script.sending())
     assert script.say(kind(session, received, durable, credit)) == []
     assert script.failed_code() == "bad_offset"
+
+
+def test_rule_13_a_device_that_takes_back_what_it_said_is_not_waited_for() -> None:
+    script = Script()
+    session = session_of(script.sending())
+    script.say(frames.Ack(session, 4096, 0, 8192))
+    fewer = [frames.Ack(session, received, 0, 8192) for received in range(4000, 0, -500)]
+    script.say(*fewer)
+    assert script.outcome() == Identified(script.info)  # still under way
+    script.say(frames.Nak(session, 0, 0, 8192))
+    outcome = script.outcome()
+    assert isinstance(outcome, Failed)
+    assert outcome.error.code == "backwards"
+    assert "said that it has 4096 bytes" in outcome.error.message
+
+
+def test_rule_13_a_byte_a_second_is_no_transfer() -> None:
+    script, began, received = Script(), 0.0, 0
+    offer = script.offered()
+    while not isinstance(outcome := script.outcome(), Failed):
+        began = began or script.now
+        answers = script.say(frames.Accept(offer.session, 0, 0, 4096))
+        session, received = session_of(answers), 0
+        while not (hello := [frame for frame in script.silence_for(1.0) if isinstance(frame, Hello)]):
+            received += 1
+            answers = script.say(frames.Ack(session, received, 0, received + 4096))
+            hello = [frame for frame in answers if isinstance(frame, Hello)]
+            if hello or isinstance(script.outcome(), Failed):
+                break
+        if hello:
+            (again,) = script.greet(hello[-1])
+            assert isinstance(again, Offer)
+            offer = again
+    assert outcome.error.code == "stalled"
+    assert "only 60 bytes in the last 60 s of DATA at 60 of 20000 bytes" in outcome.error.message
+    assert script.now - began < 3 * 61
+
+
+def test_rule_13_a_slow_device_that_says_busy_is_waited_for() -> None:
+    script = Script()
+    session = session_of(script.sending())
+    for received in range(1024, 11 * 1024, 1024):
+        for _ in range(4):
+            script.say(frames.Busy(session, 30_000))
+            script.silence_for(30.0)
+        script.say(frames.Ack(session, received, 0, received + 4096))
+    assert script.outcome() == Identified(script.info)
+
+
+def test_rule_13_old_answers_among_new_ones_do_no_harm() -> None:
+    script = Script()
+    session = session_of(script.sending())
+    for received in range(1024, SIZE - 1024, 1024):
+        credit = min(received + 4096, SIZE)
+        old = frames.Ack(session, received - 1024, 0, credit)
+        script.say(frames.Ack(session, received, 0, credit), *[old] * 8)
+    assert script.outcome() == Identified(script.info)
 
 
 def test_rule_13_an_accept_that_cannot_be_sends_nothing() -> None:

@@ -1,5 +1,6 @@
 """The session's ways back after a setback, and the speed of the line."""
 
+import dataclasses
 import itertools
 import random
 import zlib
@@ -64,6 +65,14 @@ def test_in_a_transfer_hello_outlasts_a_boot() -> None:
     assert script.now - began == pytest.approx(5.0 + INFO.boot_time_s)
 
 
+def test_a_boot_of_hours_is_not_waited_for() -> None:
+    script = Script(info=dataclasses.replace(INFO, boot_time_s=65535))
+    offer = script.offered()
+    script.say(frames.Error(offer.session, Code.NO_SESSION))
+    script.silence_for(305.5)
+    assert error_code(script) == "no_answer"
+
+
 def accepted(script: Script, offer: Offer, offset: int = 0) -> None:
     crc = zlib.crc32(IMAGE.content[:offset])
     script.say(frames.Accept(offer.session, offset, crc, offset + 4096))
@@ -95,6 +104,48 @@ def test_setbacks_are_counted_anew_after_a_durable_byte() -> None:
         offer = offered_again(script, Code.NO_SESSION, offer.session)
     script.say(frames.Error(offer.session, Code.NO_SESSION))
     assert error_code(script) == "no_session"
+
+
+def test_restarts_are_named_when_they_are_why_nothing_gets_on() -> None:
+    script = Script()
+    offer = script.offered()
+    for boot_id in range(100, 107):
+        answers = script.say(frames.Error(offer.session, Code.NO_SESSION))
+        (again,) = script.greet(answers[0] if answers else None, boot_id=boot_id)
+        assert isinstance(again, Offer)
+        offer = again
+    script.say(frames.Error(offer.session, Code.NO_SESSION))
+    outcome = script.outcome()
+    assert isinstance(outcome, Failed)
+    assert outcome.error.code == "keeps_restarting"
+    assert "restarted 7 times" in outcome.error.message
+
+
+def test_restarts_behind_stalls_are_named_too() -> None:
+    script = Script()
+    offer = script.offered()
+    for boot_id in (100, 101):
+        accepted(script, offer)
+        (again,) = script.greet(script.silence_until(Hello), boot_id=boot_id)
+        assert isinstance(again, Offer)
+        offer = again
+    accepted(script, offer)
+    while not isinstance(script.outcome(), Failed):
+        script.silence()
+    assert error_code(script) == "keeps_restarting"
+
+
+def test_restarts_with_something_stored_in_between_are_none() -> None:
+    script = Script()
+    offer = script.offered()
+    for boot_id in range(100, 120):
+        durable = 512 * (boot_id - 99)
+        accepted(script, offer, durable - 512)
+        script.say(frames.Ack(offer.session, durable, durable, durable + 4096))
+        answers = script.say(frames.Error(offer.session, Code.NO_SESSION))
+        (again,) = script.greet(answers[0] if answers else None, boot_id=boot_id)
+        assert isinstance(again, Offer)
+        offer = again
 
 
 def test_stalls_are_not_forgotten_for_bytes_that_are_not_durable() -> None:

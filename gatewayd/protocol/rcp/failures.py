@@ -1,6 +1,6 @@
 """What ends an operation, in words for a person; the codes are docs/protocol.md's."""
 
-from gatewayd.errors import DeviceError, LinkError
+from gatewayd.errors import DeviceError
 from gatewayd.protocol.rcp.codes import Code, FrameError, code_name
 from gatewayd.protocol.session import DeviceInfo
 
@@ -46,15 +46,6 @@ def refusal(number: int, request: str) -> DeviceError:
     return DeviceError(f"the device refuses {request}: {sentence} ({code})", code=code, hint=hint)
 
 
-def no_answer(request: str, after_s: float, baud: int) -> LinkError:
-    """Return the error for silence."""
-    return LinkError(
-        f"no answer to {request} within {after_s:.3g} s at {baud} baud",
-        code="no_answer",
-        hint="is it powered, is the speed right, does its firmware run the receiver?",
-    )
-
-
 def not_understood(complaint: FrameError) -> DeviceError:
     """Return the error for a device that answers, but not as the protocol has it."""
     return DeviceError(
@@ -79,6 +70,15 @@ def stalled(what: str) -> DeviceError:
         f"the transfer does not get on: {what}",
         code="stalled",
         hint="the line may be noisy, or slower than said",
+    )
+
+
+def keeps_restarting(times: int) -> DeviceError:
+    """Return the error for a device that does not stay up long enough to store anything."""
+    return DeviceError(
+        f"the device restarted {times} times in this transfer and stored nothing new in between",
+        code="keeps_restarting",
+        hint="look at its power supply, its watchdog and its console",
     )
 
 

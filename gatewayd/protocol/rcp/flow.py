@@ -30,6 +30,9 @@ _GOINGS_BACK = 2  # without an advance in between: halve the chunk
 _CLEAN_ACKS = 64  # double it
 _MAX_IN_FLIGHT = 512  # frames; a device may claim any window
 _MAX_TURNAROUND_S = 1.0
+PACE_S = 60.0  # over which a transfer has to get somewhere, BUSY not counted
+_LEAST_SHARE = 100  # of the line's rate, the least that counts as getting on: at 1 byte/s it would take weeks
+_FALLS = 8  # answers below an earlier one: more than any line keeps back
 _SPAN_BYTES = 8192  # over which the rate is measured
 _SLOWEST = 32  # times slower than the line: no measurement is believed below
 
@@ -87,9 +90,11 @@ class DataFlow:
         self._quiet_since = self._busy_until = now
         self._probe_is_due = self._may_be_short = False
         self._probed: int | None = None  # what had been sent when the probe was made
-        self._goings_back = self._clean_acks = 0
+        self._goings_back = self._clean_acks = self._falls = 0
         self._line_rate = self._rate = rate
         self._span_began, self._span_bytes = now, 0
+        self._paced_at, self._paced_from = now, offset
+        self.crawled: int | None = None  # bytes in PACE_S, when they were too few
         self._check(offset, 0, credit)
 
     @property
@@ -99,8 +104,8 @@ class DataFlow:
 
     @property
     def is_stalled(self) -> bool:
-        """Whether nothing has advanced for too many rounds."""
-        return self.rounds > ROUNDS
+        """Whether nothing has advanced for too many rounds, or next to nothing for a minute."""
+        return self.rounds > ROUNDS or self.crawled is not None
 
     def next_frame(self, now: float) -> Data | None:
         """Return what may be sent now: a probe that is due, or the next chunk."""
@@ -125,10 +130,14 @@ class DataFlow:
         return Data(self._session, offset, bytes(self._image[offset : self.sent]))
 
     def take(self, answer: Ack | Nak, now: float) -> bool:
-        """Take an answer; return whether the device has advanced. Raises DeviceError `bad_offset`."""
+        """Take an answer; return whether the device has advanced.
+
+        Raises DeviceError `bad_offset`, `backwards`.
+        """
         received = answer.received
         self._check(received, answer.durable, answer.credit)
         if received < self.received:
+            self._count_fall(received)
             return False  # an old one
         self.credit = max(self.credit, answer.credit)
         self.durable = max(self.durable, answer.durable)
@@ -148,6 +157,7 @@ class DataFlow:
     def hold(self, until: float) -> None:
         """The device lives and is busy: do not expect anything before."""
         self._busy_until = max(self._busy_until, until)
+        self._paced_at, self._paced_from = self._busy_until, self.received
         self.rounds = 0
 
     def deadline(self) -> float:
@@ -176,7 +186,17 @@ class DataFlow:
                 f"the device says received {received}, durable {durable}, credit {credit} of an image of"
                 f" {size} bytes, of which {self._highest} were sent",
                 code="bad_offset",
-                hint="its receiver is broken",
+                hint="its receiver is broken: report its firmware to its maker",
+            )
+
+    def _count_fall(self, received: int) -> None:
+        self._falls += 1
+        if self._falls > _FALLS:
+            raise DeviceError(
+                f"the device said that it has {self.received} bytes, then again and again that it has fewer,"
+                f" {received} at last",
+                code="backwards",
+                hint="its receiver is broken: report its firmware to its maker",
             )
 
     def _sendable(self) -> int:
@@ -193,9 +213,10 @@ class DataFlow:
 
     def _advance(self, received: int, now: float) -> None:
         self.received = received
+        self._look_at_pace(now)
         self.sent = max(self.sent, received)
         self.moved_at = self._quiet_since = now
-        self.rounds = self._goings_back = self._stale_wire = 0
+        self.rounds = self._goings_back = self._stale_wire = self._falls = 0
         while self._flight and self._flight[0].end <= received:
             self._landed(self._flight.popleft(), now)
         self._clean_acks += 1
@@ -214,6 +235,15 @@ class DataFlow:
             measured = self._span_bytes / (now - self._span_began)
             self._rate = min(self._line_rate, max(measured, self._line_rate / _SLOWEST))
             self._measure_anew(now)
+
+    def _look_at_pace(self, now: float) -> None:
+        if now - self._paced_at < PACE_S:
+            return
+        size = self.received - self._paced_from
+        least = self._line_rate * (now - self._paced_at) / _LEAST_SHARE
+        if size < least and not self.is_complete:
+            self.crawled = size
+        self._paced_at, self._paced_from = now, self.received
 
     def _measure_anew(self, now: float) -> None:
         self._span_began, self._span_bytes = now, 0

@@ -104,13 +104,19 @@ class StreamDeframer:
         self._run = b""
         self._overflowed = False
 
+    @property
+    def unfinished(self) -> bytes:
+        """What no delimiter has ended yet."""
+        return self._run
+
     def feed(self, data: bytes) -> list[bytes | BrokenFrame]:
         """Take bytes; return what they complete, in order."""
         found: list[bytes | BrokenFrame] = []
         *ended, rest = data.split(b"\0")
         for run in ended:
-            self._extend(run, found)
-            self._finish(found)
+            if run or self._run or self._overflowed:  # a shorted line says nothing but zeros
+                self._extend(run, found)
+                self._finish(found)
         self._extend(rest, found)
         return found
 
@@ -133,6 +139,9 @@ class StreamDeframer:
             return
         if overflowed:
             found.append(BrokenFrame(Broken.TOO_LONG, run))
+            return
+        if len(run) < MIN_FRAME:
+            found.append(BrokenFrame(Broken.TOO_SHORT, run))
             return
         frame = cobs_decode(run)
         if frame is None:

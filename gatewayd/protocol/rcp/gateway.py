@@ -24,7 +24,8 @@ from gatewayd.errors import DeviceError, GatewaydError
 from gatewayd.protocol import session
 from gatewayd.protocol.rcp import failures, frames
 from gatewayd.protocol.rcp.codes import Code, Remedy, remedy
-from gatewayd.protocol.rcp.flow import DataFlow, Limits
+from gatewayd.protocol.rcp.flow import PACE_S, DataFlow, Limits
+from gatewayd.protocol.rcp.heard import no_answer
 from gatewayd.protocol.rcp.request import HELLO_INTERVAL_S, ROUNDS
 from gatewayd.protocol.rcp.tagged import PROTOCOL_VERSION, Confirm, Confirmed, Info
 from gatewayd.protocol.rcp.talk import BITS_PER_BYTE, Answers, State, Talk
@@ -129,7 +130,8 @@ class RcpGateway(Talk):
                 self._end(self._complaint)
             case _:
                 asked_at = now if self._request is None else self._request.moved_at
-                self._fail(failures.no_answer(self._state.name, now - asked_at, self._baud))
+                heard = self._wire.heard()
+                self._fail(no_answer(self._state.name, now - asked_at, self._baud, heard))
 
     def _on_busy(self, frame: frames.Busy, now: float) -> None:
         until = now + frame.ms / 1000
@@ -148,7 +150,7 @@ class RcpGateway(Talk):
 
     def _hello_again(self, now: float, delay_s: float = 0.0) -> None:
         """Within a transfer; the device may have just restarted."""
-        self._hello(now, _PATIENCE_S + self._known().boot_time_s, delay_s)
+        self._hello(now, _PATIENCE_S + self._known().boot_limit_s, delay_s)
 
     def _on_info(self, frame: Info, now: float) -> None:
         if frame.nonce != self._nonce:
@@ -289,6 +291,8 @@ class RcpGateway(Talk):
         match remedy(frame.code):
             case Remedy.HELLO if frame.code != Code.ON_TRIAL and job.may_go_on():
                 self._hello_again(now, HELLO_INTERVAL_S * (job.setbacks - 1))
+            case Remedy.HELLO if frame.code != Code.ON_TRIAL:
+                self._fail(job.in_the_end(error))
             case Remedy.FROM_ZERO:
                 self._begin_again(error, now)
             case _:
@@ -301,8 +305,10 @@ class RcpGateway(Talk):
             self._fail(error)
 
     def _stall(self, now: float) -> None:
-        if not self._job().may_stall(was_fast=self._is_fast):
-            self._fail(failures.stalled(f"no advance in {ROUNDS} rounds of {self._what()}, three times"))
+        job = self._job()
+        if not job.may_stall(was_fast=self._is_fast):
+            error = failures.stalled(self._how_it_stalls())
+            self._fail(job.in_the_end(error))
             return
         self._slow_down()
         self._hello_again(now)
@@ -341,10 +347,19 @@ class RcpGateway(Talk):
 
     def _what(self) -> str:
         """Return what is asked of the device, for a sentence."""
+        if self._state is State.DATA and self._flow is not None:
+            return f"DATA at {self._flow.received} of {len(self._job().image.content)} bytes"
         if self._state is not State.OFFER:
             return self._state.name
         image, slot = self._job().image, self._known().slot_size
         return f"OFFER of {image.version} ({len(image.content)} bytes, free slot {slot})"
+
+    def _how_it_stalls(self) -> str:
+        if self._flow is not None and self._flow.crawled is not None:
+            return (
+                f"only {self._flow.crawled} bytes in the last {PACE_S:.0f} s of {self._what()}, three times"
+            )
+        return f"no advance in {ROUNDS} rounds of {self._what()}, three times"
 
     def _known(self) -> session.DeviceInfo:
         if self._info is None:

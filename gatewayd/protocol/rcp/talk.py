@@ -148,12 +148,14 @@ class Talk(ABC):
     def _ask(self, state: State, frame: Frame, now: float, rounds: int = ROUNDS) -> None:
         """Go to a state by asking something."""
         self._state, self._flow, self._slow_down_at = state, None, None
+        self._wire.listen_anew()
         wire_s = self._wire_s(frame)
         self._request = Request(frame, now, wire_s=wire_s, turnaround_s=self._turnaround_s, rounds=rounds)
 
     def _hello(self, now: float, patience_s: float, delay_s: float = 0.0) -> None:
         """Ask who is there, for so long."""
         self._complaint = None
+        self._wire.listen_anew()
         self._state, self._flow = State.HELLO, None
         begins_at = now + delay_s
         self._request = self._patient_hello(begins_at, HELLO_INTERVAL_S, begins_at + patience_s)

@@ -2,6 +2,8 @@
 
 import zlib
 
+from gatewayd.errors import DeviceError
+from gatewayd.protocol.rcp import failures
 from gatewayd.protocol.rcp.frames import Data
 from gatewayd.protocol.rcp.tagged import Offer
 from gatewayd.protocol.session import Image, Traffic
@@ -9,6 +11,7 @@ from gatewayd.protocol.session import Image, Traffic
 BAUD_FAILURES = 2  # then the speed stays at base
 _STALLS = 3  # without a new durable byte in between
 _SETBACKS = 8
+_RESTARTS = 2  # without a new durable byte: then they are why it does not get on
 
 
 class Transfer:
@@ -24,6 +27,7 @@ class Transfer:
         self._high_water = 0
         self._offers_from_zero = self._has_begun_again = False
         self._fell_silent = False
+        self._restarts = 0
 
     def offer(self, session: int) -> Offer:
         """Return the offer to make now."""
@@ -50,7 +54,7 @@ class Transfer:
         """Count setbacks anew from a new durable byte on."""
         if durable > self._durable:
             self._durable = durable
-            self.setbacks = self._stalls = 0
+            self.setbacks = self._stalls = self._restarts = 0
 
     def may_go_on(self) -> bool:
         """The device has said that there is no session, or the like."""
@@ -71,8 +75,13 @@ class Transfer:
 
     def hear_again(self, *, has_restarted: bool) -> None:
         """The device answers. When it was silent and has not restarted, the raised speed is at fault."""
+        self._restarts += has_restarted
         self.baud_failures += self._fell_silent and not has_restarted
         self._fell_silent = False
+
+    def in_the_end(self, error: DeviceError) -> DeviceError:
+        """Return what ends a series of setbacks: the last one, or the restarts behind them."""
+        return error if self._restarts < _RESTARTS else failures.keeps_restarting(self._restarts)
 
     def count(self, frame: Data, traffic: Traffic) -> None:
         """Count a DATA frame that goes out."""

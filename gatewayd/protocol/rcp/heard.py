@@ -1,0 +1,84 @@
+"""What came from a device that gave no answer: silence has many causes, and this tells them apart."""
+
+from dataclasses import dataclass
+
+from gatewayd.errors import LinkError
+
+# The shortest INFO there can be, on a stream.
+SHORTEST_ANSWER = 75
+_QUOTED = 60  # of a line of text, in a sentence
+
+
+@dataclass(slots=True)
+class Heard:
+    """Counts since something was first asked."""
+
+    size: int = 0
+    frames: int = 0
+    echoes: int = 0  # frames that only a gateway sends
+    late: int = 0  # answers to an earlier question
+    lines: int = 0
+    noise: int = 0  # runs between delimiters that are neither a frame nor text
+    longest_line: str = ""
+
+    def add_line(self, text: str) -> None:
+        """Count a line of text."""
+        self.lines += 1
+        if len(text) > len(self.longest_line):
+            self.longest_line = text
+
+
+def no_answer(request: str, after_s: float, baud: int, heard: Heard) -> LinkError:
+    """Return the error for a request that nothing answered, by what came instead."""
+    code, came, hint = next(found for holds, *found in _findings(heard) if holds)
+    return LinkError(
+        f"no answer to {request} within {after_s:.3g} s at {baud} baud: {came}", code=code, hint=hint
+    )
+
+
+def _findings(heard: Heard) -> tuple[tuple[bool, str, str, str], ...]:
+    """Return whether it holds, code, what came, next step; the first that holds is said."""
+    return (
+        (
+            not heard.size,
+            "no_answer",
+            "not a byte came",
+            "is it powered, is the speed right, does its firmware run the receiver?",
+        ),
+        (
+            heard.echoes > 0,
+            "echo",
+            "what is sent comes back",
+            "are TX and RX joined, or does the other end echo?",
+        ),
+        (
+            heard.lines > heard.noise,
+            "only_text",
+            f"it prints text and does not answer, {heard.longest_line[:_QUOTED]!r} for instance",
+            "does its firmware run the receiver, and on this port?",
+        ),
+        (
+            heard.late > 0,
+            "late",
+            "what came answers an earlier question",
+            "is the line slower than its baud says, or its firmware too busy?",
+        ),
+        (
+            heard.frames > 0,
+            "no_answer",
+            f"{heard.frames} frames came, and none of them was the answer",
+            "do two programs talk on this line?",
+        ),
+        (
+            heard.size < SHORTEST_ANSWER,
+            "incomplete",
+            f"only {heard.size} bytes came, too few for any answer",
+            "does it send that slowly? look at its speed, its firmware and the cable",
+        ),
+        (
+            True,
+            "garbled",
+            f"{heard.size} bytes came, and no frame among them",
+            "is the speed right? does something else than the receiver talk on this line?",
+        ),
+    )

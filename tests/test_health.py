@@ -1,0 +1,83 @@
+"""What LoopLag makes of late ticks."""
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from gatewayd.health import INTERVAL_S, KEPT, LagFigures, LoopLag
+
+
+class Clock:
+    """A clock, and a sleep that is as late as `lateness` says; then the loop is cancelled."""
+
+    def __init__(self, *lateness_s: float) -> None:
+        self.now = 1000.0
+        self._lateness = list(lateness_s)
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        if not self._lateness:
+            raise asyncio.CancelledError
+        self.now += seconds + self._lateness.pop(0)
+
+
+async def measured(*lateness_s: float) -> LagFigures:
+    clock = Clock(*lateness_s)
+    lag = LoopLag(clock, sleep=clock.sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await lag.run()
+    return lag.figures()
+
+
+async def test_nothing_measured_is_all_zero() -> None:
+    assert await measured() == LagFigures()
+
+
+async def test_a_tick_in_time_does_not_shift_the_next() -> None:
+    found = await measured(0.004, 0.004, 0.004)
+    assert found.samples == 3
+    assert [found.p50_ms, found.max_ms] == pytest.approx([4, 4])
+
+
+async def test_one_in_a_thousand_is_not_yet_the_p99_9() -> None:
+    found = await measured(*[0.001] * 999, 0.05)
+    assert found.p99_9_ms == pytest.approx(1)
+    assert found.max_ms == pytest.approx(50)
+    found = await measured(*[0.001] * 998, 0.05, 0.05)
+    assert found.p99_9_ms == pytest.approx(50)
+
+
+async def test_the_ticks_that_a_long_stop_swallowed_were_late_too() -> None:
+    found = await measured(1.05)
+    assert found.samples == 11
+    assert [found.p50_ms, found.max_ms] == pytest.approx([550, 1050])
+
+
+def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
+    lag, due = LoopLag(lambda: 0.0), 0.0
+    for _ in range(KEPT + 1):
+        due = lag.woke(due, due + 0.09)
+    for _ in range(KEPT - 1):
+        due = lag.woke(due, due + 0.001)
+    found = lag.figures()
+    assert [found.samples, found.max_ms] == pytest.approx([KEPT, 90])
+    lag.woke(due, due + 0.001)
+    assert lag.figures().max_ms == pytest.approx(1)
+
+
+def test_a_stop_of_days_is_done_with_at_once() -> None:
+    lag = LoopLag(lambda: 0.0)
+    due = lag.woke(0.0, 1e6)
+    assert 1e6 < due <= 1e6 + INTERVAL_S + 1e-6
+    assert lag.figures().samples == KEPT
+
+
+async def test_its_figures_are_in_the_log_when_it_ends() -> None:
+    with capture_logs() as logs:
+        await measured(0.002, 0.004, 0.003)
+    (line,) = logs
+    assert (line["event"], line["samples"]) == ("event loop", 3)
+    assert (line["lag_p50_ms"], line["lag_p99_9_ms"], line["lag_max_ms"]) == (3.0, 4.0, 4.0)
