@@ -7,7 +7,7 @@ PEER := $(VENV)/.peer
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: help demo test check kills bench size clean
+.PHONY: help demo test check transcripts kills bench size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,10 @@ bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/ben
 	$(MAKE) -C device
 	@$(MAKE) --no-print-directory $(PEER) || echo "gatewayd: the bench will run without its peer"
 	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_ARGS)
+
+transcripts: $(STAMP) system-packages  ## Record the terminal sessions in docs/operations.md anew (half a minute)
+	$(MAKE) -C device
+	PYTHONPATH=tests $(BIN)/python tests/transcripts.py
 
 kills: $(STAMP) system-packages  ## SIGKILL at 50 random moments of updates, with each receiver (four minutes)
 	$(MAKE) -C device
