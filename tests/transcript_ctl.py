@@ -9,41 +9,41 @@ import pwd
 import re
 import sys
 import textwrap
-from typing import TypeVar
 
+from gatewayd.cli import words
 from gatewayd.cli.ctl import main
-from gatewayd.control import client
-from gatewayd.control.messages import Message
 
-R = TypeVar("R", bound=Message)
-
-ROOT = os.environ["TRANSCRIPT_ROOT"]
-BROKER = f"127.0.0.1:{os.environ['TRANSCRIPT_BROKER_PORT']}"
 USER = pwd.getpwuid(os.getuid()).pw_name
-_BY_USER = re.compile(rf'\b((?:by|for|of)(?: |":"))(?:{re.escape(USER)})\b')
-
-read_answer, wrap = client._read, textwrap.TextWrapper.wrap  # noqa: SLF001 - below all that lays text out
-
-
-def as_on_a_gateway(text: str) -> str:
-    """What the same text would be on a gateway."""
-    return _BY_USER.sub(r"\1root", text.replace(ROOT, "").replace(BROKER, "127.0.0.1:1883"))
+_BY_USER = re.compile(rf'\b((?:by|for|of)"?[: ]+"?){re.escape(USER)}\b')
+printable, wrap = words.printable, textwrap.TextWrapper.wrap
 
 
-def _read(answer: bytes, result: type[R]) -> R:
-    return read_answer(as_on_a_gateway(answer.decode()).encode(), result)
+def as_on_a_gateway(text: str, root: str, broker_port: str) -> str:
+    """What the same text would be on a gateway: `root` is the farm's folder."""
+    text = text.replace(root, "").replace(f"127.0.0.1:{broker_port}", "127.0.0.1:1883")
+    return _BY_USER.sub(r"\1root", text)
+
+
+def _ours(text: str) -> str:
+    return as_on_a_gateway(text, os.environ["TRANSCRIPT_ROOT"], os.environ["TRANSCRIPT_BROKER_PORT"])
+
+
+def _printable(text: str | None) -> str:
+    return printable(_ours(text or ""))
 
 
 def _wrap(self: textwrap.TextWrapper, text: str) -> list[str]:
-    return wrap(self, as_on_a_gateway(text))
+    return wrap(self, _ours(text))
 
 
 def _argument(word: str) -> str:
-    return ROOT + word if word.startswith("/") and os.path.lexists(ROOT + word) else word
+    path = os.environ["TRANSCRIPT_ROOT"] + word
+    return path if word.startswith("/") and os.path.lexists(path) else word
 
 
 if __name__ == "__main__":
-    client._read = _read  # noqa: SLF001 - see above
+    # Before the commands are imported, which is when they are asked for.
+    words.printable = _printable
     textwrap.TextWrapper.wrap = _wrap  # type: ignore[method-assign]
     sys.argv[1:] = map(_argument, sys.argv[1:])
     main()

@@ -20,6 +20,7 @@ from typing import Any
 
 from e2e_lab import KEY, Farm, Gateway, VirtualDevice, farm
 from terminal import Terminal
+from transcript_ctl import as_on_a_gateway
 from transcript_page import record_pages
 
 from gatewayd.ota.keys import OtaKey
@@ -87,7 +88,7 @@ class Recorder:
 
     def __init__(self, whole: Farm) -> None:
         self.recordings: dict[str, str] = {}
-        self._root = whole.folder
+        self._root, self._port = str(whole.folder), str(whole.gateway.broker.port)
         self._home = whole.folder / "root"
         self._environment = os.environ | {
             "PATH": f"{whole.folder / 'bin'}:{os.environ['PATH']}",
@@ -95,8 +96,8 @@ class Recorder:
             "NO_COLOR": "1",
             "LANG": "C.UTF-8",
             "GATEWAYD_SOCKET": str(whole.folder / "run/gatewayd/control.sock"),
-            "TRANSCRIPT_ROOT": str(whole.folder),
-            "TRANSCRIPT_BROKER_PORT": str(whole.gateway.broker.port),
+            "TRANSCRIPT_ROOT": self._root,
+            "TRANSCRIPT_BROKER_PORT": self._port,
         }
 
     async def type(self, name: str, command: str) -> None:
@@ -111,7 +112,7 @@ class Recorder:
 
     def keep(self, name: str, command: str, shown: str) -> None:
         """Record what was shown for a command."""
-        shown = shown.replace(str(self._root), "").rstrip()
+        shown = as_on_a_gateway(shown, self._root, self._port).rstrip()
         before = self.recordings.get(name, "")
         gap = "\n" if before else ""
         self.recordings[name] = f"{before}{gap}$ {command}\n{shown}".rstrip() + "\n"
