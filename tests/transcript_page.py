@@ -36,8 +36,17 @@ def recordings_in(page: str) -> dict[str, str]:
 
 
 def with_recordings(page: str, recordings: Mapping[str, str]) -> str:
-    """The page with other recordings. Raises KeyError for one that there is not."""
-    return _RECORDING.sub(lambda found: found[1] + recordings[found[2]] + found[4], page)
+    """The page with new recordings, but for those that are the same when masked: they would be noise.
+
+    Raises KeyError for one that there is not.
+    """
+
+    def renewed(found: re.Match[str]) -> str:
+        head, name, old, end = found.groups()
+        new = recordings[name]
+        return head + (old if masked(old) == masked(new) else new) + end
+
+    return _RECORDING.sub(renewed, page)
 
 
 def record_pages(recordings: Mapping[str, str]) -> None:

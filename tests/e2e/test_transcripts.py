@@ -52,5 +52,7 @@ def test_the_mask_hides_how_often_a_transfer_was_looked_at_and_nothing_else() ->
 def test_a_recording_goes_where_its_marker_is() -> None:
     page = "<!-- recorded: one -->\n```console\n$ a\nold\n```\nprose\n"
     assert with_recordings(page, {"one": "$ a\nnew\n"}) == page.replace("old", "new")
+    told = page.replace("old", "9 %")
+    assert with_recordings(told, {"one": "$ a\n8 %\n"}) == told, "no noise in the history"
     with pytest.raises(KeyError):
         with_recordings(page, {"two": ""})
