@@ -25,8 +25,8 @@ _VOLATILE = (
     # How many lines a transfer has depends on how often somebody looked; a short state may be missed.
     (r"^(\S+  transferring  \S+ -> \S+).*\n(?:\1.*\n)*", r"\1\n"),
     (r"^\S+  (?:queued|staged)  .*\n", ""),
-    # Columns are as wide as their figures.
-    (r"(?<=\S) {2,}", "  "),
+    # Columns are as wide as their figures, and closer together where they would not fit.
+    (r"(?<=\S) {2,}", " "),
 )
 
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from e2e_lab import KEY, Farm, Gateway, VirtualDevice, farm
-from terminal import Terminal
 from transcript_ctl import as_on_a_gateway
 from transcript_page import record_pages
+from transcript_terminal import Terminal
 
 from gatewayd.ota.keys import OtaKey
 from gatewayd.ota.patch import PatchEncoding, encode_patch
