@@ -76,7 +76,7 @@ class Terminal:
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
-            raise AssertionError(f"{self._command!r}: waited in vain for {what}:\n{self.text}") from None
+            raise AssertionError(f"{self._command!r}: waited in vain for {what}:\n{self.screen}") from None
 
     def press_ctrl_c(self) -> None:
         os.write(self._master, b"\x03")

@@ -9,6 +9,7 @@ bytes/s, and for the rest of it the device comes back on a faster line.
 import asyncio
 import os
 import random
+import re
 import shlex
 import stat
 import sys
@@ -162,7 +163,8 @@ class Story:
         await record("approve", "gatewayctl approve pump-2")
         await self._until_percent("pump-2", 5)
         async with self._recorder.terminal("gatewayctl watch") as terminal:
-            await terminal.until(lambda: terminal.screen.count(" left") == 2, "two bars")
+            moving = re.compile(r"^pump-\d [━╸]+ +\d+ % .*/s", re.MULTILINE)
+            await terminal.until(lambda: len(moving.findall(terminal.screen)) == 2, "two bars")
             self._recorder.keep("watch-bars", "gatewayctl watch", terminal.screen)
             terminal.press_ctrl_c()
             await terminal.ended()
