@@ -7,7 +7,7 @@ PEER := $(VENV)/.peer
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: help demo test check kills bench crowd size clean
+.PHONY: help demo test check transcripts kills bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,10 @@ bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/ben
 crowd: $(STAMP) system-packages  ## What 7 bad devices cost 25 healthy ones, with goals (half a minute)
 	$(MAKE) -C device
 	PYTHONPATH=tests $(BIN)/python tests/bench_crowd.py
+
+transcripts: $(STAMP) system-packages  ## Record the terminal sessions in docs/operations.md anew (half a minute)
+	$(MAKE) -C device
+	PYTHONPATH=tests $(BIN)/python tests/transcripts.py
 
 kills: $(STAMP) system-packages  ## SIGKILL at 50 random moments of updates, with each receiver (four minutes)
 	$(MAKE) -C device

@@ -91,11 +91,13 @@ def _flag(key: str, value: object) -> list[str]:
 class Gateway:
     """The daemon's process, its configuration, and what it reports."""
 
-    def __init__(self, folder: Path, broker: Mosquitto) -> None:
+    def __init__(self, folder: Path, broker: Mosquitto, name: str = "barn") -> None:
         self.folder = folder
         self.broker = broker
+        self.name = name
+        self.config_file = folder / "config.yaml"
         self.config: dict[str, Any] = {
-            "gateway": {"id": "barn", "state_dir": "state", "control_socket": "control.sock"},
+            "gateway": {"id": name, "state_dir": "state", "control_socket": "control.sock"},
             "mqtt": {"host": "127.0.0.1", "port": broker.port},
             "keys": {"k": {"decrypt_key_file": "decrypt.key.bin", "verify_key_file": "verify.key.bin"}},
             "devices": [],
@@ -116,9 +118,14 @@ class Gateway:
             (self.folder / name).chmod(0o600)
 
     def start(self) -> None:
-        (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
+        self.config_file.write_text(yaml.safe_dump(self.config, sort_keys=False))
+        self.run()
+
+    def run(self) -> None:
+        """Start it with the configuration that is there."""
         with (self.folder / "gatewayd.log").open("ab") as log:
-            command = [sys.executable, "-m", "gatewayd.cli.daemon", "--config", "config.yaml", "--verbose"]
+            command = [sys.executable, "-m", "gatewayd.cli.daemon", "--config", str(self.config_file)]
+            command.append("--verbose")
             self.started_at = time.time()
             self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
 
@@ -142,9 +149,8 @@ class Gateway:
         return out
 
     def publish(self, container: Path, version: str, app: str = "pump", *options: str) -> None:
-        self.ctl(
-            "publish", "--config", "config.yaml", "--app", app, "--version", version, *options, container
-        )
+        config = ("--config", self.config_file)
+        self.ctl("publish", *config, "--app", app, "--version", version, *options, container)
 
     async def send(self, topic: str, payload: bytes, qos: int = 1) -> None:
         async with aiomqtt.Client("127.0.0.1", self.broker.port) as client:
@@ -188,11 +194,11 @@ class Gateway:
 
     async def watch(self) -> None:
         async with aiomqtt.Client("127.0.0.1", self.broker.port) as client:
-            await client.subscribe("gatewayd/barn/#", qos=1)
+            await client.subscribe(f"gatewayd/{self.name}/#", qos=1)
             async for message in client.messages:
                 assert isinstance(message.payload, bytes)
                 topic = str(message.topic)
-                if topic == "gatewayd/barn/status":
+                if topic == f"gatewayd/{self.name}/status":
                     self.gateway_status = message.payload.decode()
                 elif message.payload:
                     name, status = topic.rsplit("/", 1)[1], json.loads(message.payload)
@@ -220,9 +226,9 @@ class Farm:
 
 
 @asynccontextmanager
-async def farm(folder: Path) -> AsyncIterator[Farm]:
+async def farm(folder: Path, name: str = "barn") -> AsyncIterator[Farm]:
     broker = Mosquitto(folder / "mosquitto").start()
-    gateway = Gateway(folder, broker)
+    gateway = Gateway(folder, broker, name)
     watching = asyncio.create_task(gateway.watch())
     whole = Farm(folder, gateway)
     try:

@@ -36,8 +36,12 @@ def anchors(page: Path) -> set[str]:
 
 def commands(page: Path) -> list[list[str]]:
     """Every gatewayd, gatewayctl and make line of a page's shell blocks, as words."""
-    lines = [line for body in blocks(page, "sh", "console") for line in body.splitlines()]
-    words = [shlex.split(line.removeprefix("$ "), comments=True) for line in lines if "'" not in line]
+    lines = [line for body in blocks(page, "sh") for line in body.splitlines()]
+    lines += [
+        line for body in blocks(page, "console") for line in re.findall(r"(?<=^\$ ).*", body, re.MULTILINE)
+    ]
+    typed = [re.split(r"[|;\\]", line)[0] for line in lines if "'" not in line]
+    words = [shlex.split(line, comments=True) for line in typed]
     named = [[Path(line[0]).name, *line[1:]] for line in words if line]
     return [line for line in named if line[0] in ("gatewayd", "gatewayctl", "make")]
 
@@ -118,7 +122,7 @@ def test_the_states_of_a_status_are_documented() -> None:
 
 
 def test_the_first_screen_shows_what_the_demo_prints() -> None:
-    (transcript,) = blocks(ROOT / "README.md", "console")
+    transcript, *_ = blocks(ROOT / "README.md", "console")
     demo = (ROOT / "gatewayd" / "cli" / "demo.py").read_text()
     for said in ("The line breaks, and the device loses power, at", "The device is back.", "resumed at byte"):
         assert said in transcript
