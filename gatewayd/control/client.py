@@ -25,6 +25,14 @@ class DaemonUnreachable(HostError):  # noqa: N818 - what is so, not an error to 
     default_code = "daemon_unreachable"
 
 
+class ReloadRefused(ConfigError):  # noqa: N818 - what is so, not an error to be named after
+    """The daemon's configuration file has mistakes; `mistakes` has each with file and line."""
+
+    def __init__(self, message: str, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes) or message)
+        self.mistakes = tuple(mistakes)
+
+
 def ask(path: Path, request: Request, result: type[R], file: BinaryIO | None = None) -> R:
     """Ask once. Raises DaemonUnreachable, and RequestError or ConfigError with the daemon's own words."""
     with closing(_connect(path)) as connection:
@@ -61,7 +69,8 @@ def _answers(
     path: Path, connection: socket.socket, request: Request, result: type[R], file: BinaryIO | None
 ) -> Iterator[R]:
     try:
-        with contextlib.suppress(BrokenPipeError):  # whoever does not want to hear us out may say why
+        # Whoever does not want to hear us out may say why.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             _send(connection, request.model_dump_json().encode() + b"\n", file)
         with connection.makefile("rb") as answers:
             while answer := answers.readline(_LINE_BYTES):
@@ -97,5 +106,5 @@ def _read(answer: bytes, result: type[R]) -> R:
 
 def _error(code: str, message: str, hint: str, mistakes: list[str]) -> GatewaydError:
     if code == ConfigError.default_code:
-        return ConfigError("\n".join(mistakes) or message, code=code, hint=hint)
+        return ReloadRefused(message, mistakes)
     return RequestError(message, code=code, hint=hint)
