@@ -8,6 +8,7 @@ from gatewayd.cli.options import device_argument, json_option, socket_option
 from gatewayd.cli.words import columns, duration, indented, plural, printable, speed
 from gatewayd.control.client import ask
 from gatewayd.control.messages import Devices, DevicesResult, DeviceView, LastResult
+from gatewayd.control.parse import build
 
 # Codes that say that all is well.
 _PEACE = {None, "up_to_date", "update"}
@@ -24,7 +25,7 @@ def command(names: tuple[str, ...], control_socket: Path, as_json: bool) -> None
     Each has a line; below it how it is reached and what it says it is, how its last update ended, and if
     anything is not as it should be, why.
     """
-    result = ask(control_socket, Devices(names=names), DevicesResult)
+    result = ask(control_socket, build(Devices, names=names), DevicesResult)
     if as_json:
         click.echo(result.model_dump_json())
         return

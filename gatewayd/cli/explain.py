@@ -15,6 +15,7 @@ from gatewayd.control.messages import (
     ExplainMessageResult,
     Forecast,
 )
+from gatewayd.control.parse import build
 
 # Of devices that a message does not concern.
 _LISTED = 5
@@ -33,11 +34,11 @@ def command(subject: str, message: Path | None, control_socket: Path, as_json: b
     would do. Nothing is stored or begun.
     """
     if message is None:
-        device = ask(control_socket, ExplainDevice(device=subject), ExplainDeviceResult)
+        device = ask(control_socket, build(ExplainDevice, device=subject), ExplainDeviceResult)
         click.echo(device.model_dump_json()) if as_json else _tell_device(device)
         return
     with message.open("rb") as file:
-        result = ask(control_socket, ExplainMessage(topic=subject), ExplainMessageResult, file)
+        result = ask(control_socket, build(ExplainMessage, topic=subject), ExplainMessageResult, file)
     click.echo(result.model_dump_json()) if as_json else _tell_message(result)
 
 

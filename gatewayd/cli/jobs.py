@@ -8,6 +8,7 @@ from gatewayd.cli.options import device_argument, json_option, socket_option
 from gatewayd.cli.words import columns, duration, indented, printable, size
 from gatewayd.control.client import ask
 from gatewayd.control.messages import AttemptView, JobResult, Jobs, JobsResult, JobView, OneJob
+from gatewayd.control.parse import build
 
 
 @click.command("jobs")
@@ -23,7 +24,7 @@ def jobs(device: str | None, active: bool, limit: int, control_socket: Path, as_
 
     A job is one update of one device. The last 50 of each device are kept.
     """
-    result = ask(control_socket, Jobs(device=device, active=active, limit=limit), JobsResult)
+    result = ask(control_socket, build(Jobs, device=device, active=active, limit=limit), JobsResult)
     if as_json:
         click.echo(result.model_dump_json())
         return
@@ -45,7 +46,7 @@ def jobs(device: str | None, active: bool, limit: int, control_socket: Path, as_
 @json_option
 def job(number: int, control_socket: Path, as_json: bool) -> None:
     """Tell the whole story of a job: what led to it, and what came of each attempt."""
-    result = ask(control_socket, OneJob(id=number), JobResult)
+    result = ask(control_socket, build(OneJob, id=number), JobResult)
     if as_json:
         click.echo(result.model_dump_json())
         return

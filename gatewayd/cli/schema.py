@@ -1,7 +1,7 @@
 """The JSON Schema of everything that is said over the control socket or printed with --json.
 
-`python -m gatewayd.cli.schema > docs/control.schema.json` writes it anew. Objects that are answered or printed
-take keys that a later version may add; requests do not.
+`python -m gatewayd.cli.schema > docs/control.schema.json` writes it anew. Objects that are answered or
+printed take keys that a later version may add; requests do not.
 """
 
 import json
@@ -56,7 +56,7 @@ PRINTED: dict[str, type[BaseModel]] = {
 
 def json_schema() -> dict[str, Any]:
     """Build the schema, draft 2020-12: a line on the socket; `$defs` has what commands print."""
-    said = [
+    said: list[type[BaseModel]] = [
         messages.StatusResult,
         messages.Success,
         messages.Failure,
@@ -64,9 +64,8 @@ def json_schema() -> dict[str, Any]:
         CommandFailed,
         ConfigBad,
     ]
-    inputs = [(model, "validation") for model in _REQUESTS]
-    inputs += [(model, "serialization") for model in dict.fromkeys(said)]
-    adapters = [(model.__name__, mode, TypeAdapter(model)) for model, mode in inputs]
+    adapters = [(model.__name__, "validation", TypeAdapter(model)) for model in _REQUESTS]
+    adapters += [(model.__name__, "serialization", TypeAdapter(model)) for model in dict.fromkeys(said)]
     _, generated = TypeAdapter.json_schemas(adapters, ref_template=_DEFS)  # type: ignore[arg-type]  # a list of literals
     definitions = tidy(generated["$defs"])
     reference = {name: {"$ref": _DEFS.format(model=name)} for name in definitions}

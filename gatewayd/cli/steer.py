@@ -18,6 +18,7 @@ from gatewayd.control.messages import (
     ReloadResult,
     Steer,
 )
+from gatewayd.control.parse import build
 
 _TARGETS = "DEVICE|JOB..."
 
@@ -93,7 +94,7 @@ def push(device: str, container: Path, version: str, control_socket: Path, as_js
     when the job is made; `gatewayctl watch` shows how it goes.
     """
     with container.open("rb") as file:
-        result = ask(control_socket, Push(device=device, version=version), OutcomesResult, file)
+        result = ask(control_socket, build(Push, device=device, version=version), OutcomesResult, file)
     _tell(result, result.outcomes, as_json=as_json)
 
 
@@ -120,12 +121,12 @@ def reload(control_socket: Path, as_json: bool) -> None:
 def _steer(
     op: Literal["approve", "cancel", "retry"], targets: tuple[str, ...], path: Path, *, as_json: bool
 ) -> None:
-    result = ask(path, Steer(op=op, targets=targets), OutcomesResult)
+    result = ask(path, build(Steer, op=op, targets=targets), OutcomesResult)
     _tell(result, result.outcomes, as_json=as_json)
 
 
 def _hold(op: Literal["pause", "resume"], devices: tuple[str, ...], path: Path, *, as_json: bool) -> None:
-    result = ask(path, Hold(op=op, devices=devices), OutcomesResult)
+    result = ask(path, build(Hold, op=op, devices=devices), OutcomesResult)
     _tell(result, result.outcomes, as_json=as_json)
 
 
