@@ -9,6 +9,7 @@ import click
 from gatewayd import __version__
 from gatewayd.cli.exits import REFUSED, exit_code
 from gatewayd.cli.options import SOCKET_VARIABLE
+from gatewayd.cli.words import printable
 from gatewayd.errors import GatewaydError, HostError
 
 # Command -> module and name in it. Loaded on use: `gatewayctl keygen` need not import an MQTT client.
@@ -95,7 +96,8 @@ def _tell(error: GatewaydError) -> None:
 
         click.echo(CommandFailed.of(error).model_dump_json())
     else:
-        click.echo(f"gatewayctl: {error}", err=True)
+        for line in str(error).splitlines():
+            click.echo(f"gatewayctl: {printable(line)}", err=True)
 
 
 if __name__ == "__main__":

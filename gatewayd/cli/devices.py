@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from gatewayd.cli.options import device_argument, json_option, socket_option
-from gatewayd.cli.words import columns, duration, indented, plural, printable, speed
+from gatewayd.cli.words import because, columns, duration, indented, plural, printable, speed
 from gatewayd.control.client import ask
 from gatewayd.control.messages import Devices, DevicesResult, DeviceView, LastResult
 from gatewayd.control.parse import build
@@ -30,7 +30,7 @@ def command(names: tuple[str, ...], control_socket: Path, as_json: bool) -> None
         click.echo(result.model_dump_json())
         return
     if result.paused is not None:
-        click.echo(f"Everything is paused, by {result.paused.by} since {result.paused.since}.\n")
+        click.echo(f"Everything is paused by {result.paused.by} since {result.paused.since}.\n")
     if not result.devices:
         click.echo(f"No devices are configured on {result.gateway}.")
         return
@@ -41,7 +41,7 @@ def command(names: tuple[str, ...], control_socket: Path, as_json: bool) -> None
         click.secho(line, fg=_COLOURS.get(device.state))
         for more in _details(device):
             click.echo(indented(printable(more)))
-    click.echo(f"\n{_summary(result)}")
+    click.echo(f"\n{indented(_summary(result), 0)}")
 
 
 def progress_text(device: DeviceView) -> str:
@@ -75,7 +75,7 @@ def _details(device: DeviceView) -> list[str]:
     if device.last_result is not None:
         lines.append(f"last: {_last(device.last_result, told=device.code)}")
     if device.code not in _PEACE:
-        lines.append(f"{device.code}: {device.reason}" if device.reason else str(device.code))
+        lines.append(because(device.code, device.reason))
     elif device.link.reason:
         lines.append(f"{device.link.health}: {device.link.reason}")
     return lines

@@ -47,7 +47,8 @@ def _tell_device(result: ExplainDeviceResult) -> None:
     click.echo(indented(printable(f"{result.forecast.code}: {result.forecast.reason}")))
     if result.paused is not None:
         click.echo(indented(f"paused by {result.paused.by} since {result.paused.since}"))
-    click.echo(f"\nFollows {', '.join(result.forecast.topics)}")
+    click.echo()
+    click.echo(indented(f"Follows {', '.join(result.forecast.topics)}", 0))
     for release in result.releases:
         click.echo(f"\n{printable(_release(release))}")
         click.echo(indented(printable(f"{release.code}: {release.reason}")))
@@ -60,7 +61,7 @@ def _tell_device(result: ExplainDeviceResult) -> None:
 
 def _tell_message(result: ExplainMessageResult) -> None:
     what = "an empty message, which withdraws" if result.withdraws else size(result.size_bytes)
-    click.secho(f"{result.topic}: {what}", bold=True)
+    click.secho(printable(f"{result.topic}: {what}"), bold=True)
     concerned = [one for one in result.devices if one.follows or (result.withdraws and one.ends)]
     for forecast in concerned:
         click.echo(_headline(forecast))

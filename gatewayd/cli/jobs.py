@@ -5,10 +5,13 @@ from pathlib import Path
 import click
 
 from gatewayd.cli.options import device_argument, json_option, socket_option
-from gatewayd.cli.words import columns, duration, indented, printable, size
+from gatewayd.cli.words import because, columns, duration, indented, plural, printable, size
 from gatewayd.control.client import ask
 from gatewayd.control.messages import AttemptView, JobResult, Jobs, JobsResult, JobView, OneJob
 from gatewayd.control.parse import build
+
+# The longest label, and blanks around it; a SHA-256 of 64 digits fits behind it.
+_FACTS_COLUMN = 13
 
 
 @click.command("jobs")
@@ -37,7 +40,7 @@ def jobs(device: str | None, active: bool, limit: int, control_socket: Path, as_
     for line, job in zip(lines[1:], result.jobs, strict=True):
         click.echo(line)
         if job.code:
-            click.echo(indented(printable(_why(job))))
+            click.echo(indented(printable(because(job.code, job.reason))))
 
 
 @click.command("job")
@@ -55,16 +58,16 @@ def job(number: int, control_socket: Path, as_json: bool) -> None:
         f"Job {one.id}: {one.device} from {one.from_version} to {one.version}, {one.state}", bold=True
     )
     if one.code:
-        click.echo(indented(printable(_why(one))))
-    facts = [
-        ["made", f"{one.created_at}: {one.decision}"],
-        ["changed", one.updated_at],
-        ["image", f"{size(one.image_bytes)}, SHA-256 {one.image_sha256}" if one.image_sha256 else "-"],
-        ["on the device", f"{size(one.durable_bytes)} at most"],
-        ["transfers", f"{one.transfers}, resumed {one.resumes} times"],
-    ]
-    for line in columns(facts):
-        click.echo(f"  {printable(line)}")
+        click.echo(indented(printable(because(one.code, one.reason))))
+    facts = {
+        "made": f"{one.created_at}: {one.decision}",
+        "changed": one.updated_at,
+        "image": f"{size(one.image_bytes)}, SHA-256 {one.image_sha256}" if one.image_sha256 else "-",
+        "received": f"{size(one.durable_bytes)} at most",
+        "transfers": f"{one.transfers}, resumed {plural(one.resumes, 'time')}",
+    }
+    for label, text in facts.items():
+        click.echo(indented(printable(text), _FACTS_COLUMN, label=f"  {label}"))
     click.echo()
     _tell_attempts(result.attempts)
 
@@ -95,10 +98,6 @@ def _row(job: JobView) -> list[str]:
         str(job.resumes),
         f"{job.updated_at[:10]} {job.updated_at[11:16]}",
     ]
-
-
-def _why(job: JobView) -> str:
-    return f"{job.code}: {job.reason}" if job.reason else str(job.code)
 
 
 def _attempt_row(attempt: AttemptView) -> list[str]:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from gatewayd.cli.devices import progress_text
 from gatewayd.cli.options import json_option, socket_option
-from gatewayd.cli.words import duration, printable, speed
+from gatewayd.cli.words import because, duration, plural, printable, speed
 from gatewayd.control.client import DaemonUnreachable, subscribe
 from gatewayd.control.messages import DeviceView, Watch, WatchResult
 
@@ -150,7 +150,9 @@ class _Bars:
         for device in moving[: max(1, self._console.height - 3)]:
             table.add_row(*_bar(device))
         if not moving:
-            table.add_row(Text(f"{len(self._devices)} devices; no transfer is under way", style="dim"))
+            table.add_row(
+                Text(f"{plural(len(self._devices), 'device')}; no transfer is under way", style="dim")
+            )
         return table
 
 
@@ -164,7 +166,7 @@ def line(device: DeviceView) -> str:
     if device.state == "transferring":
         parts.append(progress_text(device))
     if device.code and device.state not in _MOVING:
-        parts.append(f"{device.code}: {device.reason}")
+        parts.append(because(device.code, device.reason))
     return printable("  ".join(parts))
 
 

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 KIB = 1024
 _WIDEST = 120
+# Between two columns; before those that go below.
+_GAP = 2
+_INDENT = 4
 
 
 def size(count: int | None) -> str:
@@ -39,6 +42,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def because(code: str | None, reason: str | None) -> str:
+    """Write `code: reason`, or as much of it as there is."""
+    return ": ".join(part for part in (code, reason) if part)
+
+
 def printable(text: str | None) -> str:
     """Replace what would steer a terminal: devices and publishers may say anything."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text or "")
@@ -50,18 +58,44 @@ def width() -> int:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Line up the columns of a table, all left-justified, two blanks between them."""
+    """Line up the columns of a table, all left-justified, two blanks between them.
+
+    On a terminal that is too narrow the last columns of every row go below it.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    parts = _parts(widths, width())
     return [
-        "  ".join(cell.ljust(wide) for cell, wide in zip(row, widths, strict=True)).rstrip() for row in rows
+        "\n".join(line for part in parts if (line := _row(row, widths, part)).strip() or part[0] == 0)
+        for row in rows
     ]
 
 
-def indented(text: str, by: int = 2) -> str:
-    """Indent a sentence, wrapped to the terminal where there is one."""
-    margin = " " * by
+def indented(text: str, by: int = 2, *, label: str = "") -> str:
+    """Indent a sentence, after a label or nothing; wrapped to the terminal where there is one."""
+    first = label.ljust(by)
     if not width():
-        return margin + text
+        return first + text
     return textwrap.fill(
-        text, width(), initial_indent=margin, subsequent_indent=margin, break_long_words=False
+        text,
+        width(),
+        initial_indent=first,
+        subsequent_indent=" " * by,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
+
+
+def _parts(widths: Sequence[int], limit: int) -> list[range]:
+    """Say which columns go into one line; all of them where there is no limit."""
+    starts, used = [0], 0
+    for number, wide in enumerate(widths):
+        if limit and used and used + _GAP + wide > limit:
+            starts.append(number)
+            used = _INDENT
+        used += wide + (_GAP if used else 0)
+    return [range(start, end) for start, end in zip(starts, [*starts[1:], len(widths)], strict=True)]
+
+
+def _row(row: Sequence[str], widths: Sequence[int], part: range) -> str:
+    line = (" " * _GAP).join(row[number].ljust(widths[number]) for number in part)
+    return (line if part[0] == 0 else " " * _INDENT + line).rstrip()
