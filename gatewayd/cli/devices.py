@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from gatewayd.cli.options import device_argument, json_option, socket_option
-from gatewayd.cli.words import because, columns, duration, indented, plural, printable, speed
+from gatewayd.cli.words import because, columns, duration, indented, plural, printable, speed, tell
 from gatewayd.control.client import ask
 from gatewayd.control.messages import Devices, DevicesResult, DeviceView, LastResult
 from gatewayd.control.parse import build
@@ -30,18 +30,18 @@ def command(names: tuple[str, ...], control_socket: Path, as_json: bool) -> None
         click.echo(result.model_dump_json())
         return
     if result.paused is not None:
-        click.echo(f"Everything is paused by {result.paused.by} since {result.paused.since}.\n")
+        tell(f"Everything is paused by {result.paused.by} since {result.paused.since}.\n")
     if not result.devices:
-        click.echo(f"No devices are configured on {result.gateway}.")
+        tell(f"No devices are configured on {result.gateway}.")
         return
     heading = ["DEVICE", "LINK", "INSTALLED", "LATEST", "STATE", "PROGRESS"]
     lines = columns([heading, *(_row(device) for device in result.devices)])
-    click.secho(lines[0], bold=True)
+    tell(lines[0], bold=True)
     for line, device in zip(lines[1:], result.devices, strict=True):
-        click.secho(line, fg=_COLOURS.get(device.state))
+        tell(line, fg=_COLOURS.get(device.state))
         for more in _details(device):
-            click.echo(indented(printable(more)))
-    click.echo(f"\n{indented(_summary(result), 0)}")
+            tell(indented(printable(more)))
+    tell(f"\n{indented(_summary(result), 0)}")
 
 
 def progress_text(device: DeviceView) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from gatewayd.cli.options import device_argument, json_option, socket_option
-from gatewayd.cli.words import because, columns, duration, indented, plural, printable, size
+from gatewayd.cli.words import because, columns, duration, indented, plural, printable, size, tell
 from gatewayd.control.client import ask
 from gatewayd.control.messages import AttemptView, JobResult, Jobs, JobsResult, JobView, OneJob
 from gatewayd.control.parse import build
@@ -32,15 +32,15 @@ def jobs(device: str | None, active: bool, limit: int, control_socket: Path, as_
         click.echo(result.model_dump_json())
         return
     if not result.jobs:
-        click.echo("There are no such jobs.")
+        tell("There are no such jobs.")
         return
     heading = ["JOB", "DEVICE", "FROM", "TO", "STATE", "SIZE", "TOOK", "RESUMES", "CHANGED"]
     lines = columns([heading, *(_row(job) for job in result.jobs)])
-    click.secho(lines[0], bold=True)
+    tell(lines[0], bold=True)
     for line, job in zip(lines[1:], result.jobs, strict=True):
-        click.echo(line)
+        tell(line)
         if job.code:
-            click.echo(indented(printable(because(job.code, job.reason))))
+            tell(indented(printable(because(job.code, job.reason))))
 
 
 @click.command("job")
@@ -54,11 +54,9 @@ def job(number: int, control_socket: Path, as_json: bool) -> None:
         click.echo(result.model_dump_json())
         return
     one = result.job
-    click.secho(
-        f"Job {one.id}: {one.device} from {one.from_version} to {one.version}, {one.state}", bold=True
-    )
+    tell(f"Job {one.id}: {one.device} from {one.from_version} to {one.version}, {one.state}", bold=True)
     if one.code:
-        click.echo(indented(printable(because(one.code, one.reason))))
+        tell(indented(printable(because(one.code, one.reason))))
     facts = {
         "made": f"{one.created_at}: {one.decision}",
         "changed": one.updated_at,
@@ -67,22 +65,22 @@ def job(number: int, control_socket: Path, as_json: bool) -> None:
         "transfers": f"{one.transfers}, resumed {plural(one.resumes, 'time')}",
     }
     for label, text in facts.items():
-        click.echo(indented(printable(text), _FACTS_COLUMN, label=f"  {label}"))
-    click.echo()
+        tell(indented(printable(text), _FACTS_COLUMN, label=f"  {label}"))
+    tell()
     _tell_attempts(result.attempts)
 
 
 def _tell_attempts(attempts: tuple[AttemptView, ...]) -> None:
     if not attempts:
-        click.echo("No attempt was made yet.")
+        tell("No attempt was made yet.")
         return
     heading = ["ATTEMPT", "BEGUN", "TOOK", "FROM", "REACHED", "SENT", "AGAIN", "RESUMES", "END"]
     lines = columns([heading, *(_attempt_row(attempt) for attempt in attempts)])
-    click.secho(lines[0], bold=True)
+    tell(lines[0], bold=True)
     for line, attempt in zip(lines[1:], attempts, strict=True):
-        click.echo(line)
+        tell(line)
         if attempt.reason:
-            click.echo(indented(printable(attempt.reason)))
+            tell(indented(printable(attempt.reason)))
 
 
 def _row(job: JobView) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Literal
 import click
 
 from gatewayd.cli.options import device_argument, json_option, socket_option
-from gatewayd.cli.words import plural, printable
+from gatewayd.cli.words import plural, printable, tell
 from gatewayd.control.client import ask
 from gatewayd.control.messages import (
     Hold,
@@ -111,11 +111,11 @@ def reload(control_socket: Path, as_json: bool) -> None:
         click.echo(result.model_dump_json())
         return
     for warning in result.warnings:
-        click.echo(f"warning: {warning}")
+        tell(f"warning: {warning}")
     for what, names in (("added", result.added), ("changed", result.changed), ("removed", result.removed)):
         for name in names:
-            click.echo(f"{what}: {name}")
-    click.echo(f"{result.file} is in force; {plural(len(result.unchanged), 'device')} unchanged")
+            tell(f"{what}: {name}")
+    tell(f"{result.file} is in force; {plural(len(result.unchanged), 'device')} unchanged")
 
 
 def _steer(
@@ -136,6 +136,6 @@ def _tell(result: Message, outcomes: tuple[Outcome, ...], *, as_json: bool) -> N
         return
     for outcome in outcomes:
         text = printable(outcome.text)
-        click.echo(text if outcome.device in text else f"{outcome.device}: {text}")
+        tell(text if outcome.device in text else f"{outcome.device}: {text}")
     if not outcomes:
-        click.echo("No devices are configured.")
+        tell("No devices are configured.")

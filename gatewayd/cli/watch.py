@@ -15,7 +15,7 @@ from rich.text import Text
 
 from gatewayd.cli.devices import progress_text
 from gatewayd.cli.options import json_option, socket_option
-from gatewayd.cli.words import because, duration, plural, printable, speed
+from gatewayd.cli.words import because, duration, plural, printable, speed, tell
 from gatewayd.control.client import DaemonUnreachable, subscribe
 from gatewayd.control.messages import DeviceView, Watch, WatchResult
 
@@ -102,13 +102,13 @@ class _Lines:
             told = (device.state, device.code, device.latest_version, device.paused, step)
             if self._told.get(device.name) != told:
                 self._told[device.name] = told
-                click.echo(line(device))
+                tell(line(device))
         for name in news.removed:
             self._told.pop(name, None)
-            click.echo(f"{name}  removed from the configuration")
+            tell(f"{name}  removed from the configuration")
 
     def say(self, text: str) -> None:
-        click.echo(text)
+        tell(text)
 
 
 class _Bars:

@@ -4,11 +4,13 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import Any
+
+import click
 
 KIB = 1024
 _WIDEST = 120
-# Between two columns; before those that go below.
-_GAP = 2
+# Before columns that go below.
 _INDENT = 4
 
 
@@ -52,6 +54,11 @@ def printable(text: str | None) -> str:
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text or "")
 
 
+def tell(text: str = "", **style: Any) -> None:
+    """Print lines, in a style where there is a terminal; nothing in them steers it."""
+    click.secho("\n".join(map(printable, text.split("\n"))), **style)
+
+
 def width() -> int:
     """Return the columns of the terminal; where there is none, lines are not wrapped (0)."""
     return min(shutil.get_terminal_size().columns, _WIDEST) if sys.stdout.isatty() else 0
@@ -60,12 +67,14 @@ def width() -> int:
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Line up the columns of a table, all left-justified, two blanks between them.
 
-    On a terminal that is too narrow the last columns of every row go below it.
+    On a terminal that is too narrow one blank must do, and if that is too much the last columns go below.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    parts = _parts(widths, width())
+    limit = width()
+    gap = 1 if limit and sum(widths) + 2 * (len(widths) - 1) > limit else 2
+    parts = _parts(widths, gap, limit)
     return [
-        "\n".join(line for part in parts if (line := _row(row, widths, part)).strip() or part[0] == 0)
+        "\n".join(line for part in parts if (line := _row(row, widths, gap, part)) or part[0] == 0)
         for row in rows
     ]
 
@@ -85,17 +94,17 @@ def indented(text: str, by: int = 2, *, label: str = "") -> str:
     )
 
 
-def _parts(widths: Sequence[int], limit: int) -> list[range]:
+def _parts(widths: Sequence[int], gap: int, limit: int) -> list[range]:
     """Say which columns go into one line; all of them where there is no limit."""
-    starts, used = [0], 0
-    for number, wide in enumerate(widths):
-        if limit and used and used + _GAP + wide > limit:
+    starts, used = [0], widths[0]
+    for number, wide in enumerate(widths[1:], 1):
+        used += gap + wide
+        if limit and used > limit:
             starts.append(number)
-            used = _INDENT
-        used += wide + (_GAP if used else 0)
+            used = _INDENT + wide
     return [range(start, end) for start, end in zip(starts, [*starts[1:], len(widths)], strict=True)]
 
 
-def _row(row: Sequence[str], widths: Sequence[int], part: range) -> str:
-    line = (" " * _GAP).join(row[number].ljust(widths[number]) for number in part)
+def _row(row: Sequence[str], widths: Sequence[int], gap: int, part: range) -> str:
+    line = (" " * gap).join(row[number].ljust(widths[number]) for number in part)
     return (line if part[0] == 0 else " " * _INDENT + line).rstrip()

@@ -206,6 +206,7 @@ class ControlOperations:
             case messages.Hold():
                 return await steering.resume(request.devices, peer.name)
             case _:
+                await steering.check(request.targets)  # or half of them would be done before the misspelt one
                 act = {"approve": steering.approve, "cancel": steering.cancel, "retry": steering.retry}
                 return tuple([await act[request.op](target, peer.name) for target in request.targets])
 

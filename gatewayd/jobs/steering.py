@@ -48,6 +48,12 @@ class Steering:
         self._scheduler = scheduler
         self._reconciler = reconciler
 
+    async def check(self, targets: Sequence[str]) -> None:
+        """Raise RequestError unless each is a device, or the last job of one."""
+        jobs = await self._jobs()
+        for target in targets:
+            self._device_of(target, jobs)
+
     async def approve(self, target: str, by: str) -> Outcome:
         """Let a job that waits for approval begin."""
         async with self._reconciler.between_passes():
@@ -188,10 +194,14 @@ class Steering:
         """Whether a new job is needed to try again, and then let the planner make it."""
         if last.state is JobState.OFFERED:
             raise RequestError(
-                f"job {last.id} waits for approval", code="offered", hint=f"gatewayctl approve {last.device}"
+                f"job {last.id} of {last.device} waits for approval",
+                code="offered",
+                hint=f"gatewayctl approve {last.device}",
             )
         if last.is_active and last.state not in (JobState.QUEUED, JobState.ACTIVATING):
-            raise RequestError(f"job {last.id} is under way: {last.state}", code="job_under_way")
+            raise RequestError(
+                f"job {last.id} of {last.device} is under way: {last.state}", code="job_under_way"
+            )
         if last.state not in (JobState.FAILED, JobState.CANCELLED):
             return False
         if last.code in NEVER_AGAIN:
@@ -239,7 +249,9 @@ class Steering:
             return self._device(target).name
         job = next((job for job in jobs if job.id == int(target)), None)
         if job is None:
-            raise RequestError(f"there is no job {target}", code="no_such_job", hint="gatewayctl jobs")
+            raise RequestError(
+                f"there is no job {target}", code="no_such_job", hint="gatewayctl jobs lists them"
+            )
         newer = [one.id for one in jobs if one.device == job.device and one.id > job.id]
         if newer:
             raise RequestError(
