@@ -17,7 +17,7 @@ from gatewayd.errors import FirmwareError, GatewaydError, RequestError
 from gatewayd.jobs.database import Database, utc_now
 from gatewayd.jobs.firmware import FirmwareReader
 from gatewayd.jobs.foresight import Foresight, assessments, forecasts, with_message
-from gatewayd.jobs.model import EVERYTHING, DeviceRecord, Job
+from gatewayd.jobs.model import EVERYTHING, DeviceRecord, Job, pause_of
 from gatewayd.jobs.planner import Known
 from gatewayd.jobs.reconciler import Reconciler
 from gatewayd.jobs.steering import Outcome, Steering, find_device
@@ -187,7 +187,7 @@ class ControlOperations:
         jobs = [job for job in known.jobs if job.device == device.name]
         return messages.ExplainDeviceResult(
             forecast=views.forecast_view(forecast),
-            paused=views.pause_view(known.pauses.get(device.name) or known.pauses.get(EVERYTHING)),
+            paused=views.pause_view(pause[0] if (pause := pause_of(known.pauses, device.name)) else None),
             releases=tuple(views.assessment_view(one) for one in assessments(settings, known, device)),
             job=(await self._job_views(jobs[-1:]))[0] if jobs else None,
         )
