@@ -78,7 +78,7 @@ def _tell_message(result: ExplainMessageResult) -> None:
 
 def _headline(forecast: Forecast) -> str:
     if forecast.would == "nothing" and forecast.code == "update":
-        return f"{forecast.device}: an update to {forecast.version} is there"
+        return f"{forecast.device}: has an update to {forecast.version}"
     if forecast.would != "nothing":
         verb = "would be updated to" if forecast.would == "update" else "would ask for approval of"
         return f"{forecast.device}: {verb} {forecast.version}"

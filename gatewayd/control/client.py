@@ -41,9 +41,17 @@ class _Reply(BaseModel):
     error: Error | None = None
 
 
-def ask(path: Path, request: Request, result: type[R], file: BinaryIO | None = None) -> R:
+def ask(
+    path: Path,
+    request: Request,
+    result: type[R],
+    file: BinaryIO | None = None,
+    *,
+    timeout_s: float | None = None,
+) -> R:
     """Ask once. Raises DaemonUnreachable, and RequestError or ConfigError with the daemon's own words."""
     with closing(_connect(path)) as connection:
+        connection.settimeout(timeout_s or ANSWER_TIMEOUT_S)
         return next(_answers(path, connection, request, result, file))
 
 

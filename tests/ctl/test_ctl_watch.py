@@ -4,16 +4,19 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 from ctl_lab import Desk, desk
 from ota_lab import gatewayctl
 from terminals import Pipe, Terminal
 
-from gatewayd.cli.ctl import COMMANDS
+from gatewayd.cli import options
+from gatewayd.cli.ctl import COMMANDS, cli
 
 IMAGE = random.Random(9).randbytes(60_000)
 # gatewayctl by that name, for a shell: of the environment that runs the tests.
@@ -121,6 +124,18 @@ def test_bash_completes_commands_options_and_devices(barn: Desk) -> None:
     assert completions("gatewayctl pause pump", barn) == ["pump-1", "pump-2"]
     assert completions("gatewayctl devices pump-1 s", barn) == ["slow-1"]
     assert completions("gatewayctl --socket /nowhere pause pump", barn) == []
+
+
+def test_a_daemon_that_hangs_completes_nothing_and_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(options, "_COMPLETION_S", 0.05)
+    with socket.socket(socket.AF_UNIX) as hanging:
+        hanging.bind(str(tmp_path / "control.sock"))
+        hanging.listen()
+        completion = ShellComplete(cli, {}, "gatewayctl", "_GATEWAYCTL_COMPLETE")
+        words = ["--socket", str(tmp_path / "control.sock"), "pause"]
+        assert completion.get_completions(words, "pump") == []
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
