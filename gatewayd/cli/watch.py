@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Self
 
@@ -23,7 +23,9 @@ RECONNECT_S = 1.0
 # States in which there is something to see.
 _MOVING = {"transferring", "staged", "activating"}
 _BAR_COLUMNS = 18
-_NAME_COLUMNS = 18
+_NAME_COLUMNS = 16
+# Below and above the bars, so that nothing scrolls.
+_SPARE_LINES = 4
 # Of a transfer, where there is no terminal to draw on: a line for so many percent.
 _STEP_PERCENT = 10
 
@@ -134,7 +136,7 @@ class _Bars:
             if before is None or (before.state, before.code) != (device.state, device.code):
                 self._tell(device, is_new=before is None)
             self._devices[device.name] = device
-        self._live.update(self._table())
+        self._live.update(bars(self._devices.values(), self._console.height))
 
     def say(self, text: str) -> None:
         self._console.print(Text(text, style="yellow"))
@@ -144,16 +146,20 @@ class _Bars:
             return
         self._console.print(Text(line(device)))
 
-    def _table(self) -> Table:
-        table = Table.grid(padding=(0, 1))
-        moving = [device for device in self._devices.values() if device.state in _MOVING]
-        for device in moving[: max(1, self._console.height - 3)]:
-            table.add_row(*_bar(device))
-        if not moving:
-            table.add_row(
-                Text(f"{plural(len(self._devices), 'device')}; no transfer is under way", style="dim")
-            )
-        return table
+
+def bars(devices: Collection[DeviceView], height: int) -> Table:
+    """Draw what moves, a line each, no more than a terminal is high."""
+    table = Table.grid(padding=(0, 1))
+    moving = [device for device in devices if device.state in _MOVING]
+    room = max(1, height - _SPARE_LINES)
+    for device in moving[:room]:
+        table.add_row(*_bar(device))
+    if len(moving) > room:
+        table.add_row(Text(f"{len(moving) - room} more", style="dim"))
+    if not moving:
+        what = f"{plural(len(devices), 'device')}; no transfer is under way"
+        table.add_row(Text(what, style="dim"))
+    return table
 
 
 def line(device: DeviceView) -> str:
