@@ -16,7 +16,6 @@ from gatewayd.config import Device
 from gatewayd.errors import GatewaydError
 from gatewayd.jobs.eligibility import installed_version
 from gatewayd.jobs.model import (
-    EVERYTHING,
     NO_CONTACT,
     WAITING,
     Decision,
@@ -25,6 +24,7 @@ from gatewayd.jobs.model import (
     JobState,
     Pause,
     Plan,
+    pause_of,
 )
 from gatewayd.jobs.planner import Known
 from gatewayd.jobs.worker import TransferProgress, explain
@@ -194,7 +194,7 @@ class StatusFeed:
         self._board = board
         self._unreachable: dict[str, GatewaydError] = {}
         self._links: dict[str, LinkHealth] = {}
-        self._pauses: dict[str, Pause | None] = {}
+        self._pauses: dict[str, tuple[Pause, str] | None] = {}
 
     def link_health(self, name: str) -> LinkHealth:
         """How the link of a device did when it was last used."""
@@ -265,7 +265,7 @@ class StatusFeed:
         for decision in plan.decisions:
             device = configured[decision.device]
             record = known.devices.get(decision.device, DeviceRecord(decision.device))
-            self._pauses[device.name] = known.pauses.get(device.name) or known.pauses.get(EVERYTHING)
+            self._pauses[device.name] = pause_of(known.pauses, device.name)
             self._show(device, record, decision, jobs.get(decision.device))
 
     def _show(self, device: Device, record: DeviceRecord, decision: Decision, last: Job | None) -> None:
@@ -298,7 +298,8 @@ class StatusFeed:
         """Show a state; of a paused device, unless it was activated already, that a person lets it wait."""
         pause = None if state == JobState.ACTIVATING else self._pauses.get(name)
         if pause is not None:
-            code, reason = "paused", f"paused by {pause.by} on {pause.since} (gatewayctl resume {name})"
+            who, way_out = pause
+            code, reason = "paused", f"paused by {who.by} on {who.since} ({way_out})"
         self._board.update(name, state=state, code=code, reason=reason, paused=pause is not None, **more)
 
 

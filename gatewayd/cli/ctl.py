@@ -1,7 +1,6 @@
 """`gatewayctl`: everything a person types. Each command lives in a module of its own name."""
 
 import importlib
-import json
 import sys
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import click
 from gatewayd import __version__
 from gatewayd.cli.exits import REFUSED, exit_code
 from gatewayd.cli.options import SOCKET_VARIABLE
-from gatewayd.errors import GatewaydError
+from gatewayd.cli.words import printable
+from gatewayd.errors import GatewaydError, HostError
 
 # Command -> module and name in it. Loaded on use: `gatewayctl keygen` need not import an MQTT client.
 COMMANDS = {
@@ -84,17 +84,20 @@ def main() -> None:
         _tell(error)
         sys.exit(exit_code(error))
     except OSError as error:
-        click.echo(f"gatewayctl: {error.filename or 'the system'}: {error.strerror or error}", err=True)
+        what = error.strerror or str(error)
+        _tell(HostError(f"{error.filename}: {what}" if error.filename else what))
         sys.exit(REFUSED)
 
 
 def _tell(error: GatewaydError) -> None:
     """One line for a person, or an object for whoever asked for JSON."""
     if "--json" in sys.argv:
-        said = {"code": error.code, "message": error.message, "hint": error.hint}
-        click.echo(json.dumps({"error": said}))
+        from gatewayd.cli.report import CommandFailed  # noqa: PLC0415 - only now is it needed
+
+        click.echo(CommandFailed.of(error).model_dump_json())
     else:
-        click.echo(f"gatewayctl: {error}", err=True)
+        for line in str(error).splitlines():
+            click.echo(f"gatewayctl: {printable(line)}", err=True)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ from pathlib import Path
 import click
 
 from gatewayd.cli.options import device_argument, json_option, socket_option
-from gatewayd.cli.words import columns, duration, indented, plural, printable, speed
+from gatewayd.cli.words import because, columns, duration, indented, plural, printable, speed, tell
 from gatewayd.control.client import ask
 from gatewayd.control.messages import Devices, DevicesResult, DeviceView, LastResult
+from gatewayd.control.parse import build
 
 # Codes that say that all is well.
 _PEACE = {None, "up_to_date", "update"}
@@ -24,23 +25,23 @@ def command(names: tuple[str, ...], control_socket: Path, as_json: bool) -> None
     Each has a line; below it how it is reached and what it says it is, how its last update ended, and if
     anything is not as it should be, why.
     """
-    result = ask(control_socket, Devices(names=names), DevicesResult)
+    result = ask(control_socket, build(Devices, names=names), DevicesResult)
     if as_json:
         click.echo(result.model_dump_json())
         return
     if result.paused is not None:
-        click.echo(f"Everything is paused, by {result.paused.by} since {result.paused.since}.\n")
+        tell(f"Everything is paused by {result.paused.by} since {result.paused.since}.\n")
     if not result.devices:
-        click.echo(f"No devices are configured on {result.gateway}.")
+        tell(f"No devices are configured on {result.gateway}.")
         return
     heading = ["DEVICE", "LINK", "INSTALLED", "LATEST", "STATE", "PROGRESS"]
     lines = columns([heading, *(_row(device) for device in result.devices)])
-    click.secho(lines[0], bold=True)
+    tell(lines[0], bold=True)
     for line, device in zip(lines[1:], result.devices, strict=True):
-        click.secho(line, fg=_COLOURS.get(device.state))
+        tell(line, fg=_COLOURS.get(device.state))
         for more in _details(device):
-            click.echo(indented(printable(more)))
-    click.echo(f"\n{_summary(result)}")
+            tell(indented(printable(more)))
+    tell(f"\n{indented(_summary(result), 0)}")
 
 
 def progress_text(device: DeviceView) -> str:
@@ -74,7 +75,7 @@ def _details(device: DeviceView) -> list[str]:
     if device.last_result is not None:
         lines.append(f"last: {_last(device.last_result, told=device.code)}")
     if device.code not in _PEACE:
-        lines.append(f"{device.code}: {device.reason}" if device.reason else str(device.code))
+        lines.append(because(device.code, device.reason))
     elif device.link.reason:
         lines.append(f"{device.link.health}: {device.link.reason}")
     return lines

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from gatewayd.cli.options import device_argument, json_option, socket_option
-from gatewayd.cli.words import indented, plural, printable, size
+from gatewayd.cli.words import indented, plural, printable, size, tell
 from gatewayd.control.client import ask
 from gatewayd.control.messages import (
     Assessment,
@@ -15,6 +15,7 @@ from gatewayd.control.messages import (
     ExplainMessageResult,
     Forecast,
 )
+from gatewayd.control.parse import build
 
 # Of devices that a message does not concern.
 _LISTED = 5
@@ -33,50 +34,51 @@ def command(subject: str, message: Path | None, control_socket: Path, as_json: b
     would do. Nothing is stored or begun.
     """
     if message is None:
-        device = ask(control_socket, ExplainDevice(device=subject), ExplainDeviceResult)
+        device = ask(control_socket, build(ExplainDevice, device=subject), ExplainDeviceResult)
         click.echo(device.model_dump_json()) if as_json else _tell_device(device)
         return
     with message.open("rb") as file:
-        result = ask(control_socket, ExplainMessage(topic=subject), ExplainMessageResult, file)
+        result = ask(control_socket, build(ExplainMessage, topic=subject), ExplainMessageResult, file)
     click.echo(result.model_dump_json()) if as_json else _tell_message(result)
 
 
 def _tell_device(result: ExplainDeviceResult) -> None:
-    click.secho(_headline(result.forecast), bold=True)
-    click.echo(indented(printable(f"{result.forecast.code}: {result.forecast.reason}")))
+    tell(_headline(result.forecast), bold=True)
+    tell(indented(printable(f"{result.forecast.code}: {result.forecast.reason}")))
     if result.paused is not None:
-        click.echo(indented(f"paused by {result.paused.by} since {result.paused.since}"))
-    click.echo(f"\nFollows {', '.join(result.forecast.topics)}")
+        tell(indented(f"paused by {result.paused.by} since {result.paused.since}"))
+    tell()
+    tell(indented(f"Follows {', '.join(result.forecast.topics)}", 0))
     for release in result.releases:
-        click.echo(f"\n{printable(_release(release))}")
-        click.echo(indented(printable(f"{release.code}: {release.reason}")))
+        tell(f"\n{printable(_release(release))}")
+        tell(indented(printable(f"{release.code}: {release.reason}")))
     if not result.releases:
-        click.echo("Nothing was published there.")
+        tell("Nothing was published there.")
     if result.job is not None:
         job = result.job
-        click.echo(f"\nLast job: {job.id}, {job.version} {job.state} (gatewayctl job {job.id})")
+        tell(f"\nLast job: {job.id}, {job.version} {job.state} (gatewayctl job {job.id})")
 
 
 def _tell_message(result: ExplainMessageResult) -> None:
     what = "an empty message, which withdraws" if result.withdraws else size(result.size_bytes)
-    click.secho(f"{result.topic}: {what}", bold=True)
+    tell(printable(f"{result.topic}: {what}"), bold=True)
     concerned = [one for one in result.devices if one.follows or (result.withdraws and one.ends)]
     for forecast in concerned:
-        click.echo(_headline(forecast))
-        click.echo(indented(printable(f"{forecast.code}: {forecast.reason}")))
+        tell(_headline(forecast))
+        tell(indented(printable(f"{forecast.code}: {forecast.reason}")))
         if forecast.ends is not None:
             end = forecast.ends
-            click.echo(indented(printable(f"job {end.job} would be {end.state}: {end.reason}")))
+            tell(indented(printable(f"job {end.job} would be {end.state}: {end.reason}")))
     others = [one for one in result.devices if one not in concerned]
     for one in others[:_LISTED]:
-        click.echo(f"{one.device}: not concerned, it follows {', '.join(one.topics)}")
+        tell(f"{one.device}: not concerned, it follows {', '.join(one.topics)}")
     if len(others) > _LISTED:
-        click.echo(f"{plural(len(others) - _LISTED, 'more device')} not concerned")
+        tell(f"{plural(len(others) - _LISTED, 'more device')} not concerned")
 
 
 def _headline(forecast: Forecast) -> str:
     if forecast.would == "nothing" and forecast.code == "update":
-        return f"{forecast.device}: under way to {forecast.version}"
+        return f"{forecast.device}: has an update to {forecast.version}"
     if forecast.would != "nothing":
         verb = "would be updated to" if forecast.would == "update" else "would ask for approval of"
         return f"{forecast.device}: {verb} {forecast.version}"

@@ -5,9 +5,13 @@ from pathlib import Path
 import click
 
 from gatewayd.cli.options import device_argument, json_option, socket_option
-from gatewayd.cli.words import columns, duration, indented, printable, size
+from gatewayd.cli.words import because, columns, duration, indented, plural, printable, size, tell
 from gatewayd.control.client import ask
 from gatewayd.control.messages import AttemptView, JobResult, Jobs, JobsResult, JobView, OneJob
+from gatewayd.control.parse import build
+
+# The longest label, and blanks around it; a SHA-256 of 64 digits fits behind it.
+_FACTS_COLUMN = 13
 
 
 @click.command("jobs")
@@ -23,20 +27,20 @@ def jobs(device: str | None, active: bool, limit: int, control_socket: Path, as_
 
     A job is one update of one device. The last 50 of each device are kept.
     """
-    result = ask(control_socket, Jobs(device=device, active=active, limit=limit), JobsResult)
+    result = ask(control_socket, build(Jobs, device=device, active=active, limit=limit), JobsResult)
     if as_json:
         click.echo(result.model_dump_json())
         return
     if not result.jobs:
-        click.echo("There are no such jobs.")
+        tell("There are no such jobs.")
         return
     heading = ["JOB", "DEVICE", "FROM", "TO", "STATE", "SIZE", "TOOK", "RESUMES", "CHANGED"]
     lines = columns([heading, *(_row(job) for job in result.jobs)])
-    click.secho(lines[0], bold=True)
+    tell(lines[0], bold=True)
     for line, job in zip(lines[1:], result.jobs, strict=True):
-        click.echo(line)
+        tell(line)
         if job.code:
-            click.echo(indented(printable(_why(job))))
+            tell(indented(printable(because(job.code, job.reason))))
 
 
 @click.command("job")
@@ -45,40 +49,38 @@ def jobs(device: str | None, active: bool, limit: int, control_socket: Path, as_
 @json_option
 def job(number: int, control_socket: Path, as_json: bool) -> None:
     """Tell the whole story of a job: what led to it, and what came of each attempt."""
-    result = ask(control_socket, OneJob(id=number), JobResult)
+    result = ask(control_socket, build(OneJob, id=number), JobResult)
     if as_json:
         click.echo(result.model_dump_json())
         return
     one = result.job
-    click.secho(
-        f"Job {one.id}: {one.device} from {one.from_version} to {one.version}, {one.state}", bold=True
-    )
+    tell(f"Job {one.id}: {one.device} from {one.from_version} to {one.version}, {one.state}", bold=True)
     if one.code:
-        click.echo(indented(printable(_why(one))))
-    facts = [
-        ["made", f"{one.created_at}: {one.decision}"],
-        ["changed", one.updated_at],
-        ["image", f"{size(one.image_bytes)}, SHA-256 {one.image_sha256}" if one.image_sha256 else "-"],
-        ["on the device", f"{size(one.durable_bytes)} at most"],
-        ["transfers", f"{one.transfers}, resumed {one.resumes} times"],
-    ]
-    for line in columns(facts):
-        click.echo(f"  {printable(line)}")
-    click.echo()
+        tell(indented(printable(because(one.code, one.reason))))
+    facts = {
+        "made": f"{one.created_at}: {one.decision}",
+        "changed": one.updated_at,
+        "image": f"{size(one.image_bytes)}, SHA-256 {one.image_sha256}" if one.image_sha256 else "-",
+        "received": f"{size(one.durable_bytes)} at most",
+        "transfers": f"{one.transfers}, resumed {plural(one.resumes, 'time')}",
+    }
+    for label, text in facts.items():
+        tell(indented(printable(text), _FACTS_COLUMN, label=f"  {label}"))
+    tell()
     _tell_attempts(result.attempts)
 
 
 def _tell_attempts(attempts: tuple[AttemptView, ...]) -> None:
     if not attempts:
-        click.echo("No attempt was made yet.")
+        tell("No attempt was made yet.")
         return
     heading = ["ATTEMPT", "BEGUN", "TOOK", "FROM", "REACHED", "SENT", "AGAIN", "RESUMES", "END"]
     lines = columns([heading, *(_attempt_row(attempt) for attempt in attempts)])
-    click.secho(lines[0], bold=True)
+    tell(lines[0], bold=True)
     for line, attempt in zip(lines[1:], attempts, strict=True):
-        click.echo(line)
+        tell(line)
         if attempt.reason:
-            click.echo(indented(printable(attempt.reason)))
+            tell(indented(printable(attempt.reason)))
 
 
 def _row(job: JobView) -> list[str]:
@@ -94,10 +96,6 @@ def _row(job: JobView) -> list[str]:
         str(job.resumes),
         f"{job.updated_at[:10]} {job.updated_at[11:16]}",
     ]
-
-
-def _why(job: JobView) -> str:
-    return f"{job.code}: {job.reason}" if job.reason else str(job.code)
 
 
 def _attempt_row(attempt: AttemptView) -> list[str]:

@@ -13,6 +13,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_SOCKET = Path("/run/gatewayd/control.sock")
 SOCKET_VARIABLE = "GATEWAYD_SOCKET"
+# Who presses the tab key waits for no daemon that hangs.
+_COMPLETION_S = 1.0
 
 
 def json_option(function: F) -> F:
@@ -47,7 +49,7 @@ def _device_names(context: click.Context, _: click.Parameter, incomplete: str) -
 
     path = context.params.get("control_socket") or DEFAULT_SOCKET
     try:
-        devices = ask(path, Devices(), DevicesResult).devices
+        devices = ask(path, Devices(), DevicesResult, timeout_s=_COMPLETION_S).devices
     except GatewaydError:
         return []
     return [

@@ -6,7 +6,7 @@ from typing import Literal
 import click
 
 from gatewayd.cli.options import device_argument, json_option, socket_option
-from gatewayd.cli.words import plural, printable
+from gatewayd.cli.words import plural, printable, tell
 from gatewayd.control.client import ask
 from gatewayd.control.messages import (
     Hold,
@@ -18,6 +18,7 @@ from gatewayd.control.messages import (
     ReloadResult,
     Steer,
 )
+from gatewayd.control.parse import build
 
 _TARGETS = "DEVICE|JOB..."
 
@@ -93,7 +94,7 @@ def push(device: str, container: Path, version: str, control_socket: Path, as_js
     when the job is made; `gatewayctl watch` shows how it goes.
     """
     with container.open("rb") as file:
-        result = ask(control_socket, Push(device=device, version=version), OutcomesResult, file)
+        result = ask(control_socket, build(Push, device=device, version=version), OutcomesResult, file)
     _tell(result, result.outcomes, as_json=as_json)
 
 
@@ -110,22 +111,22 @@ def reload(control_socket: Path, as_json: bool) -> None:
         click.echo(result.model_dump_json())
         return
     for warning in result.warnings:
-        click.echo(f"warning: {warning}")
+        tell(f"warning: {warning}")
     for what, names in (("added", result.added), ("changed", result.changed), ("removed", result.removed)):
         for name in names:
-            click.echo(f"{what}: {name}")
-    click.echo(f"{result.file} is in force; {plural(len(result.unchanged), 'device')} unchanged")
+            tell(f"{what}: {name}")
+    tell(f"{result.file} is in force; {plural(len(result.unchanged), 'device')} unchanged")
 
 
 def _steer(
     op: Literal["approve", "cancel", "retry"], targets: tuple[str, ...], path: Path, *, as_json: bool
 ) -> None:
-    result = ask(path, Steer(op=op, targets=targets), OutcomesResult)
+    result = ask(path, build(Steer, op=op, targets=targets), OutcomesResult)
     _tell(result, result.outcomes, as_json=as_json)
 
 
 def _hold(op: Literal["pause", "resume"], devices: tuple[str, ...], path: Path, *, as_json: bool) -> None:
-    result = ask(path, Hold(op=op, devices=devices), OutcomesResult)
+    result = ask(path, build(Hold, op=op, devices=devices), OutcomesResult)
     _tell(result, result.outcomes, as_json=as_json)
 
 
@@ -135,6 +136,6 @@ def _tell(result: Message, outcomes: tuple[Outcome, ...], *, as_json: bool) -> N
         return
     for outcome in outcomes:
         text = printable(outcome.text)
-        click.echo(text if outcome.device in text else f"{outcome.device}: {text}")
+        tell(text if outcome.device in text else f"{outcome.device}: {text}")
     if not outcomes:
-        click.echo("No devices are configured.")
+        tell("No devices are configured.")

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from gatewayd.cli.devices import progress_text
 from gatewayd.cli.options import json_option, socket_option
-from gatewayd.cli.words import duration, printable, speed
+from gatewayd.cli.words import because, duration, plural, printable, speed, tell
 from gatewayd.control.client import DaemonUnreachable, subscribe
 from gatewayd.control.messages import DeviceView, Watch, WatchResult
 
@@ -23,7 +23,9 @@ RECONNECT_S = 1.0
 # States in which there is something to see.
 _MOVING = {"transferring", "staged", "activating"}
 _BAR_COLUMNS = 18
-_NAME_COLUMNS = 18
+_NAME_COLUMNS = 16
+# Below and above the bars, so that nothing scrolls.
+_SPARE_LINES = 4
 # Of a transfer, where there is no terminal to draw on: a line for so many percent.
 _STEP_PERCENT = 10
 
@@ -102,13 +104,13 @@ class _Lines:
             told = (device.state, device.code, device.latest_version, device.paused, step)
             if self._told.get(device.name) != told:
                 self._told[device.name] = told
-                click.echo(line(device))
+                tell(line(device))
         for name in news.removed:
             self._told.pop(name, None)
-            click.echo(f"{name}  removed from the configuration")
+            tell(f"{name}  removed from the configuration")
 
     def say(self, text: str) -> None:
-        click.echo(text)
+        tell(text)
 
 
 class _Bars:
@@ -134,7 +136,7 @@ class _Bars:
             if before is None or (before.state, before.code) != (device.state, device.code):
                 self._tell(device, is_new=before is None)
             self._devices[device.name] = device
-        self._live.update(self._table())
+        self._live.update(bars(self._devices.values(), self._console.height))
 
     def say(self, text: str) -> None:
         self._console.print(Text(text, style="yellow"))
@@ -144,14 +146,20 @@ class _Bars:
             return
         self._console.print(Text(line(device)))
 
-    def _table(self) -> Table:
-        table = Table.grid(padding=(0, 1))
-        moving = [device for device in self._devices.values() if device.state in _MOVING]
-        for device in moving[: max(1, self._console.height - 3)]:
-            table.add_row(*_bar(device))
-        if not moving:
-            table.add_row(Text(f"{len(self._devices)} devices; no transfer is under way", style="dim"))
-        return table
+
+def bars(devices: Collection[DeviceView], height: int) -> Table:
+    """Draw what moves, a line each, no more than a terminal is high."""
+    table = Table.grid(padding=(0, 1))
+    moving = [device for device in devices if device.state in _MOVING]
+    room = max(1, height - _SPARE_LINES)
+    for device in moving[:room]:
+        table.add_row(*_bar(device))
+    if len(moving) > room:
+        table.add_row(Text(f"{len(moving) - room} more", style="dim"))
+    if not moving:
+        what = f"{plural(len(devices), 'device')}; no transfer is under way"
+        table.add_row(Text(what, style="dim"))
+    return table
 
 
 def line(device: DeviceView) -> str:
@@ -164,7 +172,7 @@ def line(device: DeviceView) -> str:
     if device.state == "transferring":
         parts.append(progress_text(device))
     if device.code and device.state not in _MOVING:
-        parts.append(f"{device.code}: {device.reason}")
+        parts.append(because(device.code, device.reason))
     return printable("  ".join(parts))
 
 

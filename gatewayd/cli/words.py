@@ -4,9 +4,14 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import Any
+
+import click
 
 KIB = 1024
 _WIDEST = 120
+# Before columns that go below.
+_INDENT = 4
 
 
 def size(count: int | None) -> str:
@@ -39,9 +44,19 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def because(code: str | None, reason: str | None) -> str:
+    """Write `code: reason`, or as much of it as there is."""
+    return ": ".join(part for part in (code, reason) if part)
+
+
 def printable(text: str | None) -> str:
     """Replace what would steer a terminal: devices and publishers may say anything."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text or "")
+
+
+def tell(text: str = "", **style: Any) -> None:
+    """Print lines, in a style where there is a terminal; nothing in them steers it."""
+    click.secho("\n".join(map(printable, text.split("\n"))), **style)
 
 
 def width() -> int:
@@ -50,18 +65,46 @@ def width() -> int:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Line up the columns of a table, all left-justified, two blanks between them."""
+    """Line up the columns of a table, all left-justified, two blanks between them.
+
+    On a terminal that is too narrow one blank must do, and if that is too much the last columns go below.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    limit = width()
+    gap = 1 if limit and sum(widths) + 2 * (len(widths) - 1) > limit else 2
+    parts = _parts(widths, gap, limit)
     return [
-        "  ".join(cell.ljust(wide) for cell, wide in zip(row, widths, strict=True)).rstrip() for row in rows
+        "\n".join(line for part in parts if (line := _row(row, widths, gap, part)) or part[0] == 0)
+        for row in rows
     ]
 
 
-def indented(text: str, by: int = 2) -> str:
-    """Indent a sentence, wrapped to the terminal where there is one."""
-    margin = " " * by
+def indented(text: str, by: int = 2, *, label: str = "") -> str:
+    """Indent a sentence, after a label or nothing; wrapped to the terminal where there is one."""
+    first = label.ljust(by)
     if not width():
-        return margin + text
+        return first + text
     return textwrap.fill(
-        text, width(), initial_indent=margin, subsequent_indent=margin, break_long_words=False
+        text,
+        width(),
+        initial_indent=first,
+        subsequent_indent=" " * by,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
+
+
+def _parts(widths: Sequence[int], gap: int, limit: int) -> list[range]:
+    """Say which columns go into one line; all of them where there is no limit."""
+    starts, used = [0], widths[0]
+    for number, wide in enumerate(widths[1:], 1):
+        used += gap + wide
+        if limit and used > limit:
+            starts.append(number)
+            used = _INDENT + wide
+    return [range(start, end) for start, end in zip(starts, [*starts[1:], len(widths)], strict=True)]
+
+
+def _row(row: Sequence[str], widths: Sequence[int], gap: int, part: range) -> str:
+    line = (" " * gap).join(row[number].ljust(widths[number]) for number in part)
+    return (line if part[0] == 0 else " " * _INDENT + line).rstrip()

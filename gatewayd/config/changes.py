@@ -38,7 +38,7 @@ def read_again(old: Settings) -> Settings:
 
     Raises ConfigErrors, or ConfigError `restart_needed` for what a running daemon cannot change.
     """
-    new = load(old.file)
+    new = load(old.file.absolute())  # whoever asked stands elsewhere than the daemon, and reads the mistakes
     fixed = [
         key
         for key in type(old.gateway).model_fields
@@ -47,7 +47,7 @@ def read_again(old: Settings) -> Settings:
     if fixed:
         keys = ", ".join(f"gateway.{key}" for key in fixed)
         raise ConfigError(
-            f"{old.file}: {keys} cannot change while gatewayd runs; nothing was changed",
+            f"{new.file}: {keys} cannot change while gatewayd runs; nothing was changed",
             code="restart_needed",
             hint="restart gatewayd, or take that back",
         )

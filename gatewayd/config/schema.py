@@ -22,7 +22,7 @@ def json_schema() -> dict[str, Any]:
     models = (Gateway, MqttSection, KeyFiles, Device)
     inputs = [(model.__name__, "validation", TypeAdapter(model)) for model in models]
     _, generated = TypeAdapter.json_schemas(inputs, ref_template=_DEFS)  # type: ignore[arg-type]  # a list of literals
-    definitions = _tidy(generated["$defs"])
+    definitions = tidy(generated["$defs"])
     definitions["Defaults"] = _defaults(definitions)
     definitions["Device"]["required"] = ["name", "link"]
     reference = {name: {"$ref": _DEFS.format(model=name)} for name in definitions}
@@ -69,14 +69,14 @@ def _defaults(definitions: dict[str, Any]) -> dict[str, Any]:
     return defaults
 
 
-def _tidy(schema: Any) -> Any:
+def tidy(schema: Any) -> Any:
     """Drop what only repeats: pydantic's titles, and `null` as default of what may be left out."""
     if isinstance(schema, list):
-        return [_tidy(item) for item in schema]
+        return [tidy(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     return {
-        key: _tidy(value)
+        key: tidy(value)
         for key, value in schema.items()
         if not (key == "title" and isinstance(value, str)) and not (key == "default" and value is None)
     }

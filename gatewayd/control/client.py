@@ -2,14 +2,15 @@
 
 import array
 import contextlib
-import json
 import socket
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from gatewayd.control.messages import Message, Request
+from pydantic import BaseModel, ValidationError
+
+from gatewayd.control.messages import Error, Message, Request
 from gatewayd.errors import ConfigError, GatewaydError, HostError, RequestError
 
 R = TypeVar("R", bound=Message)
@@ -25,9 +26,32 @@ class DaemonUnreachable(HostError):  # noqa: N818 - what is so, not an error to 
     default_code = "daemon_unreachable"
 
 
-def ask(path: Path, request: Request, result: type[R], file: BinaryIO | None = None) -> R:
+class ReloadRefused(ConfigError):  # noqa: N818 - what is so, not an error to be named after
+    """The daemon's configuration file has mistakes; `mistakes` has each with file and line."""
+
+    def __init__(self, error: Error) -> None:
+        super().__init__("\n".join(error.mistakes) or error.message, hint=error.hint)
+        self.mistakes = error.mistakes
+
+
+class _Reply(BaseModel):
+    """Success or failure, before it is known what was asked."""
+
+    result: dict[str, Any] | None = None
+    error: Error | None = None
+
+
+def ask(
+    path: Path,
+    request: Request,
+    result: type[R],
+    file: BinaryIO | None = None,
+    *,
+    timeout_s: float | None = None,
+) -> R:
     """Ask once. Raises DaemonUnreachable, and RequestError or ConfigError with the daemon's own words."""
     with closing(_connect(path)) as connection:
+        connection.settimeout(timeout_s or ANSWER_TIMEOUT_S)
         return next(_answers(path, connection, request, result, file))
 
 
@@ -61,10 +85,11 @@ def _answers(
     path: Path, connection: socket.socket, request: Request, result: type[R], file: BinaryIO | None
 ) -> Iterator[R]:
     try:
-        with contextlib.suppress(BrokenPipeError):  # whoever does not want to hear us out may say why
+        # Whoever does not want to hear us out may say why.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             _send(connection, request.model_dump_json().encode() + b"\n", file)
         with connection.makefile("rb") as answers:
-            while answer := answers.readline(_LINE_BYTES):
+            while (answer := answers.readline(_LINE_BYTES)).endswith(b"\n"):
                 yield _read(answer, result)
     except OSError as error:
         raise DaemonUnreachable(f"gatewayd on {path} does not answer: {error}") from error
@@ -81,21 +106,19 @@ def _send(connection: socket.socket, line: bytes, file: BinaryIO | None) -> None
 
 def _read(answer: bytes, result: type[R]) -> R:
     try:
-        document: dict[str, Any] = json.loads(answer)
-        if document["ok"]:
-            return result.model_validate(document["result"])
-        error = document["error"]
-        code, message, hint = error["code"], error["message"], error.get("hint", "")
-    except (ValueError, KeyError, TypeError) as wrong:
+        reply = _Reply.model_validate_json(answer)
+        if reply.error is None:
+            return result.model_validate(reply.result)
+    except ValidationError:
         raise HostError(
             f"gatewayd's answer is not understood: {answer[:80]!r}",
             code="protocol_version",
             hint="are gatewayd and gatewayctl of the same version? restart gatewayd after an upgrade",
-        ) from wrong
-    raise _error(code, message, hint, error.get("mistakes", ()))
+        ) from None
+    raise _error(reply.error)
 
 
-def _error(code: str, message: str, hint: str, mistakes: list[str]) -> GatewaydError:
-    if code == ConfigError.default_code:
-        return ConfigError("\n".join(mistakes) or message, code=code, hint=hint)
-    return RequestError(message, code=code, hint=hint)
+def _error(error: Error) -> GatewaydError:
+    if error.code == ConfigError.default_code:
+        return ReloadRefused(error)
+    return RequestError(error.message, code=error.code, hint=error.hint)

@@ -18,16 +18,18 @@ Name = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class Message(BaseModel):
-    """What all have in common."""
+    """What all have in common. Of an answer, keys that a later version has added are passed over."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 
 
 # -- requests
 
 
 class Request(Message):
-    """The envelope's part."""
+    """The envelope's part. What is not understood is not done."""
+
+    model_config = ConfigDict(extra="forbid")
 
     v: Literal[1] = 1
 

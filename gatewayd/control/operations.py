@@ -3,8 +3,8 @@
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import structlog
@@ -17,7 +17,7 @@ from gatewayd.errors import FirmwareError, GatewaydError, RequestError
 from gatewayd.jobs.database import Database, utc_now
 from gatewayd.jobs.firmware import FirmwareReader
 from gatewayd.jobs.foresight import Foresight, assessments, forecasts, with_message
-from gatewayd.jobs.model import EVERYTHING, DeviceRecord, Job
+from gatewayd.jobs.model import EVERYTHING, DeviceRecord, Job, pause_of
 from gatewayd.jobs.planner import Known
 from gatewayd.jobs.reconciler import Reconciler
 from gatewayd.jobs.steering import Outcome, Steering, find_device
@@ -59,8 +59,9 @@ class ControlOperations:
         log.debug("request", op=request.op, user=peer.name, pid=peer.pid)
         match request:
             case messages.Watch():
-                async for news in self._watch():
-                    yield news
+                async with aclosing(self._watch()) as all_news:
+                    async for news in all_news:
+                        yield news
             case messages.Devices():
                 yield await self._devices(request)
             case messages.Jobs():
@@ -112,7 +113,7 @@ class ControlOperations:
             devices=self._views(names, known),
         )
 
-    async def _watch(self) -> AsyncIterator[messages.WatchResult]:
+    async def _watch(self) -> AsyncGenerator[messages.WatchResult, None]:
         gateway = self._settings.gateway.id
         with self._parts.board.subscribe() as changes:
             known = await self._parts.reconciler.known()
@@ -160,7 +161,7 @@ class ControlOperations:
                 code="not_ours",
                 hint="mqtt.ota_topic sets it",
             )
-        message = self._read(peer)
+        message = await self._read(peer)
         foresight = await with_message(
             settings,
             await self._parts.reconciler.known(),
@@ -186,7 +187,7 @@ class ControlOperations:
         jobs = [job for job in known.jobs if job.device == device.name]
         return messages.ExplainDeviceResult(
             forecast=views.forecast_view(forecast),
-            paused=views.pause_view(known.pauses.get(device.name) or known.pauses.get(EVERYTHING)),
+            paused=views.pause_view(pause[0] if (pause := pause_of(known.pauses, device.name)) else None),
             releases=tuple(views.assessment_view(one) for one in assessments(settings, known, device)),
             job=(await self._job_views(jobs[-1:]))[0] if jobs else None,
         )
@@ -205,6 +206,7 @@ class ControlOperations:
             case messages.Hold():
                 return await steering.resume(request.devices, peer.name)
             case _:
+                await steering.check(request.targets)  # or half of them would be done before the misspelt one
                 act = {"approve": steering.approve, "cancel": steering.cancel, "retry": steering.retry}
                 return tuple([await act[request.op](target, peer.name) for target in request.targets])
 
@@ -213,7 +215,8 @@ class ControlOperations:
             version = Version.parse(request.version)
         except GatewaydError as error:
             raise RequestError(error.message, code=error.code, hint=error.hint) from None
-        return await self._parts.steering.push(request.device, version, self._read(peer), peer.name)
+        content = await self._read(peer)
+        return await self._parts.steering.push(request.device, version, content, peer.name)
 
     # -- parts
 
@@ -242,18 +245,31 @@ class ControlOperations:
             if device.name in wanted
         )
 
-    def _read(self, peer: Peer) -> bytes:
+    async def _read(self, peer: Peer) -> bytes:
         """Read the file that came along. Raises RequestError, FirmwareError `too_large`."""
         limit = self._settings.mqtt.max_message_mib * MIB
-        descriptor = peer.take_file()
-        with closing(os.fdopen(descriptor, "rb", buffering=0)):
-            about = os.fstat(descriptor)
-            if not stat.S_ISREG(about.st_mode):
-                raise RequestError("expected a regular file, not a pipe or a device", code="no_file")
-            if about.st_size > limit:
-                raise FirmwareError(
-                    f"the file has {about.st_size} bytes, more than {limit}",
-                    code="too_large",
-                    hint="mqtt.max_message_mib sets the limit",
-                )
-            return os.pread(descriptor, limit, 0)
+        return await asyncio.to_thread(_read_and_close, peer.take_file(), limit)
+
+
+def _read_and_close(descriptor: int, limit: int) -> bytes:
+    try:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            raise RequestError(
+                "what came along is no regular file", code="no_file", hint="copy it into a file first"
+            )
+        if about.st_size > limit:
+            raise FirmwareError(
+                f"the file has {about.st_size} bytes, more than {limit}",
+                code="too_large",
+                hint="mqtt.max_message_mib sets the limit",
+            )
+        return os.pread(descriptor, limit, 0)
+    except OSError as error:
+        raise RequestError(
+            f"the file that came along cannot be read: {error.strerror}",
+            code="no_file",
+            hint="open it for reading",
+        ) from None
+    finally:
+        os.close(descriptor)

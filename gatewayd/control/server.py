@@ -7,6 +7,7 @@ else in (0660).
 
 import asyncio
 import contextlib
+import errno
 import os
 import pwd
 import socket
@@ -17,18 +18,17 @@ from pathlib import Path
 from typing import Protocol
 
 import structlog
-from pydantic import ValidationError
 
 from gatewayd.config import ConfigErrors
 from gatewayd.control.messages import (
     MAX_REQUEST_BYTES,
-    REQUEST,
     AnyRequest,
     Error,
     Failure,
     Result,
     Success,
 )
+from gatewayd.control.parse import parse
 from gatewayd.errors import GatewaydError, HostError, RequestError
 
 log = structlog.get_logger()
@@ -69,6 +69,10 @@ class Peer:
         for descriptor in self.files:
             os.close(descriptor)
         self.files.clear()
+
+
+class _Gone(Exception):  # noqa: N818 - what is so
+    """Nobody is there any more to be told anything."""
 
 
 class Operations(Protocol):
@@ -141,14 +145,21 @@ class ControlServer:
                 task.cancel()
 
     def _remove_stale(self) -> None:
+        if not os.path.lexists(self._path):
+            return
+        if (
+            not self._path.is_socket()
+        ):  # connecting to a file is refused as well, and it is not ours to remove
+            raise OSError(errno.EEXIST, "something else is there, and it is no socket")
         with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
+            probe.setblocking(False)
             try:
                 probe.connect(str(self._path))
             except ConnectionRefusedError:
                 self._path.unlink(missing_ok=True)  # its daemon was killed
                 return
-            except FileNotFoundError:
-                return
+            except BlockingIOError:
+                pass  # its daemon has no room for one more
         raise HostError(
             f"another gatewayd answers on {self._path}",
             code="control_socket_in_use",
@@ -158,22 +169,18 @@ class ControlServer:
     async def _serve(self, connection: socket.socket, others: int) -> None:
         peer = _peer(connection)
         try:
-            if others >= MAX_CONNECTIONS:
-                raise RequestError("too many connections at once", code="busy")  # noqa: TRY301 - one way out
-            async with asyncio.timeout(REQUEST_LIMIT_S):
-                line = await _receive_request(connection, peer)
-            await self._answer(connection, _parse(line), peer)
-        except TimeoutError:
-            log.info("a control connection was too slow", pid=peer.pid, user=peer.name)
+            _check_room(others)
+            line = await _receive_request(connection, peer)
+            await self._answer(connection, parse(line), peer)
+        except _Gone as gone:
+            log.debug("a control connection ended", reason=str(gone), pid=peer.pid, user=peer.name)
         except GatewaydError as error:
-            with contextlib.suppress(OSError, TimeoutError):
+            with contextlib.suppress(_Gone):
                 await _send(connection, Failure(error=_error(error)))
-        except OSError:
-            pass  # it hung up
         except Exception:
             log.exception("this is a defect in gatewayd, please report it", user=peer.name)
             internal = Error(code="internal", message="gatewayd made a mistake", hint="its log has more")
-            with contextlib.suppress(OSError, TimeoutError):
+            with contextlib.suppress(_Gone):
                 await _send(connection, Failure(error=internal))
         finally:
             peer.close()
@@ -207,8 +214,27 @@ def _peer(connection: socket.socket) -> Peer:
     return Peer(pid, uid)
 
 
+def _check_room(others: int) -> None:
+    if others >= MAX_CONNECTIONS:
+        raise RequestError(
+            f"gatewayd serves {others} connections already",
+            code="busy",
+            hint="end a `gatewayctl watch` that is not needed, or try again",
+        )
+
+
 async def _receive_request(connection: socket.socket, peer: Peer) -> bytes:
-    """Read up to the first newline, keeping descriptors. Raises RequestError, OSError."""
+    """Read up to the first newline, keeping descriptors. Raises RequestError, _Gone."""
+    try:
+        async with asyncio.timeout(REQUEST_LIMIT_S):
+            return await _receive_line(connection, peer)
+    except TimeoutError:
+        raise _Gone("no request came in time") from None
+    except OSError as error:
+        raise _Gone(str(error)) from None
+
+
+async def _receive_line(connection: socket.socket, peer: Peer) -> bytes:
     received = bytearray()
     while b"\n" not in received:
         await _readable(connection)
@@ -219,7 +245,7 @@ async def _receive_request(connection: socket.socket, peer: Peer) -> bytes:
         if flags & socket.MSG_CTRUNC or len(peer.files) > _MAX_DESCRIPTORS:
             raise RequestError("too many files came along", code="bad_request")
         if not data:
-            raise ConnectionResetError
+            raise ConnectionResetError("it hung up")
         received += data
         if len(received) > MAX_REQUEST_BYTES:
             raise RequestError(f"a request has at most {MAX_REQUEST_BYTES} bytes", code="bad_request")
@@ -244,25 +270,16 @@ async def _until_hung_up(connection: socket.socket) -> None:
             pass
 
 
-def _parse(line: bytes) -> AnyRequest:
-    try:
-        return REQUEST.validate_json(line)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        if first["loc"][-1:] == ("v",) or first["type"] == "union_tag_invalid":
-            raise RequestError(
-                f"gatewayd does not know this request: {place}: {first['msg']}",
-                code="protocol_version",
-                hint="are gatewayd and gatewayctl of the same version? restart gatewayd after an upgrade",
-            ) from None
-        raise RequestError(f"{place or 'request'}: {first['msg']}", code="bad_request") from None
-
-
 async def _send(connection: socket.socket, reply: Success | Failure) -> None:
-    """Raises TimeoutError when it is not taken."""
-    async with asyncio.timeout(ANSWER_LIMIT_S):
-        await asyncio.get_running_loop().sock_sendall(connection, reply.model_dump_json().encode() + b"\n")
+    """Raises _Gone when it is not taken."""
+    line = reply.model_dump_json().encode() + b"\n"
+    try:
+        async with asyncio.timeout(ANSWER_LIMIT_S):
+            await asyncio.get_running_loop().sock_sendall(connection, line)
+    except TimeoutError:
+        raise _Gone("it does not take its answer") from None
+    except OSError as error:
+        raise _Gone(str(error)) from None
 
 
 def _error(error: GatewaydError) -> Error:

@@ -184,7 +184,7 @@ class Database:
         """One job. Raises HostError `no_such_job`."""
         row = self._db.execute("SELECT * FROM jobs WHERE id = ?", (id_,)).fetchone()
         if row is None:
-            raise HostError(f"there is no job {id_}", code="no_such_job")
+            raise HostError(f"there is no job {id_}", code="no_such_job", hint="gatewayctl jobs lists them")
         return job_of(row)
 
     def create_job(self, command: CreateJob) -> Job | None:

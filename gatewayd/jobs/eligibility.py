@@ -78,7 +78,8 @@ def refusal_of(device: Device, record: DeviceRecord, candidate: Candidate) -> De
     runs = _runs(device, record, candidate)
     on_trial = runs and record.info is not None and record.info.image_state is ImageState.ON_TRIAL
     if not on_trial and (runs or candidate.version == installed):
-        return decision_on(device, candidate, "up_to_date", f"it runs {candidate.version}")
+        named = f"{candidate.version}" if candidate.version == installed else f"this image, as {installed}"
+        return decision_on(device, candidate, "up_to_date", f"it runs {named}")
     try:
         if not on_trial:
             check_version(installed, candidate.version, allow_downgrade=device.allow_downgrade)

@@ -8,6 +8,7 @@ time is text (UTC, ISO 8601) for people, and order is told by `seq`, a counter o
 that can be trusted.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -227,6 +228,13 @@ class Pause:
 
 # In the place of a device's name, which cannot be that.
 EVERYTHING = "*"
+
+
+def pause_of(pauses: Mapping[str, Pause], name: str) -> tuple[Pause, str] | None:
+    """Return the pause that keeps a device, and the command that ends it."""
+    if name in pauses:
+        return pauses[name], f"gatewayctl resume {name}"
+    return (pauses[EVERYTHING], "gatewayctl resume") if EVERYTHING in pauses else None
 
 
 @dataclass(frozen=True, slots=True)

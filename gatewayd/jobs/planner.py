@@ -315,9 +315,10 @@ def _refused(device: Device, release: Release, verdict: Verdict) -> Decision:
 
 
 def _standing(device: Device, active: Job) -> Decision:
-    return Decision(
-        device.name, "update", f"job {active.id} is under way", False, active.release_id, active.version
-    )
+    reason = f"job {active.id} is under way"
+    if active.state is JobState.OFFERED:
+        reason = f"job {active.id} waits for approval (gatewayctl approve {device.name})"
+    return Decision(device.name, "update", reason, False, active.release_id, active.version)
 
 
 def _create(device: Device, record: DeviceRecord, best: Candidate) -> CreateJob:

@@ -16,8 +16,8 @@ from gatewayd.config import Device, Settings
 from gatewayd.errors import FirmwareError, RequestError
 from gatewayd.jobs.eligibility import push_topic
 from gatewayd.jobs.firmware import FirmwareReader
-from gatewayd.jobs.foresight import Forecast, Foresight, forecasts, with_message
-from gatewayd.jobs.model import EVERYTHING, NEVER_AGAIN, EndJob, Job, JobState
+from gatewayd.jobs.foresight import Forecast, Foresight, assessments, forecasts, with_message
+from gatewayd.jobs.model import EVERYTHING, NEVER_AGAIN, EndJob, Job, JobState, pause_of
 from gatewayd.jobs.reconciler import Reconciler
 from gatewayd.jobs.scheduler import Scheduler
 from gatewayd.jobs.store import Store
@@ -47,6 +47,12 @@ class Steering:
         self._firmware = firmware
         self._scheduler = scheduler
         self._reconciler = reconciler
+
+    async def check(self, targets: Sequence[str]) -> None:
+        """Raise RequestError unless each is a device, or the last job of one."""
+        jobs = await self._jobs()
+        for target in targets:
+            self._device_of(target, jobs)
 
     async def approve(self, target: str, by: str) -> Outcome:
         """Let a job that waits for approval begin."""
@@ -83,11 +89,9 @@ class Steering:
         device = self._device_of(target, await self._jobs())
         async with self._reconciler.between_passes():
             known = await self._reconciler.known()
-            pause = known.pauses.get(device) or known.pauses.get(EVERYTHING)
-            if pause is not None:
-                raise RequestError(
-                    f"{device} was paused by {pause.by}", code="paused", hint=f"gatewayctl resume {device}"
-                )
+            if (pause := pause_of(known.pauses, device)) is not None:
+                who, way_out = pause
+                raise RequestError(f"{device} was paused by {who.by}", code="paused", hint=way_out)
             last = next((job for job in reversed(known.jobs) if job.device == device), None)
             again = last is not None and await self._permit(last)
         if last is not None and again:
@@ -151,7 +155,7 @@ class Steering:
                 topic_text=push_topic(name),
                 message=message,
             )
-            self._check_push(settings, foresight, name)
+            self._check_push(settings, foresight, device)
             await self._store.withdraw(push_topic(name))  # so that what was pushed before arrives anew
             await self._store.add_release(topic, push_topic(name), message)
         log.info("pushed", device=name, version=str(version), size_bytes=len(message), by=by)
@@ -162,19 +166,28 @@ class Steering:
 
     # -- parts
 
-    def _check_push(self, settings: Settings, foresight: Foresight, name: str) -> None:
+    def _check_push(self, settings: Settings, foresight: Foresight, device: Device) -> None:
+        name, release = device.name, foresight.release
         answer: Forecast = next(one for one in forecasts(settings, foresight) if one.device == name)
-        if answer.creates is not None and foresight.release is not None:
-            if answer.creates.message_sha256 == foresight.release.sha256:
-                return
+        if release is None:
+            raise FirmwareError(f"{name}: there is nothing in the file", code="empty_firmware")
+        if answer.creates is not None and answer.creates.message_sha256 == release.sha256:
+            return
+        # What is wrong with it by itself says more than what is better.
+        found = next(one for one in assessments(settings, foresight.known, device) if one.release == release)
+        if found.code != "update":
+            raise FirmwareError(f"{name}: {found.reason}", code=found.code)
+        if answer.creates is not None:
             raise FirmwareError(
                 f"{name} is due to get {answer.decision.version}: {answer.decision.reason}",
                 code="superseded",
             )
-        hint = ""
         if answer.decision.code == "update":
-            hint = f"wait for it, or `gatewayctl cancel {name}` first"
-            raise FirmwareError(f"{name}: {answer.decision.reason}", code="job_under_way", hint=hint)
+            raise FirmwareError(
+                f"{name}: {answer.decision.reason}",
+                code="job_under_way",
+                hint=f"wait for it, or `gatewayctl cancel {name}` first",
+            )
         raise FirmwareError(f"{name}: {answer.decision.reason}", code=answer.decision.code)
 
     async def _forget_pause(self, device: str) -> None:
@@ -188,10 +201,14 @@ class Steering:
         """Whether a new job is needed to try again, and then let the planner make it."""
         if last.state is JobState.OFFERED:
             raise RequestError(
-                f"job {last.id} waits for approval", code="offered", hint=f"gatewayctl approve {last.device}"
+                f"job {last.id} of {last.device} waits for approval",
+                code="offered",
+                hint=f"gatewayctl approve {last.device}",
             )
         if last.is_active and last.state not in (JobState.QUEUED, JobState.ACTIVATING):
-            raise RequestError(f"job {last.id} is under way: {last.state}", code="job_under_way")
+            raise RequestError(
+                f"job {last.id} of {last.device} is under way: {last.state}", code="job_under_way"
+            )
         if last.state not in (JobState.FAILED, JobState.CANCELLED):
             return False
         if last.code in NEVER_AGAIN:
@@ -239,7 +256,9 @@ class Steering:
             return self._device(target).name
         job = next((job for job in jobs if job.id == int(target)), None)
         if job is None:
-            raise RequestError(f"there is no job {target}", code="no_such_job", hint="gatewayctl jobs")
+            raise RequestError(
+                f"there is no job {target}", code="no_such_job", hint="gatewayctl jobs lists them"
+            )
         newer = [one.id for one in jobs if one.device == job.device and one.id > job.id]
         if newer:
             raise RequestError(

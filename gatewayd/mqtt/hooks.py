@@ -54,6 +54,7 @@ class Hooks:
         self._paho.on_disconnect = self._on_disconnect
         self._paho.on_message = self._on_message
         self._paho.on_publish = self._on_publish
+        self._paho.on_socket_register_write = self._on_socket_register_write
 
     def end(self) -> BrokerError:
         """Say why the connection ended."""
@@ -118,6 +119,23 @@ class Hooks:
         answer = self._pubacks.get(packet_id)
         if answer and not answer.done():
             answer.set_result(reason)
+
+    def _on_socket_register_write(self, paho: Paho, _userdata: Any, sock: Any) -> None:
+        """In place of aiomqtt's, which names a socket to the loop that may be closed until the loop looks."""
+
+        def write() -> None:
+            try:
+                paho.loop_write()
+            except Exception as error:  # noqa: BLE001 - as aiomqtt does it: whatever it is, the line is broken
+                broken = self._client._disconnected  # noqa: SLF001 - see the module
+                if not broken.done():
+                    broken.set_exception(error)
+
+        def watch() -> None:
+            if sock.fileno() >= 0:
+                self._loop.add_writer(sock.fileno(), write)
+
+        self._loop.call_soon_threadsafe(watch)
 
     def _gone(self) -> None:
         connected = self._client._connected  # noqa: SLF001 - aiomqtt would wait for its time limit

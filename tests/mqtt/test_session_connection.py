@@ -335,3 +335,18 @@ async def test_puback_of_a_stranger_is_ignored(scripted: ScriptedBroker) -> None
         await lab.subscribed(TOPIC)
         scripted.peer.send(packet(PUBACK, b"\x7f\xff"))
         await lab.session.publish("topic", b"")
+
+
+async def test_a_connection_that_ends_while_something_waits_to_be_sent(scripted: ScriptedBroker) -> None:
+    """Stopping the broker and the daemon at one moment: the socket is gone before the loop looks at it."""
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    async with session_lab(scripted.port) as lab:
+        await lab.subscribed(TOPIC)
+        publishing = asyncio.create_task(lab.connection.publish(TOPIC, b"x", retain=False))
+        await asyncio.sleep(0)  # it has asked the loop to write
+        lab.connection.drop()
+        with pytest.raises(BrokerError):
+            await publishing
+        await lab.stop()
+    assert complaints == []

@@ -1,0 +1,89 @@
+"""What --json prints where the daemon is not asked; commands that ask it print its answer."""
+
+from typing import Literal
+
+from pydantic import BaseModel
+
+from gatewayd.control.messages import Error
+from gatewayd.errors import GatewaydError
+
+
+class CommandFailed(BaseModel):
+    """Any command that is refused or fails."""
+
+    error: Error
+
+    @classmethod
+    def of(cls, error: GatewaydError) -> "CommandFailed":
+        """Tell an error of ours; a configuration's has its mistakes one by one."""
+        mistakes = tuple(str(mistake) for mistake in getattr(error, "mistakes", ()))
+        return cls(error=Error(code=error.code, message=error.message, hint=error.hint, mistakes=mistakes))
+
+
+class ConfigMistake(BaseModel):
+    """As `config.Mistake`. `line` and `column` from 1; 0: the file as a whole."""
+
+    file: str
+    line: int
+    column: int
+    key_path: str
+    message: str
+    suggestion: str
+
+
+class ConfigGood(BaseModel):
+    """`check-config`: it can be used."""
+
+    file: str
+    ok: Literal[True]
+    devices: int
+    warnings: list[ConfigMistake]
+
+
+class ConfigBad(BaseModel):
+    """`check-config`: it cannot."""
+
+    file: str
+    ok: Literal[False]
+    mistakes: list[ConfigMistake]
+
+
+class KeysMade(BaseModel):
+    """`keygen`: the files, and how the key set is told from others."""
+
+    ota_key: str
+    decrypt_key: str
+    verify_key: str
+    fingerprint: str
+
+
+class PackedRom(BaseModel):
+    """`pack`: one image; `size` in bytes."""
+
+    address: int
+    size: int
+    sha256: str
+
+
+class Packed(BaseModel):
+    """`pack`: the container; `timestamp_ms` since 1900, as in the container."""
+
+    file: str
+    size: int
+    sha256: str
+    timestamp_ms: int
+    built_at: str
+    signed: bool
+    encrypted: bool
+    roms: list[PackedRom]
+
+
+class Published(BaseModel):
+    """`publish`: what the broker has confirmed."""
+
+    topic: str
+    version: str
+    size: int
+    recognised: str
+    patch_encoding: Literal["varint", "byte"]
+    warnings: list[str]

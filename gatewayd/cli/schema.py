@@ -1,0 +1,98 @@
+"""The JSON Schema of everything that is said over the control socket or printed with --json.
+
+`python -m gatewayd.cli.schema > docs/control.schema.json` writes it anew. Objects that are answered or
+printed take keys that a later version may add; requests do not.
+"""
+
+import json
+from typing import Any
+
+import click
+from pydantic import BaseModel, TypeAdapter
+
+from gatewayd.cli.report import CommandFailed, ConfigBad, ConfigGood, KeysMade, Packed, Published
+from gatewayd.config.schema import tidy
+from gatewayd.control import messages
+from gatewayd.doctor import DoctorReport
+from gatewayd.scan import ScanReport
+
+_DEFS = "#/$defs/{model}"
+_REQUESTS: tuple[type[BaseModel], ...] = (
+    messages.Status,
+    messages.Devices,
+    messages.Watch,
+    messages.Jobs,
+    messages.OneJob,
+    messages.ExplainMessage,
+    messages.ExplainDevice,
+    messages.Push,
+    messages.Steer,
+    messages.Hold,
+    messages.Reload,
+)
+# What --json prints, by command.
+PRINTED: dict[str, type[BaseModel]] = {
+    "approve": messages.OutcomesResult,
+    "cancel": messages.OutcomesResult,
+    "check-config": ConfigGood,
+    "devices": messages.DevicesResult,
+    "doctor": DoctorReport,
+    "explain DEVICE": messages.ExplainDeviceResult,
+    "explain TOPIC MESSAGE": messages.ExplainMessageResult,
+    "job": messages.JobResult,
+    "jobs": messages.JobsResult,
+    "keygen": KeysMade,
+    "pack": Packed,
+    "pause": messages.OutcomesResult,
+    "publish": Published,
+    "push": messages.OutcomesResult,
+    "reload": messages.ReloadResult,
+    "resume": messages.OutcomesResult,
+    "retry": messages.OutcomesResult,
+    "scan uart": ScanReport,
+    "watch": messages.WatchResult,
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """Build the schema, draft 2020-12: a line on the socket; `$defs` has what commands print."""
+    said: list[type[BaseModel]] = [
+        messages.StatusResult,
+        messages.Success,
+        messages.Failure,
+        *PRINTED.values(),
+        CommandFailed,
+        ConfigBad,
+    ]
+    adapters = [(model.__name__, "validation", TypeAdapter(model)) for model in _REQUESTS]
+    adapters += [(model.__name__, "serialization", TypeAdapter(model)) for model in dict.fromkeys(said)]
+    _, generated = TypeAdapter.json_schemas(adapters, ref_template=_DEFS)  # type: ignore[arg-type]  # a list of literals
+    definitions = tidy(generated["$defs"])
+    reference = {name: {"$ref": _DEFS.format(model=name)} for name in definitions}
+    definitions["Request"] = {"oneOf": [reference[model.__name__] for model in _REQUESTS]}
+    for model in _REQUESTS:  # `op` has a default for who builds a request in Python, and is always said
+        definitions[model.__name__]["required"] = sorted(
+            {"op", *definitions[model.__name__].get("required", ())}
+        )
+    definitions["Reply"] = {"oneOf": [reference["Success"], reference["Failure"]]}
+    printed = {
+        name: {"anyOf": [reference[of.__name__], reference["CommandFailed"]]} for name, of in PRINTED.items()
+    }
+    printed["check-config"]["anyOf"].append(reference["ConfigBad"])
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "The control socket of gatewayd, and what gatewayctl prints with --json",
+        "description": "A line on the socket, version 1; `printed` has what each command prints",
+        "anyOf": [{"$ref": _DEFS.format(model=name)} for name in ("Request", "Reply")],
+        "printed": printed,
+        "$defs": definitions,
+    }
+
+
+def schema_text() -> str:
+    """Write the schema as it is kept in docs/control.schema.json."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    click.echo(schema_text(), nl=False)
