@@ -61,7 +61,7 @@ def job(number: int, control_socket: Path, as_json: bool) -> None:
         "made": f"{one.created_at}: {one.decision}",
         "changed": one.updated_at,
         "image": f"{size(one.image_bytes)}, SHA-256 {one.image_sha256}" if one.image_sha256 else "-",
-        "received": f"{size(one.durable_bytes)} at most",
+        "received": f"{size(one.durable_bytes)} of {size(one.image_bytes)}" if one.image_bytes else "-",
         "transfers": f"{one.transfers}, resumed {plural(one.resumes, 'time')}",
     }
     for label, text in facts.items():

@@ -66,15 +66,22 @@ class Release:
     help="[default: that of the application's devices in the configuration, or else varint]",
 )
 @click.option("--plain", is_flag=True, help="Publish the file whatever it is: a bare image, for one.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the message to a file instead of publishing it: for `gatewayctl explain`.",
+)
 @json_option
 @click.argument("container", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def command(
+def command(  # noqa: PLR0913, PLR0917 - click hands over each option
     config: Path,
     app: str,
     version_text: str,
     channel: str | None,
     patch_encoding: str | None,
     plain: bool,
+    output: Path | None,
     as_json: bool,
     container: Path,
 ) -> None:
@@ -93,8 +100,11 @@ def command(
     release = _release(settings, topic, version, encoding, container, plain=plain)
     for warning in release.warnings:
         click.echo(f"warning: {warning}", err=True)
-    asyncio.run(_publish(settings, release))
-    _tell(settings, release, as_json=as_json)
+    if output is not None:
+        output.write_bytes(release.message)
+    else:
+        asyncio.run(_publish(settings, release))
+    _tell(settings, release, output, as_json=as_json)
 
 
 def _usual_encoding(settings: Settings, app: str) -> PatchEncoding:
@@ -215,7 +225,7 @@ async def _publish(settings: Settings, release: Release) -> None:
         await connection.close()
 
 
-def _tell(settings: Settings, release: Release, *, as_json: bool) -> None:
+def _tell(settings: Settings, release: Release, output: Path | None, *, as_json: bool) -> None:
     size = len(release.message)
     if as_json:
         document = {
@@ -228,7 +238,5 @@ def _tell(settings: Settings, release: Release, *, as_json: bool) -> None:
         }
         click.echo(json.dumps(document))
         return
-    click.echo(
-        f"{release.topic}: version {release.version}, {size} bytes, {release.kind};"
-        f" retained by {settings.mqtt.host}:{settings.mqtt.port}"
-    )
+    end = f"in {output}" if output else f"retained by {settings.mqtt.host}:{settings.mqtt.port}"
+    click.echo(f"{release.topic}: version {release.version}, {size} bytes, {release.kind}; {end}")

@@ -147,7 +147,7 @@ class ControlOperations:
         received = status.received_bytes if status is not None and status.job == job.id else None
         return messages.JobResult(
             job=views.job_view(job, attempts, received),
-            attempts=tuple(views.attempt_view(attempt, received) for attempt in attempts),
+            attempts=views.attempt_views(attempts, received),
         )
 
     async def _explain_message(

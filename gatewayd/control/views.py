@@ -71,8 +71,26 @@ def job_view(job: Job, attempts: Sequence[AttemptRecord], received: int | None =
     )
 
 
-def attempt_view(attempt: AttemptRecord, received: int | None = None) -> messages.AttemptView:
-    """One attempt; `received` as with `job_view`."""
+def attempt_views(
+    attempts: Sequence[AttemptRecord], received: int | None = None
+) -> tuple[messages.AttemptView, ...]:
+    """All attempts of a job; `received` as with `job_view`.
+
+    What one sends beyond where it goes on, and another had sent before, is sent again.
+    """
+    sent = 0  # the furthest that any got
+    views = []
+    for attempt in attempts:
+        again = attempt.bytes_repeated
+        if attempt.offset is not None:
+            reached = attempt.offset + attempt.bytes_sent - attempt.bytes_repeated
+            again += max(0, min(sent, reached) - attempt.offset)
+            sent = max(sent, reached)
+        views.append(_attempt_view(replace(attempt, bytes_repeated=again), received))
+    return tuple(views)
+
+
+def _attempt_view(attempt: AttemptRecord, received: int | None) -> messages.AttemptView:
     if not attempt.ended_at and received is not None:
         attempt = replace(attempt, received=received)
     return messages.AttemptView(

@@ -58,7 +58,7 @@ def judge_status(gateway: Gateway, status: StatusResult) -> list[Finding]:
     if lag.p99_9_ms > LAG_LIMIT_MS:
         text = f"gatewayd is late: {lag.p99_9_ms:.0f} ms at p99.9, {lag.max_ms:.0f} ms at most"
         hint = "is the machine overloaded, or swapping?"
-        findings.append(warning("event loop", text, code="late", hint=hint))
+        findings.append(warning("event loop", text, code="loop_late", hint=hint))
     else:
         findings.append(ok("event loop", f"at most {lag.max_ms:.0f} ms late in the last minutes"))
     return findings

@@ -283,7 +283,6 @@ def _failed_before(
             best,
             "cancelled",
             f"job {last.id} was cancelled (gatewayctl retry {device.name} takes it up again)",
-            refused=True,
         )
     if last.state is not JobState.FAILED or _may_try_again(record, last):
         return None  # what the planner itself cancelled, it would have found again

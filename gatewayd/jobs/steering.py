@@ -18,6 +18,7 @@ from gatewayd.jobs.eligibility import push_topic
 from gatewayd.jobs.firmware import FirmwareReader
 from gatewayd.jobs.foresight import Forecast, Foresight, assessments, forecasts, with_message
 from gatewayd.jobs.model import EVERYTHING, NEVER_AGAIN, EndJob, Job, JobState, pause_of
+from gatewayd.jobs.planner import Known
 from gatewayd.jobs.reconciler import Reconciler
 from gatewayd.jobs.scheduler import Scheduler
 from gatewayd.jobs.store import Store
@@ -120,21 +121,11 @@ class Steering:
         async with self._reconciler.between_passes():
             for name in names or (EVERYTHING,):
                 await self._store.run(lambda db, name=name: db.resume(name))  # type: ignore[misc]
-        await self._reconciler.settled()
-        pauses = (await self._reconciler.known()).pauses
+            known = await self._reconciler.known()
+            await self._forget_pauses(known, devices)
         log.info("resumed", devices=list(names) or "all", by=by)
-        outcomes = []
-        for device in devices:
-            if device in pauses:
-                text = f"{device} stays paused, by {pauses[device].by} (gatewayctl resume {device})"
-            elif EVERYTHING in pauses:
-                text = f"{device} stays paused with everything else (gatewayctl resume)"
-            else:
-                await self._forget_pause(device)
-                self._scheduler.hurry(device, ask=self._device(device).probe == "start")
-                text = f"{device} goes on"
-            outcomes.append(Outcome(device, None, text))
-        return tuple(outcomes)
+        await self._reconciler.settled()
+        return tuple(Outcome(device, None, self._go_on(known, device)) for device in devices)
 
     async def push(self, name: str, version: Version, content: bytes, by: str) -> Outcome:
         """Bring a firmware to one device without MQTT: the same checks, the same job.
@@ -190,12 +181,21 @@ class Steering:
             )
         raise FirmwareError(f"{name}: {answer.decision.reason}", code=answer.decision.code)
 
-    async def _forget_pause(self, device: str) -> None:
-        """A job that was stopped by a pause waits for that reason no more."""
-        job = next((job for job in await self._jobs() if job.device == device and job.is_active), None)
-        if job is not None and job.code == "paused":
-            await self._store.run(lambda db: db.update_job(job.id, code="", reason=""))
-            self._reconciler.changed()
+    async def _forget_pauses(self, known: Known, devices: Sequence[str]) -> None:
+        """Jobs that were stopped by a pause which is over wait for that reason no more."""
+        for job in known.jobs:
+            is_over = job.device in devices and pause_of(known.pauses, job.device) is None
+            if is_over and job.is_active and job.code == "paused":
+                await self._store.run(lambda db, id_=job.id: db.update_job(id_, code="", reason=""))  # type: ignore[misc]
+
+    def _go_on(self, known: Known, device: str) -> str:
+        """Let a device go on, or say why it does not."""
+        if device in known.pauses:
+            return f"{device} stays paused, by {known.pauses[device].by} (gatewayctl resume {device})"
+        if EVERYTHING in known.pauses:
+            return f"{device} stays paused with everything else (gatewayctl resume)"
+        self._scheduler.hurry(device, ask=self._device(device).probe == "start")
+        return f"{device} goes on"
 
     async def _permit(self, last: Job) -> bool:
         """Whether a new job is needed to try again, and then let the planner make it."""
@@ -231,7 +231,10 @@ class Steering:
                 code=answer.code,
             )
         log.info("tried again", device=job.device, job=job.id, version=job.version, by=by)
-        return Outcome(job.device, job, f"job {job.id} ({job.version}) takes the place of job {last.id}")
+        text = f"job {job.id} ({job.version}) takes the place of job {last.id}"
+        if job.state is JobState.OFFERED:
+            text += f" and waits for approval (gatewayctl approve {job.device})"
+        return Outcome(job.device, job, text)
 
     async def _outcome(self, job: Job, text: str) -> Outcome:
         await self._reconciler.settled()

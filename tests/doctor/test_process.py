@@ -33,7 +33,7 @@ def a_status(**values: Any) -> StatusResult:
     ("values", "codes"),
     [
         ({}, ["ok", "ok", "ok"]),
-        ({"lag_ms": 101.0}, ["ok", "ok", "late"]),
+        ({"lag_ms": 101.0}, ["ok", "ok", "loop_late"]),
         ({"paused": PauseFact(by="ann", since="noon")}, ["ok", "paused", "ok", "ok"]),
         ({"broker": {"connected": False, "subscribed": ()}}, ["ok", "not_connected", "ok"]),
         ({"broker": {"subscribed": ("/b",)}}, ["ok", "subscription_refused", "ok"]),

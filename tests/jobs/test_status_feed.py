@@ -47,7 +47,7 @@ def screen(**job: Any) -> Screen:
         ({"state": JobState.FAILED, "code": "reverted"}, {}, "failed", "reverted"),
         # What a job came to is not shown when it is not so any more.
         ({"state": JobState.FAILED, "code": "reverted"}, RUNS_2, "idle", "up_to_date"),
-        ({"state": JobState.CANCELLED, "code": "cancelled"}, {}, "refused", "cancelled"),
+        ({"state": JobState.CANCELLED, "code": "cancelled"}, {}, "idle", "cancelled"),
         ({"state": JobState.CANCELLED, "code": "not_newer"}, {"version": "4.3.9"}, "idle", "not_newer"),
     ],
 )

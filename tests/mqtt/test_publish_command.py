@@ -198,3 +198,11 @@ def test_nothing_is_logged(config: Path) -> None:
     with structlog.testing.capture_logs() as log:
         publish(config, SIGNED_ENCRYPTED)
     assert not log
+
+
+def test_a_message_can_be_written_to_a_file_instead(tmp_path: Path) -> None:
+    config = write_config(tmp_path, free_port(), ADVANCED)  # where no broker is
+    result = publish(config, "-o", tmp_path / "message", SIGNED_ENCRYPTED, version="4.3.300")
+    assert result.exit_code == 0, result
+    assert (tmp_path / "message").read_bytes() == b"\xac\x02" + SIGNED_ENCRYPTED.read_bytes()
+    assert result.stdout.endswith(f"encrypted container; in {tmp_path}/message\n")
