@@ -228,10 +228,7 @@ class WatchResult(Message):
 
 
 class JobView(Message):
-    """A job. `decision`: what led to it; `topic`: of its release, `push:DEVICE` for one by hand.
-
-    `duration_s`: what its attempts took, those that are over.
-    """
+    """A job. `decision`: why; `topic`: its release's, or `push:DEVICE`; `duration_s`: of ended attempts."""
 
     id: int
     device: str
@@ -296,10 +293,7 @@ Would = Literal["update", "ask for approval", "nothing"]
 
 
 class Forecast(Message):
-    """What the planner says of a device. `would`: what it would do; `follows`: the message concerns it.
-
-    `topics`: those the device follows.
-    """
+    """What the planner says of a device. `follows`: the message concerns it; `topics`: those it follows."""
 
     device: str
     topics: tuple[str, ...]

@@ -61,7 +61,9 @@ class Peer:
     def take_file(self) -> int:
         """Return the descriptor that came along; it is the caller's to close. Raises RequestError."""
         if not self.files:
-            raise RequestError("no file came along with the request", code="no_file")
+            raise RequestError(
+                "no file came along with the request", code="no_file", hint="docs/control.md tells how"
+            )
         return self.files.pop(0)
 
     def close(self) -> None:

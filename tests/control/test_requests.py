@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
@@ -109,6 +110,22 @@ def test_a_file_that_is_not_wanted_is_closed(path: Path) -> None:
         assert check_reply(say(path, STATUS, writing))["ok"]
         os.close(writing)
         assert pipe.read() == b"", "no other end is open"
+
+
+def test_a_file_that_comes_too_late_is_closed(tmp_path: Path) -> None:
+    operations = WatchedOperations()
+    reading, writing = os.pipe()
+    with (
+        serving(tmp_path, operations) as path,
+        closing(os.fdopen(reading, "rb")) as pipe,
+        closing(connect(path)) as connection,
+    ):
+        connection.sendall(b'{"v": 1, "op": "watch"}\n')
+        assert operations.begun.wait(DEADLINE_S)
+        socket.send_fds(connection, [b"more"], [writing])
+        os.close(writing)
+        assert pipe.read() == b"", "no other end is open"
+        assert not operations.left.is_set()
 
 
 def test_a_subscription_ends_with_its_listener(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import os
 import socket
 import stat
+import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from gatewayd.control import server
 from gatewayd.control.server import ControlServer
 from gatewayd.errors import HostError
 
+NOBODY, GROUP = 65534, 54321
 STATUS = b'{"v": 1, "op": "status"}\n'
 
 
@@ -26,6 +29,26 @@ def test_owner_and_group_get_in_and_nobody_else(tmp_path: Path) -> None:
         assert mode(path) == 0o660
         assert (path.stat().st_uid, path.stat().st_gid) == (os.getuid(), os.getgid())
     assert not path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_stranger_is_kept_out_and_a_member_of_the_group_is_not() -> None:
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder), FakeOperations()) as path:
+        Path(folder).chmod(0o755)
+        os.chown(path, 0, GROUP)
+        code = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+        for group, gets_in in ((NOBODY, False), (GROUP, True)):
+            ran = subprocess.run(
+                ["/usr/bin/env", "python3", "-c", code, path],
+                user=NOBODY,
+                group=group,
+                extra_groups=[],
+                capture_output=True,
+                check=False,
+                timeout=20,
+            )
+            assert (ran.returncode == 0) == gets_in, ran.stderr
+            assert (b"PermissionError" in ran.stderr) != gets_in
 
 
 def test_it_is_closed_to_others_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,8 @@ def _barn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 def test_a_pushed_container_arrives_byte_for_byte(barn: Desk) -> None:
     container = barn.container(IMAGE)
     (outcome,) = barn.json("push", "push", "pump-1", container, "--version", "4.3.2")["outcomes"]
-    assert (outcome["device"], outcome["state"]) == ("pump-1", "queued")
+    assert outcome["device"] == "pump-1"
+    assert outcome["state"] in ("queued", "transferring")
     barn.until_state("pump-1", "succeeded", installed_version="4.3.2")
     assert barn.devices["pump-1"].active == IMAGE
     assert barn.jobs("pump-1")[0].topic == "push:pump-1"
