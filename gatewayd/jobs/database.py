@@ -73,8 +73,8 @@ class Database:
 
     # -- releases
 
-    def add_release(self, topic: OtaTopic, topic_text: str, payload: bytes) -> bool:
-        """Make a message its topic's newest release.
+    def add_release(self, topic: OtaTopic, topic_text: str, payload: bytes, *, alone: bool = False) -> bool:
+        """Make a message its topic's newest release; with `alone` its only one, and a new one in any case.
 
         False: it is that already, and nothing changed. An older one that comes again is the newest from then
         on; one whose file had been damaged or lost is repaired, and verified again.
@@ -84,8 +84,10 @@ class Database:
             newest = self._db.execute(
                 "SELECT sha256 FROM releases WHERE topic = ? ORDER BY seq DESC LIMIT 1", (topic_text,)
             ).fetchone()
-            if not is_new_file and newest is not None and newest["sha256"] == sha256:
+            if not (is_new_file or alone) and newest is not None and newest["sha256"] == sha256:
                 return False
+            if alone:
+                self._db.execute("DELETE FROM releases WHERE topic = ?", (topic_text,))
             self._forget_damage(sha256)
             self._db.execute(
                 "INSERT INTO releases (seq, topic, app_id, major, minor, channel, sha256, size, received_at)"

@@ -147,8 +147,8 @@ class Steering:
                 message=message,
             )
             self._check_push(settings, foresight, device)
-            await self._store.withdraw(push_topic(name))  # so that what was pushed before arrives anew
-            await self._store.add_release(topic, push_topic(name), message)
+            # Alone: an order takes the place of the one before, and the same order once more is a new one.
+            await self._store.run(lambda db: db.add_release(topic, push_topic(name), message, alone=True))
         log.info("pushed", device=name, version=str(version), size_bytes=len(message), by=by)
         await self._reconciler.settled()
         jobs = [job for job in await self._jobs() if job.device == name]

@@ -76,6 +76,15 @@ def test_a_replay_changes_nothing(database: Database) -> None:
     assert database.releases() == before
 
 
+def test_a_message_that_is_to_be_alone_is_a_new_release_whatever_was_there(database: Database) -> None:
+    for patch, kept in ((2, 1), (2, 1), (3, 1)):
+        before = [release.id for release in database.releases()]
+        assert database.add_release(TOPIC, TOPIC_TEXT, message(patch, b"x"), alone=True)
+        (release,) = database.releases()
+        assert len(database.releases()) == kept
+        assert release.id not in before
+
+
 def test_an_older_message_that_comes_again_is_the_newest(database: Database) -> None:
     for image in (b"one", b"two"):
         database.add_release(TOPIC, TOPIC_TEXT, message(2, image))
