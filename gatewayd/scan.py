@@ -23,8 +23,7 @@ from gatewayd.link.holders import Holder, find_holders
 from gatewayd.link.ports import Port
 from gatewayd.link.uart import UartLink
 from gatewayd.protocol.rcp.gateway import RcpGateway
-from gatewayd.protocol.rcp.wire import console_lines
-from gatewayd.protocol.session import DeviceInfo, Event, Failed, Identified, Outcome
+from gatewayd.protocol.session import SILENCE, DeviceInfo, Event, Failed, Identified, Outcome
 
 # A device that runs answers the first HELLO, or after a lost frame the next, a quarter of a second later.
 PATIENCE_S = 2.0
@@ -32,8 +31,6 @@ PATIENCE_S = 2.0
 RESET_PATIENCE_S = 5.0
 # To open and close a port, on top.
 SPARE_S = 3.0
-_SHOWN_CONSOLE = 60
-_KEPT_BYTES = 512
 
 
 class _Frozen(BaseModel):
@@ -124,10 +121,10 @@ async def _ask(
     port: Port, gateway_id: str, bauds: Sequence[int], patience_s: float
 ) -> FoundDevice | GatewaydError:
     """Say HELLO at each speed until one is answered."""
-    said: list[str] = []
+    silences: list[GatewaydError] = []
     for baud in bauds:
         # By its node: what the name leads to may have changed since it was found free.
-        link = _ListeningLink(port.node, baud=baud)
+        link = UartLink(port.node, baud=baud)
         try:
             async with asyncio.timeout(patience_s + SPARE_S):
                 outcome = await _hello(link, gateway_id, baud, patience_s)
@@ -137,12 +134,12 @@ async def _ask(
             return error
         if isinstance(outcome, Identified):
             return _device(outcome.info, baud)
-        if isinstance(outcome, Failed) and outcome.error.code != "no_answer":
-            return outcome.error
-        said += console_lines(link.heard)
-    speeds = ", ".join(map(str, bauds))
-    heard = f"; something there says {said[-1][:_SHOWN_CONSOLE]!r}" if said else ""
-    return LinkError(f"no answer at {speeds} baud{heard}", code="no_answer", hint="another --baud?")
+        if isinstance(outcome, Failed):
+            if outcome.error.code not in SILENCE:
+                return outcome.error
+            silences.append(outcome.error)
+    # At one of several speeds what came instead of an answer may have made sense.
+    return next((error for error in silences if error.code != "no_answer"), silences[-1])
 
 
 async def _hello(link: UartLink, gateway_id: str, baud: int, patience_s: float) -> Outcome:
@@ -156,18 +153,6 @@ async def _hello(link: UartLink, gateway_id: str, baud: int, patience_s: float) 
 
 def _ignore(_event: Event) -> None:
     pass
-
-
-class _ListeningLink(UartLink):
-    """Remembers the last of what came: a session takes it for console text only before a delimiter."""
-
-    heard = b""
-
-    async def receive(self) -> bytes:
-        """See Link."""
-        data = await super().receive()
-        self.heard = (self.heard + data)[-_KEPT_BYTES:]
-        return data
 
 
 def _device(info: DeviceInfo, baud: int) -> FoundDevice:

@@ -142,6 +142,8 @@ class ControlServer:
                 task = asyncio.create_task(self._serve(connection, len(connections)), name="control")
                 connections.add(task)
                 task.add_done_callback(connections.discard)
+                # One that is cancelled before it began closes nothing by itself.
+                task.add_done_callback(lambda _, connection=connection: connection.close())  # type: ignore[misc]
         finally:
             for task in connections:
                 task.cancel()
