@@ -36,7 +36,7 @@ def about(scale: Scale) -> dict[str, Any]:
         "quick": scale.is_quick,
         "cpus": os.cpu_count(),
         "machine": platform.machine(),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": platform.system(),
         "python": platform.python_version(),
     }
 
