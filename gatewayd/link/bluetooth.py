@@ -1,0 +1,94 @@
+"""What bleak is called with, in all its versions, and what its failures mean: the one table to our errors.
+
+bleak 0.22 is Debian 13's, 3.x the newest. The backend is BlueZ over D-Bus unless a test brings its own.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from bleak import BleakClient, BleakScanner
+from bleak.backends.client import BaseBleakClient
+from bleak.backends.device import BLEDevice
+from bleak.backends.scanner import AdvertisementData, BaseBleakScanner
+from bleak.exc import BleakError
+
+from gatewayd.errors import LinkError
+
+__all__ = ["FOREIGN", "AdvertisementData", "BLEDevice", "Backend", "BleakClient", "BleakScanner", "explain"]
+
+# What comes out of bleak, dbus-fast and the sockets beneath: 0.22.3 lets an EOFError out of disconnect().
+FOREIGN = (BleakError, TimeoutError, EOFError, OSError)
+_HAS_BLUEZ_ARGUMENTS = int(version("bleak").partition(".")[0]) >= 3  # noqa: PLR2004 - the version that has them
+
+_NO_BLUEZ_HINT = "install and start it: `apt install bluez`, `systemctl enable --now bluetooth`"
+_NO_ADAPTER_HINT = "`bluetoothctl list` says which there are"
+_BLOCKED_HINT = "`rfkill unblock bluetooth`, then `bluetoothctl power on`"
+_BOND_HINT = "forget the bond on both sides: `bluetoothctl remove ADDRESS`, and on the device; then try again"
+
+# What to look for in a failure, in this order; first what concerns the adapter, then the device.
+_TABLE: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
+    (
+        ("ServiceUnknown", "NameHasNoOwner", "No such file or directory", "Connection refused", "NoReply"),
+        "bluetooth_missing",
+        "BlueZ does not answer",
+        _NO_BLUEZ_HINT,
+    ),
+    (("AccessDenied",), "link_denied", "Bluetooth may not be used", "add the user to the group bluetooth"),
+    (
+        ("No powered", "NotReady", "Not Ready", "POWERED_OFF", "Blocked"),
+        "adapter_blocked",
+        "the adapter is switched off or blocked",
+        _BLOCKED_HINT,
+    ),
+    (
+        ("No Bluetooth adapters", "NO_BLUETOOTH", "adapter '"),
+        "adapter_missing",
+        "is not there",
+        _NO_ADAPTER_HINT,
+    ),
+    (
+        ("Authentication", "Insufficient", "NotPermitted", "Paired"),
+        "pairing_failed",
+        "pairing failed",
+        _BOND_HINT,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What bleak is to use in place of BlueZ; None: BlueZ."""
+
+    client: type[BaseBleakClient] | None = None
+    scanner: type[BaseBleakScanner] | None = None
+
+    def make_scanner(
+        self, adapter: str | None, on_advertisement: Callable[[BLEDevice, AdvertisementData], None]
+    ) -> BleakScanner:
+        """Return a scanner on an adapter; None: the first that is powered."""
+        return BleakScanner(on_advertisement, backend=self.scanner, **_on(adapter))
+
+    def make_client(
+        self, device: BLEDevice, on_end: Callable[[BleakClient], None], timeout_s: float
+    ) -> BleakClient:
+        """Return a client of a device, which is reached by the adapter that has heard it."""
+        return BleakClient(device, on_end, timeout=timeout_s, backend=self.client)
+
+
+def explain(subject: str, error: BaseException, code: str = "link_error") -> LinkError:
+    """Return what to raise for a `FOREIGN` error; `code` is that of one which nothing is known of."""
+    text = " ".join(str(part) for part in error.args) or type(error).__name__
+    for words, known, what, hint in _TABLE:
+        if any(word in text or word in type(error).__name__ for word in words):
+            return LinkError(f"{subject}: {what} ({text})", code=known, hint=hint)
+    if isinstance(error, TimeoutError):
+        text = "no answer in time"
+    return LinkError(f"{subject}: {text}", code=code)
+
+
+def _on(adapter: str | None) -> dict[str, Any]:
+    if adapter is None:
+        return {}
+    return {"bluez": {"adapter": adapter}} if _HAS_BLUEZ_ARGUMENTS else {"adapter": adapter}

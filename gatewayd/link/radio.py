@@ -1,0 +1,232 @@
+"""A Bluetooth adapter: who is heard, and connections to them.
+
+Theory of operation. A controller does some things at the same time and others not: established connections
+carry data side by side, but many controllers cannot connect while they scan, and some not connect twice at
+once. And each holds only so many connections. So whoever wants a device
+
+    seeks it          one scan serves all who seek, and goes on while somebody does
+    takes a slot      `max_connections` of them; only for a device that was heard: absent ones take none
+    takes the turn    one connect or one stretch of scan at a time; with it come discovery and pairing
+
+and gives the slot back when the connection is closed. Who seeks *patiently* waits for a sleepy device, for
+days if it must be: while nobody else seeks, the adapter scans a fraction of the time.
+
+Whatever goes wrong with the adapter (absent, blocked, no BlueZ) fails all who seek, and is tried again with
+the next who does: it heals by itself.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gatewayd.errors import LinkError
+from gatewayd.link.bluetooth import FOREIGN, AdvertisementData, Backend, BleakClient, BLEDevice, explain
+
+# One stretch of scan: two rounds of the slowest advertisement in common use, 2 s, and not long for who waits.
+SCAN_S = 5.0
+# Between two stretches for the patient alone: a third of the time on the air.
+REST_S = 10.0
+# A call to BlueZ that needs no radio; an adapter that is not there makes some of them hang.
+CALL_LIMIT_S = 10.0
+CONNECT_TRIES = 3
+# A connect fails now and then on a good link (a lost packet at the wrong moment), and not twice in a row.
+RETRY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom to look for: all that is given must fit. `service_data` is a UUID and how its data begins."""
+
+    address: str | None = None
+    name: str | None = None
+    service_data: tuple[str, bytes] | None = None
+
+    def is_in(self, device: BLEDevice, advertisement: AdvertisementData) -> bool:
+        """Whether an advertisement is the target's."""
+        if self.address is not None and device.address.upper() != self.address.upper():
+            return False
+        if self.name is not None and self.name not in (advertisement.local_name, device.name):
+            return False
+        if self.service_data is None:
+            return True
+        uuid, start = self.service_data
+        found = advertisement.service_data.get(uuid.lower())
+        return found is not None and bytes(found).startswith(start)
+
+    def __str__(self) -> str:
+        uuid = self.service_data and f"service data {self.service_data[0]}={self.service_data[1].hex()}"
+        return " ".join(part for part in (self.address, self.name, uuid) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long each step may take, in seconds. Discovery is counted together with the connect before it."""
+
+    scan_s: float = 30.0
+    connect_s: float = 20.0
+    discovery_s: float = 30.0
+
+
+@dataclass(slots=True)
+class _Seeker:
+    target: Target
+    found: asyncio.Future[BLEDevice]
+    is_patient: bool
+
+
+class Radio:
+    """One adapter by its name (hci0); None: the first that is powered."""
+
+    def __init__(
+        self, adapter: str | None = None, *, max_connections: int = 3, backend: Backend | None = None
+    ) -> None:
+        self.adapter = adapter
+        self._backend = backend or Backend()
+        self._slots = asyncio.Semaphore(max_connections)
+        self._turn = asyncio.Lock()
+        self._seekers: list[_Seeker] = []
+        self._hurry = asyncio.Event()  # somebody came who is not patient
+        self._heard = asyncio.Event()
+        self._scanning: asyncio.Task[None] | None = None
+
+    def __str__(self) -> str:
+        return f"Bluetooth adapter {self.adapter}" if self.adapter else "Bluetooth"
+
+    async def find(self, target: Target, limit_s: float | None) -> BLEDevice:
+        """Wait until a device is heard; None: for as long as it takes, at a low duty.
+
+        Raises LinkError: `not_heard`, `bluetooth_missing`, `adapter_missing`, `adapter_blocked`,
+        `link_denied`.
+        """
+        seeker = _Seeker(target, asyncio.get_running_loop().create_future(), is_patient=limit_s is None)
+        self._seekers.append(seeker)
+        if not seeker.is_patient:
+            self._hurry.set()
+        if self._scanning is None or self._scanning.done():
+            self._scanning = asyncio.create_task(self._scan(), name=f"scan: {self}")
+        try:
+            async with asyncio.timeout(limit_s):
+                return await seeker.found
+        except TimeoutError:
+            raise LinkError(
+                f"{target} was not heard for {limit_s:.0f} s",
+                code="not_heard",
+                hint="is it on and near, and not connected to another? `gatewayctl scan ble` lists devices",
+            ) from None
+        finally:
+            self._seekers.remove(seeker)
+            if not self._seekers:
+                self._heard.set()
+                self._hurry.set()
+
+    async def connect(
+        self, target: Target, limits: Limits, *, pair: bool, is_patient: bool, on_end: Callable[[], None]
+    ) -> BleakClient:
+        """Find, connect, discover, pair. Whoever has the client gives it back with `disconnect`.
+
+        `on_end` is called when the connection ends. Raises LinkError: what `find` raises, `connect_failed`,
+        `pairing_failed`.
+        """
+        device = await self.find(target, None if is_patient else limits.scan_s)
+        await self._slots.acquire()
+        try:
+            return await self._connect(device, limits, pair=pair, on_end=on_end)
+        except BaseException:
+            self._slots.release()
+            raise
+
+    async def disconnect(self, client: BleakClient) -> None:
+        """End a connection and free its slot. Never raises."""
+        try:
+            await _part(client)
+        finally:
+            self._slots.release()
+
+    async def close(self) -> None:
+        """Stop scanning."""
+        if self._scanning is not None:
+            self._scanning.cancel()
+            await asyncio.wait([self._scanning])
+
+    async def _connect(
+        self, device: BLEDevice, limits: Limits, *, pair: bool, on_end: Callable[[], None]
+    ) -> BleakClient:
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                async with self._turn:
+                    return await self._try_once(device, limits, pair=pair, on_end=on_end)
+            except FOREIGN as error:
+                failure = explain(f"{device.address} on {self}", error, "connect_failed")
+                if tries == CONNECT_TRIES or failure.code != "connect_failed":
+                    raise failure from error
+            await asyncio.sleep(RETRY_S)
+
+    async def _try_once(
+        self, device: BLEDevice, limits: Limits, *, pair: bool, on_end: Callable[[], None]
+    ) -> BleakClient:
+        client = self._backend.make_client(device, lambda _: on_end(), limits.connect_s + limits.discovery_s)
+        try:
+            # bleak's own limit does not cover each of its calls.
+            async with asyncio.timeout(limits.connect_s + limits.discovery_s + CALL_LIMIT_S):
+                await client.connect()
+                if pair:
+                    await client.pair()
+        except BaseException:
+            await _part(client)
+            raise
+        return client
+
+    async def _scan(self) -> None:
+        """Scan while somebody seeks."""
+        try:
+            while self._is_sought():
+                async with self._turn:
+                    await self._listen()
+                if self._is_sought() and all(seeker.is_patient for seeker in self._seekers):
+                    await self._rest()
+        except FOREIGN as error:
+            failure = explain(str(self), error, "adapter_blocked")
+            for seeker in self._seekers:
+                if not seeker.found.done():
+                    seeker.found.set_exception(failure)
+
+    def _is_sought(self) -> bool:
+        return any(not seeker.found.done() for seeker in self._seekers)
+
+    async def _rest(self) -> None:
+        """Leave the radio alone, until somebody comes who is in a hurry."""
+        self._hurry.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REST_S):
+                await self._hurry.wait()
+
+    async def _listen(self) -> None:
+        """Scan for one stretch; end it when somebody was found, who wants to connect then."""
+        self._heard.clear()
+        scanner = self._backend.make_scanner(self.adapter, self._on_advertisement)
+        async with asyncio.timeout(CALL_LIMIT_S):
+            await scanner.start()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SCAN_S):
+                    await self._heard.wait()
+        finally:
+            with contextlib.suppress(*FOREIGN):
+                async with asyncio.timeout(CALL_LIMIT_S):
+                    await scanner.stop()
+
+    def _on_advertisement(self, device: BLEDevice, advertisement: AdvertisementData) -> None:
+        for seeker in self._seekers:
+            if not seeker.found.done() and seeker.target.is_in(device, advertisement):
+                seeker.found.set_result(device)
+                self._heard.set()
+
+
+async def _part(client: BleakClient) -> None:
+    """Disconnect, or give up on it. Never raises but when cancelled."""
+    with contextlib.suppress(*FOREIGN):
+        async with asyncio.timeout(CALL_LIMIT_S):
+            await client.disconnect()

@@ -1,0 +1,367 @@
+"""A radio in this process: bumble's virtual controllers, and a bleak backend on top of one of them.
+
+`Air` is a place: controllers in it hear each other. `Air.backend()` puts a central there and returns what
+bleak is to use in place of BlueZ; `Air.peripheral()` puts a device there.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import bleak.backends.characteristic as bleak_characteristic
+import bleak.backends.service as bleak_service
+from bleak.backends.client import BaseBleakClient
+from bleak.backends.device import BLEDevice
+from bleak.backends.scanner import AdvertisementData, BaseBleakScanner
+from bleak.exc import BleakError
+from bumble import hci
+from bumble.controller import Controller
+from bumble.core import UUID, AdvertisingData, ProtocolError
+from bumble.device import Advertisement, Connection, Device, Peer
+from bumble.gatt import Characteristic, CharacteristicValue, Service
+from bumble.host import Host
+from bumble.link import LocalLink
+from bumble.transport.common import AsyncPipeSink
+
+from gatewayd.link.ble import FROM_DEVICE, SERVICE, TO_DEVICE
+from gatewayd.link.bluetooth import Backend
+
+# What a Pi's controller asks for.
+CENTRAL_MTU = 517
+ACL_BYTES = 251
+
+
+class Air:
+    """A place with a radio."""
+
+    def __init__(self) -> None:
+        self._link = LocalLink()  # type: ignore[no-untyped-call]  # bumble has not written its types down
+        self._numbers = count(1)
+        self._devices: list[Device] = []
+
+    async def device(self, name: str, address: str | None = None) -> Device:
+        """Put a controller and a host there."""
+        own = hci.Address(address or f"C0:FF:EE:00:01:{next(self._numbers):02X}")
+        controller = Controller(name, link=self._link, public_address=own.to_string(False))
+        controller.le_acl_data_packet_length = ACL_BYTES  # the default costs 3.5 times the CPU
+        device = Device(name=name, address=own, host=Host(controller, AsyncPipeSink(controller)))
+        await device.power_on()
+        self._devices.append(device)
+        return device
+
+    async def backend(self) -> "BumbleBackend":
+        """Put an adapter there."""
+        return BumbleBackend.on(await self.device("central"))
+
+    async def peripheral(self, name: str, address: str, **settings: Any) -> "Peripheral":
+        """Put a device there that offers RCP, and let it advertise."""
+        peripheral = Peripheral(await self.device(name, address), **settings)
+        await peripheral.advertise()
+        return peripheral
+
+    async def close(self) -> None:
+        for device in self._devices:
+            with contextlib.suppress(Exception):
+                await device.power_off()
+
+
+@dataclass
+class BumbleBackend:
+    """One adapter, as bleak sees it. `fault` is raised by the next scan; `connects` counts."""
+
+    central: Device
+    backend: Backend
+    fault: Exception | None = None
+    connect_faults: list[Exception] = field(default_factory=list)
+    connects: int = 0
+    connecting: int = 0
+    most_connecting: int = 0
+    scans: int = 0
+    pairs: int = 0
+
+    def fail_if_told(self) -> None:
+        if self.connect_faults:
+            raise self.connect_faults.pop(0)
+
+    @classmethod
+    def on(cls, central: Device) -> "BumbleBackend":
+        # bleak makes the instances itself, so what they belong to is an attribute of their class.
+        adapter = cls(central, Backend())
+        client = type("Client", (BumbleClient,), {"adapter": adapter})
+        scanner = type("Scanner", (BumbleScanner,), {"adapter": adapter})
+        adapter.backend = Backend(client=client, scanner=scanner)
+        return adapter
+
+
+class BumbleScanner(BaseBleakScanner):
+    """A scanner on a bumble device."""
+
+    adapter: BumbleBackend
+
+    def __init__(self, detection_callback: Any, service_uuids: Any, *_: Any, **__: Any) -> None:
+        super().__init__(detection_callback, service_uuids)
+
+    async def start(self) -> None:
+        if self.adapter.fault:
+            raise self.adapter.fault
+        self.adapter.scans += 1
+        self.adapter.central.on("advertisement", self._on_report)
+        await self.adapter.central.start_scanning(filter_duplicates=False)
+
+    async def stop(self) -> None:
+        self.adapter.central.remove_listener("advertisement", self._on_report)
+        await self.adapter.central.stop_scanning()
+
+    def set_scanning_filter(self, **_: Any) -> None:
+        """For bleak before 1.0."""
+
+    def _on_report(self, report: Advertisement) -> None:
+        name = report.data.get(AdvertisingData.Type.COMPLETE_LOCAL_NAME)
+        raw = report.data.get(AdvertisingData.Type.SERVICE_DATA_128_BIT_UUID)
+        service_data = {str(raw[0]).lower(): bytes(raw[1])} if raw else {}
+        heard = AdvertisementData(
+            local_name=str(name) if name else None,
+            manufacturer_data={},
+            service_data=service_data,
+            service_uuids=[],
+            tx_power=None,
+            rssi=-40,
+            platform_data=(),
+        )
+        address = report.address.to_string(False)
+        device: Any = BLEDevice(address, heard.local_name, report.address, **_OLD_DEVICE)
+        self.call_detection_callbacks(device, heard)
+
+
+class BumbleClient(BaseBleakClient):
+    """A client on a bumble device."""
+
+    adapter: BumbleBackend
+
+    def __init__(self, address_or_ble_device: Any, **settings: Any) -> None:
+        super().__init__(address_or_ble_device, **settings)
+        self._device: BLEDevice = address_or_ble_device
+        self._connection: Connection | None = None
+        self._peer: Peer | None = None
+
+    @property
+    def name(self) -> str:
+        return self._device.name or self.address
+
+    @property
+    def mtu_size(self) -> int:
+        return 23  # as bleak says on BlueZ
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connection is not None
+
+    async def connect(self, *_: Any, **__: Any) -> Any:
+        adapter = self.adapter
+        adapter.connects += 1
+        adapter.connecting += 1
+        adapter.most_connecting = max(adapter.most_connecting, adapter.connecting)
+        try:
+            adapter.fail_if_told()
+            connection = await adapter.central.connect(self._device.details, timeout=self._timeout)
+            self._connection = connection
+            connection.on("disconnection", self._on_disconnection)
+            self._peer = Peer(connection)
+            await self._peer.request_mtu(CENTRAL_MTU)
+            await self.get_services()
+        except (TimeoutError, asyncio.CancelledError, BleakError):
+            raise
+        except Exception as error:
+            raise BleakError(str(error) or type(error).__name__) from error
+        finally:
+            adapter.connecting -= 1
+
+    async def get_services(self, **_: Any) -> Any:
+        peer = self._the_peer()
+        services = bleak_service.BleakGATTServiceCollection()
+        await peer.discover_services()
+        for service in peer.services:
+            await service.discover_characteristics()
+            mirrored = make_service(service)
+            services.add_service(mirrored)
+            for characteristic in service.characteristics:
+                services.add_characteristic(
+                    make_characteristic(characteristic, mirrored, lambda: peer.gatt_client.mtu - 3)
+                )
+        self.services = services
+        return services
+
+    async def disconnect(self) -> Any:
+        if self._connection is not None:
+            await self._connection.disconnect()
+        return True
+
+    async def pair(self, *_: Any, **__: Any) -> Any:
+        self.adapter.pairs += 1
+        connection = self._the_peer().connection
+        try:
+            await connection.pair()
+        except ProtocolError as error:
+            raise BleakError(f"Authentication failed: {error}") from error
+        return True
+
+    async def unpair(self) -> Any:
+        raise NotImplementedError
+
+    async def read_gatt_char(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+    async def read_gatt_descriptor(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+    async def write_gatt_char(self, characteristic: Any, data: Any, response: bool) -> None:
+        try:
+            await self._the_peer().gatt_client.write_value(characteristic.handle, bytes(data), response)
+        except (TimeoutError, ProtocolError) as error:
+            raise BleakError(str(error)) from error
+
+    async def write_gatt_descriptor(self, *_: Any, **__: Any) -> None:
+        raise NotImplementedError
+
+    async def start_notify(
+        self, characteristic: Any, callback: Callable[[bytearray], None], **_: Any
+    ) -> None:
+        proxy = characteristic.obj
+        await proxy.discover_descriptors()
+        await proxy.subscribe(lambda value: callback(bytearray(value)))
+
+    async def stop_notify(self, *_: Any) -> None:
+        raise NotImplementedError
+
+    def _the_peer(self) -> Peer:
+        if self._peer is None or self._connection is None:
+            raise BleakError("Not connected")
+        return self._peer
+
+    def _on_disconnection(self, _: int) -> None:
+        self._connection = None
+        if self._disconnected_callback:
+            self._disconnected_callback()
+
+
+_IS_OLD = hasattr(bleak_characteristic.BleakGATTCharacteristic, "add_descriptor") and bool(
+    getattr(bleak_characteristic.BleakGATTCharacteristic, "__abstractmethods__", None)
+)
+_OLD_DEVICE: dict[str, Any] = {"rssi": -40} if _IS_OLD else {}
+
+
+def make_service(proxy: Any) -> Any:
+    """Return bleak's word for a service, which is abstract before bleak 1.0."""
+    if not _IS_OLD:
+        return bleak_service.BleakGATTService(proxy, proxy.handle, _text(proxy.uuid))
+    return _filled(bleak_service.BleakGATTService)(proxy, handle=proxy.handle, uuid=_text(proxy.uuid))
+
+
+def make_characteristic(proxy: Any, service: Any, max_write: Callable[[], int]) -> Any:
+    """Return bleak's word for a characteristic."""
+    if not _IS_OLD:
+        return bleak_characteristic.BleakGATTCharacteristic(
+            proxy, proxy.handle, _text(proxy.uuid), [], max_write, service
+        )
+    kind = _filled(bleak_characteristic.BleakGATTCharacteristic)
+    return kind(
+        proxy,
+        max_write,
+        handle=proxy.handle,
+        uuid=_text(proxy.uuid),
+        service_uuid=service.uuid,
+        service_handle=service.handle,
+        properties=[],
+        descriptors=[],
+    )
+
+
+def _filled(abstract: Any) -> Any:
+    """Return a class of an abstract one, whose properties are given to its instances."""
+
+    def initialise(self: Any, *arguments: Any, **properties: Any) -> None:
+        abstract.__init__(self, *arguments)
+        self.__dict__["properties_given"] = properties
+        self.__dict__["kept"] = []
+
+    def reading(name: str) -> Any:
+        return property(lambda self: self.properties_given.get(name, self.kept))
+
+    members: dict[str, Any] = {name: reading(name) for name in abstract.__abstractmethods__}
+    members["__init__"] = initialise
+    for verb in ("add_characteristic", "add_descriptor"):
+        members[verb] = lambda self, what: self.kept.append(what)
+    members["get_characteristic"] = lambda self, uuid: next(
+        (one for one in self.kept if one.uuid == str(uuid)), None
+    )
+    members["get_descriptor"] = lambda self, uuid: None  # noqa: ARG005 - its signature
+    return type(abstract.__name__, (abstract,), members)
+
+
+def _text(uuid: UUID) -> str:
+    return uuid.to_hex_str("-").lower()
+
+
+class Peripheral:
+    """A device that offers RCP: what is written to it goes to `on_frame`, in order; `notify` sends a frame.
+
+    `mtu` is the largest it takes; `needs_bond` refuses who has not encrypted; without `has_service` it is
+    another device.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        *,
+        mtu: int = 247,
+        needs_bond: bool = False,
+        has_service: bool = True,
+        on_frame: Callable[[bytes], Awaitable[None] | None] | None = None,
+    ) -> None:
+        self.device = device
+        self.frames: list[bytes] = []
+        self.on_frame = on_frame or self.frames.append
+        self.connection: Connection | None = None
+        self._needs_bond = needs_bond
+        device.gatt_server.max_mtu = mtu
+        self._inlet: Characteristic[bytes] = Characteristic(
+            UUID(TO_DEVICE),
+            Characteristic.Properties.WRITE | Characteristic.Properties.WRITE_WITHOUT_RESPONSE,
+            Characteristic.WRITEABLE | (Characteristic.WRITE_REQUIRES_ENCRYPTION if needs_bond else 0),
+            CharacteristicValue(write=self._written),
+        )
+        self._outlet: Characteristic[bytes] = Characteristic(
+            UUID(FROM_DEVICE),
+            Characteristic.Properties.NOTIFY,
+            Characteristic.READABLE,
+            b"",
+        )
+        if has_service:
+            device.add_service(Service(UUID(SERVICE), [self._inlet, self._outlet]))
+        device.on("connection", self._on_connection)
+
+    async def advertise(self, service_data: bytes | None = None) -> None:
+        data: list[Any] = [(AdvertisingData.Type.COMPLETE_LOCAL_NAME, self.device.name.encode())]
+        if service_data is not None:
+            data = [(AdvertisingData.Type.SERVICE_DATA_128_BIT_UUID, bytes(UUID(SERVICE)) + service_data)]
+        self.device.advertising_data = bytes(AdvertisingData(data))
+        await self.device.start_advertising(
+            auto_restart=True, advertising_interval_min=20, advertising_interval_max=20
+        )
+
+    async def notify(self, frame: bytes) -> None:
+        await self.device.notify_subscribers(self._outlet, frame)
+
+    async def drop(self) -> None:
+        """End the connection from this side."""
+        if self.connection is not None:
+            await self.connection.disconnect()
+
+    def _on_connection(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def _written(self, _: Any, value: bytes) -> None:
+        self.on_frame(bytes(value))
