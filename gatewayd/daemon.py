@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import structlog
 
 from gatewayd import __version__
-from gatewayd.config import Device, Settings
+from gatewayd.config import BleLink, Device, Settings
 from gatewayd.config.changes import Changes, read_again
 from gatewayd.control import messages
 from gatewayd.control.operations import ControlOperations, Parts
@@ -26,8 +26,7 @@ from gatewayd.jobs.scheduler import Scheduler
 from gatewayd.jobs.steering import Steering
 from gatewayd.jobs.store import Store
 from gatewayd.jobs.worker import Ends
-from gatewayd.link.base import Link
-from gatewayd.link.uart import UartLink
+from gatewayd.links import Links
 from gatewayd.mqtt.uplink import Uplink
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import TransferSession
@@ -37,6 +36,8 @@ log = structlog.get_logger()
 
 # systemd and people take a daemon that needs longer than five seconds for one that hangs.
 STOP_LIMIT_S = 4.5
+# What a radio carries at the slowest connection interval in common use, as a serial line would.
+BLE_BAUD = 20_000
 
 
 async def serve(settings: Settings) -> None:
@@ -74,11 +75,12 @@ class Daemon:
         self._board = StatusBoard(lambda: datetime.now(UTC))
         self._feed = StatusFeed(self._board)
         self._firmware = FirmwareReader(store.spool)
+        self._links = Links(settings.adapters)
         ends = Ends(
             store=store,
             firmware=self._firmware,
             watcher=self._feed,
-            make_link=_make_link,
+            make_link=self._links.make,
             make_session=lambda device: _make_session(self._settings, device),
             clock=asyncio.get_running_loop().time,
         )
@@ -105,6 +107,7 @@ class Daemon:
                 log.info("gatewayd is ready")  # neither a broker nor a device needs to answer for that
         finally:
             self._control.close()
+            await self._links.close()
 
     async def reload(self) -> messages.ReloadResult:
         """Read the configuration again; what is not concerned goes on undisturbed.
@@ -235,16 +238,11 @@ def _leave_in_time() -> None:
     timer.start()
 
 
-def _make_link(device: Device) -> Link:
-    link = device.link
-    return UartLink(link.uart, baud=link.baud, dtr=link.dtr, rts=link.rts)
-
-
 def _make_session(settings: Settings, device: Device) -> TransferSession:
     link = device.link
+    chance = random.Random()  # noqa: S311 - picks nonces and session numbers, not secrets
+    if isinstance(link, BleLink):
+        return RcpGateway(settings.gateway.id, base_baud=BLE_BAUD, datagram=True, random=chance)
     return RcpGateway(
-        settings.gateway.id,
-        base_baud=link.baud,
-        transfer_baud=link.transfer_baud,
-        random=random.Random(),  # noqa: S311 - picks nonces and session numbers, not secrets
+        settings.gateway.id, base_baud=link.baud, transfer_baud=link.transfer_baud, random=chance
     )

@@ -314,7 +314,7 @@ def test_whatever_a_device_calls_itself_is_text(text: str, tmp_path: Path) -> No
     config = tmp_path / "config.yaml"
     config.write_text("mqtt: {host: 127.0.0.1}\n" + printed)
     (device,) = load(config).devices
-    assert (device.app_id, device.hardware_id, device.link.uart) == (text, text, f"/dev/{text}, x")
+    assert (device.app_id, device.hardware_id, device.link.address) == (text, text, f"/dev/{text}, x")
 
 
 def test_names_are_unique() -> None:

@@ -7,7 +7,7 @@ import click
 from gatewayd.cli.options import device_argument, json_option, socket_option
 from gatewayd.cli.words import because, columns, duration, indented, plural, printable, speed, tell
 from gatewayd.control.client import ask
-from gatewayd.control.messages import Devices, DevicesResult, DeviceView, LastResult
+from gatewayd.control.messages import Devices, DevicesResult, DeviceView, LastResult, Link
 from gatewayd.control.parse import build
 
 # Codes that say that all is well.
@@ -71,7 +71,7 @@ def _details(device: DeviceView) -> list[str]:
         identity.append(f"hardware {device.hardware_id}")
     if device.device_id:
         identity.append(f"id {device.device_id}")
-    lines = [f"{device.link.address} at {device.link.baud} baud; {', '.join(identity)}"]
+    lines = [f"{_link_text(device.link)}; {', '.join(identity)}"]
     if device.last_result is not None:
         lines.append(f"last: {_last(device.last_result, told=device.code)}")
     if device.code not in _PEACE:
@@ -79,6 +79,10 @@ def _details(device: DeviceView) -> list[str]:
     elif device.link.reason:
         lines.append(f"{device.link.health}: {device.link.reason}")
     return lines
+
+
+def _link_text(link: Link) -> str:
+    return f"{link.address} at {link.baud} baud" if link.kind == "uart" else f"Bluetooth {link.address}"
 
 
 def _last(last: LastResult, told: str | None) -> str:

@@ -6,9 +6,11 @@ files reads keys and the password; checks compares the parts; loader joins them;
 
 from gatewayd.config.loader import load
 from gatewayd.config.mistakes import ConfigErrors, Mistake
-from gatewayd.config.model import Device, Gateway, KeyFiles, Mqtt, Settings, UartLink, Wake
+from gatewayd.config.model import Adapter, BleLink, Device, Gateway, KeyFiles, Mqtt, Settings, UartLink, Wake
 
 __all__ = [
+    "Adapter",
+    "BleLink",
     "ConfigErrors",
     "Device",
     "Gateway",

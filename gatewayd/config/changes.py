@@ -44,8 +44,9 @@ def read_again(old: Settings) -> Settings:
         for key in type(old.gateway).model_fields
         if getattr(old.gateway, key) != getattr(new.gateway, key)
     ]
+    fixed = [f"gateway.{key}" for key in fixed] + ["adapters"] * (old.adapters != new.adapters)
     if fixed:
-        keys = ", ".join(f"gateway.{key}" for key in fixed)
+        keys = ", ".join(fixed)
         raise ConfigError(
             f"{new.file}: {keys} cannot change while gatewayd runs; nothing was changed",
             code="restart_needed",

@@ -1,5 +1,6 @@
 """What no single value can tell: clashes between parts (mistakes), and what is unwise (warnings)."""
 
+import json
 import os
 import re
 from collections import defaultdict
@@ -7,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from typing import Any
 
-from gatewayd.config.document import Document
+from gatewayd.config.document import BROKEN, Document
 from gatewayd.config.explain import did_you_mean
 from gatewayd.config.mistakes import KeyPath, Mistake
-from gatewayd.config.model import Device, KeyFiles, Mqtt
+from gatewayd.config.model import BleLink, Device, KeyFiles, Mqtt, UartLink
 from gatewayd.ota.keys import KeySet, find_shared_keys
 from gatewayd.ota.rules import Deliver, Payload
 
@@ -34,6 +35,23 @@ def check_names(devices: Sequence[Written], document: Document) -> None:
             message = f"{name} is also the name of devices[{first[name]}] (line {line})"
             document.wrong(("devices", index, "name"), message, "Give each device a name of its own")
         first.setdefault(name, index)
+
+
+def check_addresses(devices: Sequence[Written], document: Document) -> None:
+    """Refuse two devices at one Bluetooth address, or with the same to tell them by."""
+    first: dict[str, int] = {}
+    for index, written in devices:
+        link = written.get("link")
+        target = link.get("ble") if isinstance(link, dict) else None
+        if target is None or target is BROKEN:
+            continue
+        who = target.upper() if isinstance(target, str) else json.dumps(target, sort_keys=True, default=str)
+        if who in first:
+            line = document.mistake(("devices", first[who], "link", "ble"), "").line
+            message = f"devices[{first[who]}] is looked for in the same way (line {line})"
+            suggestion = "Give each device an address or a name of its own"
+            document.wrong(("devices", index, "link", "ble"), message, suggestion)
+        first.setdefault(who, index)
 
 
 def check_ports(devices: Sequence[Written], document: Document) -> None:
@@ -176,7 +194,13 @@ def _unwise(device: Device, key_sets: dict[str, KeySet]) -> Iterable[tuple[str, 
         yield "allow_unsigned", "has no effect without a verification key", "Delete it, or give keys"
     if device.allow_downgrade:
         yield "allow_downgrade", "older firmware is accepted", "Delete it once the downgrade is done"
-    if re.fullmatch(r"/dev/tty(USB|ACM)[0-9]+", device.link.uart):
+    if isinstance(device.link, BleLink) and not device.link.pair and device.deliver is Deliver.ROM:
+        yield (
+            "link.pair",
+            "anyone in radio range can offer a device that does not pair other firmware",
+            "Use pair: true, or deliver: container with a device that verifies the signature itself",
+        )
+    if isinstance(device.link, UartLink) and re.fullmatch(r"/dev/tty(USB|ACM)[0-9]+", device.link.uart):
         yield (
             "link.uart",
             "this number changes when devices are plugged in another order",

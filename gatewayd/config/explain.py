@@ -2,7 +2,7 @@
 
 import difflib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from gatewayd.config.document import BROKEN, Document
 from gatewayd.config.mistakes import KeyPath
+from gatewayd.config.model import ADAPTER_PATTERN, HEX_PATTERN, LINKS, NAME_PATTERN, UUID_PATTERN
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -17,10 +18,7 @@ _LATER = "is not supported by this version"
 # Keys that have a meaning in a later version, or never: refused by name rather than as unknown.
 _KNOWN_KEYS = {
     "tls": (_LATER, "Without it the connection is not encrypted: use a broker on a network you trust"),
-    "adapters": (_LATER, "Delete it: only serial ports are there yet"),
-    "ble": (_LATER, "Use link.uart: only serial ports are there yet"),
-    "adapter": (_LATER, "Use link.uart: only serial ports are there yet"),
-    "pair": (_LATER, "Use link.uart: only serial ports are there yet"),
+    "ble": ("a device has one link", "Give uart or ble, not both"),
     "password": (
         "does not belong into this file",
         "Put it into a file of its own and name that: password_file",
@@ -40,6 +38,14 @@ _EXPECTED = {
     "dict_type": "a mapping of keys to values",
     "list_type": "a list",
     "path_type": "a path",
+}
+
+
+_PATTERNS = {
+    NAME_PATTERN: "1 to 64 of the characters A-Z a-z 0-9 . _ -",
+    ADAPTER_PATTERN: "the name of an adapter such as hci0",
+    UUID_PATTERN: "a UUID with all its 32 digits",
+    HEX_PATTERN: "pairs of hex digits",
 }
 
 
@@ -65,14 +71,14 @@ def validate(model: type[M], value: Any, document: Document) -> tuple[M | None, 
 def explain(model: type[BaseModel], error: ErrorDetails, document: Document, path: KeyPath) -> None:
     """Note what `error`, found in a `model` at `path`, means."""
     key = str(error["loc"][-1]) if error["loc"] else ""
-    here = (*path, *error["loc"])
+    here = (*path, *without_kind(error["loc"]))
     kind, value = error["type"], error["input"]
     context = error.get("ctx", {})
     if kind == "extra_forbidden":
         explain_unknown(document, here, _fields_at(model, error["loc"][:-1]))
     elif kind == "missing":
-        if not (key == "uart" and isinstance(value, Mapping) and "ble" in value):  # said already
-            document.wrong(here, "is missing", _description(model, error["loc"]))
+        suggestion = "A serial port; or ble, a Bluetooth address" if key == "uart" else ""
+        document.wrong(here, "is missing", suggestion or _description(model, error["loc"]))
     elif key in _KNOWN_VALUES:
         document.wrong(here, _KNOWN_VALUES[key])
     elif kind in {"literal_error", "enum"}:
@@ -107,15 +113,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def _expected(kind: str, context: dict[str, Any]) -> str:
     match kind:
         case "greater_than_equal":
-            return f"{context['ge']} or more"
+            return f"{context['ge']:g} or more"
         case "less_than_equal":
-            return f"{context['le']} or less"
+            return f"{context['le']:.12g} or less"
         case "string_too_short":
             return "a text that is not empty"
         case "string_too_long":
             return f"at most {context['max_length']} characters"
         case "string_pattern_mismatch":
-            return "1 to 64 of the characters A-Z a-z 0-9 . _ -"
+            return _PATTERNS.get(context["pattern"], "another form")
     return _EXPECTED.get(kind, kind.replace("_", " "))
 
 
@@ -151,7 +157,14 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _model_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> type[BaseModel]:
+def without_kind(loc: KeyPath) -> KeyPath:
+    """Leave out which kind of link something was taken for: it does not stand in the file."""
+    return (loc[0], *loc[2:]) if loc[:1] == ("link",) else loc
+
+
+def _model_at(model: type[BaseModel], loc: KeyPath) -> type[BaseModel]:
+    if loc[:1] == ("link",) and len(loc) > 1:
+        return _model_at(LINKS[str(loc[1])], loc[2:])
     for part in loc:
         field = model.model_fields.get(str(part))
         inner = _model_of(field.annotation) if field else None

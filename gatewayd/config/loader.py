@@ -2,7 +2,8 @@
 
 Each part is checked by itself, so that a mistake in one hides none in another. `defaults:` are checked once,
 where they stand; then each device is its own values over the defaults. `link` is merged key by key:
-`defaults.link` may hold anything but `uart`, because a port belongs to one device.
+`defaults.link` may hold anything but `uart` and `ble`, because a port or address belongs to one device. Of
+the keys there each device takes those of its own kind of link.
 """
 
 import re
@@ -11,11 +12,14 @@ from typing import Any
 
 from gatewayd.config import checks
 from gatewayd.config.document import BROKEN, Document, read_document
-from gatewayd.config.explain import check, explain, explain_unknown, validate
+from gatewayd.config.explain import check, explain, explain_unknown, validate, without_kind
 from gatewayd.config.files import read_key_set, read_password
 from gatewayd.config.mistakes import ConfigErrors, KeyPath, by_line
 from gatewayd.config.model import (
+    ADAPTER_PATTERN,
+    LINKS,
     NAME_PATTERN,
+    Adapter,
     Device,
     Gateway,
     KeyFiles,
@@ -23,6 +27,7 @@ from gatewayd.config.model import (
     MqttSection,
     Section,
     Settings,
+    link_kind,
 )
 from gatewayd.ota.keys import KeySet
 
@@ -33,6 +38,7 @@ class ConfigFile(Section):
     gateway: Gateway
     mqtt: MqttSection
     keys: dict[str, KeyFiles]
+    adapters: dict[str, Adapter]
     defaults: dict[str, Any]
     devices: list[Device]
 
@@ -48,9 +54,11 @@ def settle(document: Document) -> Settings:
     gateway = check(Gateway, root.get("gateway", {}), document, ("gateway",))
     mqtt = _mqtt(document, root, gateway)
     keys, key_sets = _keys(document, root)
+    adapters = _adapters(document, root)
     written = _written_devices(document, root)
     checks.check_names(written, document)
     checks.check_ports(written, document)
+    checks.check_addresses(written, document)
     checks.check_keys(written, root["keys"] if isinstance(root.get("keys"), dict) else {}, document)
     devices = _devices(document, written)
     checks.check_shared_keys(devices, key_sets, document)
@@ -61,6 +69,7 @@ def settle(document: Document) -> Settings:
         gateway=gateway,
         mqtt=mqtt,
         devices=tuple(device for _, device in devices),
+        adapters=adapters,
         key_files=keys,
         key_sets=key_sets,
         warnings=by_line(checks.warnings(mqtt, devices, keys, key_sets, document)),
@@ -120,6 +129,17 @@ def _keys(document: Document, root: dict[str, Any]) -> tuple[dict[str, KeyFiles]
     return keys, key_sets
 
 
+def _adapters(document: Document, root: dict[str, Any]) -> dict[str, Adapter]:
+    adapters = {}
+    for name, written in _mapping(document, root, "adapters").items():
+        if not re.fullmatch(ADAPTER_PATTERN, name):
+            document.wrong(("adapters", name), "expected the name of an adapter such as hci0")
+        adapter = check(Adapter, written, document, ("adapters", name))
+        if adapter:
+            adapters[name] = adapter
+    return adapters
+
+
 def _written_devices(document: Document, root: dict[str, Any]) -> list[checks.Written]:
     """Return the devices over the defaults, after checking the defaults."""
     defaults = _mapping(document, root, "defaults")
@@ -143,26 +163,59 @@ def _over(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     shared = {key: value for key, value in defaults.items() if key != "name"}
     merged = shared | own
     if isinstance(shared.get("link"), dict):
-        common = {key: value for key, value in shared["link"].items() if key != "uart"}
+        common = _common(shared["link"], link_kind(own.get("link")))
         merged["link"] = (
             common | own["link"] if isinstance(own.get("link"), dict) else own.get("link", common)
         )
     return merged
 
 
+def _common(link: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Return what `defaults.link` has for a kind of link. `wake` is for both: a text means Bluetooth's."""
+    return {
+        key: value
+        for key, value in link.items()
+        if key not in LINKS
+        and key in LINKS[kind].model_fields
+        and not (key == "wake" and isinstance(value, str) != (kind == "ble"))
+    }
+
+
 def _check_defaults(document: Document, defaults: dict[str, Any]) -> None:
     if "name" in defaults:
         document.wrong(("defaults", "name"), "a name belongs to one device", "Move it to the device")
-    if isinstance(defaults.get("link"), dict) and "uart" in defaults["link"]:
-        document.wrong(("defaults", "link", "uart"), "a port belongs to one device", "Move it to the device")
+    link = defaults.get("link")
+    for key in LINKS:
+        if isinstance(link, dict) and key in link:
+            what = "a port" if key == "uart" else "an address"
+            document.wrong(
+                ("defaults", "link", key), f"{what} belongs to one device", "Move it to the device"
+            )
     for error in validate(Device, defaults, document)[1]:
-        if not _is_left_to_devices(error["type"], error["loc"]):
+        if error["loc"][:1] != ("link",) and not _is_left_to_devices(error["type"], error["loc"]):
             explain(Device, error, document, ("defaults",))
+    _check_default_link(document, link)
+
+
+def _check_default_link(document: Document, link: Any) -> None:
+    """Check what is meant for serial ports as such, and the rest as meant for Bluetooth."""
+    if not isinstance(link, dict):
+        if link is not None and link is not BROKEN:
+            document.wrong(("defaults", "link"), "expected a mapping of keys to values")
+        return
+    known = {key for model in LINKS.values() for key in model.model_fields}
+    for key in link:
+        if key not in known:
+            explain_unknown(document, ("defaults", "link", key), sorted(known - set(LINKS)))
+    for kind, model in LINKS.items():
+        for error in validate(model, _common(link, kind), document)[1]:
+            if error["loc"] != (kind,):
+                explain(model, error, document, ("defaults", "link"))
 
 
 def _is_left_to_devices(kind: str, loc: KeyPath) -> bool:
     """Whether this is no mistake in `defaults:`, or one that is told already."""
-    return loc in {("name",), ("link", "uart")} or (kind == "missing" and len(loc) == 1)
+    return loc == ("name",) or (kind == "missing" and len(loc) == 1)
 
 
 def _devices(document: Document, written: list[checks.Written]) -> list[checks.Placed]:
@@ -179,6 +232,7 @@ def _devices(document: Document, written: list[checks.Written]) -> list[checks.P
 
 def _is_told_in_defaults(document: Document, index: int, kind: str, loc: KeyPath) -> bool:
     """Whether what is wrong with a device was written in `defaults:`, where it is told once."""
+    loc = without_kind(loc)
     if kind == "missing":
         loc = loc[:-1]
         if loc in {(), ("link",)}:

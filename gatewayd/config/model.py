@@ -5,19 +5,23 @@ import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     InstanceOf,
     PlainSerializer,
     PlainValidator,
     SecretStr,
+    Tag,
     ValidationInfo,
     WithJsonSchema,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -35,6 +39,10 @@ T = TypeVar("T")
 NAME_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
 # sockaddr_un.sun_path is 108 bytes on Linux, the last one NUL.
 SOCKET_PATH_LIMIT_BYTES = 107
+ADAPTER_PATTERN = r"^hci[0-9]{1,3}$"
+ADDRESS_PATTERN = r"^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$"
+UUID_PATTERN = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
+HEX_PATTERN = r"^([0-9A-Fa-f]{2})*$"
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,253}[A-Za-z0-9_.])?")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
@@ -114,6 +122,15 @@ def _port_path(text: str) -> str:
     return text
 
 
+def _ble_address(text: str) -> str:
+    if not re.fullmatch(ADDRESS_PATTERN, text):
+        raise refuse(
+            f"expected an address such as C0:FF:EE:00:00:01, got {text[:80]!r}",
+            "Write {name: …} to look for a name",
+        )
+    return text.upper()
+
+
 # The enumerations are text in a file: strict mode would demand members.
 _LAX = Field(strict=False)
 
@@ -123,6 +140,10 @@ AppId = Annotated[str, AfterValidator(_app_id), Field(json_schema_extra={"minLen
 LocalPath = Annotated[Path, _LAX, AfterValidator(_local_path)]
 PortPath = Annotated[str, AfterValidator(_port_path), Field(json_schema_extra={"pattern": "^/"})]
 Baud = Annotated[int, Field(ge=300, le=12_000_000)]
+AdapterName = Annotated[str, Field(pattern=ADAPTER_PATTERN)]
+BleAddress = Annotated[
+    str, AfterValidator(_ble_address), Field(json_schema_extra={"pattern": ADDRESS_PATTERN})
+]
 Exchange = Annotated[str, Field(min_length=1, max_length=256)]
 VersionText = Annotated[
     Version,
@@ -186,6 +207,14 @@ class Mqtt(MqttSection):
     password: SecretStr | None = None
 
 
+class Adapter(Section):
+    """A Bluetooth adapter."""
+
+    max_connections: int = Field(
+        3, ge=1, le=20, description="Connections at the same time; a Pi holds about 7"
+    )
+
+
 class KeyFiles(Section):
     """The files of one key set, as `gatewayctl keygen` or Sming's otatool writes them."""
 
@@ -208,8 +237,69 @@ class Wake(Section):
     expect: Exchange | None = Field(None, description="Text to wait for; without it nothing is awaited")
 
 
+class BleLimits(Section):
+    """How long each step may take over Bluetooth, in seconds."""
+
+    scan_s: float = Field(30.0, ge=1, le=600, strict=False, description="To hear the device")
+    connect_s: float = Field(20.0, ge=1, le=120, strict=False, description="To connect")
+    discovery_s: float = Field(30.0, ge=1, le=120, strict=False, description="To read what it offers")
+
+
+class ServiceData(Section):
+    """What a device says in its advertisement."""
+
+    uuid: Annotated[str, Field(pattern=UUID_PATTERN)] = Field(description="UUID of the service, in full")
+    starts_with: Annotated[str, Field(pattern=HEX_PATTERN)] = Field(
+        "", description="How its data begins, in hex; anything by default"
+    )
+
+
+class BleTarget(Section):
+    """Whom to look for: all that is given must fit."""
+
+    address: BleAddress | None = Field(None, description="Its address")
+    name: Text | None = Field(None, description="The name in its advertisement")
+    service_data: ServiceData | None = Field(None, description="Service data in its advertisement")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.address is None and self.name is None and self.service_data is None:
+            raise refuse("is empty", "Give an address, a name or service_data")
+        return self
+
+    def __str__(self) -> str:
+        data = self.service_data and f"service data {self.service_data.uuid}={self.service_data.starts_with}"
+        return " ".join(part for part in (self.address, self.name, data) if part)
+
+
+def _target(value: Any) -> Any:
+    return {"address": value} if isinstance(value, str) else value
+
+
+class BleLink(Section):
+    """A Bluetooth Low Energy device."""
+
+    kind: ClassVar[Literal["ble"]] = "ble"
+    ble: Annotated[BleTarget, BeforeValidator(_target, json_schema_input_type=BleAddress | BleTarget)] = (
+        Field(description="Its address, or {name: …} or {service_data: …}")
+    )
+    adapter: AdapterName | None = Field(None, description="The adapter (hci0). Default: any")
+    pair: bool = Field(default=True, description="Encrypt the connection, and bond with the device")
+    wake: Literal["advertisement"] | None = Field(
+        None, description="advertisement: wait for a sleepy device for as long as it takes"
+    )
+    limits: BleLimits = Field(default_factory=BleLimits, description="Time limits")
+
+    @property
+    def address(self) -> str:
+        """What a person calls it."""
+        return str(self.ble)
+
+
 class UartLink(Section):
     """A serial port."""
+
+    kind: ClassVar[Literal["uart"]] = "uart"
 
     uart: PortPath = Field(description="The port; /dev/serial/by-id/… stays the same when re-plugged")
     baud: Baud = Field(115_200, description="Speed at which the device listens")
@@ -217,6 +307,25 @@ class UartLink(Section):
     dtr: bool = Field(default=False, description="Level of DTR while the port is open")
     rts: bool = Field(default=False, description="Level of RTS while the port is open")
     wake: Wake | None = Field(None, description="Exchange before the first frame")
+
+    @property
+    def address(self) -> str:
+        """What a person calls it."""
+        return self.uart
+
+
+def link_kind(written: Any) -> str:
+    """Which kind of link a mapping means to be."""
+    if isinstance(written, Section):
+        return getattr(written, "kind", "uart")
+    return "ble" if isinstance(written, dict) and "ble" in written and "uart" not in written else "uart"
+
+
+LINKS: dict[str, type[Section]] = {"uart": UartLink, "ble": BleLink}
+Link = Annotated[
+    Annotated[UartLink, Tag("uart")] | Annotated[BleLink, Tag("ble")],
+    Discriminator(link_kind),
+]
 
 
 class Device(Section):
@@ -258,7 +367,7 @@ class Device(Section):
     )
     trial_s: int = Field(600, ge=1, le=86_400, description="Seconds a new image has to be confirmed in")
     protocol: Literal["rcp"] = Field("rcp", description="The transfer protocol")
-    link: UartLink = Field(description="How the device is reached")
+    link: Link = Field(description="How the device is reached")
 
     @property
     def channels(self) -> tuple[Channel, ...]:
@@ -275,6 +384,7 @@ class Settings(Section):
     gateway: Gateway
     mqtt: Mqtt
     devices: tuple[Device, ...]
+    adapters: dict[str, Adapter] = Field(default_factory=dict)
     key_files: dict[str, KeyFiles] = Field(default_factory=dict, exclude=True, repr=False)
     key_sets: dict[str, InstanceOf[KeySet]] = Field(exclude=True, repr=False)
     warnings: tuple[Mistake, ...] = Field((), exclude=True, repr=False)

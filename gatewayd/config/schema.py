@@ -11,7 +11,16 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from gatewayd.config.loader import ConfigFile
-from gatewayd.config.model import NAME_PATTERN, Device, Gateway, KeyFiles, MqttSection
+from gatewayd.config.model import (
+    ADAPTER_PATTERN,
+    LINKS,
+    NAME_PATTERN,
+    Adapter,
+    Device,
+    Gateway,
+    KeyFiles,
+    MqttSection,
+)
 
 _DEFS = "#/$defs/{model}"
 _NAME = {"pattern": NAME_PATTERN}
@@ -19,7 +28,7 @@ _NAME = {"pattern": NAME_PATTERN}
 
 def json_schema() -> dict[str, Any]:
     """Build the schema: draft 2020-12, ready for json.dumps."""
-    models = (Gateway, MqttSection, KeyFiles, Device)
+    models = (Gateway, MqttSection, KeyFiles, Adapter, Device)
     inputs = [(model.__name__, "validation", TypeAdapter(model)) for model in models]
     _, generated = TypeAdapter.json_schemas(inputs, ref_template=_DEFS)  # type: ignore[arg-type]  # a list of literals
     definitions = tidy(generated["$defs"])
@@ -34,6 +43,12 @@ def json_schema() -> dict[str, Any]:
             "propertyNames": _NAME,
             "additionalProperties": reference["KeyFiles"],
             "description": "Key sets by name; devices refer to them",
+        },
+        "adapters": {
+            "type": "object",
+            "propertyNames": {"pattern": ADAPTER_PATTERN},
+            "additionalProperties": reference["Adapter"],
+            "description": "Bluetooth adapters by name; those not named here have the defaults",
         },
         "defaults": reference["Defaults"],
         "devices": {
@@ -59,14 +74,27 @@ def schema_text() -> str:
 
 
 def _defaults(definitions: dict[str, Any]) -> dict[str, Any]:
-    """Make the schema of `defaults:`: a device without name and port, and nothing required."""
+    """Make the schema of `defaults:`: a device without name, port and address, and nothing required."""
     defaults: dict[str, Any] = copy.deepcopy(definitions["Device"])
-    link: dict[str, Any] = copy.deepcopy(definitions["UartLink"])
-    for schema, key in ((defaults, "name"), (link, "uart")):
-        del schema["properties"][key], schema["required"]
+    del defaults["properties"]["name"], defaults["required"]
     defaults["description"] = "What holds for every device that does not say otherwise"
-    defaults["properties"]["link"] = link
+    defaults["properties"]["link"] = {
+        "type": "object",
+        "additionalProperties": False,
+        "description": "How devices are reached; each takes what is for its kind of link",
+        "properties": _link_properties(definitions),
+    }
     return defaults
+
+
+def _link_properties(definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return what the kinds of link have in all; a key that several have may be that of any."""
+    found: dict[str, list[Any]] = {}
+    for model in LINKS.values():
+        for key, schema in definitions[model.__name__]["properties"].items():
+            if key not in LINKS:
+                found.setdefault(key, []).append(copy.deepcopy(schema))
+    return {key: each[0] if len(each) == 1 else {"anyOf": each} for key, each in found.items()}
 
 
 def tidy(schema: Any) -> Any:

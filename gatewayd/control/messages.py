@@ -167,9 +167,9 @@ class StatusResult(Message):
 class Link(Message):
     """How a device is reached. `health`: ok, unknown (not used yet) or the code of what failed last."""
 
-    kind: Literal["uart"]
+    kind: Literal["uart", "ble"]
     address: str
-    baud: int
+    baud: int | None
     health: str
     reason: str | None
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gatewayd.config import Device
+from gatewayd.config import Device, UartLink
 from gatewayd.control import messages
 from gatewayd.jobs import foresight, steering
 from gatewayd.jobs.model import AttemptRecord, CreateJob, DeviceRecord, EndJob, Job, JobState, Pause
@@ -159,10 +159,13 @@ def watchdog_s() -> float | None:
 
 def _link(device: Device, health: LinkHealth) -> messages.Link:
     link = device.link
-    if health.code != "ok" and not Path(link.uart).exists():
-        health = LinkHealth("link_missing", f"{link.uart} does not exist")
+    baud = None
+    if isinstance(link, UartLink):
+        baud = link.baud
+        if health.code != "ok" and not Path(link.uart).exists():
+            health = LinkHealth("link_missing", f"{link.uart} does not exist")
     return messages.Link(
-        kind="uart", address=link.uart, baud=link.baud, health=health.code, reason=health.reason or None
+        kind=link.kind, address=link.address, baud=baud, health=health.code, reason=health.reason or None
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatewayd.config import Device
+from gatewayd.config import Device, UartLink
 from gatewayd.doctor.account import READ, WRITE, Account
 from gatewayd.doctor.finding import Finding, failure, ok
 from gatewayd.jobs.lock import Daemon
@@ -26,16 +26,16 @@ class PortFacts:
 
 def examine_ports(devices: Sequence[Device], account: Account, daemon: Daemon) -> Iterator[Finding]:
     """Look at all ports; none is opened."""
-    ports = {device.name: named_port(device.link.uart) for device in devices}
+    paths = {device.name: device.link.uart for device in devices if isinstance(device.link, UartLink)}
+    ports = {name: named_port(path) for name, path in paths.items()}
     holders = find_holders({port.node for port in ports.values()})
-    for device in devices:
-        port = ports[device.name]
-        yield judge_port(device, _facts(port, account, holders.get(port.node)), daemon)
+    for name, port in ports.items():
+        yield judge_port(name, paths[name], _facts(port, account, holders.get(port.node)), daemon)
 
 
-def judge_port(device: Device, facts: PortFacts, daemon: Daemon) -> Finding:
+def judge_port(subject: str, path: str, facts: PortFacts, daemon: Daemon) -> Finding:
     """Say what is wrong with a device's port."""
-    subject, path, port = device.name, device.link.uart, facts.port
+    port = facts.port
     if facts.mode is None:
         hint = "plug it in; `gatewayctl scan uart` lists what is there"
         return failure(subject, f"{path} does not exist", code="link_missing", hint=hint)

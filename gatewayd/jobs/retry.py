@@ -8,7 +8,13 @@ from gatewayd.protocol.session import SILENCE
 
 # The line is not there or not ours: nothing was tried, so nothing is used up. The port's return ends the wait
 # early.
-LINE_AWAY = frozenset({"link_missing", "link_lost", "link_busy", "link_denied", "link_error"})
+LINE_AWAY = frozenset({"link_missing", "link_lost", "link_busy", "link_denied", "link_error"}) | {
+    "not_heard",
+    "connect_failed",
+    "adapter_missing",
+    "adapter_blocked",
+    "bluetooth_missing",
+}
 # This machine's trouble; the device had no part in it.
 HOST_TROUBLE = frozenset({"storage_failed"})
 # The device answers, and what it does now ends by itself.

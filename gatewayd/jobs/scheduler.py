@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from gatewayd.config import Device, Settings
+from gatewayd.config import Device, Settings, UartLink
 from gatewayd.errors import GatewaydError, HostError
 from gatewayd.jobs.model import INTERRUPTIBLE, NO_CONTACT, Job, JobState
 from gatewayd.jobs.retry import TRIAL_MARGIN_S, after_failure, back_off_s
@@ -270,7 +270,7 @@ class Scheduler:
                 lane.port = seen
                 if seen is None:
                     continue
-                log.info("port is here", device=lane.device.name, port=lane.device.link.uart)
+                log.info("port is here", device=lane.device.name, port=lane.device.link.address)
                 lane.not_before = 0.0
                 if lane.device.probe == "start":
                     lane.probe_failures, lane.probe_due = 0, self._ends.clock()
@@ -278,11 +278,13 @@ class Scheduler:
 
 
 def port_identity(device: Device) -> PortIdentity:
-    """Tell one appearance of a port from the next; None: it is not there.
+    """Tell one appearance of a port from the next; None: it is not there. A radio looks always the same.
 
     The node may come back under the same number, so its ctime counts too (traffic changes only the other
     times), and that of the link in /dev/serial/by-id.
     """
+    if not isinstance(device.link, UartLink):
+        return (0, 0, 0, 0)
     path = Path(device.link.uart)
     try:
         node, link = path.stat(), path.lstat()

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from gatewayd.config import Device, Settings
+from gatewayd.config import Device, Settings, Wake
 from gatewayd.errors import DeviceError, GatewaydError, LinkError, LinkLost
 from gatewayd.jobs.activation import Step, next_step
 from gatewayd.jobs.admission import check_can_revert, check_is_meant, check_is_newer
@@ -309,13 +309,14 @@ class Attempt:
 
         One that is awake already does not answer the wake-up.
         """
-        if self._device.link.wake is None:
+        exchange = self._device.link.wake
+        if not isinstance(exchange, Wake):
             return await self._identify(patience_s)
         asleep: LinkError | None = None
         deadline = self._talk.now + patience_s
         while True:
             try:
-                await self._talk.wake(self._device.link.wake)
+                await self._talk.wake(exchange)
             except LinkLost:
                 raise
             except LinkError as error:
@@ -386,6 +387,6 @@ class Attempt:
 
 
 def explain(device: Device, error: GatewaydError) -> str:
-    """Say which port an error is about."""
-    text = str(error)
-    return text if device.link.uart in text else f"{device.link.uart}: {text}"
+    """Say which port or address an error is about."""
+    text, address = str(error), device.link.address
+    return text if address in text else f"{address}: {text}"

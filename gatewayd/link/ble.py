@@ -10,6 +10,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from bleak.backends.characteristic import BleakGATTCharacteristic
 
@@ -30,20 +31,21 @@ UNREAD_LIMIT = 64 * 1024
 
 
 class BleLink:
-    """One device by one adapter. `pair`: encrypt, and bond if there is no bond yet."""
+    """One device. `choose_radio`: by which adapter; `pair`: encrypt, and bond if there is no bond yet."""
 
     is_datagram = True
 
     def __init__(
         self,
-        radio: Radio,
+        choose_radio: Callable[[], Radio],
         target: Target,
         *,
         limits: Limits | None = None,
         pair: bool = True,
         waits_for_advertisement: bool = False,
     ) -> None:
-        self._radio = radio
+        self._choose_radio = choose_radio
+        self._radio: Radio | None = None
         self._target = target
         self._limits = limits or Limits()
         self._pair = pair
@@ -62,13 +64,15 @@ class BleLink:
     async def open(self) -> None:
         """See Link; LinkError has the codes of `Radio.connect`, and `no_service`."""
         self._forget()
-        self._client = await self._radio.connect(
+        radio = self._choose_radio()
+        self._client = await radio.connect(
             self._target,
             self._limits,
             pair=self._pair,
             is_patient=self._is_patient,
             on_end=self._ended,
         )
+        self._radio = radio
         try:
             await self._subscribe(self._client)
         except BaseException:
@@ -80,7 +84,7 @@ class BleLink:
         client, self._client, self._outlet = self._client, None, None
         for write in self._writes:
             write.cancel()
-        if client is not None:
+        if client is not None and self._radio is not None:
             await self._radio.disconnect(client)
 
     async def send(self, data: bytes, *, confirmed: bool = False) -> None:

@@ -83,6 +83,7 @@ class Radio:
     ) -> None:
         self.adapter = adapter
         self._backend = backend or Backend()
+        self.free_slots = max_connections
         self._slots = asyncio.Semaphore(max_connections)
         self._turn = asyncio.Lock()
         self._seekers: list[_Seeker] = []
@@ -130,10 +131,11 @@ class Radio:
         """
         device = await self.find(target, None if is_patient else limits.scan_s)
         await self._slots.acquire()
+        self.free_slots -= 1
         try:
             return await self._connect(device, limits, pair=pair, on_end=on_end)
         except BaseException:
-            self._slots.release()
+            self._free_slot()
             raise
 
     async def disconnect(self, client: BleakClient) -> None:
@@ -141,13 +143,17 @@ class Radio:
         try:
             await _part(client)
         finally:
-            self._slots.release()
+            self._free_slot()
 
     async def close(self) -> None:
         """Stop scanning."""
         if self._scanning is not None:
             self._scanning.cancel()
             await asyncio.wait([self._scanning])
+
+    def _free_slot(self) -> None:
+        self.free_slots += 1
+        self._slots.release()
 
     async def _connect(
         self, device: BLEDevice, limits: Limits, *, pair: bool, on_end: Callable[[], None]

@@ -72,18 +72,19 @@ def test_the_example_is_valid_when_its_files_exist(tmp_path: Path) -> None:
         text = text.replace(written, real)
     lab.file.write_text(text)
     settings = load(lab.file)
-    assert [device.name for device in settings.devices] == ["pump-1", "pump-2"]
+    assert [device.name for device in settings.devices] == ["pump-1", "pump-3", "pump-2"]
     assert [str(warning).split(": ")[1] for warning in settings.warnings] == ["mqtt.password_file"]
 
 
 def keys_of(schema: dict[str, Any], node: dict[str, Any]) -> Iterator[str]:
     for key, inner in node.get("properties", {}).items():
         yield key
-        for variant in [inner, *inner.get("anyOf", [])]:
+        for variant in [inner, *inner.get("anyOf", []), *inner.get("oneOf", [])]:
             target = variant.get("$ref", "").removeprefix("#/$defs/")
             yield from keys_of(schema, schema["$defs"][target] if target else variant)
     if node.get("additionalProperties"):
         yield from keys_of(schema, schema["$defs"]["KeyFiles"])
+        yield from keys_of(schema, schema["$defs"]["Adapter"])
     if node.get("properties", {}).get("devices"):
         yield from keys_of(schema, schema["$defs"]["Device"])
 
@@ -121,6 +122,9 @@ def test_the_examples_values_are_the_defaults_it_claims() -> None:
         (tree["keys"]["pump"], "KeyFiles"),
         (tree["devices"][0], "Device"),
         (tree["devices"][0]["link"], "UartLink"),
+        (tree["devices"][1]["link"], "BleLink"),
+        (tree["devices"][1]["link"]["limits"], "BleLimits"),
+        (tree["adapters"]["hci0"], "Adapter"),
     ]:
         for key, value in part.items():
             field = definitions[model]["properties"][key]

@@ -10,7 +10,7 @@ import pytest
 from config_lab import KEY, PASSWORD, Lab, private_file
 from pydantic import ValidationError
 
-from gatewayd.config import ConfigErrors, UartLink, Wake, load
+from gatewayd.config import BleLink, ConfigErrors, UartLink, Wake, load
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.patch import PatchEncoding
 from gatewayd.ota.rules import Deliver, Payload, SlotMatch
@@ -98,9 +98,35 @@ def test_a_devices_own_value_wins_and_link_is_merged(lab: Lab) -> None:
     own = {"uart": "/dev/b", "baud": 19200}
     lab.tree["devices"] = [lab.device("a"), lab.device("b", attempts=2, keys=None, link=own)]
     first, second = lab.settings().devices
-    assert (first.attempts, first.trial_s, first.link.baud, first.link.dtr) == (7, 9, 9600, True)
-    assert (second.attempts, second.trial_s, second.link.baud, second.link.dtr) == (2, 9, 19200, True)
+    assert (first.attempts, first.trial_s) == (7, 9)
+    assert (second.attempts, second.trial_s) == (2, 9)
+    assert first.link == UartLink(uart="/dev/a", baud=9600, dtr=True)
+    assert second.link == UartLink(uart="/dev/b", baud=19200, dtr=True)
     assert (first.keys, second.keys) == ("pump", None)
+
+
+def test_each_kind_of_link_takes_what_is_meant_for_it(lab: Lab) -> None:
+    common = {"baud": 9600, "wake": {"send": "OTA"}, "adapter": "hci1", "limits": {"scan_s": 60}}
+    lab.tree["defaults"]["link"] = common
+    lab.tree["adapters"] = {"hci1": {"max_connections": 5}}
+    links = {"b": {"ble": {"name": "b"}}, "c": {"ble": {"name": "c"}, "wake": "advertisement"}}
+    lab.tree["devices"] = [lab.device("a"), *(lab.device(name, link=link) for name, link in links.items())]
+    settings = lab.settings()
+    serial, awake, sleepy = (device.link for device in settings.devices)
+    assert serial == UartLink(uart="/dev/a", baud=9600, wake=Wake(send="OTA"))
+    assert isinstance(awake, BleLink)
+    assert isinstance(sleepy, BleLink)
+    assert (awake.address, awake.adapter, awake.limits.scan_s, awake.pair) == ("b", "hci1", 60, True)
+    assert (awake.wake, sleepy.wake) == (None, "advertisement")
+    assert settings.adapters["hci1"].max_connections == 5
+
+
+def test_a_device_that_does_not_pair_is_warned_of_unless_it_verifies(lab: Lab) -> None:
+    link = {"ble": {"name": "a"}, "pair": False}
+    lab.tree["devices"] = [lab.device("a", link=link)]
+    assert any("radio range" in str(warning) for warning in lab.settings().warnings)
+    lab.tree["devices"] = [lab.device("a", link=link, deliver="container")]
+    assert not any("radio range" in str(warning) for warning in lab.settings().warnings)
 
 
 def test_client_id_follows_the_gateway_id(lab: Lab) -> None:

@@ -119,7 +119,7 @@ TTY = stat.S_IFCHR | 0o660
 )
 def test_a_port(facts: PortFacts, daemon: Daemon, expected: str, words: str, tmp_path: Path) -> None:
     (device,) = Lab(tmp_path).settings().devices
-    finding = judge_port(device, facts, daemon)
+    finding = judge_port(device.name, device.link.address, facts, daemon)
     assert finding.subject == "pump-1"
     assert code(finding) == expected
     assert words in finding.text
@@ -127,7 +127,9 @@ def test_a_port(facts: PortFacts, daemon: Daemon, expected: str, words: str, tmp
 
 def test_the_hint_names_the_ports_group(tmp_path: Path) -> None:
     (device,) = Lab(tmp_path).settings().devices
-    finding = judge_port(device, PortFacts(PORT, TTY, "barn may not", group="uucp"), OFF)
+    finding = judge_port(
+        device.name, device.link.address, PortFacts(PORT, TTY, "barn may not", group="uucp"), OFF
+    )
     assert "usermod -aG uucp USER" in (finding.hint or "")
 
 

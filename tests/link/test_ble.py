@@ -33,7 +33,8 @@ class Lab:
 
     def link(self, target: Target = TAG, **settings: Any) -> BleLink:
         given: dict[str, Any] = {"limits": SHORT, "pair": False} | settings
-        return BleLink(given.pop("radio", None) or self.radio(), target, **given)
+        radio: Radio = given.pop("radio", None) or self.radio()
+        return BleLink(lambda: radio, target, **given)
 
     async def tag(self, **settings: Any) -> Peripheral:
         return await self.air.peripheral("tag-7", ADDRESS, **settings)

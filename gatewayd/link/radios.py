@@ -1,0 +1,49 @@
+"""The adapters of this machine: which radio a device is reached by."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from gatewayd.link.bluetooth import Backend
+from gatewayd.link.radio import Radio
+
+_ADAPTERS = Path("/sys/class/bluetooth")
+DEFAULT_CONNECTIONS = 3
+
+
+def adapters_here() -> list[str]:
+    """List the adapters that the kernel knows."""
+    return sorted(path.name for path in _ADAPTERS.glob("hci*") if ":" not in path.name)
+
+
+class Radios:
+    """Radios by adapter, made when first asked for. `max_connections`: by adapter, where not the default."""
+
+    def __init__(
+        self,
+        max_connections: Mapping[str, int],
+        *,
+        backend: Backend | None = None,
+        list_adapters: Callable[[], list[str]] = adapters_here,
+    ) -> None:
+        self._max_connections = max_connections
+        self._backend = backend
+        self._list_adapters = list_adapters
+        self._radios: dict[str, Radio] = {}
+
+    def choose(self, adapter: str | None) -> Radio:
+        """Return the radio of an adapter, whether it is there or not; None: the least busy one that is."""
+        if adapter is not None:
+            return self._radio(adapter)
+        radios = [self._radio(name) for name in self._list_adapters()]
+        return max(radios, key=lambda radio: radio.free_slots, default=None) or self._radio("hci0")
+
+    async def close(self) -> None:
+        """Stop scanning everywhere."""
+        for radio in self._radios.values():
+            await radio.close()
+
+    def _radio(self, adapter: str) -> Radio:
+        if adapter not in self._radios:
+            connections = self._max_connections.get(adapter, DEFAULT_CONNECTIONS)
+            self._radios[adapter] = Radio(adapter, max_connections=connections, backend=self._backend)
+        return self._radios[adapter]

@@ -1,0 +1,50 @@
+"""From a device's configuration to its link. Bluetooth is loaded only where a device has it."""
+
+from typing import TYPE_CHECKING
+
+from gatewayd.config import Adapter, BleLink, Device
+from gatewayd.link.base import Link
+from gatewayd.link.uart import UartLink
+
+if TYPE_CHECKING:
+    from gatewayd.link.radios import Radios
+
+
+class Links:
+    """Makes links; those by one Bluetooth adapter share its radio."""
+
+    def __init__(self, adapters: dict[str, Adapter]) -> None:
+        self._adapters = adapters
+        self._radios: Radios | None = None
+
+    def make(self, device: Device) -> Link:
+        """Return a closed link to a device."""
+        link = device.link
+        if isinstance(link, BleLink):
+            return self._ble(link)
+        return UartLink(link.uart, baud=link.baud, dtr=link.dtr, rts=link.rts)
+
+    async def close(self) -> None:
+        """Leave the radios alone; links are closed by whoever has them."""
+        if self._radios is not None:
+            await self._radios.close()
+
+    def _ble(self, link: BleLink) -> Link:
+        from gatewayd.link import ble, radio, radios  # noqa: PLC0415 - see the module's text
+
+        if self._radios is None:
+            self._radios = radios.Radios({name: one.max_connections for name, one in self._adapters.items()})
+        data = link.ble.service_data
+        target = radio.Target(
+            address=link.ble.address,
+            name=link.ble.name,
+            service_data=(data.uuid, bytes.fromhex(data.starts_with)) if data else None,
+        )
+        choose, limits = self._radios.choose, link.limits
+        return ble.BleLink(
+            lambda: choose(link.adapter),
+            target,
+            limits=radio.Limits(limits.scan_s, limits.connect_s, limits.discovery_s),
+            pair=link.pair,
+            waits_for_advertisement=link.wake == "advertisement",
+        )
