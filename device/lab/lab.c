@@ -357,6 +357,7 @@ void lab_connect(lab_t *lab, uint32_t packet)
 {
 #if RCP_BLE
     lab->setup.packet = packet;
+    lab->view.out_size = 0; /* what has not left goes with the connection */
     rcp_connected(&lab->rcp, packet);
 #else
     (void)lab, (void)packet;

@@ -220,6 +220,8 @@ class DataFlow:
         floor = max(TURNAROUNDS * self.turnaround_s, self._timing.floor_s)
         pause = min(floor * (1 << self.rounds), max(floor, self._timing.ceiling_s))
         wire_s = (self._flight_wire + self._stale_wire) / self._rate
+        if self.rounds and self._limits.overhead is not None:
+            wire_s = 0.0  # it has had its time, and a radio may be dead
         return max(self._quiet_since + wire_s + pause, self._busy_until)
 
     def handle_timeout(self, now: float) -> None:
