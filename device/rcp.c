@@ -16,6 +16,9 @@
  * anything but progress has changed, the other area is erased and begins with a copy under the next generation. A cut leaves one of the
  * two whole. Each record's CRC-32 is seeded with its area's generation, so remnants are not records; what is not blank is not written.
  * Records pass through the write unit, too: they are only written while no part of an image is in it.
+ *
+ * With RCP_BLE the link may be packets: the ring then holds each with its length before it, a frame may come in fragments, and DATA
+ * without CRC is made whole in the frame buffer before it is looked at.
  */
 #include "rcp.h"
 
@@ -56,6 +59,11 @@ typedef struct {
 } mark_t;
 
 #define COPY_ROOM 128u
+
+#if RCP_BLE
+enum { FRAGMENT = 0x60, FRAGMENT_LAST = 0x10, FRAGMENT_NUMBER = 0x0F, FRAGMENTS = 16, NO_FRAGMENT = 255, SHORT_DATA = 0x80 };
+enum { LEAST_PACKET = 20, MOST_PACKET = 512, LENGTH_SIZE = 2, QUIET_FRAMES = 6 /* a quarter of what a gateway has in flight */ };
+#endif
 
 /* ---- bytes ---- */
 
@@ -104,11 +112,39 @@ static void put_on_line(const rcp_t *r, const uint8_t *data, uint32_t size)
     r->port->send(r->port->context, data, size);
 }
 
-/* Sends 00 | COBS(frame and its CRC) | 00; there must be room for the CRC behind the frame. */
+#if RCP_BLE
+/* Sends a packet, or fragments; there must be room for one byte behind the frame, for each one's head goes before its bytes. */
+static void send_packets(const rcp_t *r, uint8_t *frame, uint32_t size)
+{
+    const uint32_t most = r->packet - 1;
+    uint8_t head = FRAGMENT;
+    if (size <= r->packet) {
+        put_on_line(r, frame, size);
+        return;
+    }
+    if (size > FRAGMENTS * most)
+        return;
+    memmove(frame + 1, frame, size);
+    for (uint32_t n; size > 0; frame += n, size -= n) {
+        n = smaller(size, most);
+        *frame = n < size ? head : head | FRAGMENT_LAST; /* over the last byte of what has been sent */
+        put_on_line(r, frame, n + 1);
+        head++;
+    }
+}
+#endif
+
+/* Sends 00 | COBS(frame and its CRC) | 00; there must be room for the CRC behind the frame, and with RCP_BLE for one byte more. */
 static void send_frame(const rcp_t *r, uint8_t *frame, uint32_t size)
 {
     uint8_t code = 0;
     const uint8_t *end = put(frame + size, crc32(0, frame, size), CRC_SIZE);
+#if RCP_BLE
+    if (r->packet != 0) {
+        send_packets(r, frame, size + CRC_SIZE);
+        return;
+    }
+#endif
     put_on_line(r, &code, 1);
     for (const uint8_t *at = frame;;) {
         const uint8_t *from = at;
@@ -149,6 +185,10 @@ static void send_offsets(rcp_t *r, uint32_t type, uint32_t second)
 {
     const uint32_t numbers[3] = {r->received, second, r->credit};
     r->asked = r->session;
+#if RCP_BLE
+    r->quiet = 0;
+    r->told = r->received;
+#endif
     send_numbers(r, type, numbers, 12);
 }
 
@@ -607,6 +647,15 @@ static uint32_t on_offer(rcp_t *r, uint8_t *body, uint32_t size)
 
 /* ---- DATA ---- */
 
+#if RCP_BLE
+/* Whether the gateway can wait for its ACK, which costs a packet: for a quarter of the window, and while it may send a chunk more. */
+static bool may_wait(rcp_t *r, uint32_t chunk)
+{
+    return r->packet != 0 && r->state == RECV && ++r->quiet < QUIET_FRAMES && (r->received - r->told) * 4 < r->port->window &&
+           chunk <= r->credit - r->received;
+}
+#endif
+
 static uint32_t on_data(rcp_t *r, uint8_t *body, uint32_t size)
 {
     const uint32_t offset = get(body, 4);
@@ -632,9 +681,13 @@ static uint32_t on_data(rcp_t *r, uint8_t *body, uint32_t size)
             return code;
         r->chunk = size;
         r->pass_nak = false;
-        grow_credit(r);
         if (r->received == r->journal.size)
             r->state = FULL;
+#if RCP_BLE
+        if (may_wait(r, size))
+            return 0;
+#endif
+        grow_credit(r);
     }
     acknowledge(r);
     return 0;
@@ -774,6 +827,10 @@ static uint32_t on_set_baud(rcp_t *r, uint8_t *body, uint32_t size)
         return RESTARTING;
     if (r->state != IDLE)
         return BAD_STATE;
+#if RCP_BLE
+    if (r->packet != 0)
+        return BAUD;
+#endif
     if ((p->features & RCP_FEATURE_SET_BAUD) != 0 && baud <= HIGHEST_BAUD)
         actual = p->baud_possible(p->context, baud);
     if (actual == 0 || (actual > baud ? actual - baud : baud - actual) > baud * 3 / 200) /* 1.5 % */
@@ -851,6 +908,13 @@ static uint32_t end_frame(rcp_t *r)
     return 0;
 }
 
+static void store(rcp_t *r, uint8_t byte)
+{
+    if (r->frame_size < r->port->max_frame)
+        r->port->frame[r->frame_size] = byte;
+    r->frame_size++; /* too long shows at the end */
+}
+
 /* A byte of a frame, which is never 0. */
 static void take_byte(rcp_t *r, uint8_t byte)
 {
@@ -863,18 +927,22 @@ static void take_byte(rcp_t *r, uint8_t byte)
         if (!zero)
             return;
     }
-    if (r->frame_size < r->port->max_frame)
-        r->port->frame[r->frame_size] = byte;
-    r->frame_size++; /* too long shows at the end */
+    store(r, byte);
+}
+
+static uint8_t next_byte(rcp_t *r)
+{
+    uint32_t out = r->ring_out;
+    uint8_t byte = ((volatile const uint8_t *)r->port->ring)[out];
+    r->ring_out = out == r->port->ring_size ? 0 : out + 1;
+    return byte;
 }
 
 /* Takes bytes until a frame ends. Returns an error code or 0. */
 static uint32_t take_from_ring(rcp_t *r)
 {
     while (r->ring_out != r->ring_in) {
-        uint32_t out = r->ring_out;
-        uint8_t byte = ((volatile const uint8_t *)r->port->ring)[out];
-        r->ring_out = out == r->port->ring_size ? 0 : out + 1;
+        uint8_t byte = next_byte(r);
         if (byte != 0)
             take_byte(r, byte);
         else if (r->frame_begun) {
@@ -884,6 +952,69 @@ static uint32_t take_from_ring(rcp_t *r)
     }
     return 0;
 }
+
+#if RCP_BLE
+static void store_rest(rcp_t *r, uint32_t size)
+{
+    for (; size > 0; size--)
+        store(r, next_byte(r));
+}
+
+/* DATA that came without its CRC and half of its offset: the one meant is the nearest to the one expected. Returns an error code or 0. */
+static uint32_t take_short_data(rcp_t *r, uint32_t session, uint32_t size)
+{
+    uint8_t *frame = r->port->frame;
+    uint32_t low = r->received;
+    if (size >= 2) {
+        low = next_byte(r);
+        low |= (uint32_t)next_byte(r) << 8;
+        size -= 2;
+        *put(frame, DATA, 1) = (uint8_t)session;
+        put(frame + HEADER_SIZE, r->received + (((low - r->received) & 0xFFFFu) ^ 0x8000u) - 0x8000u, 4);
+        r->frame_size = HEADER_SIZE + 4;
+    }
+    store_rest(r, size);
+    size = r->frame_size;
+    r->frame_size = 0;
+    if (size >= HEADER_SIZE + 4 && size <= r->port->max_frame - CRC_SIZE && (r->port->features & RCP_FEATURE_SHORT_DATA) != 0)
+        return take_frame(r, frame, size - HEADER_SIZE);
+    gap(r);
+    return 0;
+}
+
+/* Takes a packet: a frame, a fragment of one, or DATA without CRC. Returns an error code or 0. */
+static uint32_t take_packet(rcp_t *r)
+{
+    uint32_t size, head, number;
+    if (r->ring_out == r->ring_in)
+        return 0;
+    r->idle_ms = 0;
+    size = next_byte(r);
+    size |= (uint32_t)next_byte(r) << 8;
+    head = next_byte(r);
+    number = head & FRAGMENT_NUMBER;
+    if ((head & ~(uint32_t)(FRAGMENT_LAST | FRAGMENT_NUMBER)) != FRAGMENT) {
+        r->next_fragment = NO_FRAGMENT;
+        r->frame_size = 0;
+        if (head >= SHORT_DATA)
+            return take_short_data(r, head - SHORT_DATA, size - 1);
+        store(r, (uint8_t)head);
+    } else if (number == 0 || number == r->next_fragment) {
+        r->next_fragment = (uint8_t)(number + 1);
+        if (number == 0)
+            r->frame_size = 0;
+    } else { /* one is missing: what comes cannot be whole */
+        r->next_fragment = NO_FRAGMENT;
+        r->frame_size = r->port->max_frame + 1;
+        head |= FRAGMENT_LAST;
+    }
+    store_rest(r, size - 1);
+    if (r->next_fragment != NO_FRAGMENT && (head & FRAGMENT_LAST) == 0)
+        return 0;
+    r->next_fragment = NO_FRAGMENT;
+    return end_frame(r);
+}
+#endif
 
 /* ---- work ---- */
 
@@ -975,12 +1106,43 @@ bool rcp_rx_byte(rcp_t *r, uint8_t byte)
     return true;
 }
 
+#if RCP_BLE
+void rcp_connected(rcp_t *r, uint32_t max_packet)
+{
+    r->packet = larger(smaller(max_packet, MOST_PACKET), LEAST_PACKET);
+    r->next_fragment = NO_FRAGMENT;
+    r->frame_size = 0;
+    r->cobs_left = 0;
+    r->ring_out = r->ring_in;
+}
+
+bool rcp_rx_packet(rcp_t *r, const uint8_t *packet, uint32_t size)
+{
+    volatile uint8_t *ring = r->port->ring;
+    const uint32_t end = r->port->ring_size, out = r->ring_out;
+    uint32_t in = r->ring_in, used = in >= out ? in - out : in + end + 1 - out;
+    if (size == 0 || size > MOST_PACKET || size + LENGTH_SIZE > end - used)
+        return false;
+    for (uint32_t i = 0; i < size + LENGTH_SIZE; i++) {
+        ring[in] = i < LENGTH_SIZE ? (uint8_t)(size >> 8 * i) : packet[i - LENGTH_SIZE];
+        in = in == end ? 0 : in + 1;
+    }
+    r->ring_in = in; /* only now is it there */
+    return true;
+}
+#endif
+
 void rcp_poll(rcp_t *r)
 {
     uint32_t code;
     r->now_ms = r->port->now_ms(r->port->context);
     r->idle_ms = UINT32_MAX;
-    code = take_from_ring(r);
+#if RCP_BLE
+    if (r->packet != 0)
+        code = take_packet(r);
+    else
+#endif
+        code = take_from_ring(r);
     if (code == 0)
         code = work(r);
     if (code != 0)

@@ -16,6 +16,12 @@ extern "C" {
 
 #define RCP_FEATURE_SET_BAUD 1u   /* the line's speed can be changed */
 #define RCP_FEATURE_TRIAL_BOOT 2u /* the bootloader takes back an image that is not confirmed */
+#define RCP_FEATURE_SHORT_DATA 4u /* on packets: DATA without CRC, 17 of 20 bytes of it image */
+
+/* Define it as 1 for Bluetooth Low Energy: packets, where rcp_connected() was called, instead of bytes. */
+#ifndef RCP_BLE
+#define RCP_BLE 0
+#endif
 
 #define RCP_DATA_OVERHEAD 10u /* max_frame = chunk + this */
 #define RCP_MIN_FRAME 138u
@@ -118,6 +124,12 @@ typedef struct {
     bool pass_nak;  /* NAK was said in this pass */
     bool new_speed; /* nothing was heard at it yet */
     bool busy_due;
+#if RCP_BLE
+    uint8_t next_fragment;
+    uint8_t quiet;   /* DATA taken and not acknowledged yet */
+    uint32_t packet; /* most bytes of one; 0: the link is a stream */
+    uint32_t told;   /* `received`, as the gateway was told last */
+#endif
     const rcp_port_t *port;
     volatile uint32_t ring_in, ring_out;
     uint32_t frame_size;
@@ -155,6 +167,17 @@ static inline bool rcp_init(rcp_t *r, const rcp_port_t *port)
 
 /* A received byte, from the interrupt. False: the ring is full and the byte is lost (which the protocol repairs). */
 bool rcp_rx_byte(rcp_t *r, uint8_t byte);
+
+#if RCP_BLE
+/*
+ * A gateway has connected, or the connection has another MTU: packets have at most ATT MTU - 3 bytes. What was begun is forgotten. To be
+ * called where rcp_poll() is called, after each restart, too. From now on send() gets one packet a call.
+ */
+void rcp_connected(rcp_t *r, uint32_t max_packet);
+
+/* A received packet, from the interrupt or the radio's task. False: there is no room and it is lost (which the protocol repairs). */
+bool rcp_rx_packet(rcp_t *r, const uint8_t *packet, uint32_t size);
+#endif
 
 /* Work: at most one frame, and one erase block or 64 bytes of SHA-256. */
 void rcp_poll(rcp_t *r);

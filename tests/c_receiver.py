@@ -37,7 +37,7 @@ class _Setup(ctypes.Structure):
             for name in (
                 *("features", "boot_time_s", "base_baud", "max_baud", "max_frame", "window", "rx_ring"),
                 *("slot_size", "erase_block", "write_unit", "journal_area", "erase_ahead", "erase_ms"),
-                *("has_slot_address", "slot_address", "deaf", "torn_unreadable", "seed"),
+                *("has_slot_address", "slot_address", "deaf", "torn_unreadable", "seed", "packet"),
             )
         ),
     ]
@@ -81,14 +81,14 @@ class View(ctypes.Structure):
 
 
 @cache
-def library(path: str = "") -> ctypes.CDLL:
-    """The bench; built first unless a path is given."""
+def library(path: str = "", *, ble: bool = False) -> ctypes.CDLL:
+    """The bench, for streams or for packets; built first unless a path is given."""
     if not path:
         built = subprocess.run(
             ["make", "-s", "-C", DEVICE, "lab"], capture_output=True, text=True, timeout=_BUILD_S, check=False
         )
         assert built.returncode == 0, built.stderr
-    lab = ctypes.CDLL(path or str(DEVICE / "build" / "librcp-lab.so"))
+    lab = ctypes.CDLL(path or str(DEVICE / "build" / f"librcp-lab{'-ble' * ble}.so"))
     handle, text, view = ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(View)
     cells = ctypes.POINTER(ctypes.c_uint8)
     for name, result, *arguments in (
@@ -100,6 +100,7 @@ def library(path: str = "") -> ctypes.CDLL:
         ("erases", ctypes.POINTER(U32), handle),
         ("flash_size", U32, handle),
         ("boot", None, handle, ctypes.POINTER(_Boot)),
+        ("connect", None, handle, U32),
         ("feed", None, handle, text, U32),
         ("queue", None, handle, text, U32),
         ("run", None, handle),
@@ -183,14 +184,18 @@ class CReceiver:
         tells_revert: bool = True,
         seed: int = 1,
         library_path: str = "",
+        max_datagram: int | None = None,
         now: float = 0.0,
     ) -> None:
         self.bootloader = bootloader or Bootloader(MemoryShelf(), profile)
         self.profile = profile = self.bootloader.profile
-        self._lab = library(library_path)
+        self._lab = library(library_path, ble=max_datagram is not None)
         setup = _setup(
             profile, erase_ahead=erase_ahead, deaf=deaf, torn_unreadable=torn_unreadable, seed=seed
         )
+        if max_datagram is not None:
+            setup.packet = max_datagram
+            setup.features = 2 * profile.can_revert + 4 * profile.can_short_data
         self._handle: int | None = self._lab.lab_new(ctypes.byref(setup))
         if self._handle is None:
             raise ValueError(f"rcp_fits() says no to {profile}")
@@ -242,8 +247,12 @@ class CReceiver:
         """What the OFFER hook answers from now on."""
         self._view.refuse = answer
 
+    def connect(self, max_datagram: int) -> None:
+        """A gateway has connected anew to a device on a datagram link."""
+        self._lab.lab_connect(self._handle, max_datagram)
+
     def receive_data(self, data: bytes, now: float) -> None:
-        """Take bytes as they come from the line. Lost while off."""
+        """Take bytes as they come from the line, or one packet. Lost while off."""
         if self._is_on:
             self._set_clock(now)
             self._lab.lab_feed(self._handle, data, len(data))

@@ -174,7 +174,8 @@ class BoardLink:
     async def close(self) -> None:
         self._board.is_open = False
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes, *, confirmed: bool = False) -> None:
+        assert not confirmed
         assert self._board.is_open
         await asyncio.sleep(self._board.pace_s)
         if self._board.is_unplugged:
@@ -192,6 +193,8 @@ class BoardLink:
 
 class BoardSession:
     """A `TransferSession` in words."""
+
+    needs_response = False
 
     def __init__(self, board: Board) -> None:
         self.traffic = Traffic()
@@ -238,6 +241,9 @@ class BoardSession:
                 "confirmed": Confirmed(),
             }
             self._end(outcomes[answer])
+
+    def set_max_datagram(self, size_bytes: int) -> None:
+        raise AssertionError(size_bytes)
 
     def data_to_send(self, now: float) -> bytes:
         if not self._frame or now < self._due:

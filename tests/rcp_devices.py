@@ -2,7 +2,6 @@
 
 import itertools
 import random
-from collections.abc import Callable
 from typing import Protocol
 
 from c_receiver import CReceiver
@@ -37,6 +36,7 @@ class Device(Protocol):
     @property
     def running_version(self) -> str: ...
 
+    def connect(self, max_datagram: int) -> None: ...
     def receive_data(self, data: bytes, now: float) -> None: ...
     def data_to_send(self, now: float) -> bytes: ...
     def next_deadline(self) -> float | None: ...
@@ -44,17 +44,23 @@ class Device(Protocol):
     def power_cut(self, now: float) -> None: ...
 
 
-DeviceFactory = Callable[[DeviceProfile], Device]
+class DeviceFactory(Protocol):
+    """Makes a device; on a datagram link where it says how much one carries."""
+
+    def __call__(self, profile: DeviceProfile = ..., max_datagram: int | None = None) -> Device: ...
 
 
-def python_device(profile: DeviceProfile = PROFILE) -> Device:
+def python_device(profile: DeviceProfile = PROFILE, max_datagram: int | None = None) -> Device:
     """The receiver in Python, running OLD."""
-    return Receiver(profile, bootloader=_running_old(profile), boot_ids=itertools.count(1))
+    device = Receiver(profile, bootloader=_running_old(profile), boot_ids=itertools.count(1))
+    if max_datagram is not None:
+        device.connect(max_datagram)
+    return device
 
 
-def c_device(profile: DeviceProfile = PROFILE) -> Device:
+def c_device(profile: DeviceProfile = PROFILE, max_datagram: int | None = None) -> Device:
     """The receiver in C, running OLD."""
-    return CReceiver(profile, bootloader=_running_old(profile))
+    return CReceiver(profile, bootloader=_running_old(profile), max_datagram=max_datagram)
 
 
 def _running_old(profile: DeviceProfile) -> Bootloader:

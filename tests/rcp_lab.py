@@ -19,13 +19,13 @@ from typing import TypeVar
 
 from rcp_devices import Device
 from rcp_line import Faults, Wire
+from rcp_radio import Airtime, Radio, Reader
 from rcp_referee import Referee
 
 from gatewayd.errors import DeviceError
 from gatewayd.jobs.activation import Step, next_step
 from gatewayd.jobs.model import NEVER_AGAIN, Job, JobState
 from gatewayd.protocol.rcp import frames
-from gatewayd.protocol.rcp.framing import StreamDeframer
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import (
     OUTCOMES,
@@ -77,8 +77,15 @@ def rcp_gateway(
     return RcpGateway("lab", base_baud=base_baud, transfer_baud=transfer_baud, random=rng)
 
 
+def packet_gateway(rng: random.Random) -> TransferSession:
+    return RcpGateway("lab", datagram=True, random=rng)
+
+
 class Lab:
-    """See the module's text. `seen`: every frame that either side sent; `events`: what the session said."""
+    """See the module's text. `seen`: every frame that either side sent; `events`: what the session said.
+
+    With `packet`, what a datagram carries, the line is a radio.
+    """
 
     def __init__(
         self,
@@ -90,6 +97,8 @@ class Lab:
         latency_s: float = 0.0,
         faults: Faults | None = None,
         seed: int = 0,
+        packet: int | None = None,
+        airtime: Airtime = Airtime(),  # noqa: B008 - frozen
     ) -> None:
         self.device = device
         self.now = 0.0
@@ -100,6 +109,7 @@ class Lab:
         self._rng = random.Random(seed)
         self._rate, self._latency_s = rate_bytes_per_s, latency_s
         self._base_baud = baud
+        self._packet, self._airtime = packet, airtime
         self._make_session = make_session
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
@@ -108,18 +118,26 @@ class Lab:
 
     def set_faults(self, faults: Faults) -> None:
         """From now on the lines are like this; what was under way is lost."""
-        self.to_device = Wire(self._rate, self._latency_s, faults, self._rng)
-        self.to_gateway = Wire(self._rate, self._latency_s, faults, self._rng)
+        self.to_device: Wire | Radio = Wire(self._rate, self._latency_s, faults, self._rng)
+        self.to_gateway: Wire | Radio = Wire(self._rate, self._latency_s, faults, self._rng)
+        if self._packet is not None:
+            self.to_device, self.to_gateway = (Radio(self._airtime, self._rng) for _ in range(2))
 
-    def restart_gateway(self) -> None:
-        """Begin with a new session, at the base speed."""
+    def restart_gateway(self, packet: int | None = None) -> None:
+        """Begin with a new session, at the base speed; on a radio with a new connection, of other packets."""
         # Never the same nonces and session numbers again, as in life.
         self.session = self._make_session(random.Random(self._rng.random()))
+        if self._packet is not None:
+            self._packet = packet or self._packet
+            self.session.set_max_datagram(self._packet)
+            self.device.connect(self._packet)
+            self.set_faults(Faults())
+        self._readers = Reader(self._packet), Reader(self._packet)
         self.baud = self._base_baud
         self._switch_to: int | None = None
         self._outcome: Outcome | None = None
         self._killed = False
-        self._referee = Referee()
+        self._referee = Referee(self._packet)
 
     def kill_gateway(self) -> None:
         self._killed = True
@@ -300,7 +318,7 @@ class Lab:
             return is_due
         baud = self.device.baud
         wire = self.device.data_to_send(self.now)
-        self._send(wire, self.to_gateway, baud)
+        self._send(wire, self.to_gateway, baud, self._readers[0])
         return is_due or bool(wire)
 
     def _serve_gateway(self) -> bool:
@@ -317,19 +335,22 @@ class Lab:
         if self._outcome is not None or self._switch_to is not None:
             return True
         wire = self.session.data_to_send(self.now)
-        self._send(wire, self.to_device, self.baud)
+        self._send(wire, self.to_device, self.baud, self._readers[1])
         return is_due or bool(wire)
 
-    def _send(self, wire: bytes, line: Wire, baud: int) -> None:
+    def _send(self, wire: bytes, line: Wire | Radio, baud: int, reader: Reader) -> None:
         if not wire:
             return
-        assert wire.count(0) == 2, f"not one frame: {wire.hex()}"
-        (content,) = StreamDeframer(65535).feed(wire)
-        assert isinstance(content, bytes), content
-        frame = frames.decode(content)
-        self._referee.sends(frame)
-        self.seen.append(frame)
-        if not self.losing(frame):
+        contents = reader.contents(wire, self._referee.received)
+        assert self._packet is not None or (wire.count(0) == 2 and contents), f"not one frame: {wire.hex()}"
+        is_lost = False
+        for content in contents:  # of a fragment none
+            assert isinstance(content, bytes), content
+            frame = frames.decode(content)
+            self._referee.sends(frame)
+            self.seen.append(frame)
+            is_lost = self.losing(frame)
+        if not is_lost:
             line.put(wire, self.now, baud)
 
     def _take_events(self) -> None:

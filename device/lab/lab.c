@@ -7,7 +7,7 @@
 #include "../rcp.h"
 #include "../sha256.h"
 
-enum { OUT_ROOM = 65536, BITS_PER_BYTE = 10 };
+enum { OUT_ROOM = 65536, BITS_PER_BYTE = 10, LENGTH_SIZE = 2 };
 
 struct lab {
     lab_view_t view;
@@ -136,13 +136,25 @@ static uint32_t on_now(void *context)
     return ((lab_t *)context)->view.now_ms;
 }
 
-static void on_send(void *context, const uint8_t *data, uint32_t size)
+static void say(lab_t *lab, const uint8_t *data, uint32_t size)
 {
-    lab_t *lab = context;
     if (size > OUT_ROOM - lab->view.out_size)
         abort(); /* a device that says so much is broken */
     memcpy(lab->out + lab->view.out_size, data, size);
     lab->view.out_size += size;
+}
+
+/* Of packets the length goes before each. */
+static void on_send(void *context, const uint8_t *data, uint32_t size)
+{
+    lab_t *lab = context;
+    const uint8_t length[LENGTH_SIZE] = {(uint8_t)size, (uint8_t)(size >> 8)};
+    if (lab->setup.packet != 0) {
+        if (size > lab->setup.packet)
+            abort(); /* a radio drops that */
+        say(lab, length, LENGTH_SIZE);
+    }
+    say(lab, data, size);
 }
 
 static bool on_sent(void *context)
@@ -324,6 +336,8 @@ void lab_boot(lab_t *lab, const lab_boot_t *boot)
         return;
     }
     rcp_start(&lab->rcp, &lab->port);
+    if (lab->setup.packet != 0)
+        lab_connect(lab, lab->setup.packet);
     view->idle_ms = 0;
     view->deaf_until = view->now_ms; /* what is erased while it starts belongs to the boot */
     look(lab);
@@ -339,8 +353,33 @@ static bool is_deaf(const lab_t *lab)
     return (int32_t)(lab->view.now_ms - lab->view.deaf_until) < 0;
 }
 
+void lab_connect(lab_t *lab, uint32_t packet)
+{
+#if RCP_BLE
+    lab->setup.packet = packet;
+    lab->view.out_size = 0; /* what has not left goes with the connection */
+    rcp_connected(&lab->rcp, packet);
+#else
+    (void)lab, (void)packet;
+    abort(); /* this bench was built for streams */
+#endif
+}
+
+static bool take_packet(lab_t *lab, const uint8_t *bytes, uint32_t size)
+{
+#if RCP_BLE
+    if (lab->setup.packet != 0 && !is_off(lab) && !(is_deaf(lab) && lab->setup.deaf != 0))
+        rcp_rx_packet(&lab->rcp, bytes, size);
+#else
+    (void)bytes, (void)size;
+#endif
+    return lab->setup.packet != 0;
+}
+
 void lab_feed(lab_t *lab, const uint8_t *bytes, uint32_t size)
 {
+    if (take_packet(lab, bytes, size))
+        size = 0;
     for (; size > 0 && !is_off(lab); bytes++, size--) {
         if (is_deaf(lab) && lab->setup.deaf != 0)
             continue;
@@ -353,6 +392,8 @@ void lab_feed(lab_t *lab, const uint8_t *bytes, uint32_t size)
 
 void lab_queue(lab_t *lab, const uint8_t *bytes, uint32_t size)
 {
+    if (take_packet(lab, bytes, size))
+        return;
     for (; size > 0; size--)
         rcp_rx_byte(&lab->rcp, *bytes++);
 }
@@ -376,17 +417,22 @@ void lab_run(lab_t *lab)
 uint32_t lab_take(lab_t *lab, uint8_t *frame, uint32_t room)
 {
     lab_view_t *view = &lab->view;
-    uint32_t size = 1;
+    uint32_t size = 1, skipped = 0;
     if (view->out_size == 0)
         return 0;
-    while (lab->out[size] != 0)
+    if (lab->setup.packet != 0) {
+        skipped = LENGTH_SIZE;
+        size = lab->out[0] | (uint32_t)lab->out[1] << 8;
+    } else {
+        while (lab->out[size] != 0)
+            size++;
         size++;
-    size++;
+    }
     if (size > room)
         abort();
-    memcpy(frame, lab->out, size);
-    view->out_size -= size;
-    memmove(lab->out, lab->out + size, view->out_size);
+    memcpy(frame, lab->out + skipped, size);
+    view->out_size -= skipped + size;
+    memmove(lab->out, lab->out + skipped + size, view->out_size);
     if ((int32_t)(view->now_ms - lab->line_free_ms) > 0)
         lab->line_free_ms = view->now_ms;
     lab->line_free_ms += (uint32_t)((uint64_t)size * BITS_PER_BYTE * 1000 / view->baud) + 1;

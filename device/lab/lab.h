@@ -20,6 +20,7 @@ typedef struct {
     uint32_t deaf; /* bytes that come while it erases are lost */
     uint32_t torn_unreadable;
     uint32_t seed;
+    uint32_t packet; /* the link carries packets of so many bytes (with RCP_BLE); 0: a stream */
 } lab_setup_t;
 
 /* How it starts. */
@@ -68,9 +69,10 @@ const uint32_t *lab_erases(const lab_t *lab); /* a number for each block of it *
 uint32_t lab_flash_size(const lab_t *lab);
 
 void lab_boot(lab_t *lab, const lab_boot_t *boot);
-void lab_feed(lab_t *lab, const uint8_t *bytes, uint32_t size);
+void lab_connect(lab_t *lab, uint32_t packet); /* again, with other packets */
+void lab_feed(lab_t *lab, const uint8_t *bytes, uint32_t size); /* a piece of the stream, or a packet */
 void lab_queue(lab_t *lab, const uint8_t *bytes, uint32_t size); /* into the ring, and no more */
 void lab_run(lab_t *lab); /* until it has nothing to do before a time or a byte comes */
-uint32_t lab_take(lab_t *lab, uint8_t *frame, uint32_t room); /* the next frame goes on the line now; its size or 0 */
+uint32_t lab_take(lab_t *lab, uint8_t *frame, uint32_t room); /* the next frame or packet goes on the line now; its size or 0 */
 
 #endif

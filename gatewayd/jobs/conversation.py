@@ -38,6 +38,8 @@ class Conversation:
     async def __aenter__(self) -> Self:
         """Open. Raises LinkError."""
         await self._link.open()
+        if self._link.max_datagram is not None:
+            self.session.set_max_datagram(self._link.max_datagram)
         self._reader = asyncio.create_task(self._read())
         return self
 
@@ -102,7 +104,7 @@ class Conversation:
     async def _send(self, frame: bytes) -> None:
         try:
             async with asyncio.timeout(SEND_LIMIT_S):
-                await self._link.send(frame)
+                await self._link.send(frame, confirmed=self.session.needs_response)
         except TimeoutError:
             raise LinkLost(f"the line has taken nothing for {SEND_LIMIT_S:.0f} s") from None
 

@@ -20,8 +20,11 @@ class Link(Protocol):
     async def close(self) -> None:
         """Close; harmless when closed. Never raises."""
 
-    async def send(self, data: bytes) -> None:
-        """Send; returns when at most one frame is still queued beneath us. Raises LinkLost."""
+    async def send(self, data: bytes, *, confirmed: bool = False) -> None:
+        """Send; returns when at most one frame is still queued beneath us. Raises LinkLost.
+
+        A radio queues without a limit, until `confirmed` asks for the other end's word that it has arrived.
+        """
 
     async def receive(self) -> bytes:
         """Wait for bytes, at least one. Raises LinkLost."""

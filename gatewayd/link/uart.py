@@ -83,8 +83,9 @@ class UartLink:
             port.reset_output_buffer()  # closing would wait for it, in the loop
         transport.abort()
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes, *, confirmed: bool = False) -> None:
         """See Link."""
+        del confirmed  # the other end of a wire says nothing by itself
         transport, port = self._opened()
         transport.write(data)
         await self._reader.wait_writable()

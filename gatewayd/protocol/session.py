@@ -51,6 +51,7 @@ class DeviceInfo:
     running_sha256: bytes | None = None
     tried_sha256: bytes | None = None
     tried_count: int = 0
+    can_short_data: bool = False
 
     @property
     def boot_limit_s(self) -> int:
@@ -176,6 +177,13 @@ class TransferSession(Protocol):
 
     traffic: Traffic
 
+    @property
+    def needs_response(self) -> bool:
+        """Whether what `data_to_send` returned last goes to the device by write with response."""
+
+    def set_max_datagram(self, size_bytes: int) -> None:
+        """How much one send carries; each time a datagram link has been opened, before any operation."""
+
     def identify(self, now: float, patience_s: float) -> None:
         """Ask who is there; `Failed` with one of `SILENCE` after `patience_s` without an answer."""
 
@@ -192,7 +200,10 @@ class TransferSession(Protocol):
         """Take bytes as the link delivered them, in pieces of any size. Never raises on what a peer sends."""
 
     def data_to_send(self, now: float) -> bytes:
-        """Return the next frame for the link, or nothing. One a call: what is queued cannot be taken back."""
+        """Return the next frame for the link, or nothing. One a call: what is queued cannot be taken back.
+
+        On a datagram link the next packet: a frame or a fragment of one.
+        """
 
     def next_event(self) -> Event | None:
         """Take the oldest event not yet taken."""

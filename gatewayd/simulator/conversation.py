@@ -13,12 +13,14 @@ from enum import Enum
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.base import FrameType
 from gatewayd.protocol.rcp.codes import Code, FrameError
+from gatewayd.protocol.rcp.packets import ShortData
 from gatewayd.protocol.rcp.tagged import Confirm, Confirmed, Hello, Info, Offer
-from gatewayd.protocol.session import DeviceInfo
 from gatewayd.simulator.bootloader import Bootloader
 from gatewayd.simulator.flash import Flash, FlashReadError
+from gatewayd.simulator.identity import describe
 from gatewayd.simulator.journal import Journal
 from gatewayd.simulator.slot import Slot
+from gatewayd.simulator.spacing import AckSpacing
 
 _IN_USE_S = 10.0  # protocol.md, section 12: session in use
 _BUSY_S = 1.0  # what one BUSY asks for; sent again when half of it is over
@@ -47,6 +49,7 @@ class Conversation:
         self, flash: Flash, bootloader: Bootloader, boot_id: int, log: Callable[[str], None]
     ) -> None:
         self.profile = profile = bootloader.profile
+        self.spacing = AckSpacing(profile.window)
         self.outbox: deque[bytes] = deque()
         self._flash = flash
         self._bootloader = bootloader
@@ -78,7 +81,14 @@ class Conversation:
             self._session_heard_at = now
         if isinstance(frame, Hello):
             self._gateway_id = frame.gateway_id
-            self._send(Info(frame.nonce, self._info()))
+            info = describe(
+                self._bootloader,
+                self._journal.memory,
+                boot_id=self._boot_id,
+                running_sha256=self._running_sha256,
+                is_datagram=self.spacing.is_datagram,
+            )
+            self._send(Info(frame.nonce, info))
         elif isinstance(frame, Confirm):
             self._on_confirm(frame)
         elif isinstance(frame, frames.Abort):
@@ -89,6 +99,15 @@ class Conversation:
             self._on_offer(frame, now)
         elif isinstance(frame, SessionFrame):
             self._on_session_frame(frame, now)
+
+    def take_short(self, data: ShortData, now: float) -> None:
+        """Answer DATA of which half the offset came; a gap for a device that does not know it."""
+        if not self.profile.can_short_data:
+            self.gap()
+            return
+        offset = data.offset(self._slot.received)
+        head = bytes((FrameType.DATA, data.session))
+        self.take(head + offset.to_bytes(4, "little") + data.payload, now)
 
     def work(self, now: float) -> None:
         """Do the next piece of work that takes time."""
@@ -101,7 +120,7 @@ class Conversation:
         """Say once per pass from where to go on; after a broken frame, too."""
         if self.state is State.RECV and not self._said_nak:
             self._said_nak = True
-            self._send(frames.Nak(self._session, self._slot.received, self._slot.durable, self._credit))
+            self._say_how_far(frames.Nak)
 
     def _end_session(self) -> None:
         self.state = State.IDLE
@@ -130,31 +149,6 @@ class Conversation:
             self._on_data(frame)
         else:
             self._acknowledge()
-
-    def _info(self) -> DeviceInfo:
-        profile, memory = self.profile, self._journal.memory
-        tried = memory.tried_sha256 if memory.tried_count else None
-        return DeviceInfo(
-            app_id=profile.app_id,
-            boot_id=self._boot_id,
-            image_state=self._bootloader.image_state(tried),
-            max_frame=profile.max_frame,
-            window=profile.window,
-            rx_ring=profile.rx_ring,
-            slot_size=profile.slot_size,
-            erase_block=profile.erase_block,
-            write_unit=profile.write_unit,
-            boot_time_s=profile.boot_time_s,
-            can_set_baud=profile.can_set_baud,
-            can_revert=profile.can_revert,
-            hardware_id=profile.hardware_id,
-            device_id=profile.device_id,
-            version=self._bootloader.version,
-            slot_address=profile.slot_address,
-            running_sha256=self._running_sha256,
-            tried_sha256=tried,
-            tried_count=memory.tried_count,
-        )
 
     # OFFER and PREPARE (section 4)
 
@@ -233,6 +227,7 @@ class Conversation:
         self._new_pass()
         self._grow_credit()
         self.state = State.FULL if self._slot.received == offer.size else State.RECV
+        self.spacing.told()
         self._log(f"offer of {offer.version}, {offer.size} bytes: from {self._slot.received}")
         self._send(frames.Accept(offer.session, self._slot.received, crc, self._credit))
 
@@ -251,9 +246,9 @@ class Conversation:
         elif size <= received - data.offset:
             self._acknowledge()
         else:
-            self._append(data.payload[received - data.offset :])
+            self._append(data.payload[received - data.offset :], size)
 
-    def _append(self, payload: bytes) -> None:
+    def _append(self, payload: bytes, chunk: int) -> None:
         try:
             self._slot.append(payload)
         except FlashReadError:
@@ -261,10 +256,13 @@ class Conversation:
             return
         self._said_nak = False
         self._erase_ahead()
-        self._grow_credit()
         if self._slot.received == self._offered().size:
             self.state = State.FULL
             self._log("all bytes are written")
+        room = self._credit - self._slot.received
+        if self.spacing.may_wait(len(payload), chunk, room) and self.state is State.RECV:
+            return
+        self._grow_credit()
         self._acknowledge()
 
     def _new_pass(self) -> None:
@@ -272,7 +270,11 @@ class Conversation:
         self._last_offset = -1
 
     def _acknowledge(self) -> None:
-        self._send(frames.Ack(self._session, self._slot.received, self._slot.durable, self._credit))
+        self._say_how_far(frames.Ack)
+
+    def _say_how_far(self, kind: type[frames.Ack | frames.Nak]) -> None:
+        self.spacing.told()
+        self._send(kind(self._session, self._slot.received, self._slot.durable, self._credit))
 
     def _grow_credit(self) -> None:
         """A window from `received` on is erased. Grows by what was received, so in steps of whole chunks."""
@@ -373,10 +375,14 @@ class Conversation:
             self._error(0, Code.RESTARTING)
         elif self.state is not State.IDLE:
             self._error(0, Code.BAD_STATE)
-        elif not (self.profile.can_set_baud and 0 < frame.baud <= self.profile.max_baud):
+        elif not self._can_run_at(frame.baud):
             self._error(0, Code.BAUD)
         else:
             self._send(frames.BaudOk(0, frame.baud, frame.baud))
+
+    def _can_run_at(self, baud: int) -> bool:
+        has_speed = self.profile.can_set_baud and not self.spacing.is_datagram
+        return has_speed and 0 < baud <= self.profile.max_baud
 
     def _offered(self) -> Offer:
         assert self._offer is not None, self.state  # noqa: S101 - there is one in every state that asks

@@ -25,6 +25,7 @@ class DeviceProfile:
     erase_s: float = 0.0  # for each block; above 0 everything is erased under BUSY before ACCEPT
     can_set_baud: bool = True
     can_revert: bool = True
+    can_short_data: bool = True  # on a datagram link
     trial_cap_s: int = 65535  # the trial is no longer than that, whatever ACTIVATE says
     break_after_activate: bool = False  # an image on trial never answers
 

@@ -6,10 +6,12 @@ whatever cause, is: nothing for `boot_s`, then a boot with another boot id.
 """
 
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from gatewayd.protocol.rcp.base import FrameType
 from gatewayd.protocol.rcp.framing import BrokenFrame, StreamDeframer, encode_stream
+from gatewayd.protocol.rcp.packets import Assembler, ShortData, clamp, split
 from gatewayd.simulator.bootloader import Bootloader
 from gatewayd.simulator.conversation import Conversation
 from gatewayd.simulator.flash import Flash, PowerCut
@@ -29,7 +31,7 @@ def random_boot_ids() -> Iterator[int]:
 
 
 class Receiver:
-    """A device on a stream; see the module's text. `log` hears one line for each happening."""
+    """A device; see the module's text. On a stream until `connect`. `log` hears a line for each event."""
 
     def __init__(
         self,
@@ -47,6 +49,8 @@ class Receiver:
         self._boot_ids = boot_ids or random_boot_ids()
         self._log = log
         self._speed = LineSpeed(profile.base_baud)
+        self._packet: int | None = None  # bytes that a datagram carries; None on a stream
+        self._fragments: deque[bytes] = deque()
         self._conversation: Conversation | None = None  # None while off
         self._boot_at = now
         self._restart_at: float | None = None
@@ -67,28 +71,34 @@ class Receiver:
         """The version it runs."""
         return self.bootloader.version
 
+    def connect(self, max_datagram: int) -> None:
+        """A gateway has connected, by a datagram link that carries so much."""
+        self._packet = clamp(max_datagram)
+        self._assembler = Assembler(self.profile.max_frame)
+        self._fragments.clear()
+        if self._conversation is not None:
+            self._conversation.spacing.is_datagram = True
+
     def receive_data(self, data: bytes, now: float) -> None:
-        """Take bytes as they come from the line. Lost while off."""
-        for found in self._deframer.feed(data) if self._conversation else ():
+        """Take bytes as they come from the line, or one packet. Lost while off."""
+        for found in self._completed(data) if self._conversation else ():
             if self._conversation is None:
                 return
-            if isinstance(found, BrokenFrame):
-                self._conversation.gap()
-                continue
-            self._speed.heard(now)
             try:
-                self._conversation.take(found, now)
+                self._take(self._conversation, found, now)
             except PowerCut as cut:
                 self._lose_power(str(cut), now)
 
     def data_to_send(self, now: float) -> bytes:
-        """Return the next frame to put on the line, at the `baud` there was before the call; or nothing."""
+        """Return the next frame or packet to send, at the `baud` there was before the call; or nothing."""
+        if self._fragments:
+            return self._fragments.popleft()
         if self._conversation is None or not self._conversation.outbox:
             return b""
         content = self._conversation.outbox.popleft()
         if self._is_mute:
             return b""
-        wire = encode_stream(content)
+        wire = encode_stream(content) if self._packet is None else self._in_packets(content, self._packet)
         if content[0] == FrameType.BAUD_OK:
             self._speed.switch_after(wire, int.from_bytes(content[-4:], "little"), now)
         if content[0] == FrameType.ACTIVATED and self._restart_at is None:
@@ -125,6 +135,27 @@ class Receiver:
             except PowerCut as cut:
                 self._lose_power(str(cut), now)
 
+    def _completed(self, data: bytes) -> list[bytes | BrokenFrame | ShortData]:
+        if self._packet is None:
+            return [*self._deframer.feed(data)]
+        found = self._assembler.feed(data)
+        return [] if found is None else [found]
+
+    def _take(self, talk: Conversation, found: bytes | BrokenFrame | ShortData, now: float) -> None:
+        if isinstance(found, BrokenFrame):
+            talk.gap()
+            return
+        self._speed.heard(now)
+        if isinstance(found, ShortData):
+            talk.take_short(found, now)
+        else:
+            talk.take(found, now)
+
+    def _in_packets(self, content: bytes, most: int) -> bytes:
+        """Return the first packet of a frame, and keep the others."""
+        self._fragments.extend(split(content, most))
+        return self._fragments.popleft() if self._fragments else b""
+
     def power_cut(self, now: float) -> None:
         """Lose the power in this instant; it comes back at once, and the device boots."""
         self._lose_power("power cut", now)
@@ -136,6 +167,7 @@ class Receiver:
     def _lose_power(self, why: str, now: float) -> None:
         self._log(why)
         self._conversation = None
+        self._fragments.clear()
         self._restart_at = None
         self._speed.reset()
         self._boot_at = now + self.profile.boot_s
@@ -145,7 +177,9 @@ class Receiver:
         boot_id = next(self._boot_ids)
         self._log(f"boot {boot_id:08x}: {done or f'runs {self.running_version}'}")
         self._deframer = StreamDeframer(self.profile.max_frame)
+        self._assembler = Assembler(self.profile.max_frame)
         self._conversation = Conversation(self.flash, self.bootloader, boot_id, self._log)
+        self._conversation.spacing.is_datagram = self._packet is not None
 
 
 def blank_flash(profile: DeviceProfile) -> Flash:

@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 from rcp_devices import DEVICES, PROFILE, DeviceFactory
-from rcp_lab import Lab
+from rcp_lab import Lab, packet_gateway, rcp_gateway
 from rcp_line import Faults
+from rcp_radio import Airtime
 from rcp_stories import MakeLab
 
 LINES = {
@@ -13,6 +14,11 @@ LINES = {
     "one byte": (0.001, Faults(one_byte=True)),
     "lossy": (0.005, Faults(flip=1e-4, drop=1e-4, lose=0.02)),
     "delayed": (0.3, Faults()),
+}
+AIRTIMES = {
+    "fast radio": Airtime(),
+    "losing radio": Airtime(0.03, 4, lose=0.02),
+    "slow radio": Airtime(0.3, 2),
 }
 
 
@@ -22,17 +28,29 @@ def make_device(request: pytest.FixtureRequest) -> DeviceFactory:
 
 
 @pytest.fixture
-def make_lab(make_device: DeviceFactory) -> MakeLab:
+def packet() -> int | None:
+    """What a datagram carries; tests that are about datagrams, too, have it parametrised."""
+    return None
+
+
+@pytest.fixture
+def make_lab(make_device: DeviceFactory, packet: int | None) -> MakeLab:
     """Make a lab with a good line; keywords of DeviceProfile change the device."""
+    session = rcp_gateway if packet is None else packet_gateway
 
     def make(*, lab: dict[str, object] | None = None, **changes: object) -> Lab:
         profile = dataclasses.replace(PROFILE, **changes)  # type: ignore[arg-type]  # fields by name
-        return Lab(make_device(profile), **{"latency_s": 0.002, **(lab or {})})  # type: ignore[arg-type]  # as above
+        options = {"latency_s": 0.002, "packet": packet, **(lab or {})}
+        return Lab(make_device(profile, packet), session, **options)  # type: ignore[arg-type]  # as above
 
     return make
 
 
-@pytest.fixture(params=LINES)
+@pytest.fixture(params=[*LINES, *((name, size) for name in AIRTIMES for size in (20, 244))], ids=str)
 def lab(request: pytest.FixtureRequest, make_device: DeviceFactory) -> Lab:
-    latency_s, faults = LINES[request.param]
-    return Lab(make_device(PROFILE), latency_s=latency_s, faults=faults, seed=3)
+    if request.param in LINES:
+        latency_s, faults = LINES[request.param]
+        return Lab(make_device(PROFILE), latency_s=latency_s, faults=faults, seed=3)
+    name, size = request.param
+    device = make_device(PROFILE, size)
+    return Lab(device, packet_gateway, packet=size, airtime=AIRTIMES[name], seed=3)

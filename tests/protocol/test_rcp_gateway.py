@@ -307,6 +307,7 @@ def test_not_now_in_mid_transfer_is_passed_on() -> None:
 def test_on_datagrams_a_frame_travels_bare() -> None:
     rng = random.Random(2)
     session = RcpGateway("gw", base_baud=115200, transfer_baud=FAST, datagram=True, random=rng)
+    session.set_max_datagram(182)
     session.identify(0.0, 5.0)
     wire = session.data_to_send(0.0)
     hello = frames.decode(wire[:-4])

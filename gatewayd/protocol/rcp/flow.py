@@ -10,6 +10,9 @@ The awkward case is the probe. On an ordered line its ACK tells how far the devi
 before it; but ACKs of DATA look the same. So: only an ACK without an advance answers a probe, and it means
 loss only if `received` is below what had been sent when the probe was made.
 
+On datagrams nothing tells what the link carries: it is taken for slow until ACKs have shown better, and for
+dead when no answer has come to 16 probes. A chunk is what a packet holds, and stays so.
+
 A *round* is a time-out or a NAK without an advance in between; 16 of them are a stall.
 """
 
@@ -20,6 +23,7 @@ from typing import NamedTuple
 from gatewayd.errors import DeviceError
 from gatewayd.protocol.rcp.frames import Ack, Data, Nak
 from gatewayd.protocol.rcp.framing import DATA_OVERHEAD, wire_size
+from gatewayd.protocol.rcp.packets import RING_OVERHEAD, SHORT_OVERHEAD, SHORT_WINDOW
 from gatewayd.protocol.rcp.request import ROUNDS, TURNAROUNDS
 from gatewayd.protocol.session import DeviceInfo
 
@@ -35,22 +39,72 @@ _LEAST_SHARE = 100  # of the line's rate, the least that counts as getting on: a
 _FALLS = 8  # answers below an earlier one: more than any line keeps back
 _SPAN_BYTES = 8192  # over which the rate is measured
 _SLOWEST = 32  # times slower than the line: no measurement is believed below
+# On datagrams
+_RADIO_FLOOR_S = 0.2  # a radio that scans or connects meanwhile rests as long
+_RADIO_CEILING_S = 0.5  # 16 time-outs last 8 s
+_RADIO_SLOWEST = 5  # times slower than assumed: one packet in half a second
+_RADIO_FASTEST = 250_000.0  # bytes a second, what 2M PHY has on the air
+_FRAMES_IN_FLIGHT = 24  # three intervals of 6 packets, and what is not acknowledged yet
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the device takes. Bytes of payload, but for `ring`."""
+    """What the device and the link take. Bytes of payload, but for `ring`.
+
+    `overhead` is a chunk's on a datagram link; None on a stream.
+    """
 
     chunk: int
     unit: int
     window: int
     ring: int
+    overhead: int | None = None
 
     @classmethod
-    def of(cls, info: DeviceInfo, chunk: int) -> "Limits":
-        """Return what this device takes of chunks of so many bytes."""
+    def of(cls, info: DeviceInfo, chunk: int, packet: int | None = None) -> "Limits":
+        """Return what this device takes of chunks of so many bytes; in datagrams of `packet` bytes."""
         most = min(chunk, info.max_frame - DATA_OVERHEAD, info.window)
-        return cls(whole_units(most, info.write_unit), info.write_unit, info.window, info.rx_ring)
+        if packet is None:
+            return cls(whole_units(most, info.write_unit), info.write_unit, info.window, info.rx_ring)
+        overhead, window = DATA_OVERHEAD, info.window
+        if info.can_short_data:
+            overhead, window = SHORT_OVERHEAD, min(window, SHORT_WINDOW)
+        return cls(min(most, packet - overhead), 1, window, info.rx_ring, overhead)
+
+    @property
+    def frames(self) -> int:
+        """How many may be in flight."""
+        return _MAX_IN_FLIGHT if self.overhead is None else _FRAMES_IN_FLIGHT
+
+    @property
+    def least_chunk(self) -> int:
+        """How small chunks become where many are lost."""
+        return self.chunk if self.overhead is not None else whole_units(CHUNK_FLOOR, self.unit)
+
+    def wire(self, size: int) -> int:
+        """Return how many wire bytes a chunk takes in the device's ring."""
+        if self.overhead is None:
+            return wire_size(size + DATA_OVERHEAD)
+        return size + self.overhead + RING_OVERHEAD
+
+
+@dataclass(frozen=True, slots=True)
+class _Timing:
+    """Rates in bytes a second: assumed, and the bounds of what is measured, over `span` bytes."""
+
+    rate: float
+    slowest: float
+    fastest: float
+    span: int
+    floor_s: float
+    ceiling_s: float
+
+    @classmethod
+    def of(cls, rate: float, limits: Limits) -> "_Timing":
+        if limits.overhead is None:
+            return cls(rate, rate / _SLOWEST, rate, _SPAN_BYTES, _FLOOR_S, _CEILING_S)
+        span = limits.frames * limits.wire(limits.chunk)
+        return cls(rate, rate / _RADIO_SLOWEST, _RADIO_FASTEST, span, _RADIO_FLOOR_S, _RADIO_CEILING_S)
 
 
 class _InFlight(NamedTuple):
@@ -61,7 +115,7 @@ class _InFlight(NamedTuple):
 
 
 class DataFlow:
-    """Sends `image` from `offset`. `rate` is the line's, in bytes a second."""
+    """Sends `image` from `offset`. `rate` is the line's, or assumed of a radio, in bytes a second."""
 
     def __init__(
         self,
@@ -91,7 +145,8 @@ class DataFlow:
         self._probe_is_due = self._may_be_short = False
         self._probed: int | None = None  # what had been sent when the probe was made
         self._goings_back = self._clean_acks = self._falls = 0
-        self._line_rate = self._rate = rate
+        self._timing = _Timing.of(rate, limits)
+        self._rate = rate
         self._span_began, self._span_bytes = now, 0
         self._paced_at, self._paced_from = now, offset
         self.crawled: int | None = None  # bytes in PACE_S, when they were too few
@@ -124,7 +179,7 @@ class DataFlow:
         was_alone = not self._flight and not self._stale_wire
         if was_alone:
             self._measure_anew(now)
-        wire = wire_size(size + DATA_OVERHEAD)
+        wire = self._limits.wire(size)
         self._flight.append(_InFlight(self.sent, wire, now, was_alone))
         self._flight_wire += wire
         return Data(self._session, offset, bytes(self._image[offset : self.sent]))
@@ -162,9 +217,11 @@ class DataFlow:
 
     def deadline(self) -> float:
         """When `handle_timeout` is due."""
-        floor = max(TURNAROUNDS * self.turnaround_s, _FLOOR_S)
-        pause = min(floor * (1 << self.rounds), max(floor, _CEILING_S))
+        floor = max(TURNAROUNDS * self.turnaround_s, self._timing.floor_s)
+        pause = min(floor * (1 << self.rounds), max(floor, self._timing.ceiling_s))
         wire_s = (self._flight_wire + self._stale_wire) / self._rate
+        if self.rounds and self._limits.overhead is not None:
+            wire_s = 0.0  # it has had its time, and a radio may be dead
         return max(self._quiet_since + wire_s + pause, self._busy_until)
 
     def handle_timeout(self, now: float) -> None:
@@ -207,9 +264,9 @@ class DataFlow:
             return whole_units(max(room, 0), self._limits.unit) if self._may_be_short else 0
         if not self._flight:
             return size
-        wire = self._flight_wire + self._stale_wire + wire_size(size + DATA_OVERHEAD)
+        wire = self._flight_wire + self._stale_wire + self._limits.wire(size)
         fits = self.sent + size - self.received <= self._limits.window and wire <= self._limits.ring
-        return size if fits and len(self._flight) < _MAX_IN_FLIGHT else 0
+        return size if fits and len(self._flight) < self._limits.frames else 0
 
     def _advance(self, received: int, now: float) -> None:
         self.received = received
@@ -228,19 +285,20 @@ class DataFlow:
         """Learn from a frame that has arrived."""
         self._flight_wire -= frame.wire
         if frame.was_alone and self._busy_until <= frame.sent_at:
-            sample = max(0.0, now - frame.sent_at - frame.wire / self._line_rate)
+            sample = max(0.0, now - frame.sent_at - frame.wire / self._timing.fastest)
             self.turnaround_s += (min(sample, _MAX_TURNAROUND_S) - self.turnaround_s) / 4
         self._span_bytes += frame.wire
-        if self._span_bytes >= _SPAN_BYTES and now > self._span_began:
+        timing = self._timing
+        if self._span_bytes >= timing.span and now > self._span_began:
             measured = self._span_bytes / (now - self._span_began)
-            self._rate = min(self._line_rate, max(measured, self._line_rate / _SLOWEST))
+            self._rate = min(timing.fastest, max(measured, timing.slowest))
             self._measure_anew(now)
 
     def _look_at_pace(self, now: float) -> None:
         if now - self._paced_at < PACE_S:
             return
         size = self.received - self._paced_from
-        least = self._line_rate * (now - self._paced_at) / _LEAST_SHARE
+        least = self._timing.rate * (now - self._paced_at) / _LEAST_SHARE
         if size < least and not self.is_complete:
             self.crawled = size
         self._paced_at, self._paced_from = now, self.received
@@ -260,7 +318,7 @@ class DataFlow:
         self._goings_back += 1
         if self._goings_back >= _GOINGS_BACK:
             self._goings_back = 0
-            floor = min(self._limits.chunk, whole_units(CHUNK_FLOOR, self._limits.unit))
+            floor = min(self._limits.chunk, self._limits.least_chunk)
             self.chunk = max(floor, whole_units(self.chunk // 2, self._limits.unit))
 
 

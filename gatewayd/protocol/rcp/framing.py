@@ -21,6 +21,7 @@ class Broken(Enum):
     TOO_SHORT = "too_short"
     BAD_COBS = "bad_cobs"
     BAD_CRC = "bad_crc"
+    OUT_OF_ORDER = "out_of_order"  # a fragment
 
 
 @dataclass(frozen=True, slots=True)

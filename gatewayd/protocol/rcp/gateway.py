@@ -26,9 +26,10 @@ from gatewayd.protocol.rcp import failures, frames
 from gatewayd.protocol.rcp.codes import Code, Remedy, remedy
 from gatewayd.protocol.rcp.flow import PACE_S, DataFlow, Limits
 from gatewayd.protocol.rcp.heard import no_answer
+from gatewayd.protocol.rcp.packets import SHORT_SESSIONS
 from gatewayd.protocol.rcp.request import HELLO_INTERVAL_S, ROUNDS
 from gatewayd.protocol.rcp.tagged import PROTOCOL_VERSION, Confirm, Confirmed, Info
-from gatewayd.protocol.rcp.talk import BITS_PER_BYTE, Answers, State, Talk
+from gatewayd.protocol.rcp.talk import Answers, State, Talk
 from gatewayd.protocol.rcp.transfer import BAUD_FAILURES, Transfer
 
 _PATIENCE_S = 5.0  # a board that resets on open needs up to 3 s
@@ -41,13 +42,16 @@ _ABOUT_HELLO = {Code.MALFORMED, Code.UNKNOWN_TYPE, Code.UNKNOWN_CRITICAL_TAG, Co
 
 
 class RcpGateway(Talk):
-    """A TransferSession; see the module's text. `chunk` is the most payload of one DATA."""
+    """A TransferSession; see the module's text. `chunk` is the most payload of one DATA.
+
+    A `datagram` link has no speed: the bauds mean nothing then.
+    """
 
     def __init__(
         self,
         gateway_id: str,
         *,
-        base_baud: int,
+        base_baud: int = 115200,
         transfer_baud: int | None = None,
         chunk: int = 1024,
         datagram: bool = False,
@@ -131,7 +135,7 @@ class RcpGateway(Talk):
             case _:
                 asked_at = now if self._request is None else self._request.moved_at
                 heard = self._wire.heard()
-                self._fail(no_answer(self._state.name, now - asked_at, self._baud, heard))
+                self._fail(no_answer(self._state.name, now - asked_at, self._speed, heard))
 
     def _on_busy(self, frame: frames.Busy, now: float) -> None:
         until = now + frame.ms / 1000
@@ -156,6 +160,7 @@ class RcpGateway(Talk):
         if frame.nonce != self._nonce:
             return
         before, self._info = self._info, frame.device
+        self._wire.has_short_data = frame.device.can_short_data
         if not frame.protocol_min <= PROTOCOL_VERSION <= frame.protocol_max:
             self._fail(failures.other_protocol(frame.protocol_min, frame.protocol_max, PROTOCOL_VERSION))
         elif self._transfer is None or before is None:
@@ -212,7 +217,7 @@ class RcpGateway(Talk):
     # OFFER, DATA, FINISH
 
     def _offer(self, now: float) -> None:
-        number = self._random.randrange(1, 255)
+        number = self._random.randrange(1, 255 if self._wire.packet is None else SHORT_SESSIONS)
         self._session = number + (number >= self._session)  # not the one used last
         self._ask(State.OFFER, self._job().offer(self._session), now)
 
@@ -227,10 +232,10 @@ class RcpGateway(Talk):
             flow = DataFlow(
                 job.image.content,
                 self._session,
-                Limits.of(self._known(), self._chunk),
+                Limits.of(self._known(), self._chunk, self._wire.packet),
                 offset=frame.offset,
                 credit=frame.credit,
-                rate=self._baud / BITS_PER_BYTE,
+                rate=self._rate,
                 turnaround_s=self._turnaround_s,
                 now=now,
             )

@@ -28,12 +28,22 @@ class Heard:
             self.longest_line = text
 
 
-def no_answer(request: str, after_s: float, baud: int, heard: Heard) -> LinkError:
-    """Return the error for a request that nothing answered, by what came instead."""
+def no_answer(request: str, after_s: float, baud: int | None, heard: Heard) -> LinkError:
+    """Return the error for a request that nothing answered, by what came instead. No `baud`: no line."""
     code, came, hint = next(found for holds, *found in _findings(heard) if holds)
-    return LinkError(
-        f"no answer to {request} within {after_s:.3g} s at {baud} baud: {came}", code=code, hint=hint
-    )
+    speed = f" at {baud} baud" if baud is not None else ""
+    if baud is None:
+        hint = _WITHOUT_A_LINE.get(code, hint)
+    return LinkError(f"no answer to {request} within {after_s:.3g} s{speed}: {came}", code=code, hint=hint)
+
+
+_WITHOUT_A_LINE = {
+    "no_answer": "is it in range, and does its firmware run the receiver?",
+    "late": "is the radio's connection interval long, or its firmware too busy?",
+    "echo": "does its firmware send back what it gets?",
+    "incomplete": "is the radio weak? look at its firmware",
+    "garbled": "is its firmware's receiver of another protocol?",
+}
 
 
 def _findings(heard: Heard) -> tuple[tuple[bool, str, str, str], ...]:

@@ -12,6 +12,7 @@ PROTOCOL_VERSION = 1
 MIN_MAX_FRAME = 138  # what every device takes, and all a gateway sends before it knows better
 FEATURE_SET_BAUD = 1
 FEATURE_TRIAL_BOOT = 2
+FEATURE_SHORT_DATA = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,9 @@ class Info:
         tags[Tag.PROTOCOL_MIN] = self.protocol_min
         tags[Tag.PROTOCOL_MAX] = self.protocol_max
         tags[Tag.FEATURES] = (
-            FEATURE_SET_BAUD * self.device.can_set_baud + FEATURE_TRIAL_BOOT * self.device.can_revert
+            FEATURE_SET_BAUD * self.device.can_set_baud
+            + FEATURE_TRIAL_BOOT * self.device.can_revert
+            + FEATURE_SHORT_DATA * self.device.can_short_data
         )
         if self.device.tried_sha256 is None:
             del tags[Tag.TRIED_COUNT]
@@ -81,6 +84,7 @@ class Info:
         facts["image_state"] = ImageState(cast("int", tags[Tag.IMAGE_STATE]))
         facts["can_set_baud"] = bool(features & FEATURE_SET_BAUD)
         facts["can_revert"] = bool(features & FEATURE_TRIAL_BOOT)
+        facts["can_short_data"] = bool(features & FEATURE_SHORT_DATA)
         device = DeviceInfo(**facts)  # type: ignore[arg-type]  # unpack has checked each tag's type
         return cls(cast("int", tags[Tag.NONCE]), device, low, high)
 

@@ -15,8 +15,9 @@ from gatewayd.protocol.rcp import failures
 from gatewayd.protocol.rcp.flow import DataFlow
 from gatewayd.protocol.rcp.frames import Data, Frame, FrameError
 from gatewayd.protocol.rcp.framing import CRC_SIZE, wire_size
+from gatewayd.protocol.rcp.packets import PACKETS_PER_S
 from gatewayd.protocol.rcp.request import HELLO_INTERVAL_S, ROUNDS, Request
-from gatewayd.protocol.rcp.tagged import Hello
+from gatewayd.protocol.rcp.tagged import Hello, Offer
 from gatewayd.protocol.rcp.wire import Wire
 from gatewayd.protocol.session import Console, Event, Failed, LineSpeed, Traffic
 
@@ -56,6 +57,8 @@ class Talk(ABC):
         self._baud = self._base_baud = base_baud
         self._random = random
         self._wire = Wire(self.traffic, datagram=datagram)
+        self._fragments: deque[bytes] = deque()  # of the frame begun
+        self._is_certain = False  # the frame sent last goes by write with response
         self._events: deque[Event] = deque()
         self._state = State.IDLE
         self._session = 0
@@ -98,18 +101,26 @@ class Talk(ABC):
             else:
                 self._take(found, now)
 
+    @property
+    def needs_response(self) -> bool:
+        """See TransferSession. What went before has arrived, too, so a frame's last fragment is enough."""
+        return self._is_certain and not self._fragments
+
+    def set_max_datagram(self, size_bytes: int) -> None:
+        """See TransferSession."""
+        self._wire.set_max_datagram(size_bytes)
+        self._fragments.clear()
+        self._turnaround_s = 0.0
+
     def data_to_send(self, now: float) -> bytes:
         """See TransferSession."""
-        if self._flow is not None:
-            data = self._flow.next_frame(now)
-            if data is None:
+        if not self._fragments:
+            frame = self._frame_to_send(now)
+            if frame is None:
                 return b""
-            self._count(data)
-            return self._wire.encode(data)
-        if self._request is None or not self._request.is_due(now):
-            return b""
-        self._request.mark_sent(now)
-        return self._wire.encode(self._request.frame)
+            self._fragments.extend(self._wire.encode(frame))
+            self._is_certain = self._wire.packet is not None and isinstance(frame, Hello | Offer)
+        return self._fragments.popleft()
 
     def next_event(self) -> Event | None:
         """See TransferSession."""
@@ -134,12 +145,23 @@ class Talk(ABC):
         elif self._request is not None and self._request.is_in_vain(now):
             self._on_silence(now)
 
+    def _frame_to_send(self, now: float) -> Frame | None:
+        if self._flow is not None:
+            data = self._flow.next_frame(now)
+            if data is not None:
+                self._count(data)
+            return data
+        if self._request is None or not self._request.is_due(now):
+            return None
+        self._request.mark_sent(now)
+        return self._request.frame
+
     def _take(self, frame: Frame, now: float) -> None:
         handle = self._answers.get((self._state, type(frame)))
         own = 0 if self._state in _SESSIONLESS else self._session
         if handle is None or getattr(frame, "session", 0) != own:
             return
-        if self._request is not None:
+        if self._request is not None and self._wire.packet is None:  # else the rate is not known
             sample = self._request.turnaround_s(now, self._wire_s(frame))
             if sample is not None:
                 self._turnaround_s += (min(sample, _MAX_TURNAROUND_S) - self._turnaround_s) / 2
@@ -180,6 +202,10 @@ class Talk(ABC):
         self._slow_down()
 
     @property
+    def _speed(self) -> int | None:
+        return self._baud if self._wire.packet is None else None
+
+    @property
     def _is_fast(self) -> bool:
         return self._baud != self._base_baud
 
@@ -191,8 +217,14 @@ class Talk(ABC):
         self._baud = baud
         self._events.append(LineSpeed(baud))
 
+    @property
+    def _rate(self) -> float:
+        """What the link carries, in bytes a second: a line as its speed says, a radio as is assumed."""
+        packet = self._wire.packet
+        return self._baud / BITS_PER_BYTE if packet is None else packet * PACKETS_PER_S
+
     def _wire_s(self, frame: Frame) -> float:
-        return wire_size(len(frame.to_bytes()) + CRC_SIZE) * BITS_PER_BYTE / self._baud
+        return wire_size(len(frame.to_bytes()) + CRC_SIZE) / self._rate
 
     def _require(self, *states: State) -> None:
         if self._state not in states:

@@ -4,9 +4,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from gatewayd.protocol.rcp.frames import FROM_GATEWAY, Frame, FrameError, decode
-from gatewayd.protocol.rcp.framing import BrokenFrame, StreamDeframer, encode_stream, seal, unseal
+from gatewayd.protocol.rcp.frames import FROM_GATEWAY, Data, Frame, FrameError, decode
+from gatewayd.protocol.rcp.framing import Broken, BrokenFrame, StreamDeframer, encode_stream
 from gatewayd.protocol.rcp.heard import Heard
+from gatewayd.protocol.rcp.packets import MIN_PACKET, Assembler, ShortData, clamp, split
 from gatewayd.protocol.rcp.tagged import Info
 from gatewayd.protocol.session import Console, Traffic
 
@@ -17,13 +18,24 @@ _LEAST_TEXT = 2  # fewer characters are noise
 
 
 class Wire:
-    """A stream, or datagrams. Counts what passes in `traffic`."""
+    """A stream, or datagrams. Counts what passes in `traffic`.
+
+    Attributes:
+        packet: bytes that a datagram carries; None on a stream.
+        has_short_data: whether the device takes DATA without CRC.
+    """
 
     def __init__(self, traffic: Traffic, *, datagram: bool) -> None:
+        self.packet = MIN_PACKET if datagram else None
+        self.has_short_data = False
         self._traffic = traffic
-        self._datagram = datagram
-        self._deframer = StreamDeframer(MAX_FRAME)
-        self._heard = Heard()
+        self._begin()
+
+    def set_max_datagram(self, size_bytes: int) -> None:
+        """The link is another one than before: what it carries, too. Nothing to a stream."""
+        if self.packet is not None:
+            self.packet = clamp(size_bytes)
+            self._begin()
 
     def listen_anew(self) -> None:
         """Something is asked now: what was heard before is no answer to it."""
@@ -38,18 +50,22 @@ class Wire:
                 found.add_line(line)
         return found
 
-    def encode(self, frame: Frame) -> bytes:
-        """Return what travels."""
-        content = frame.to_bytes()
-        wire = seal(content) if self._datagram else encode_stream(content)
-        self._traffic.bytes_sent += len(wire)
-        return wire
+    def encode(self, frame: Frame) -> list[bytes]:
+        """Return what travels: on a stream one piece, else packets."""
+        if self.packet is None:
+            wires = [encode_stream(frame.to_bytes())]
+        elif self.has_short_data and isinstance(frame, Data) and frame.payload:
+            wires = [ShortData(frame.session, frame.offset & 0xFFFF, frame.payload).to_bytes()]
+        else:
+            wires = split(frame.to_bytes(), self.packet)
+        self._traffic.bytes_sent += sum(map(len, wires))
+        return wires
 
     def decode(self, data: bytes) -> Iterator[Frame | FrameError | Console]:
         """Yield what bytes complete; a FrameError for a frame that came whole and is not as it has to be."""
         self._traffic.bytes_received += len(data)
         self._heard.size += len(data)
-        for found in [unseal(data, MAX_FRAME)] if self._datagram else self._deframer.feed(data):
+        for found in self._packet(data) if self.packet is not None else self._deframer.feed(data):
             if isinstance(found, BrokenFrame):
                 yield from self._not_a_frame(found.run)
                 continue
@@ -63,8 +79,20 @@ class Wire:
             self._heard.late += isinstance(frame, Info)  # the right one ends the question
             yield frame
 
+    def _begin(self) -> None:
+        self._deframer = StreamDeframer(MAX_FRAME)
+        self._assembler = Assembler(MAX_FRAME)
+        self._heard = Heard()
+
+    def _packet(self, data: bytes) -> list[bytes | BrokenFrame]:
+        found = self._assembler.feed(data)
+        if isinstance(found, ShortData):  # no device sends an image
+            return [BrokenFrame(Broken.BAD_CRC, data)]
+        return [] if found is None else [found]
+
     def _not_a_frame(self, run: bytes) -> Iterator[Console]:
-        lines = console_lines(run) if len(run) >= _LEAST_TEXT else []
+        has_console = self.packet is None and len(run) >= _LEAST_TEXT
+        lines = console_lines(run) if has_console else []
         self._traffic.broken_frames += not lines
         self._heard.noise += not lines
         for line in lines:
