@@ -70,12 +70,12 @@ async def serve(settings: Settings) -> None:
 class Daemon:
     """The parts, and how they hear of each other."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, links: Links | None = None) -> None:
         self._store = store
         self._board = StatusBoard(lambda: datetime.now(UTC))
         self._feed = StatusFeed(self._board)
         self._firmware = FirmwareReader(store.spool)
-        self._links = Links(settings.adapters)
+        self._links = links or Links(settings.adapters)
         ends = Ends(
             store=store,
             firmware=self._firmware,

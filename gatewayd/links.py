@@ -7,14 +7,16 @@ from gatewayd.link.base import Link
 from gatewayd.link.uart import UartLink
 
 if TYPE_CHECKING:
+    from gatewayd.link.bluetooth import Backend
     from gatewayd.link.radios import Radios
 
 
 class Links:
-    """Makes links; those by one Bluetooth adapter share its radio."""
+    """Makes links; those by one Bluetooth adapter share its radio. `backend` stands in for BlueZ."""
 
-    def __init__(self, adapters: dict[str, Adapter]) -> None:
+    def __init__(self, adapters: dict[str, Adapter], backend: "Backend | None" = None) -> None:
         self._adapters = adapters
+        self._backend = backend
         self._radios: Radios | None = None
 
     def make(self, device: Device) -> Link:
@@ -33,7 +35,8 @@ class Links:
         from gatewayd.link import ble, radio, radios  # noqa: PLC0415 - see the module's text
 
         if self._radios is None:
-            self._radios = radios.Radios({name: one.max_connections for name, one in self._adapters.items()})
+            connections = {name: one.max_connections for name, one in self._adapters.items()}
+            self._radios = radios.Radios(connections, backend=self._backend)
         data = link.ble.service_data
         target = radio.Target(
             address=link.ble.address,

@@ -324,6 +324,7 @@ class Peripheral:
         self.device = device
         self.frames: list[bytes] = []
         self.on_frame = on_frame or self.frames.append
+        self.on_connected: Callable[[int], None] = lambda _size: None
         self.connection: Connection | None = None
         self._needs_bond = needs_bond
         device.gatt_server.max_mtu = mtu
@@ -357,11 +358,18 @@ class Peripheral:
 
     async def drop(self) -> None:
         """End the connection from this side."""
-        if self.connection is not None:
-            await self.connection.disconnect()
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            await connection.disconnect()
 
     def _on_connection(self, connection: Connection) -> None:
         self.connection = connection
+        connection.on("connection_att_mtu_update", lambda: self.on_connected(connection.att_mtu - 3))
+        connection.on("disconnection", self._on_disconnection)
+        self.on_connected(connection.att_mtu - 3)
+
+    def _on_disconnection(self, _: int) -> None:
+        self.connection = None
 
     def _written(self, _: Any, value: bytes) -> None:
         self.on_frame(bytes(value))

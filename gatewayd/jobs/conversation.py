@@ -37,11 +37,20 @@ class Conversation:
 
     async def __aenter__(self) -> Self:
         """Open. Raises LinkError."""
-        await self._link.open()
-        if self._link.max_datagram is not None:
-            self.session.set_max_datagram(self._link.max_datagram)
-        self._reader = asyncio.create_task(self._read())
+        await self._open()
         return self
+
+    @property
+    def ends_with_the_device(self) -> bool:
+        """Whether the link goes down when the device restarts, as a radio's does and a wire's does not."""
+        return self._link.is_datagram
+
+    async def reopen(self, session: TransferSession) -> None:
+        """Open anew a link that went down, for another session. Raises LinkError."""
+        await self._stop_reading()
+        await self._link.close()
+        self.session, self._broken = session, None
+        await self._open()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -80,6 +89,12 @@ class Conversation:
                 await self._send(frame)
             else:
                 await self._wait()
+
+    async def _open(self) -> None:
+        await self._link.open()
+        if self._link.max_datagram is not None:
+            self.session.set_max_datagram(self._link.max_datagram)
+        self._reader = asyncio.create_task(self._read())
 
     async def _stop_reading(self) -> None:
         if self._reader is not None:

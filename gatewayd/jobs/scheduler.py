@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from gatewayd.config import Device, Settings, UartLink
+from gatewayd.config import BleLink, Device, Settings, UartLink
 from gatewayd.errors import GatewaydError, HostError
 from gatewayd.jobs.model import INTERRUPTIBLE, NO_CONTACT, Job, JobState
 from gatewayd.jobs.retry import TRIAL_MARGIN_S, after_failure, back_off_s
@@ -25,6 +25,8 @@ log = structlog.get_logger()
 # happen.
 PORT_POLL_S = 1.0
 RUNNABLE = frozenset({JobState.QUEUED, JobState.ACTIVATING}) | INTERRUPTIBLE
+# A radio's connection that broke is made anew after this long.
+RECONNECT_S = 2.0
 # How many failures in a row our own trouble counts for: a minute, and for a defect five.
 HOST_FAILURES, DEFECT_FAILURES = 5, 8
 
@@ -246,7 +248,10 @@ class Scheduler:
                 chance=self._chance(),
             )
             lane.job = await attempt.record(retry, retry.error or error)
-            lane.not_before = self._ends.clock() + retry.delay_s
+            delay_s = retry.delay_s
+            if error.code == "link_lost" and isinstance(lane.device.link, BleLink):
+                delay_s = min(delay_s, RECONNECT_S)  # no port comes back to be noticed
+            lane.not_before = self._ends.clock() + delay_s
             if retry.state is JobState.FAILED and error.code in NO_CONTACT and lane.device.probe == "start":
                 # Nobody would notice its return otherwise; the planner tries again when it has answered.
                 lane.probe_failures = retry.failures

@@ -53,6 +53,8 @@ WOKEN_PATIENCE_S = 2.0
 RESTART_MARGIN_S = 10.0
 # Between two HELLOs to a device that acknowledged ACTIVATE and has not restarted yet.
 RESTART_POLL_S = 0.2
+# Before a radio is asked again for a device that restarts: its stack, and ours, need a moment.
+RECONNECT_POLL_S = 1.0
 LONGEST_DEFERRAL_S = 3600
 # One that says "in 0 s" again and again would have us open its port and write to the disk without end.
 SHORTEST_DEFERRAL_S = 5
@@ -257,12 +259,32 @@ class Attempt:
     async def _await_restart(self, boot_id: int, boot_time_s: int) -> DeviceInfo:
         deadline = self._talk.now + boot_time_s + RESTART_MARGIN_S
         while True:
-            info = await self._greet(max(deadline - self._talk.now, PATIENCE_S))
+            info = await self._greet_again(deadline)
             if info.boot_id != boot_id:
                 return info
             if self._talk.now >= deadline:
                 raise DeviceError("the device took ACTIVATE and did not restart", code="activate_ignored")
             await asyncio.sleep(RESTART_POLL_S)
+
+    async def _greet_again(self, deadline: float) -> DeviceInfo:
+        """Greet a device that restarts; a link that goes down with it is opened again until the deadline."""
+        while True:
+            try:
+                return await self._greet(max(deadline - self._talk.now, PATIENCE_S))
+            except LinkLost:
+                if not self._talk.ends_with_the_device:
+                    raise
+            await self._reconnect(deadline)
+
+    async def _reconnect(self, deadline: float) -> None:
+        while True:
+            await asyncio.sleep(RECONNECT_POLL_S)
+            self._session = self._ends.make_session(self._device)
+            try:
+                return await self._talk.reopen(self._session)
+            except LinkError:
+                if self._talk.now >= deadline:
+                    raise
 
     async def _confirm(self, info: DeviceInfo) -> DeviceInfo:
         job = self._the_job

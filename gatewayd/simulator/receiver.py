@@ -71,6 +71,11 @@ class Receiver:
         """The version it runs."""
         return self.bootloader.version
 
+    @property
+    def is_on(self) -> bool:
+        """Whether it runs; False while it boots."""
+        return self._conversation is not None
+
     def connect(self, max_datagram: int) -> None:
         """A gateway has connected, by a datagram link that carries so much."""
         self._packet = clamp(max_datagram)

@@ -1,0 +1,192 @@
+"""Updates over Bluetooth, from the MQTT message on: the daemon in this process, on a virtual radio."""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import pytest
+from ble_device import Tag
+from brokers import Mosquitto
+from bumble_radio import Air
+from e2e_lab import VirtualDevice
+
+from gatewayd.config import load
+from gatewayd.daemon import Daemon
+from gatewayd.jobs.store import Store
+from gatewayd.links import Links
+from gatewayd.simulator.profile import DeviceProfile
+
+LIMIT_S = 60.0
+IMAGE = random.Random(5).randbytes(20_000)
+
+
+@dataclass
+class Gateway:
+    """A daemon with a radio, and what it reports."""
+
+    air: Air
+    broker: Mosquitto
+    folder: Path
+    backend: Any
+    devices: list[dict[str, Any]] = field(default_factory=list)
+    tags: list[Tag] = field(default_factory=list)
+    status: dict[str, dict[str, Any]] = field(default_factory=dict)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def tag(self, name: str, address: str, *, mtu: int = 247, **link: Any) -> Tag:
+        """Put a device into the air and into the configuration."""
+        profile = DeviceProfile(app_id="tag", version="1.0.0", slot_address=0x2000, boot_s=0.05)
+        tag = await Tag.at(self.air, name, address, profile, mtu=mtu, needs_bond=link.get("pair", False))
+        self.tags.append(tag)
+        self.devices.append(
+            {
+                "name": name,
+                "app_id": "tag",
+                "version": "1.0.0",
+                "link": {"ble": address, "pair": False} | link,
+            }
+        )
+        return tag
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        config = self.folder / "config.yaml"
+        tree = {
+            "gateway": {"id": "barn", "state_dir": "state", "control_socket": "control.sock"},
+            "mqtt": {"host": "127.0.0.1", "port": self.broker.port},
+            "adapters": {"hci0": {"max_connections": 9}},
+            "devices": self.devices,
+        }
+        config.write_text(json.dumps(tree))
+        settings = load(config)
+        async with Store(settings.gateway.state_dir) as store:
+            daemon = Daemon(settings, store, Links(settings.adapters, self.backend))
+            running = asyncio.create_task(daemon.run(asyncio.Event()))
+            watching = asyncio.create_task(self._watch())
+            try:
+                yield
+            finally:
+                running.cancel()
+                watching.cancel()
+                await asyncio.wait([running, watching])
+
+    async def publish(self, version: str, image: bytes, app: str = "tag") -> None:
+        line, _, patch = version.rpartition(".")
+        async with aiomqtt.Client("127.0.0.1", self.broker.port) as client:
+            await client.publish(f"/a/{app}/u/{line}", bytes([int(patch)]) + image, qos=1, retain=True)
+
+    async def until(self, name: str, state: str) -> dict[str, Any]:
+        async with asyncio.timeout(LIMIT_S):
+            while self.status.get(name, {}).get("state") != state:
+                self.news.clear()
+                await self.news.wait()
+        return self.status[name]
+
+    async def _watch(self) -> None:
+        async with aiomqtt.Client("127.0.0.1", self.broker.port) as client:
+            await client.subscribe("gatewayd/barn/devices/#", qos=1)
+            async for message in client.messages:
+                assert isinstance(message.payload, bytes)
+                if message.payload:
+                    self.status[str(message.topic).rsplit("/", 1)[1]] = json.loads(message.payload)
+                    self.news.set()
+
+
+@pytest.fixture(name="gateway")
+async def _gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
+    air = Air()
+    with Mosquitto(tmp_path / "mosquitto") as broker:
+        whole = Gateway(air, broker, tmp_path, (await air.backend()).backend)
+        yield whole
+        for tag in whole.tags:
+            await tag.close()
+    await air.close()
+
+
+@pytest.mark.parametrize("mtu", [23, 185, 247, 517])
+async def test_an_update_by_radio(gateway: Gateway, mtu: int) -> None:
+    tag = await gateway.tag("tag-7", "C0:FF:EE:00:00:01", mtu=mtu)
+    async with gateway.running():
+        await gateway.publish("1.0.1", IMAGE)
+        status = await gateway.until("tag-7", "succeeded")
+    assert (status["installed_version"], tag.receiver.running_image) == ("1.0.1", IMAGE)
+    assert tag.receiver.running_version == "1.0.1"
+
+
+async def test_a_connection_that_breaks_is_made_again_and_goes_on_where_it_was(gateway: Gateway) -> None:
+    """At every tenth of the way, each with a device of its own."""
+    tags = [await gateway.tag(f"tag-{n}", f"C0:FF:EE:00:00:{n:02X}") for n in range(1, 10)]
+    for tenth, tag in enumerate(tags, 1):
+        tag.cut_after = len(IMAGE) * tenth // 10
+    async with gateway.running():
+        await gateway.publish("1.0.1", IMAGE)
+        for n in range(1, 10):
+            await gateway.until(f"tag-{n}", "succeeded")
+    for tag in tags:
+        assert (tag.receiver.running_image, tag.cut_after) == (IMAGE, None)
+        assert 0 <= tag.data_bytes - len(IMAGE) <= tag.receiver.profile.window
+
+
+async def test_a_bonded_device_is_paired_with_and_updated(gateway: Gateway) -> None:
+    tag = await gateway.tag("tag-7", "C0:FF:EE:00:00:01", pair=True)
+    async with gateway.running():
+        await gateway.publish("1.0.1", IMAGE)
+        await gateway.until("tag-7", "succeeded")
+    assert tag.receiver.running_image == IMAGE
+
+
+async def test_a_sleepy_device_gets_its_update_when_it_wakes(gateway: Gateway) -> None:
+    tag = await gateway.tag("tag-7", "C0:FF:EE:00:00:01", wake="advertisement")
+    await tag.peripheral.device.stop_advertising()
+    async with gateway.running():
+        await gateway.publish("1.0.1", IMAGE)
+        await gateway.until("tag-7", "queued")
+        await tag.peripheral.advertise()
+        await gateway.until("tag-7", "succeeded")
+    assert tag.receiver.running_image == IMAGE
+
+
+async def test_eight_devices_at_once_on_one_adapter(gateway: Gateway) -> None:
+    tags = [await gateway.tag(f"tag-{n}", f"C0:FF:EE:00:00:{n:02X}") for n in range(8)]
+    async with gateway.running():
+        await gateway.publish("1.0.1", IMAGE)
+        for n in range(8):
+            await gateway.until(f"tag-{n}", "succeeded")
+    assert [tag.receiver.running_image for tag in tags] == [IMAGE] * 8
+
+
+async def test_a_mixed_fleet(gateway: Gateway) -> None:
+    """Two devices by wire, two by radio, one release each."""
+    tags = [await gateway.tag(f"tag-{n}", f"C0:FF:EE:00:00:{n:02X}") for n in range(2)]
+    wired = [VirtualDevice(gateway.folder, f"pump-{n}", slot_address=0x2000).start() for n in range(2)]
+    for device in wired:
+        own = device.config(payload="standard")
+        del own["keys"]
+        gateway.devices.append(own)
+    try:
+        async with gateway.running():
+            await gateway.publish("1.0.1", IMAGE)
+            await gateway.publish("4.3.2", IMAGE[::-1], app="pump")
+            for name in ("tag-0", "tag-1", "pump-0", "pump-1"):
+                await gateway.until(name, "succeeded")
+    finally:
+        for device in wired:
+            device.stop()
+    assert [tag.receiver.running_image for tag in tags] == [IMAGE] * 2
+    assert [device.active for device in wired] == [IMAGE[::-1]] * 2
+
+
+async def test_a_radio_that_dies_without_a_word_is_noticed(gateway: Gateway) -> None:
+    """Writes succeed into nowhere, the connection looks alive: only the ACKs are missing."""
+    tag = await gateway.tag("tag-7", "C0:FF:EE:00:00:01")
+    tag.dies_after = len(IMAGE) // 2
+    async with gateway.running():
+        await gateway.publish("1.0.1", IMAGE)
+        await gateway.until("tag-7", "succeeded")
+    assert tag.receiver.running_image == IMAGE
