@@ -110,9 +110,9 @@ def _broker_warnings(mqtt: Mqtt, document: Document) -> list[Mistake]:
     found = []
     if mqtt.username is not None and mqtt.password is None:
         found.append(document.mistake(("mqtt", "username"), "has no password", "Give mqtt.password_file"))
-    if mqtt.password is not None and not _is_local(mqtt.host):
-        message = f"the password goes to {mqtt.host} unencrypted: this version has no TLS"
-        suggestion = "Use a broker on this machine or in a network you trust"
+    if mqtt.password is not None and mqtt.tls is None and not _is_local(mqtt.host):
+        message = f"the password goes to {mqtt.host} unencrypted"
+        suggestion = "Give mqtt.tls, or use a broker on this machine"
         found.append(document.mistake(("mqtt", "password_file"), message, suggestion))
     return found
 

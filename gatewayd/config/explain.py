@@ -16,7 +16,6 @@ M = TypeVar("M", bound=BaseModel)
 _LATER = "is not supported by this version"
 # Keys that have a meaning in a later version, or never: refused by name rather than as unknown.
 _KNOWN_KEYS = {
-    "tls": (_LATER, "Without it the connection is not encrypted: use a broker on a network you trust"),
     "adapters": (_LATER, "Delete it: only serial ports are there yet"),
     "ble": (_LATER, "Use link.uart: only serial ports are there yet"),
     "adapter": (_LATER, "Use link.uart: only serial ports are there yet"),

@@ -1,6 +1,7 @@
 """The configuration as typed, frozen values; each field's description also goes into the JSON Schema."""
 
 import ipaddress
+import os
 import re
 import socket
 from collections.abc import Callable
@@ -28,11 +29,15 @@ from gatewayd.ota.patch import PatchEncoding
 from gatewayd.ota.rules import Deliver, Payload, SlotMatch
 from gatewayd.ota.topic import DEFAULT_TEMPLATE, Channel, TopicTemplate, validate_app_id
 from gatewayd.ota.version import Version
+from gatewayd.tls import Trust, parse_pin
 
 T = TypeVar("T")
 
 # What fits into an MQTT topic, a file name, JSON and a shell without quotes.
 NAME_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
+# A file that systemd hands over: LoadCredential=NAME:… in the unit.
+CREDENTIAL = "credential:"
+UNIT_CREDENTIALS = "/run/credentials/gatewayd.service"
 # sockaddr_un.sun_path is 108 bytes on Linux, the last one NUL.
 SOCKET_PATH_LIMIT_BYTES = 107
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,253}[A-Za-z0-9_.])?")
@@ -95,10 +100,19 @@ def _status_topic(text: str) -> str:
 
 
 def _local_path(path: Path, info: ValidationInfo) -> Path:
+    if str(path).startswith(CREDENTIAL):
+        return _credential(str(path).removeprefix(CREDENTIAL))
     if _CONTROL.search(str(path)) or path == Path():
         raise refuse("expected the path of a file")
     folder = (info.context or {}).get("folder")
     return folder / path if folder else path
+
+
+def _credential(name: str) -> Path:
+    """Where systemd has put a credential: for the daemon it says so, for others the unit's place is known."""
+    if not re.fullmatch(NAME_PATTERN, name) or name.startswith("."):
+        raise refuse(f"expected {CREDENTIAL}NAME, with the name that LoadCredential= in the unit gives")
+    return Path(os.environ.get("CREDENTIALS_DIRECTORY", UNIT_CREDENTIALS)) / name
 
 
 def _socket_path(path: Path) -> Path:
@@ -121,6 +135,9 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Text = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_printable)]
 AppId = Annotated[str, AfterValidator(_app_id), Field(json_schema_extra={"minLength": 1, "maxLength": 64})]
 LocalPath = Annotated[Path, _LAX, AfterValidator(_local_path)]
+Pin = Annotated[
+    str, PlainValidator(_parsed(parse_pin, int)), WithJsonSchema({"type": "string", "pattern": "^sha256[:/]"})
+]
 PortPath = Annotated[str, AfterValidator(_port_path), Field(json_schema_extra={"pattern": "^/"})]
 Baud = Annotated[int, Field(ge=300, le=12_000_000)]
 Exchange = Annotated[str, Field(min_length=1, max_length=256)]
@@ -158,17 +175,36 @@ class Gateway(Section):
     )
 
 
+class TlsSection(Section):
+    """TLS to the broker; {} for the system's certificate authorities and nothing else."""
+
+    ca_file: LocalPath | None = Field(
+        None, description="Certificate authorities in PEM. Default: the system's, unless pins are given"
+    )
+    cert_file: LocalPath | None = Field(None, description="This gateway's certificate, in PEM")
+    key_file: LocalPath | None = Field(None, description="Its key, if that is not in cert_file")
+    key_password_file: LocalPath | None = Field(
+        None, description="File that holds the key's password and nothing else"
+    )
+    pins: tuple[Pin, ...] = Field(
+        (), strict=False, max_length=16, description="The broker's key must be one of these: sha256:…"
+    )
+
+
 class MqttSection(Section):
     """The broker, as written."""
 
     host: Annotated[str, AfterValidator(_host)] = Field(description="Host name or address of the broker")
-    port: int = Field(1883, ge=1, le=65535, description="Port of the broker")
+    port: int | None = Field(
+        None, ge=1, le=65535, description="Port of the broker. Default: 1883, with tls 8883"
+    )
     client_id: Text = Field(
         default_factory=lambda: f"gatewayd-{socket.gethostname()}",
         description="Must be unique at the broker. Default: gatewayd-<gateway id>",
     )
     username: Text | None = Field(None, description="User name at the broker")
     password_file: LocalPath | None = Field(None, description="File that holds the password and nothing else")
+    tls: TlsSection | None = Field(None, description="TLS to the broker. Default: none, nothing is encrypted")
     connect: Literal["always"] = Field("always", description="When to be connected")
     ota_topic: OtaTopicTemplate = Field(
         default_factory=TopicTemplate,
@@ -181,9 +217,21 @@ class MqttSection(Section):
 
 
 class Mqtt(MqttSection):
-    """The broker, with the password read."""
+    """The broker, with what its files hold. `tls_digest` changes with the content of the files of `tls`."""
 
+    port: int
     password: SecretStr | None = None
+    key_password: SecretStr | None = None
+    tls_digest: str = Field("", exclude=True)
+
+    @property
+    def trust(self) -> Trust | None:
+        """What to make TLS with; None: no TLS."""
+        if self.tls is None:
+            return None
+        password = self.key_password.get_secret_value() if self.key_password else None
+        tls = self.tls
+        return Trust(tls.ca_file, tls.cert_file, tls.key_file, password, tls.pins)
 
 
 class KeyFiles(Section):

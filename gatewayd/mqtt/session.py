@@ -91,6 +91,7 @@ class MqttSession:
             will_topic=self._status_topic,
             session_expiry_s=SESSION_EXPIRY_S,
             max_packet_bytes=settings.max_message_mib * MIB + PACKET_OVERHEAD_BYTES,
+            trust=settings.trust,
         )
         self._on_message = on_message
         self._on_connected = on_connected
