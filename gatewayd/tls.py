@@ -111,6 +111,14 @@ def make_context(trust: Trust) -> ssl.SSLContext:
     return context
 
 
+def curious_context() -> ssl.SSLContext:
+    """Return a context that trusts everybody: to look at a certificate, and to say nothing after that."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def parse_pin(text: str) -> str:
     """Return a pin as `sha256:` and 64 lower-case digits. Raises ConfigError for anything else.
 
@@ -138,6 +146,34 @@ def pin_of(certificate: bytes) -> str:
     key = load_der_x509_certificate(certificate).public_key()
     der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return ALGORITHM + hashlib.sha256(der).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the other side of a connection is: the version of TLS, and its certificate."""
+
+    version: str
+    pin: str
+    subject: str
+    issuer: str
+    not_before: datetime
+    not_after: datetime
+
+
+def facts_of(connection: ssl.SSLSocket) -> Facts:
+    """Return what is known after the handshake."""
+    from cryptography.x509 import load_der_x509_certificate  # noqa: PLC0415 - see pin_of
+
+    der = connection.getpeercert(binary_form=True) or b""
+    certificate = load_der_x509_certificate(der)
+    return Facts(
+        version=connection.version() or "",
+        pin=pin_of(der),
+        subject=certificate.subject.rfc4514_string(),
+        issuer=certificate.issuer.rfc4514_string(),
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+    )
 
 
 def explain(error: BaseException, where: str, now: datetime) -> TlsError | None:
@@ -206,7 +242,7 @@ def _untrusted(error: ssl.SSLCertVerificationError, where: str, now: datetime) -
 
 
 def _load_own(context: ssl.SSLContext, trust: Trust) -> None:
-    """Load the client's certificate and key. OpenSSL asks a terminal for a password unless it is given one."""
+    """Load the client's certificate and key. OpenSSL would ask a terminal for a password."""
     if trust.cert_file is None:
         return
     asked = False

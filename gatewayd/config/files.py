@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from gatewayd.config.document import Document
 from gatewayd.config.mistakes import KeyPath
-from gatewayd.config.model import KeyFiles, MqttSection, TlsSection
+from gatewayd.config.model import UNIT_CREDENTIALS, KeyFiles, MqttSection, TlsSection
 from gatewayd.errors import ConfigError
 from gatewayd.ota.keys import KeySet, parse_ota_key, parse_raw_key
 from gatewayd.tls import TlsError, Trust, make_context
@@ -118,7 +118,11 @@ def _read(
                 else b""
             )
     except OSError as error:
-        document.wrong(path, f"{file} cannot be read: {error.strerror}", "Check the path and its permissions")
+        is_credential = str(file).startswith(os.environ.get("CREDENTIALS_DIRECTORY", UNIT_CREDENTIALS))
+        suggestion = f"LoadCredential={file.name}:… in the unit, and is gatewayd started by systemd?"
+        if not is_credential:
+            suggestion = "Check the path and its permissions"
+        document.wrong(path, f"{file} cannot be read: {error.strerror}", suggestion)
         return None
     if not stat.S_ISREG(mode):
         document.wrong(path, f"{file} is not a regular file")

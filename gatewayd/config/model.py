@@ -73,6 +73,13 @@ def _app_id(text: str) -> str:
     return text
 
 
+def _pin(text: str) -> str:
+    try:
+        return parse_pin(text)
+    except GatewaydError as error:
+        raise refuse(error.message, error.hint) from None
+
+
 def _host(text: str) -> str:
     try:
         ipaddress.ip_address(text)
@@ -135,9 +142,7 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Text = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_printable)]
 AppId = Annotated[str, AfterValidator(_app_id), Field(json_schema_extra={"minLength": 1, "maxLength": 64})]
 LocalPath = Annotated[Path, _LAX, AfterValidator(_local_path)]
-Pin = Annotated[
-    str, PlainValidator(_parsed(parse_pin, int)), WithJsonSchema({"type": "string", "pattern": "^sha256[:/]"})
-]
+Pin = Annotated[str, AfterValidator(_pin), Field(json_schema_extra={"pattern": "^sha256[:/]"})]
 PortPath = Annotated[str, AfterValidator(_port_path), Field(json_schema_extra={"pattern": "^/"})]
 Baud = Annotated[int, Field(ge=300, le=12_000_000)]
 Exchange = Annotated[str, Field(min_length=1, max_length=256)]

@@ -9,6 +9,7 @@ for silence, `watch_progress` for a dribble.
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gatewayd.mqtt.hooks import Hooks, bound_packets
 from gatewayd.mqtt.login import FAILURE, BrokerError, Login, make_client, refusal
-from gatewayd.tls import TlsError, explain
+from gatewayd.tls import Facts, TlsError, explain, facts_of
 
 # A message in progress gains this much in each window, or the line is given up: 16 MiB then take at most two
 # days, and a phone on the edge of its cell is still faster.
@@ -82,6 +83,12 @@ class Connection:
     def session_present(self) -> bool:
         """Whether the broker still had our session, with its subscriptions."""
         return self._hooks.session_present
+
+    @property
+    def tls(self) -> Facts | None:
+        """What the broker's side of TLS is; None without TLS."""
+        connection = self._paho.socket()
+        return facts_of(connection) if isinstance(connection, ssl.SSLSocket) else None
 
     @property
     def messages_in(self) -> int:

@@ -44,7 +44,13 @@ MAX_BACK_OFF_S = 60.0
 # back-off, so that two gateways which throw each other out do not take that for peace.
 STEADY_S = 120.0
 # What trying again soon cannot change; back off for the longest time at once.
-HOPELESS = {"bad_credentials", "broker_refused", "taken_over"}
+HOPELESS = {"bad_credentials", "broker_refused", "taken_over"} | {
+    "wrong_pin",
+    "wrong_name",
+    "unknown_ca",
+    "client_certificate_refused",
+    "tls_files",
+}
 HOPELESS_ATTEMPT = 5
 # `offline`, its PUBACK and DISCONNECT; the whole daemon has five seconds to stop.
 GOODBYE_S = 2.0
