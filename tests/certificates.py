@@ -1,11 +1,14 @@
 """Certificates for tests, made when they run: an authority, and what it vouches for."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from brokers import Mosquitto
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -92,3 +95,17 @@ def _alternative(name: str) -> x509.GeneralName:
         return x509.IPAddress(ip_address(name))
     except ValueError:
         return x509.DNSName(name.replace(" ", "-"))
+
+
+OURS = Authority()
+
+
+@contextmanager
+def tls_broker(folder: Path, identity: Identity, *extra: str) -> Iterator[Mosquitto]:
+    """A mosquitto that is who `identity` says, and asks our authority about clients."""
+    folder.mkdir()
+    certificate, key = identity.write(folder, "broker")
+    (folder / "ca.pem").write_bytes(OURS.pem)
+    lines = [f"certfile {certificate}", f"keyfile {key}", f"cafile {folder / 'ca.pem'}", *extra]
+    with Mosquitto(folder / "mosquitto", *lines) as broker:
+        yield broker

@@ -3,14 +3,14 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from brokers import Mosquitto, free_port
-from certificates import DAY, Authority, Identity
+from certificates import DAY, OURS, Authority, Identity, tls_broker
 from pydantic import SecretStr
 
 from gatewayd.errors import ConfigError
@@ -18,18 +18,8 @@ from gatewayd.mqtt.connection import connect
 from gatewayd.mqtt.login import BrokerError, Login
 from gatewayd.tls import TlsError, Trust, explain, make_context, parse_pin
 
-OURS, THEIRS = Authority(), Authority("another authority")
+THEIRS = Authority("another authority")
 SECRET = "hunter2-canary"  # noqa: S105 - a test's own
-
-
-@contextmanager
-def tls_broker(folder: Path, identity: Identity, *extra: str) -> Iterator[Mosquitto]:
-    folder.mkdir()
-    certificate, key = identity.write(folder, "broker")
-    (folder / "ca.pem").write_bytes(OURS.pem)
-    lines = [f"certfile {certificate}", f"keyfile {key}", f"cafile {folder / 'ca.pem'}", *extra]
-    with Mosquitto(folder / "mosquitto", *lines) as broker:
-        yield broker
 
 
 def login(port: int, trust: Trust | None, host: str = "localhost") -> Login:
