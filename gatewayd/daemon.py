@@ -7,6 +7,7 @@ import signal
 import threading
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 
 import structlog
 
@@ -18,9 +19,10 @@ from gatewayd.control.operations import ControlOperations, Parts
 from gatewayd.control.server import ControlServer
 from gatewayd.errors import GatewaydError, HostError
 from gatewayd.health import LoopLag
+from gatewayd.jobs.disk import DISK_TROUBLE
 from gatewayd.jobs.firmware import FirmwareReader
 from gatewayd.jobs.model import Plan
-from gatewayd.jobs.planner import Known
+from gatewayd.jobs.planner import Known, damaged_topics
 from gatewayd.jobs.reconciler import Reconciler
 from gatewayd.jobs.scheduler import Scheduler
 from gatewayd.jobs.steering import Steering
@@ -37,6 +39,8 @@ log = structlog.get_logger()
 
 # systemd and people take a daemon that needs longer than five seconds for one that hangs.
 STOP_LIMIT_S = 4.5
+# A person who has made room does not want to wait longer, nor a disk that fails be asked more often.
+DISK_RETRY_S = 20.0
 
 
 async def serve(settings: Settings) -> None:
@@ -49,13 +53,18 @@ async def serve(settings: Settings) -> None:
     log.info(
         "gatewayd starts", version=__version__, gateway=settings.gateway.id, devices=len(settings.devices)
     )
-    async with Store(settings.gateway.state_dir) as store:
+    store = await _open_store(settings.gateway.state_dir, stop)
+    if store is None:
+        return
+    async with store:
         for job in await store.run(lambda database: database.recover()):
             log.info("job goes on", device=job.device, job=job.id, version=job.version)
         running = asyncio.create_task(Daemon(settings, store).run(hang_up), name="gatewayd")
         stopping = asyncio.create_task(stop.wait(), name="signals")
-        await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+        damaged = asyncio.create_task(store.damaged.wait(), name="database")
+        await asyncio.wait([running, stopping, damaged], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
+        damaged.cancel()
         if not running.done():
             log.info("gatewayd stops")
             _leave_in_time()
@@ -63,7 +72,33 @@ async def serve(settings: Settings) -> None:
         await asyncio.wait([running])
         if not running.cancelled():
             running.result()  # it ended by itself: say why
+        if store.damaged.is_set() and store.trouble is not None:
+            raise store.trouble  # whoever starts it again starts it with a new database
     log.info("gatewayd has stopped")
+
+
+async def _open_store(state_dir: Path, stop: asyncio.Event) -> Store | None:
+    """Open the store; while the disk does not let us, wait for it. None: told to stop.
+
+    Raises HostError for what does not pass by itself.
+    """
+    while True:
+        store = Store(state_dir)
+        try:
+            await store.open()
+        except HostError as error:
+            if error.code not in DISK_TROUBLE:
+                raise
+            wait_s = round(DISK_RETRY_S)
+            log.error("waiting for the disk", code=error.code, reason=str(error), retry_in_s=wait_s)  # noqa: TRY400 - not ours
+        else:
+            return store
+        try:
+            async with asyncio.timeout(DISK_RETRY_S):
+                await stop.wait()
+        except TimeoutError:
+            continue
+        return None
 
 
 class Daemon:
@@ -86,6 +121,7 @@ class Daemon:
         self._reconciler = Reconciler(settings, store, self._firmware, self._scheduler, on_plan=self._planned)
         self._lag = LoopLag(asyncio.get_running_loop().time)
         self._topics: frozenset[str] | None = None
+        self._asked_again: frozenset[str] = frozenset()
         self._uplink = self._make_uplink(replay_retained=store.is_new)
         self._another_uplink = asyncio.Event()
         self._reloading = asyncio.Lock()
@@ -157,6 +193,11 @@ class Daemon:
         self._reconciler.changed()
 
     def _planned(self, plan: Plan, known: Known) -> None:
+        damaged = damaged_topics(known) & plan.topics
+        for topic in damaged - self._asked_again:
+            log.warning("a message is damaged; the broker is asked for it again", topic=topic)
+            self._uplink.session.ask_again(topic)
+        self._asked_again = damaged
         self._topics = plan.topics
         self._uplink.session.set_topics(plan.topics)
         self._feed.planned(plan, known, self._settings.devices)

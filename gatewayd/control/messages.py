@@ -147,6 +147,13 @@ class LoopLag(Message):
     samples: int
 
 
+class Trouble(Message):
+    """What keeps the daemon from storing anything; a code with its reason."""
+
+    code: str
+    reason: str
+
+
 class StatusResult(Message):
     """The daemon itself. `watchdog_s`: None when nobody would notice that it hangs."""
 
@@ -162,6 +169,7 @@ class StatusResult(Message):
     broker: Broker
     loop_lag: LoopLag
     watchdog_s: float | None
+    trouble: Trouble | None
 
 
 class Link(Message):
@@ -216,6 +224,7 @@ class DevicesResult(Message):
 
     gateway: str
     paused: PauseFact | None
+    trouble: Trouble | None
     devices: tuple[DeviceView, ...]
 
 

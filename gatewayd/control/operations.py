@@ -100,6 +100,7 @@ class ControlOperations:
             broker=self._parts.broker(),
             loop_lag=self._parts.loop_lag(),
             watchdog_s=views.watchdog_s(),
+            trouble=views.trouble_view(self._parts.store.trouble),
         )
 
     async def _devices(self, request: messages.Devices) -> messages.DevicesResult:
@@ -110,6 +111,7 @@ class ControlOperations:
         return messages.DevicesResult(
             gateway=self._settings.gateway.id,
             paused=views.pause_view(known.pauses.get(EVERYTHING)),
+            trouble=views.trouble_view(self._parts.store.trouble),
             devices=self._views(names, known),
         )
 

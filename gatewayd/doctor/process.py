@@ -41,6 +41,9 @@ def judge_status(gateway: Gateway, status: StatusResult) -> list[Finding]:
     if status.paused is not None:
         text = f"everything is paused, by {status.paused.by} since {status.paused.since}"
         findings.append(warning("updates", text, code="paused", hint="gatewayctl resume"))
+    if status.trouble is not None:
+        hint = "see the disk's finding above; it goes on by itself when that is mended"
+        findings.append(failure("storage", status.trouble.reason, code=status.trouble.code, hint=hint))
     broker = f"{status.broker.host}:{status.broker.port}"
     missing = sorted(set(status.broker.topics) - set(status.broker.subscribed))
     if not status.broker.connected:

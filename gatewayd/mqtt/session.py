@@ -127,6 +127,11 @@ class MqttSession:
         self._topics = topics
         self._topics_changed.set()
 
+    def ask_again(self, topic: str) -> None:
+        """Let the broker send a topic's retained message once more, if it has one."""
+        self._stale.add(topic)
+        self._topics_changed.set()
+
     async def publish(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
         """Publish at QoS 1 and wait for PUBACK.
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gatewayd.config import Gateway
-from gatewayd.control.messages import Broker, LoopLag, PauseFact, StatusResult
+from gatewayd.control.messages import Broker, LoopLag, PauseFact, StatusResult, Trouble
 from gatewayd.doctor.process import judge_status
 
 
@@ -25,6 +25,7 @@ def a_status(**values: Any) -> StatusResult:
         "broker": broker.model_copy(update=values.pop("broker", {})),
         "loop_lag": LoopLag(p50_ms=0.1, p99_9_ms=values.pop("lag_ms", 5.0), max_ms=200.0, samples=6000),
         "watchdog_s": None,
+        "trouble": None,
     }
     return StatusResult(**facts | values)
 
@@ -34,6 +35,7 @@ def a_status(**values: Any) -> StatusResult:
     [
         ({}, ["ok", "ok", "ok"]),
         ({"lag_ms": 101.0}, ["ok", "ok", "loop_late"]),
+        ({"trouble": Trouble(code="disk_full", reason="no room")}, ["ok", "disk_full", "ok", "ok"]),
         ({"paused": PauseFact(by="ann", since="noon")}, ["ok", "paused", "ok", "ok"]),
         ({"broker": {"connected": False, "subscribed": ()}}, ["ok", "not_connected", "ok"]),
         ({"broker": {"subscribed": ("/b",)}}, ["ok", "subscription_refused", "ok"]),
