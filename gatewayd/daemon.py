@@ -82,19 +82,21 @@ async def _open_store(state_dir: Path, stop: asyncio.Event) -> Store | None:
 
     Raises HostError for what does not pass by itself.
     """
+    attempt = 0
     while True:
+        attempt += 1
         store = Store(state_dir)
         try:
             await store.open()
         except HostError as error:
             if error.code not in DISK_TROUBLE:
                 raise
-            wait_s = round(DISK_RETRY_S)
-            log.error("waiting for the disk", code=error.code, reason=str(error), retry_in_s=wait_s)  # noqa: TRY400 - not ours
+            wait_s = min(DISK_RETRY_S, 2.0**attempt)
+            log.error("waiting for the disk", code=error.code, reason=str(error), retry_in_s=round(wait_s))  # noqa: TRY400 - not ours
         else:
             return store
         try:
-            async with asyncio.timeout(DISK_RETRY_S):
+            async with asyncio.timeout(wait_s):
                 await stop.wait()
         except TimeoutError:
             continue

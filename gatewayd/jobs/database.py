@@ -68,6 +68,11 @@ class Database:
             self._db.close()
             raise
 
+    @property
+    def changes(self) -> int:
+        """How many rows were changed since it was opened."""
+        return self._db.total_changes
+
     def close(self) -> None:
         """Close the connection."""
         self._db.close()

@@ -37,8 +37,7 @@ _BALLAST_RETRY_S = 60.0
 class Store:
     """Durable truth, for the event loop. Open it with `async with`.
 
-    `is_new`: the database was begun by this start. `trouble`: why the last thing that was to be written could
-    not be; None once something could.
+    `is_new`: the database was begun by this start.
     """
 
     def __init__(self, state_dir: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -49,10 +48,11 @@ class Store:
         self._ballast = Ballast(state_dir)
         self._ballast_due = 0.0
         self.is_new = False
-        self.trouble: HostError | None = None
+        # Why messages and records could last not be written. What is read in between says nothing of that.
+        self._troubles: dict[str, HostError] = {}
         self.damaged = asyncio.Event()
         self.spool: Spool
-        self._database: Database
+        self._database: Database | None = None
 
     async def __aenter__(self) -> Self:
         """Open it, unless it is. Raises what `open` raises."""
@@ -76,31 +76,45 @@ class Store:
         await self._in_thread(self._close)
         self._thread.shutdown()
 
+    @property
+    def trouble(self) -> HostError | None:
+        """Why something could not be written, until something of its kind could."""
+        return next(iter(self._troubles.values()), None)
+
     async def run(self, work: Callable[[Database], T]) -> T:
         """Do `work` on the store's thread, on a full disk with the space of the ballast.
 
         Failures of disk and database become HostErrors: see `disk.explain`.
         """
-        return await self._in_thread(lambda: self._with_ballast(lambda: work(self._database)))
+        return await self._in_thread(lambda: self._with_ballast(lambda: work(self._opened)))
 
     async def add_release(self, topic: OtaTopic, topic_text: str, payload: bytes) -> bool:
         """See `Database.add_release`. The ballast is not for messages."""
-        return await self._in_thread(lambda: self._database.add_release(topic, topic_text, payload))
+        return await self._in_thread(lambda: self._opened.add_release(topic, topic_text, payload), "messages")
 
     async def withdraw(self, topic_text: str) -> bool:
         """See `Database.withdraw`."""
         return await self.run(lambda database: database.withdraw(topic_text))
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
+    async def _in_thread(self, work: Callable[[], T], kind: str = "records") -> T:
         try:
-            result = await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            has_written, result = await asyncio.get_running_loop().run_in_executor(
+                self._thread, lambda: self._observed(work)
+            )
         except (sqlite3.Error, OSError) as error:
-            self.trouble = explain(error, self._state_dir)
+            trouble = self._troubles[kind] = explain(error, self._state_dir)
             if is_damage(error):
                 self.damaged.set()
-            raise self.trouble from error
-        self.trouble = None
+            raise trouble from error
+        if has_written:
+            self._troubles.pop(kind, None)
         return result
+
+    def _observed(self, work: Callable[[], T]) -> tuple[bool, T]:
+        """Do `work`; say whether it changed anything in the database."""
+        before = self._database.changes if self._database else 0
+        result = work()
+        return self._database is not None and self._database.changes > before, result
 
     def _with_ballast(self, work: Callable[[], T]) -> T:
         """Do `work`, which is a transaction, and again without the ballast when the disk is full."""
@@ -182,8 +196,15 @@ class Store:
         except OSError as error:
             log.warning("cannot leave a mark of the damage", reason=error.strerror)
 
+    @property
+    def _opened(self) -> Database:
+        if self._database is None:
+            raise RuntimeError("the store is not open")
+        return self._database
+
     def _close(self) -> None:
-        self._database.close()
+        self._opened.close()
+        self._database = None
         self._unlock()
 
     def _unlock(self) -> None:
