@@ -4,7 +4,8 @@ from collections import Counter
 from functools import cache
 
 import pytest
-from ota_mutants import INSIDE, OUTSIDE, Class, mutants_of, sources
+from ota_mutants import INSIDE, OUTSIDE, Class, mutants_of
+from ota_sources import sources
 
 from gatewayd.errors import FirmwareError
 from gatewayd.ota.container import open_container
