@@ -201,11 +201,13 @@ def test_one_port_through_a_link_is_still_one_port(lab: Lab) -> None:
     assert "devices[1].link.uart: by-id is the port of devices[0] as well" in error
 
 
-def test_one_key_for_two_applications_needs_leave_in_each_set(lab: Lab) -> None:
+@pytest.mark.parametrize(("kind", "without"), [("verification", "decrypt"), ("decryption", "verify")])
+def test_one_key_for_two_applications_needs_leave_in_each_set(lab: Lab, kind: str, without: str) -> None:
+    del lab.tree["keys"]["pump"][f"{without}_key_file"]
     lab.tree["keys"]["valve"] = dict(lab.tree["keys"]["pump"])
     lab.tree["devices"].append(lab.device("valve-1", app_id="valve", keys="valve"))
     [error] = lab.errors()
-    assert "serves the applications pump and valve" in error
+    assert f"the {kind} key of valve serves the applications pump and valve" in error
     lab.tree["keys"]["pump"]["allow_shared_key"] = True
     assert len(lab.errors()) == 1
     lab.tree["keys"]["valve"]["allow_shared_key"] = True
