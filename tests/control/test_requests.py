@@ -44,6 +44,7 @@ def _path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (b'{"v": 1, "op": "retry", "targets": []}\n', "bad_request", "targets"),
         (b"[" * 60_000 + b"\n", "bad_request", "JSON"),
         (b'{"a":' * 10_000 + b"\n", "bad_request", "JSON"),
+        (b'{"v": 1, "op": "devices", "names": [' + b"7," * 30_000 + b"7]}\n", "bad_request", "30001 faults"),
         (b'{"v": 1, "op": "devices", "names": ["' + b"x" * 60_000 + b'"]}\n', "bad_request", "names.0"),
     ],
     ids=lambda value: value[:40] if isinstance(value, bytes) else None,
