@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 W = TypeVar("W")
+T = TypeVar("T", str, bytes)
 
 # Inputs are small and made cheaply: ten thousand take seconds.
 THOROUGH = settings(
@@ -26,6 +27,18 @@ def words(known: Sequence[W], most: int) -> st.SearchStrategy[list[W]]:
         return [known[int.from_bytes(pair, "big") % len(known)] for pair in pairs]
 
     return st.binary(max_size=2 * most).map(spell)
+
+
+def anywhere(known: Sequence[T], end: int) -> list[tuple[int, T]]:
+    """Pair each piece with each place up to `end`, for `edited`."""
+    return [(at, piece) for at in range(end) for piece in known]
+
+
+def edited(whole: T, edits: Sequence[tuple[int, T]]) -> T:
+    """Return a text, or bytes, with pieces put in at places."""
+    for at, piece in edits:
+        whole = whole[:at] + piece + whole[at:]
+    return whole
 
 
 class Steps:

@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 from ota_sources import Source, sources
-from parser_lab import THOROUGH, counted, words
+from parser_lab import THOROUGH, anywhere, counted, edited, words
 from rcp_script import INFO
 
 from gatewayd.config import ConfigErrors
@@ -78,15 +78,13 @@ TOPICS = [
 ]
 
 
+TOPIC_PIECES = anywhere(["/", "+", "\0", "4", "u", "#", "."], 20)
+
+
 @THOROUGH
-@given(
-    st.sampled_from(TEMPLATES),
-    st.sampled_from(TOPICS),
-    words(["/", "+", "\0", "4", "u", "#", "."], 2),
-    st.integers(0, 200),
-)
-def test_a_topic(template: TopicTemplate, text: str, extra: list[str], at: int) -> None:
-    text = text[:at] + "".join(extra) + text[at:]
+@given(st.sampled_from(TEMPLATES), st.sampled_from(TOPICS), words(TOPIC_PIECES, 2))
+def test_a_topic(template: TopicTemplate, text: str, extra: list[tuple[int, str]]) -> None:
+    text = edited(text, extra)
     result, steps = tried(lambda: template.parse(text))
     if result is not None:
         topic = template.parse(text)
@@ -147,10 +145,13 @@ def test_key_files(content: bytes) -> None:
 VERSIONS = [f"{major}.{minor}.{patch}" for major in NUMBERS for minor in NUMBERS for patch in NUMBERS]
 
 
+VERSION_PIECES = anywhere([*".0-+ \n", "x", "4.3"], 20)
+
+
 @THOROUGH
-@given(st.sampled_from(VERSIONS), words([*".0-+ \n", "x", "4.3"], 2), st.integers(0, 20))
-def test_a_version(text: str, extra: list[str], at: int) -> None:
-    text = text[:at] + "".join(extra) + text[at:]
+@given(st.sampled_from(VERSIONS), words(VERSION_PIECES, 2))
+def test_a_version(text: str, extra: list[tuple[int, str]]) -> None:
+    text = edited(text, extra)
     result, steps = tried(lambda: Version.parse(text), FirmwareError)
     if isinstance(result, FirmwareError):
         assert result.code == "bad_version"
@@ -212,10 +213,13 @@ TLVS = [
 ]
 
 
+TLV_PLACES = [(at, tlv) for at in (0, 1, 2, 2, 2, 8, 20, 99, 200) for tlv in [*TLVS, b"\x01", b"\xff" * 9]]
+
+
 @THOROUGH
-@given(st.sampled_from(HEADS + WRITTEN * 8), words(TLVS, 4), noise, st.integers(0, 200))
-def test_a_frame(start: bytes, tlvs: list[bytes], rest: bytes, at: int) -> None:
-    content = start[: 2 + at] + b"".join(tlvs) + rest + start[2 + at :]
+@given(st.sampled_from(HEADS + WRITTEN * 8), words(TLV_PLACES, 4))
+def test_a_frame(start: bytes, tlvs: list[tuple[int, bytes]]) -> None:
+    content = edited(start, tlvs)
     with counted() as steps:
         try:
             frame = frames.decode(content)
@@ -266,15 +270,18 @@ def test_a_control_request(start: str, fields: list[str], end: bytes) -> None:
 WORDS = r"""mqtt: host: port: keys: devices: defaults: link: uart: name: app_id: version: wake: send: tls:
 gateway: - ? ! & * &a *a << | > % @ ` [ ] { } , : # ' " \ --- ... !!str %YAML yes 4.10 0x10 12:30 null true
 ~ 1_0 "4.3.1" a /dev/x 115200 "\ud800" "\UFFFFFFFF" "\x00" é"""
-SYNTAX = ["\n", "\n", "\n  ", "\n    ", "\n  - ", " ", "\t", "\r", "\ufeff"]
-GOOD = "mqtt: {host: a}\ndevices: [{name: p, app_id: p, version: 4.3.1, link: {uart: /dev/p}}]\n"
+YAMLISH = [*WORDS.split(), "\n", "\n", "\n  ", "\n    ", "\n  - ", " ", "\t", "\r", "\ufeff"]
+GOOD = b"mqtt: {host: a}\ndevices: [{name: p, app_id: p, version: 4.3.1, link: {uart: /dev/p}}]\n"
+
+
+YAML_PIECES = [(at, word.encode(errors="replace")) for at in (0, 4, 9, 17, 99) for word in YAMLISH]
+YAML_PIECES += [(at, byte) for at in (0, 9, 99) for byte in (b"\xff", b"\xc3\xa9", b"\0")]
 
 
 @THOROUGH
-@given(st.sampled_from(["", "", "", GOOD]), words([*WORDS.split(), *SYNTAX], 8), st.integers(0, 100), noise)
-def test_a_configuration(whole: str, extra: list[str], at: int, end: bytes) -> None:
-    text = whole[:at] + "".join(extra) + whole[at:]
-    content = text.encode(errors="replace") + (end if end[:1] > b"\xc0" else b"")
+@given(st.sampled_from([b"", b"", b"", GOOD]), words(YAML_PIECES, 5))
+def test_a_configuration(start: bytes, extra: list[tuple[int, bytes]]) -> None:
+    content = edited(start, extra)
     result, steps = tried(lambda: settle(parse_document(FILE, content)), ConfigErrors)
     if isinstance(result, ConfigErrors):
         assert result.mistakes
