@@ -32,7 +32,8 @@ def outcome(content: bytes) -> Any:
     """The value, or `"refused"`."""
     try:
         read = parse_document(FILE, content)
-    except ConfigErrors:
+    except ConfigErrors as error:
+        assert error.code == "bad_configuration"  # noqa: PT017 - both ways are right
         return "refused"
     return "refused" if read.mistakes else read.root
 
@@ -113,6 +114,7 @@ def test_what_readers_disagree_on_is_refused(text: str) -> None:
     assert outcome(f"key: {text}\n".encode()) == "refused"
 
 
+@pytest.mark.attack("a file of more than 1 MiB", "bad_configuration")
 def test_size_is_limited() -> None:
     line = b"key: value\n"
     comment = b"#" * (SIZE_LIMIT_BYTES - len(line))
@@ -120,6 +122,7 @@ def test_size_is_limited() -> None:
     assert outcome(line + comment + b"#") == "refused"
 
 
+@pytest.mark.attack("nested 100,000 deep", "bad_configuration")
 @pytest.mark.parametrize(("depth", "accepted"), [(32, True), (33, False), (100_000, False)])
 def test_depth_is_limited(depth: int, accepted: bool) -> None:
     assert (outcome(b"[" * depth + b"]" * depth) != "refused") is accepted
@@ -128,9 +131,11 @@ def test_depth_is_limited(depth: int, accepted: bool) -> None:
 def complaints(content: bytes) -> tuple[Mistake, ...]:
     with pytest.raises(ConfigErrors) as caught:
         settle(parse_document(FILE, content))
+    assert caught.value.code == "bad_configuration"
     return caught.value.mistakes
 
 
+@pytest.mark.attack("a quarter of a million mistakes", "bad_configuration")
 @pytest.mark.parametrize(
     "content", [b"a:\n" * 200, b"mqtt: {host: a}\ndevices:\n" + b"- {}\n" * 200], ids=["syntax", "settings"]
 )
@@ -142,6 +147,7 @@ def test_mistakes_are_told_up_to_a_limit(content: bytes) -> None:
     assert len(more) == 1
 
 
+@pytest.mark.attack("more than 50,000 values", "bad_configuration")
 def test_values_are_limited() -> None:
     most = b"".join(b"a%d: b\n" % number for number in range(VALUES_LIMIT))
     assert len(outcome(most)) == VALUES_LIMIT

@@ -28,6 +28,7 @@ def _path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield path
 
 
+@pytest.mark.attack("malformed, nested, unknown and huge requests", "bad_request", "protocol_version")
 @pytest.mark.parametrize(
     ("line", "code", "says"),
     [
@@ -68,6 +69,7 @@ def test_one_request_a_connection(path: Path) -> None:
     assert say(path, STATUS + STATUS).count(b"\n") == 1
 
 
+@pytest.mark.attack("a request without an end", "bad_request")
 def test_a_line_without_an_end_is_cut_off_at_its_limit(path: Path) -> None:
     error = check_reply(say(path, b"x" * (MAX_REQUEST_BYTES * 4)))["error"]
     assert (error["code"], str(MAX_REQUEST_BYTES) in error["message"]) == ("bad_request", True)
@@ -80,12 +82,14 @@ def test_half_a_request_and_a_hang_up_is_nothing(path: Path) -> None:
         assert hear(connection) == b""
 
 
+@pytest.mark.attack("a request that never comes")
 def test_who_says_nothing_is_let_go(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "REQUEST_LIMIT_S", 0.05)
     for said in (b"", STATUS[:10]):
         assert say(path, said) == b""
 
 
+@pytest.mark.attack("an answer that is never taken")
 def test_who_does_not_take_an_answer_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "ANSWER_LIMIT_S", 0.05)
     huge = OutcomesResult(outcomes=(Outcome(device="pump-1", job=None, state=None, text="x" * 5_000_000),))
