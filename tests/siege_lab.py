@@ -17,6 +17,7 @@ from ota_lab import KEY
 from ota_sources import TIMESTAMP_MS
 from steering_lab import Rig, a_rig
 
+from gatewayd.config import Device
 from gatewayd.control.messages import (
     ExplainDevice,
     ExplainDeviceResult,
@@ -136,6 +137,11 @@ class Siege:
         (result,) = [one async for one in answers]
         (forecast,) = cast("ExplainMessageResult", result).devices
         return forecast
+
+    async def configure(self, device: Device) -> None:
+        """Put other settings of the device in force."""
+        settings = self.rig.reconciler.settings
+        await self.rig.reconciler.configure(settings.model_copy(update={"devices": (device,)}))
 
     async def runs(self) -> str:
         """The version that the gateway takes the device to run."""
