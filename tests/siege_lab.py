@@ -41,6 +41,9 @@ SLOT, SLOT_BYTES = 0x2000, 32_768
 IMAGE = bytes(range(256)) * 20
 INSTALLED_MS, NEW_MS, LATER_MS = TIMESTAMP_MS, TIMESTAMP_MS + 1000, TIMESTAMP_MS + 10**9
 
+# The tests publish on the device's topic, and on that of another minor.
+KEPT_PER_TOPIC, TOPICS = 2, 2
+
 
 def packed(
     timestamp_ms: int = NEW_MS,
@@ -67,9 +70,9 @@ LATER = packed(LATER_MS, IMAGE[::-1])
 class Siege:
     """One device, its gateway, and whoever publishes."""
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(self, rig: Rig, folder: Path) -> None:
         settings = rig.reconciler.settings
-        self.rig = rig
+        self.rig, self.folder = rig, folder
         self.intake = Intake(
             rig.bench.store,
             template=settings.mqtt.ota_topic,
@@ -93,6 +96,7 @@ class Siege:
         """Each message is refused with one of the codes, each code comes; what is genuine still arrives."""
         came = {await self.hit(message) for message in messages}
         assert came == set(codes), f"{sorted(came)} came, not {sorted(codes)}"
+        await self._leaves_nothing_behind()
         await self.install(sent(LATER, 10))
 
     async def hit(self, message: IncomingMessage) -> str:
@@ -121,6 +125,12 @@ class Siege:
         assert self.rig.board.heard == heard, "something was sent"
         assert len(await self.rig.jobs()) == jobs, "a job was made"
         return decision.code
+
+    async def _leaves_nothing_behind(self) -> None:
+        """Of a topic the last message is kept, and the newest genuine one: no more, whatever is published."""
+        files = [path for path in (self.folder / "spool").iterdir() if path.is_file()]
+        verdicts = (await self.rig.reconciler.known()).verdicts
+        assert max(len(files), len(verdicts)) <= KEPT_PER_TOPIC * TOPICS
 
     async def _foretold(self, message: IncomingMessage) -> str:
         """What `gatewayctl explain TOPIC MESSAGE` says, before anything has come."""
@@ -161,4 +171,4 @@ async def a_siege(
         rig.board.info = replace(rig.board.info, slot_address=SLOT, slot_size=SLOT_BYTES)
         key_sets = dict(keys or {"pump": KEY.key_set()})
         await rig.reconciler.configure(some_settings(device, key_sets=key_sets))
-        yield Siege(rig)
+        yield Siege(rig, folder / "state")

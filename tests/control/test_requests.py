@@ -9,10 +9,22 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from control_lab import DEADLINE_S, NOTHING, FakeOperations, WatchedOperations, connect, hear, say, serving
+from control_lab import (
+    DEADLINE_S,
+    NOTHING,
+    FakeOperations,
+    WatchedOperations,
+    connect,
+    hear,
+    open_files,
+    say,
+    say_and_go,
+    serving,
+)
 from control_schema import check_reply
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from gatewayd.control import server
 from gatewayd.control.messages import MAX_REQUEST_BYTES, AnyRequest, Outcome, OutcomesResult, Result
@@ -73,6 +85,21 @@ def test_one_request_a_connection(path: Path) -> None:
 def test_a_line_without_an_end_is_cut_off_at_its_limit(path: Path) -> None:
     error = check_reply(say(path, b"x" * (MAX_REQUEST_BYTES * 4)))["error"]
     assert (error["code"], str(MAX_REQUEST_BYTES) in error["message"]) == ("bad_request", True)
+
+
+@pytest.mark.attack("a thousand bad requests")
+def test_a_thousand_bad_requests_leave_nothing_behind(path: Path) -> None:
+    bad = [b"{}\n", b"\xff\n", STATUS[:10], b"", b"x" * (MAX_REQUEST_BYTES + 1)]
+    for said in bad:
+        say_and_go(path, said)
+    assert check_reply(say(path, STATUS))["ok"], "everything that is opened once is open"
+    before = open_files()
+    with capture_logs() as logs:
+        for said in bad * 200:
+            say_and_go(path, said)
+        assert check_reply(say(path, STATUS))["ok"]
+    assert open_files() <= before
+    assert {one["log_level"] for one in logs} <= {"debug"}, "who floods the socket must not flood the journal"
 
 
 def test_half_a_request_and_a_hang_up_is_nothing(path: Path) -> None:
