@@ -63,19 +63,20 @@ class Large:
     size_bytes: int
     again: bytes
     start: bytes = b""
+    end: bytes = b""
     # What it may take beside four times the input. A value of YAML has its place beside it.
     memory_bytes: int = 1 << 18
 
     def make(self, size_bytes: int) -> bytes:
-        return self.start + self.again * ((size_bytes - len(self.start)) // len(self.again))
+        return self.start + self.again * ((size_bytes - len(self.start)) // len(self.again)) + self.end
 
 
 def yaml(again: bytes, start: bytes = b"") -> Large:
     return Large(configuration, SIZE_LIMIT_BYTES, again, start, memory_bytes=16 * MIB)
 
 
-def request(again: bytes, start: bytes = b"") -> Large:
-    return Large(parse, MAX_REQUEST_BYTES, again, start)
+def request(again: bytes, start: bytes = b"", end: bytes = b"") -> Large:
+    return Large(parse, MAX_REQUEST_BYTES, again, start, end)
 
 
 LARGE = {
@@ -86,8 +87,11 @@ LARGE = {
     "short runs on the line": Large(line, MIB // 4, b"\1\0"),
     "no zeros on the line": Large(line, MIB, b"\xff"),
     "request of brackets": request(b"["),
-    "request of wrong names": request(b"7,", b'{"v": 1, "op": "devices", "names": ['),
-    "request of equal keys": request(b'"x": 1,', b"{"),
+    "request of wrong names": request(b"7,", b'{"v": 1, "op": "devices", "names": [', b"7]}"),
+    "request of equal keys": request(b'"x": 1,', b'{"v": 1, "op": "status", ', b'"y": 1}'),
+    "request of unknown keys": request(
+        b",".join(b'"%d": 1' % n for n in range(6000)), b'{"v": 1, "op": "status", ', b"}"
+    ),
     "YAML of brackets": yaml(b"["),
     "YAML of aliases": yaml(b"*a, ", b"a: &a [x]\nb: ["),
     "YAML of lists": yaml(b"- [a, b]\n"),
