@@ -248,7 +248,7 @@ class KeyFiles(Section):
         None, description="ota.key: both of the above and the signing key; better kept off a gateway"
     )
     allow_shared_key: bool = Field(
-        default=False, description="Whether one verification key may serve several applications"
+        default=False, description="Whether the key that vouches for firmware may serve several applications"
     )
 
 

@@ -30,6 +30,8 @@ log = structlog.get_logger()
 MIB = 1024 * 1024
 # A person sees movement, and thirty devices whose every chunk is news do not keep the daemon busy.
 WATCH_INTERVAL_S = 0.2
+# Who changed something is told; who looks, several times a minute perhaps, only when asked for.
+_STEERING = (messages.Push, messages.Steer, messages.Hold, messages.Reload)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class ControlOperations:
 
     async def answer(self, request: messages.AnyRequest, peer: Peer) -> AsyncIterator[messages.Result]:
         """Yield the answers to a request. Raises GatewaydError."""
-        log.debug("request", op=request.op, user=peer.name, pid=peer.pid)
+        note = log.info if isinstance(request, _STEERING) else log.debug
+        note("request", op=request.op, user=peer.name, uid=peer.uid, pid=peer.pid)
         match request:
             case messages.Watch():
                 async with aclosing(self._watch()) as all_news:

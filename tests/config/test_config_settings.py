@@ -134,6 +134,7 @@ def test_secrets_are_in_no_text(lab: Lab) -> None:
     assert json.loads(texts[2])["devices"][0]["version"] == "4.3.1"
 
 
+@pytest.mark.attack("a secret that everybody may read", "bad_configuration")
 @pytest.mark.parametrize(
     ("name", "key"),
     [
@@ -152,6 +153,7 @@ def test_a_secret_that_everybody_may_read_is_refused(lab: Lab, name: str, key: s
     assert f"{key}: {name} is readable by everybody (mode 0644). Run: chmod o-rwx {name}." in error
 
 
+@pytest.mark.attack("a key that everybody may change", "bad_configuration")
 def test_a_key_that_everybody_may_change_is_refused(lab: Lab) -> None:
     (lab.folder / "verify.key.bin").chmod(0o646)
     [error] = lab.errors()
@@ -166,6 +168,7 @@ def test_a_password_is_one_line_and_never_shown(lab: Lab, content: bytes) -> Non
     assert "two" not in error
 
 
+@pytest.mark.attack("a damaged key", "bad_configuration")
 def test_a_damaged_key_is_refused_without_showing_it(lab: Lab) -> None:
     private_file(lab.folder / "decrypt.key.bin", b"secret" * 5)
     private_file(lab.folder / "verify.key.bin", KEY.verify_key[:31])
@@ -183,6 +186,7 @@ def test_a_damaged_key_is_refused_without_showing_it(lab: Lab) -> None:
     assert "secret" not in error
 
 
+@pytest.mark.attack("a named pipe in a key's place", "bad_configuration")
 def test_a_named_pipe_in_place_of_a_key_does_not_block(lab: Lab) -> None:
     os.mkfifo(lab.folder / "pipe")
     lab.tree["keys"]["pump"] = {"decrypt_key_file": "pipe"}
@@ -190,6 +194,7 @@ def test_a_named_pipe_in_place_of_a_key_does_not_block(lab: Lab) -> None:
     assert "pipe is not a regular file" in error
 
 
+@pytest.mark.attack("two devices on one port, one of them through a link", "bad_configuration")
 def test_one_port_through_a_link_is_still_one_port(lab: Lab) -> None:
     (lab.folder / "port").touch()
     (lab.folder / "by-id").symlink_to("port")
@@ -201,11 +206,14 @@ def test_one_port_through_a_link_is_still_one_port(lab: Lab) -> None:
     assert "devices[1].link.uart: by-id is the port of devices[0] as well" in error
 
 
-def test_one_key_for_two_applications_needs_leave_in_each_set(lab: Lab) -> None:
+@pytest.mark.attack("one key for two applications", "bad_configuration")
+@pytest.mark.parametrize(("kind", "without"), [("verification", "decrypt"), ("decryption", "verify")])
+def test_one_key_for_two_applications_needs_leave_in_each_set(lab: Lab, kind: str, without: str) -> None:
+    del lab.tree["keys"]["pump"][f"{without}_key_file"]
     lab.tree["keys"]["valve"] = dict(lab.tree["keys"]["pump"])
     lab.tree["devices"].append(lab.device("valve-1", app_id="valve", keys="valve"))
     [error] = lab.errors()
-    assert "serves the applications pump and valve" in error
+    assert f"the {kind} key of valve serves the applications pump and valve" in error
     lab.tree["keys"]["pump"]["allow_shared_key"] = True
     assert len(lab.errors()) == 1
     lab.tree["keys"]["valve"]["allow_shared_key"] = True
