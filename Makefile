@@ -6,8 +6,10 @@ STAMP := $(VENV)/.installed
 PEER := $(VENV)/.peer
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_SECONDS ?= 60
+TARGETS ?=
 
-.PHONY: help demo test check transcripts kills bench crowd size clean
+.PHONY: help demo test check transcripts kills bench crowd fuzz size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +43,12 @@ transcripts: $(STAMP) system-packages  ## Record the terminal sessions in docs/o
 kills: $(STAMP) system-packages  ## SIGKILL at 50 random moments of updates, with each receiver (four minutes)
 	$(MAKE) -C device
 	GATEWAYD_KILLS=50 $(BIN)/python -m pytest tests/e2e/test_interruptions.py -k random_moments --timeout 900
+
+fuzz: $(STAMP) system-packages  ## Fuzz all parsers, and the C receiver with sanitizers: FUZZ_SECONDS=60 for each, TARGETS=
+	@./.ci/packages fuzz
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,fuzz]'
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(TARGETS)
+	$(MAKE) -C device libfuzzer SECONDS=$(FUZZ_SECONDS)
 
 size: system-packages  ## Code, RAM and stack of the C receiver on a Cortex-M0
 	$(MAKE) -C device size
