@@ -6,6 +6,7 @@ from typing import Any
 CLEAN_LINE = 0.97
 IDLE_MIB = 60
 IDLE_DEVICES = 200
+PEAK_MIB = 160  # 16 MiB for eight devices
 
 
 def misses(document: dict[str, Any]) -> Iterator[str]:
@@ -18,6 +19,8 @@ def misses(document: dict[str, Any]) -> Iterator[str]:
                 f" the goal is {CLEAN_LINE:.0%}"
             )
     for row in document.get("rss_mib", []):
+        if row["peak_mib"] > PEAK_MIB:
+            yield f"{row['peak_mib']} MiB at the most, {row['doing']}, the goal is {PEAK_MIB}"
         if row["devices"] == IDLE_DEVICES and row["idle_mib"] > IDLE_MIB:
             yield (
                 f"{row['idle_mib']} MiB idle with {IDLE_DEVICES} devices configured, the goal is {IDLE_MIB}"

@@ -64,6 +64,11 @@ def small_sources() -> list[Source]:
     return [source for source in sources() if len(source.data) < 6000]
 
 
+@cache
+def genuine() -> frozenset[bytes]:
+    return frozenset(one for source in small_sources() for one in (source.data, source.plain))
+
+
 def container(data: bytes) -> None:
     """The first byte says which keys, and whether signature and cipher are put around the rest."""
     if not data:
@@ -77,7 +82,7 @@ def container(data: bytes) -> None:
         except FirmwareError:
             pass
         else:
-            if data[1:] != (source.plain if inside else source.data) and source.signed:
+            if source.signed and data[1:] not in genuine():
                 raise AssertionError("changed, and accepted")
     within(steps.count, 300 + len(message))
 
