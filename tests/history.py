@@ -148,11 +148,11 @@ def _losses(history: History) -> Iterator[Violation]:
 
 
 def _unfinished(history: History) -> Iterator[Violation]:
-    """In the end each device runs the newest that was acknowledged for it, or a job's code says why not."""
+    """In the end each device runs the highest that was acknowledged for it, or a job's code says why not."""
     found = {event.device: event for event in history if isinstance(event, Found)}
     looked = [event for event in history if isinstance(event, Looked)]
     jobs = looked[-1].jobs if looked else ()
-    for device, newest in _newest_for(history).items():
+    for device, newest in _highest_for(history).items():
         if device not in found or found[device].image == newest.image:
             continue
         mine = [job for job in jobs if (job.device, job.message) == (device, newest.message)]
@@ -161,14 +161,21 @@ def _unfinished(history: History) -> Iterator[Violation]:
             yield Violation("lost", f"{what}; its job is {mine[-1].state if mine else 'not there'}")
 
 
-def _newest_for(history: History) -> dict[str, Published]:
+def _highest_for(history: History) -> dict[str, Published]:
     published = {event.message: event for event in history if isinstance(event, Published)}
     newest: dict[str, Published] = {}
     for event in history:
         if isinstance(event, Acknowledged) and event.message in published:
             message = published[event.message]
-            newest |= dict.fromkeys(message.devices, message)
+            for device in message.devices:
+                newest[device] = max(
+                    newest.get(device, message), message, key=lambda one: _order(one.version)
+                )
     return newest
+
+
+def _order(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 def _doubles(history: History) -> Iterator[Violation]:

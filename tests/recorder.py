@@ -1,8 +1,8 @@
-"""Makes a history (see history.py) of what the witnesses left: logs of daemon, broker and devices, store, flash.
+"""Makes a history (see history.py) of what the witnesses left: logs, store, and the flash of devices.
 
-One `Witnesses.look` for each life of the daemon, after its end: what is new in the logs, then the store. Within a
-life the daemon's commits stand before what the broker heard, since the clocks of two logs do not tell which of
-two was first; a crash between the two does.
+One `Witnesses.look` for each life of the daemon, after its end: what is new in the logs, then the store.
+Within a life the daemon's commits stand before what the broker heard, since the clocks of two logs do not
+tell which of two was first; a crash between the two does.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from history import (
     Acknowledged,
@@ -54,6 +55,11 @@ class Tail:
     path: Path
     at: int = 0
 
+    @classmethod
+    def at_end(cls, path: Path) -> Self:
+        """Begin with what comes from now on."""
+        return cls(path, path.stat().st_size if path.exists() else 0)
+
     def lines(self) -> list[str]:
         if not self.path.exists():
             return []
@@ -84,16 +90,21 @@ class Witnesses:
     devices: dict[str, DeviceFiles]
     history: list[Event] = field(default_factory=list)
     _in_flight: dict[int, tuple[str, int]] = field(default_factory=dict)
-    _sizes: dict[tuple[str, int], str] = field(default_factory=dict)
+    sizes: dict[tuple[str, int], str] = field(default_factory=dict)
     _connections: int = 0
 
     def __post_init__(self) -> None:
         self._doorman = Tail(self.broker_log.path, self.broker_log.at)
 
+    def remember(self, other: "Witnesses") -> None:
+        """Begin with what others saw of the gateway that this one is a copy of."""
+        self.history += other.history
+        self.sizes |= other.sizes
+
     def published(self, topic: str, message: bytes, version: str, image: bytes, *devices: str) -> None:
         """Note a message that the broker has confirmed to its publisher. Sizes tell messages apart."""
         sha256 = sha256_of(message)
-        self._sizes[topic, len(message)] = sha256
+        self.sizes[topic, len(message)] = sha256
         self.history.append(Published(sha256, topic, version, sha256_of(image), frozenset(devices)))
 
     def look(self) -> None:
@@ -121,6 +132,18 @@ class Witnesses:
             time.sleep(0.005)  # the other side is another process with nothing but a log
         raise AssertionError(f"the broker still believes in {self.client_id}")
 
+    def await_acknowledged(self) -> None:
+        """Return when the broker has an acknowledgement for each message given to it for the gateway."""
+        given = sum(isinstance(event, Published) for event in self.history)
+        had = sum(isinstance(event, Acknowledged) for event in self.history)
+        log = Tail(self.broker_log.path, self.broker_log.at)
+        words = f"Received PUBACK from {self.client_id} ("
+        limit = time.monotonic() + NOTICE_LIMIT_S
+        while had < given:
+            assert time.monotonic() < limit, f"{self.client_id} acknowledged {had} of {given}"
+            had += sum(words in line for line in log.lines())
+            time.sleep(0.002)
+
     def _commits(self) -> Iterator[Event]:
         for line in self.daemon_log.lines():
             entry = json.loads(line) if line.startswith("{") else {}
@@ -143,7 +166,7 @@ class Witnesses:
 
     def _name(self, topic: str, size_bytes: int) -> str:
         """Say which message it is; one that nobody published gets a name that fits nothing."""
-        return self._sizes.get((topic, size_bytes), f"{size_bytes} bytes on {topic}")
+        return self.sizes.get((topic, size_bytes), f"{size_bytes} bytes on {topic}")
 
 
 def look_into(state_dir: Path) -> Looked:

@@ -67,6 +67,16 @@ GOOD: dict[str, list[Event]] = {
         ),
         Found("pump-1", "4.3.3", "i2"),
     ],
+    "an older one after it, which is not installed": [
+        TWO,
+        Committed("m2"),
+        Acknowledged("m2"),
+        *[type(event)("pump-1", "4.3.3") for event in DEVICE if isinstance(event, Sent | Activated)],
+        looked(StoredJob(1, "pump-1", "m2", "4.3.3", "succeeded", "", "i2"), messages=("m2",)),
+        *ARRIVAL,
+        looked(StoredJob(1, "pump-1", "m2", "4.3.3", "succeeded", "", "i2")),
+        Found("pump-1", "4.3.3", "i2"),
+    ],
     "failed, and says why": [*ARRIVAL, looked(replace(JOB, state="failed", code="stalled")), UNTOUCHED],
     "tried again after a failure": [
         *ARRIVAL,

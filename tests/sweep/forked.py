@@ -64,6 +64,9 @@ class Daemon:
         return self.status
 
     def wait(self) -> int:
+        self.until_log(None)  # to the end; a killed one may leave half a line
+        with self.log.open("ab") as file:
+            file.write(b"\n")
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         os.close(self.output)
         self.status = 128 - code if code < 0 else code

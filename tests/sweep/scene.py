@@ -1,34 +1,40 @@
-"""One update of one device by a forked daemon, with a broker that keeps nothing but the gateway's session.
+"""One gateway by a forked daemon, one device, and a broker that keeps nothing but the gateway's session.
 
-The message is not retained and waits in the session: once it is acknowledged the broker has forgotten it, and a
-gateway that has lost it will never see it again.
+The messages are not retained and wait in the session: once one is acknowledged the broker has forgotten it,
+and a gateway that has lost it will never see it again. All scenes have the same topic, so a broker has one at
+a time.
 """
 
-import itertools
-import os
 import random
 import shutil
 import signal
-import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import yaml
-from brokers import CONNACK, CONNECT, DISCONNECT, PUBACK, SUBACK, SUBSCRIBE, Mosquitto, Packet, packet, publish_v5, text
+from brokers import Mosquitto
 from e2e_lab import VirtualDevice
 from history import Violation, judge
 from recorder import DeviceFiles, Tail, Witnesses, sha256_of
-
-from sweep.forked import Daemon, Injection, trace
+from sweep.client import Client
+from sweep.forked import LIMIT_S, Daemon, Injection, trace
 
 TOPIC = "/a/pump/u/4.3"
+# Every call that changes something on the disk; `write` and `openat` also make the lock.
 CALLS = ("mkdir", "openat", "write", "pwrite64", "fsync", "fdatasync", "rename", "unlink", "ftruncate")
-DONE = r'"code": "up_to_date".*"event": "decision"'
-NUMBERS = itertools.count(1)
+TRANSFERRING = r'"event": "transfer"'
+# Those of all scenarios: their names in the spool are known beforehand.
+PATCHES = (2, 3)
+# A kill in mid-transfer needs one that lasts: 12 KB in half a second.
+SLOW = 24_000
 
 
 def image_of(patch: int) -> bytes:
+    """Tell patches apart by size, too: the broker's log knows a message by nothing else."""
     return random.Random(patch).randbytes(12_000 + 100 * patch)
 
 
@@ -36,43 +42,100 @@ def message_of(patch: int) -> bytes:
     return bytes([patch]) + image_of(patch)
 
 
-@dataclass
+def runs(patch: int) -> str:
+    """What the log says when the device was heard to run a version."""
+    return rf"(it runs|installed) 4\.3\.{patch}\b"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What a gateway has behind it, and what it finds when it starts.
+
+    `before`: patches installed in earlier lives; `cut_off`: one whose transfer was killed; `waiting`: patches
+    in the broker's session; `last_words`: what the log says when all of it is dealt with, if that is not that
+    the device runs the newest.
+    """
+
+    name: str
+    waiting: tuple[int, ...] = ()
+    before: tuple[int, ...] = ()
+    cut_off: tuple[int, ...] = ()
+    last_words: str = ""
+
+    @property
+    def runs_newest(self) -> str:
+        return runs(max(self.waiting + self.before + self.cut_off))
+
+
+SCENARIOS = (
+    Scenario("first", waiting=(2,)),
+    Scenario("next", before=(2,), waiting=(3,)),
+    Scenario("two", waiting=(2, 3)),
+    Scenario("again", before=(2,), waiting=(2,), last_words="release is already here"),
+    Scenario("older", before=(3,), waiting=(2,), last_words="not_newer"),
+    Scenario("cut-off", cut_off=(2,)),
+    Scenario("cut-off-and-next", cut_off=(2,), waiting=(3,)),
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one point."""
+    """What became of one point: the exit status as a shell says it, and what the judge found."""
 
     status: int
-    violations: list[Violation]
+    violations: tuple[Violation, ...]
 
 
 class Scene:
     """A folder with a gateway's configuration and state, its device, and who watches them."""
 
-    def __init__(self, folder: Path, broker: Mosquitto, name: str, version: str = "4.3.1") -> None:
+    def __init__(self, folder: Path, broker: Mosquitto, name: str, *, rate: int = 0) -> None:
         self.folder, self.broker, self.name = folder, broker, name
         folder.mkdir(parents=True, exist_ok=True)
         self.state_dir = folder / "state"
-        self.device = VirtualDevice(folder, "pump-1", version=version, slot_address=0x2000, boot_ms=20)
+        self.device = VirtualDevice(folder, "pump-1", slot_address=0x2000, boot_ms=20, rate=rate)
         self.config = folder / "config.yaml"
         self._configure()
         self.witnesses = Witnesses(
-            f"gatewayd-{name}",
+            name,
             self.state_dir,
-            Tail(folder / "gatewayd.log"),
-            Tail(broker.log_file, broker.log_file.stat().st_size),
-            {"pump-1": DeviceFiles(Tail(self.device.log), self.device.state)},
+            Tail.at_end(folder / "gatewayd.log"),
+            Tail.at_end(broker.log_file),
+            {"pump-1": DeviceFiles(Tail.at_end(self.device.log), self.device.state)},
         )
+
+    @classmethod
+    def prepared(cls, folder: Path, broker: Mosquitto, scenario: Scenario) -> Self:
+        """Make what a scenario begins with, but for what waits at the broker."""
+        scene = cls(folder, broker, folder.name, rate=SLOW if scenario.cut_off else 0)
+        with scene.running_device():
+            for patch in scenario.before + scenario.cut_off:
+                scene.let_wait(patch)
+                daemon = scene.start()
+                assert daemon.until_log(TRANSFERRING if patch in scenario.cut_off else runs(patch)), folder
+                daemon.end()
+                scene.close_life()
+        scene.leave()
+        return scene
+
+    def copy(self, folder: Path, broker: Mosquitto) -> "Scene":
+        """Return the same in another folder and at another broker."""
+        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("port-*", "*.sock"))
+        copied = Scene(folder, broker, folder.name)
+        copied.witnesses.remember(self.witnesses)
+        return copied
 
     def _configure(self) -> None:
         device = self.device.config(payload="standard")
         del device["keys"]
         settings = {
-            "gateway": {"id": self.name, "state_dir": "state", "control_socket": "control.sock"},
-            "mqtt": {"host": "127.0.0.1", "port": self.broker.port},
+            "gateway": {"id": "sweep", "state_dir": "state", "control_socket": "control.sock"},
+            "mqtt": {"host": "127.0.0.1", "port": self.broker.port, "client_id": self.name},
             "devices": [device],
         }
         self.config.write_text(yaml.safe_dump(settings))
 
-    def paths(self, *patches: int) -> list[Path]:
+    def paths(self, patches: Sequence[int]) -> list[Path]:
         """Every name that the store has for anything: strace knows files by name only."""
         names = [sha256_of(message_of(patch)) for patch in patches]
         spool = self.state_dir / "spool"
@@ -80,14 +143,18 @@ class Scene:
         files += [self.state_dir, self.state_dir / "lock", spool, spool / "tmp"]
         return files + [folder / name for name in names for folder in (spool, spool / "tmp")]
 
-    def let_wait(self, patch: int) -> None:
-        """Publish a message into the gateway's session, as the broker would keep it while it is off."""
-        with Client(self.broker.port, f"gatewayd-{self.name}") as session:
+    def let_wait(self, *patches: int) -> None:
+        """Publish into the gateway's session, as the broker would keep it while the gateway is off."""
+        if not patches:
+            return
+        with Client(self.broker.port, self.name) as session:
             session.subscribe(TOPIC)
         with Client(self.broker.port, f"publisher-{self.name}") as publisher:
-            publisher.publish(TOPIC, message_of(patch))
+            for patch in patches:
+                publisher.publish(TOPIC, message_of(patch))
         self.witnesses.await_disconnect()
-        self.witnesses.published(TOPIC, message_of(patch), f"4.3.{patch}", image_of(patch), "pump-1")
+        for patch in patches:
+            self.witnesses.published(TOPIC, message_of(patch), f"4.3.{patch}", image_of(patch), "pump-1")
 
     def start(self, patch: Callable[[], None] | None = None, *, stopped: bool = False) -> Daemon:
         return Daemon.start(self.config, self.folder / "gatewayd.log", patch, stopped=stopped)
@@ -96,61 +163,52 @@ class Scene:
         self.witnesses.await_disconnect()
         self.witnesses.look()
 
-    def run(self, injection: Injection | None, patch: Callable[[], None] | None = None) -> Outcome:
+    def run(
+        self, scenario: Scenario, injection: Injection | None, patch: Callable[[], None] | None = None
+    ) -> Outcome:
         """Run until the injected kill, then again until all is well; judge."""
+        self.let_wait(*scenario.waiting)
+        with self.running_device():
+            status = self._first_life(scenario, injection, patch)
+            found = judge(self.witnesses.history)
+            if not found:  # what is lost now never comes
+                self._second_life(scenario)
+                found = judge(self.witnesses.history)
+        self.leave()
+        return Outcome(status, tuple(found))
+
+    def leave(self) -> None:
+        """Let the broker forget the gateway's session."""
+        with Client(self.broker.port, self.name, lasts=False):
+            pass
+
+    def _first_life(
+        self, scenario: Scenario, injection: Injection | None, patch: Callable[[], None] | None
+    ) -> int:
+        daemon = self.start(patch, stopped=True)
+        strace = trace(daemon, self.paths(PATCHES), CALLS, self.folder / "strace", injection)
+        is_done = daemon.until_log(scenario.last_words or scenario.runs_newest)
+        status = daemon.end(signal.SIGTERM) if is_done else daemon.wait()
+        strace.wait()
+        self.close_life()
+        return status
+
+    def _second_life(self, scenario: Scenario) -> None:
+        daemon = self.start()
+        self.witnesses.await_acknowledged()
+        assert daemon.until_log(scenario.runs_newest), f"the daemon ended: {self.folder}"
+        daemon.end()
+        self.close_life()
+        self.witnesses.conclude()
+
+    @contextmanager
+    def running_device(self) -> Iterator[None]:
         self.device.start()
+        limit = time.monotonic() + LIMIT_S
+        while not self.device.port.exists():  # else the daemon finds it a second later
+            assert time.monotonic() < limit, self.device.log.read_text()
+            time.sleep(0.002)
         try:
-            daemon = self.start(patch, stopped=True)
-            strace = trace(daemon, self.paths(*range(2, 5)), CALLS, self.folder / "strace", injection)
-            if daemon.until_log(DONE):
-                daemon.end(signal.SIGTERM)
-            status = daemon.end() if daemon.status is not None else daemon.wait()
-            strace.wait()
-            self.close_life()
-            if not (early := judge(self.witnesses.history)):  # what is lost now never comes
-                again = self.start()
-                assert again.until_log(DONE), f"the daemon ended: {self.folder}"
-                again.end()
-                self.close_life()
-                self.witnesses.conclude()
+            yield
         finally:
             self.device.stop(signal.SIGKILL)
-        return Outcome(status, early or judge(self.witnesses.history))
-
-
-class Client:
-    """The least of an MQTT 5 client, without threads: what forks must have none."""
-
-    def __init__(self, port: int, client_id: str) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port))
-        self._file = self._socket.makefile("rb")
-        lasting = b"\x05\x11" + (3600).to_bytes(4, "big")  # session expiry
-        self._ask(packet(CONNECT, text("MQTT") + b"\x05\x00\x00\x3c" + lasting + text(client_id)), CONNACK)
-
-    def __enter__(self) -> "Client":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.sendall(packet(DISCONNECT))
-        self._file.close()
-        self._socket.close()
-
-    def subscribe(self, topic: str) -> None:
-        self._ask(packet(SUBSCRIBE, b"\x00\x01\x00" + text(topic) + b"\x01", flags=2), SUBACK)
-
-    def publish(self, topic: str, payload: bytes) -> None:
-        self._ask(publish_v5(topic, payload, 1), PUBACK)
-
-    def _ask(self, question: bytes, kind: int) -> None:
-        self._socket.sendall(question)
-        answer = self._read()
-        assert answer.kind == kind, answer
-
-    def _read(self) -> Packet:
-        first, size, shift = self._file.read(1)[0], 0, 0
-        while True:
-            digit = self._file.read(1)[0]
-            size |= (digit & 0x7F) << shift
-            shift += 7
-            if not digit & 0x80:
-                return Packet(first >> 4, first & 15, self._file.read(size))
