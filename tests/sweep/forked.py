@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from straced import attach
+
 from gatewayd.cli.daemon import main
 
 # Far beyond what anything here takes.
@@ -106,16 +108,10 @@ def trace(
 
     No --seccomp-bpf: strace 6.1 then does not deliver the signals it is told to inject.
     """
-    command = ["strace", "-f", "-p", str(daemon.pid), "-o", str(out), "-e", f"trace={','.join(calls)}"]
-    command += [word for path in paths for word in ("-P", str(path))]
+    words = ["-o", str(out), "-e", f"trace={','.join(calls)}"]
+    words += [word for path in paths for word in ("-P", str(path))]
     if injection:
-        command += ["-e", f"inject={injection.call}:{injection.fault}:when={injection.when}"]
-    strace = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert strace.stderr is not None
-    for line in strace.stderr:
-        if "attached" in line:
-            break
-    else:
-        raise AssertionError(f"strace does not attach: {command}")
+        words += ["-e", f"inject={injection.call}:{injection.fault}:when={injection.when}"]
+    strace = attach(daemon.pid, *words)
     os.kill(daemon.pid, signal.SIGCONT)
     return strace
