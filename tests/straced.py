@@ -29,7 +29,7 @@ def attach(pid: int, *words: str) -> subprocess.Popen[str]:
     strace.communicate()
     raise AssertionError(
         f"strace cannot take hold of the daemon, so nothing is shown here: {said.strip()}\n"
-        "Is ptrace permitted? It takes root or kernel.yama.ptrace_scope=0; in a container --cap-add=SYS_PTRACE"
+        "Is ptrace permitted? It takes root or kernel.yama.ptrace_scope=0, or in a container SYS_PTRACE"
     )
 
 
