@@ -7,7 +7,7 @@ PEER := $(VENV)/.peer
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 POINTS ?= 1000
-SWEEP_ARGS ?=
+ONLY ?=
 
 .PHONY: help demo test check transcripts kills sweep bench crowd size clean
 
@@ -44,9 +44,9 @@ kills: $(STAMP) system-packages  ## SIGKILL at 50 random moments of updates, wit
 	$(MAKE) -C device
 	GATEWAYD_KILLS=50 $(BIN)/python -m pytest tests/e2e/test_interruptions.py -k random_moments --timeout 900
 
-sweep: $(STAMP) system-packages  ## SIGKILL at each system call of the store: POINTS=1000 (five minutes)
+sweep: $(STAMP) system-packages  ## SIGKILL at each system call of the store: POINTS=1000, or ONLY=SCENARIO:CALL:N
 	$(MAKE) -C device
-	PYTHONPATH=tests $(BIN)/python -m sweep --points $(POINTS) $(SWEEP_ARGS)
+	PYTHONPATH=tests $(BIN)/python -m sweep --points $(POINTS) $(addprefix --only ,$(ONLY))
 
 size: system-packages  ## Code, RAM and stack of the C receiver on a Cortex-M0
 	$(MAKE) -C device size

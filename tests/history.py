@@ -7,7 +7,7 @@ logs counts for one thing only, the moment at which it says that it has committe
     rule                 what must never be
     early_ack            acknowledged, and not said to be committed before
     lost                 acknowledged, and then neither in the store nor replaced; or in the end neither run
-                         by its device nor ended with a code
+                         by its device nor ended with a code; an order that a person was told is carried out
     doubled              a second job for what one succeeded in, or two under way for one device; an image
                          that a device was told to start twice
     wrong_image          something sent to a device, or run by it, that was never published for it
@@ -46,6 +46,14 @@ class Acknowledged:
     """The broker got the gateway's PUBACK and has forgotten the message."""
 
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A person was told that an order is carried out: the job is in one of these states from then on."""
+
+    job: int
+    states: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,7 @@ class Found:
     image: str
 
 
-Event = Published | Committed | Acknowledged | Sent | DeviceCommitted | Activated | Looked | Found
+Event = Published | Committed | Acknowledged | Answered | Sent | DeviceCommitted | Activated | Looked | Found
 History = Sequence[Event]
 
 
@@ -119,7 +127,16 @@ class Violation:
 
 def judge(history: History) -> list[Violation]:
     """Return every violation in a history. One that has no `Found` is not over: nothing is due in it yet."""
-    rules = (_early_acks, _losses, _unfinished, _doubles, _wrong_images, _unexplained, _false_successes)
+    rules = (
+        _early_acks,
+        _losses,
+        _lost_orders,
+        _unfinished,
+        _doubles,
+        _wrong_images,
+        _unexplained,
+        _false_successes,
+    )
     return [violation for rule in rules for violation in rule(history)]
 
 
@@ -145,6 +162,18 @@ def _losses(history: History) -> Iterator[Violation]:
         elif isinstance(event, Looked):
             for message in sorted(acknowledged & set(newest.values()) - event.messages):
                 yield Violation("lost", f"{message[:8]} was acknowledged and is not in the store")
+
+
+def _lost_orders(history: History) -> Iterator[Violation]:
+    told: dict[int, frozenset[str]] = {}
+    for event in history:
+        if isinstance(event, Answered):
+            told[event.job] = event.states
+        elif isinstance(event, Looked):
+            states = {job.id: job.state for job in event.jobs}
+            for job in [job for job, allowed in told.items() if states.get(job) not in allowed]:
+                del told[job]  # once is enough
+                yield Violation("lost", f"an order about job {job} was answered; it is {states.get(job)}")
 
 
 def _unfinished(history: History) -> Iterator[Violation]:

@@ -21,6 +21,7 @@ from typing import Self
 from history import (
     Acknowledged,
     Activated,
+    Answered,
     Committed,
     DeviceCommitted,
     Event,
@@ -30,6 +31,8 @@ from history import (
     Sent,
     StoredJob,
 )
+
+from gatewayd.jobs.eligibility import is_pushed, push_topic
 
 SENT_TO = re.compile(r"Sending PUBLISH to (\S+) \(d\d, q1, r\d, m(\d+), '(.*)', \.\.\. \((\d+) bytes\)\)")
 PUBACK_FROM = re.compile(r"Received PUBACK from (\S+) \(Mid: (\d+), RC:0\)")
@@ -92,6 +95,7 @@ class Witnesses:
     _in_flight: dict[int, tuple[str, int]] = field(default_factory=dict)
     sizes: dict[tuple[str, int], str] = field(default_factory=dict)
     _connections: int = 0
+    _answers: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._doorman = Tail(self.broker_log.path, self.broker_log.at)
@@ -107,9 +111,18 @@ class Witnesses:
         self.sizes[topic, len(message)] = sha256
         self.history.append(Published(sha256, topic, version, sha256_of(image), frozenset(devices)))
 
+    def acknowledged(self, message: str) -> None:
+        """Note that a person was told that a push is taken."""
+        self._answers.append(Acknowledged(message))
+
+    def answered(self, answer: Answered) -> None:
+        """Note what a person was told."""
+        self._answers.append(answer)
+
     def look(self) -> None:
         """Take down what one life of the daemon left; it has ended, and the broker has noticed."""
-        self.history += [*self._commits(), *self._acknowledgements(), *self._on_devices()]
+        self.history += [*self._commits(), *self._acknowledgements(), *self._answers, *self._on_devices()]
+        self._answers.clear()
         self.history.append(look_into(self.state_dir))
 
     def conclude(self) -> None:
@@ -134,7 +147,7 @@ class Witnesses:
 
     def await_acknowledged(self) -> None:
         """Return when the broker has an acknowledgement for each message given to it for the gateway."""
-        given = sum(isinstance(event, Published) for event in self.history)
+        given = sum(isinstance(event, Published) and not is_pushed(event.topic) for event in self.history)
         had = sum(isinstance(event, Acknowledged) for event in self.history)
         log = Tail(self.broker_log.path, self.broker_log.at)
         words = f"Received PUBACK from {self.client_id} ("
@@ -149,6 +162,8 @@ class Witnesses:
             entry = json.loads(line) if line.startswith("{") else {}
             if entry.get("event") in COMMITTED:
                 yield Committed(self._name(entry["topic"], entry["size_bytes"]))
+            elif entry.get("event") == "pushed":
+                yield Committed(self._name(push_topic(entry["device"]), entry["size_bytes"]))
 
     def _acknowledgements(self) -> Iterator[Event]:
         for line in self.broker_log.lines():

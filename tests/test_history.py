@@ -6,6 +6,7 @@ import pytest
 from history import (
     Acknowledged,
     Activated,
+    Answered,
     Committed,
     DeviceCommitted,
     Event,
@@ -77,6 +78,12 @@ GOOD: dict[str, list[Event]] = {
         looked(StoredJob(1, "pump-1", "m2", "4.3.3", "succeeded", "", "i2")),
         Found("pump-1", "4.3.3", "i2"),
     ],
+    "an order carried out": [
+        *ARRIVAL,
+        looked(WAITS),
+        Answered(1, frozenset({"cancelled"})),
+        looked(replace(WAITS, state="cancelled", code="cancelled")),
+    ],
     "failed, and says why": [*ARRIVAL, looked(replace(JOB, state="failed", code="stalled")), UNTOUCHED],
     "tried again after a failure": [
         *ARRIVAL,
@@ -92,6 +99,14 @@ BAD: dict[str, tuple[str, list[Event]]] = {
     "said to be committed, acknowledged, and a later look finds nothing": (
         "lost",
         [*ARRIVAL, looked(), looked(messages=())],
+    ),
+    "an order that was answered and is forgotten": (
+        "lost",
+        [*ARRIVAL, looked(WAITS), Answered(1, frozenset({"cancelled"})), looked(WAITS)],
+    ),
+    "a job that an order was about is gone": (
+        "lost",
+        [*ARRIVAL, looked(WAITS), Answered(1, frozenset({"cancelled"})), looked()],
     ),
     "no job in the end": ("lost", [*ARRIVAL, looked(), UNTOUCHED]),
     "a job that still waits in the end": ("lost", [*ARRIVAL, looked(WAITS), UNTOUCHED]),

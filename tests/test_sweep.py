@@ -10,23 +10,11 @@ from sweep.scene import CALLS, SCENARIOS
 
 TESTS = Path(__file__).parent
 POINTS = [
-    *(
-        "first:mkdir:1",
-        "first:write:1",
-        "first:fsync:1",
-        "first:fsync:2",
-        "first:rename:1",
-        "first:ftruncate:1",
-    ),
-    *(
-        "first:openat:10",
-        "first:fdatasync:8",
-        "first:pwrite64:40",
-        "first:pwrite64:100",
-        "first:pwrite64:135",
-    ),
+    *("first:mkdir:1", "first:write:1", "first:fsync:1", "first:fsync:2", "first:rename:1"),
+    *("first:ftruncate:1", "first:openat:10", "first:fdatasync:8", "first:pwrite64:40", "first:pwrite64:135"),
     *("next:unlink:1", "next:fdatasync:5", "two:rename:2", "again:pwrite64:12", "older:fsync:2"),
     *("cut-off:pwrite64:20", "cut-off-and-next:fdatasync:12"),
+    *("approve:fdatasync:4", "cancel:pwrite64:12", "push:rename:1"),
 ]
 
 

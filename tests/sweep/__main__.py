@@ -7,6 +7,7 @@ that nothing would be.
 import argparse
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -36,30 +37,38 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="gatewayd-sweep-"))
-    click.echo(f"gatewayd sweep in {folder}")
     with ExitStack() as stack:
         brokers = [
             stack.enter_context(Mosquitto(folder / f"mosquitto-{number}")) for number in range(options.jobs)
         ]
-        return sweep(Field(folder, brokers[0]), brokers, options)
+        status = sweep(Field(folder, brokers[0]), brokers, options)
+    if status == 0:
+        shutil.rmtree(folder)
+    else:
+        click.echo(f"{folder} has a folder for each point that broke a promise")
+    return status
 
 
 def sweep(field: Field, brokers: Sequence[Mosquitto], options: argparse.Namespace) -> int:
-    """Return what the process ends with: 1 when a promise was broken, or when the control was not caught."""
+    """Return what the process ends with.
+
+    1 when a promise was broken, a point was not reached, or the control was not caught.
+    """
     begun = time.monotonic()
     caught = [point for point in CONTROLS if field.kill(point, brokers[0], broken=True).violations]
     click.echo(f"acknowledged before the commit: caught at {len(caught)} of {len(CONTROLS)} points")
-    points = options.only or choose(field.points(brokers[0]), options.points, options.seed)
-    click.echo(f"{len(points)} points, {len(brokers)} at a time")
+    there_are = options.only or field.points(brokers[0])
+    points = choose(there_are, options.points, options.seed)
+    click.echo(f"{len(points)} of {len(there_are)} points, {len(brokers)} at a time")
     results = dict(show_progress(run(field, points, brokers), len(points)))
     click.echo(report(results))
     click.echo(f"{time.monotonic() - begun:.0f} s")
-    is_well = not any(outcome.violations for outcome in results.values())
+    is_well = all(outcome == Outcome(KILLED, ()) for outcome in results.values())
     return 0 if is_well and len(caught) == len(CONTROLS) else 1
 
 
 def choose(points: list[Point], count: int, seed: int) -> list[Point]:
-    """Return all of them if there are no more, and otherwise a choice in which each call has its share."""
+    """Return all of them if there are no more, and otherwise a random choice, the same for the same seed."""
     if len(points) <= count:
         return points
     return random.Random(seed).sample(points, count)
@@ -97,7 +106,7 @@ class Worker:
 def show_progress(results: Iterator[tuple[Point, Outcome]], total: int) -> Iterator[tuple[Point, Outcome]]:
     for number, (point, outcome) in enumerate(results, 1):
         for violation in outcome.violations:
-            click.echo(f"{point}: {violation}")
+            click.echo(f"{point}: {violation}; again: make sweep ONLY={point}")
         if number % 100 == 0:
             click.echo(f"{number} of {total}", err=True)
         yield point, outcome

@@ -31,6 +31,7 @@ class Daemon:
     output: int
     log: Path
     status: int | None = None
+    _text: bytes = b""
 
     @classmethod
     def start(cls, config: Path, log: Path, patch: Callable[[], None] | None, *, stopped: bool) -> "Daemon":
@@ -45,18 +46,18 @@ class Daemon:
         return cls(pid, reading, log)
 
     def until_log(self, words: str | None, limit_s: float = LIMIT_S) -> bool:
-        """Return at a line of the log that has `words` in it; False when the log ends before."""
-        limit, text = time.monotonic() + limit_s, b""
+        """Return once this life's log has `words` in a line; False when it ends without."""
+        limit = time.monotonic() + limit_s
         with self.log.open("ab") as file:
-            while select.select([self.output], [], [], max(limit - time.monotonic(), 0))[0]:
+            while not (words and re.search(words.encode(), self._text)):
+                if not select.select([self.output], [], [], max(limit - time.monotonic(), 0))[0]:
+                    raise TimeoutError(f"waited in vain for {words or 'the end'} in {self.log}")
                 piece = os.read(self.output, 65536)
                 file.write(piece)
-                text += piece
+                self._text += piece
                 if not piece:
                     return False
-                if words and re.search(words.encode(), text):
-                    return True
-        raise TimeoutError(f"waited in vain for {words or 'the end'} in {self.log}")
+        return True
 
     def end(self, number: int = signal.SIGKILL) -> int:
         """Signal it unless it is gone; return its exit status as a shell says it: 137 for SIGKILL."""

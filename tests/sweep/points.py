@@ -16,6 +16,8 @@ from gatewayd.mqtt.session import MqttSession
 
 KILLED = 137  # as a shell says SIGKILL
 TRIES = 3
+# Runs to count the calls in.
+UNDISTURBED = 2
 _CALL = re.compile(rf"(\d+) +({'|'.join(CALLS)})\(")
 
 
@@ -47,17 +49,27 @@ class Field:
         }
 
     def points(self, broker: Mosquitto) -> list[Point]:
-        """Every call of an undisturbed run of each scenario, once; the calls that are made once come first.
+        """Every call that undisturbed runs of each scenario have made, once.
 
-        strace counts for each thread, and the first to get to the number is meant.
+        How many there are varies a little from run to run: what all runs made counts. strace counts for each
+        thread, and the first to get to the number is meant.
         """
-        found = []
-        for name, (scenario, scene) in self._made.items():
-            copy = scene.copy(self.folder / f"undisturbed-{name}", broker)
+        return [
+            Point(name, call, when)
+            for name in self._made
+            for call, count in sorted(self._calls_of(name, broker).items())
+            for when in range(1, count + 1)
+        ]
+
+    def _calls_of(self, name: str, broker: Mosquitto) -> Counter[str]:
+        scenario, scene = self._made[name]
+        least: Counter[str] | None = None
+        for number in range(UNDISTURBED):
+            copy = scene.copy(self.folder / f"undisturbed-{name}-{number}", broker)
             outcome = copy.run(scenario, None)
             assert outcome == Outcome(0, ()), (name, outcome, copy.folder)
-            found += [Point(name, call, when) for call, count in _calls(copy) for when in range(1, count + 1)]
-        return sorted(found, key=lambda point: point.when)
+            least = _calls(copy) if least is None else least & _calls(copy)
+        return least or Counter()
 
     def kill(self, point: Point, broker: Mosquitto, *, broken: bool = False) -> Outcome:
         """Kill at a point, start again, judge. `broken`: with a daemon that acknowledges before it commits.
@@ -95,10 +107,10 @@ def acknowledge_first() -> None:
     MqttSession._receive = receive  # type: ignore[method-assign]  # noqa: SLF001 - this is how to break it
 
 
-def _calls(scene: Scene) -> list[tuple[str, int]]:
+def _calls(scene: Scene) -> Counter[str]:
     lines = (scene.folder / "strace").read_text().splitlines()
     by_thread = Counter(match.groups() for line in lines if (match := _CALL.match(line)))
     most: Counter[str] = Counter()
     for (_, call), count in by_thread.items():
         most[call] = max(most[call], count)
-    return list(most.items())
+    return most

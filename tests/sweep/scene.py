@@ -22,11 +22,15 @@ from history import Violation, judge
 from recorder import DeviceFiles, Tail, Witnesses, sha256_of
 from sweep.client import Client
 from sweep.forked import LIMIT_S, Daemon, Injection, trace
+from sweep.orders import Order
 
 TOPIC = "/a/pump/u/4.3"
 # Every call that changes something on the disk; `write` and `openat` also make the lock.
 CALLS = ("mkdir", "openat", "write", "pwrite64", "fsync", "fdatasync", "rename", "unlink", "ftruncate")
+READY = "gatewayd is ready"
 TRANSFERRING = r'"event": "transfer"'
+OFFERED = r'"event": "job made".*"offered"|"offered".*"event": "job made"'
+CANCELLED = r'"code": "cancelled".*"event": "decision"'
 # Those of all scenarios: their names in the spool are known beforehand.
 PATCHES = (2, 3)
 # A kill in mid-transfer needs one that lasts: 12 KB in half a second.
@@ -51,20 +55,42 @@ def runs(patch: int) -> str:
 class Scenario:
     """What a gateway has behind it, and what it finds when it starts.
 
-    `before`: patches installed in earlier lives; `cut_off`: one whose transfer was killed; `waiting`: patches
-    in the broker's session; `last_words`: what the log says when all of it is dealt with, if that is not that
-    the device runs the newest.
+    `before`: patches installed in earlier lives; `cut_off`: one whose transfer was killed; `offered`: one
+    that waits for approval; `waiting`: patches in the broker's session; `order`: what a person wants then.
+    `last_words`: what the log says when all of it is dealt with; `final_words`: the same of the next life.
+    Without them it is that the device runs the newest.
     """
 
     name: str
     waiting: tuple[int, ...] = ()
     before: tuple[int, ...] = ()
     cut_off: tuple[int, ...] = ()
+    offered: tuple[int, ...] = ()
+    order: str = ""
+    pushed: tuple[int, ...] = ()
     last_words: str = ""
+    final_words: str = ""
 
     @property
-    def runs_newest(self) -> str:
-        return runs(max(self.waiting + self.before + self.cut_off))
+    def end_of_first_life(self) -> str:
+        return self.last_words or self.end_of_second_life
+
+    @property
+    def end_of_second_life(self) -> str:
+        patches = self.waiting + self.before + self.cut_off + self.offered + self.pushed
+        return self.final_words or runs(max(patches))
+
+    def words_of(self, patch: int) -> str:
+        """What the log says when an earlier life may end."""
+        if patch in self.cut_off:
+            return TRANSFERRING
+        return OFFERED if patch in self.offered else runs(patch)
+
+    def order_for(self, device: str) -> Order | None:
+        if not self.order:
+            return None
+        patch = max(self.pushed + self.offered)
+        return Order(self.order, device, f"4.3.{patch}", image_of(patch), message_of(patch))
 
 
 SCENARIOS = (
@@ -75,6 +101,9 @@ SCENARIOS = (
     Scenario("older", before=(3,), waiting=(2,), last_words="not_newer"),
     Scenario("cut-off", cut_off=(2,)),
     Scenario("cut-off-and-next", cut_off=(2,), waiting=(3,)),
+    Scenario("approve", offered=(2,), order="approve"),
+    Scenario("cancel", offered=(2,), order="cancel", final_words=CANCELLED),
+    Scenario("push", before=(2,), pushed=(3,), order="push"),
 )
 
 
@@ -89,12 +118,15 @@ class Outcome:
 class Scene:
     """A folder with a gateway's configuration and state, its device, and who watches them."""
 
-    def __init__(self, folder: Path, broker: Mosquitto, name: str, *, rate: int = 0) -> None:
+    def __init__(
+        self, folder: Path, broker: Mosquitto, name: str, *, rate: int = 0, install: str = "auto"
+    ) -> None:
         self.folder, self.broker, self.name = folder, broker, name
         folder.mkdir(parents=True, exist_ok=True)
         self.state_dir = folder / "state"
         self.device = VirtualDevice(folder, "pump-1", slot_address=0x2000, boot_ms=20, rate=rate)
         self.config = folder / "config.yaml"
+        self.install = install
         self._configure()
         self.witnesses = Witnesses(
             name,
@@ -107,12 +139,13 @@ class Scene:
     @classmethod
     def prepared(cls, folder: Path, broker: Mosquitto, scenario: Scenario) -> Self:
         """Make what a scenario begins with, but for what waits at the broker."""
-        scene = cls(folder, broker, folder.name, rate=SLOW if scenario.cut_off else 0)
+        rate, install = SLOW if scenario.cut_off else 0, "manual" if scenario.offered else "auto"
+        scene = cls(folder, broker, folder.name, rate=rate, install=install)
         with scene.running_device():
-            for patch in scenario.before + scenario.cut_off:
+            for patch in scenario.before + scenario.cut_off + scenario.offered:
                 scene.let_wait(patch)
                 daemon = scene.start()
-                assert daemon.until_log(TRANSFERRING if patch in scenario.cut_off else runs(patch)), folder
+                assert daemon.until_log(scenario.words_of(patch)), folder
                 daemon.end()
                 scene.close_life()
         scene.leave()
@@ -121,12 +154,12 @@ class Scene:
     def copy(self, folder: Path, broker: Mosquitto) -> "Scene":
         """Return the same in another folder and at another broker."""
         shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("port-*", "*.sock"))
-        copied = Scene(folder, broker, folder.name)
+        copied = Scene(folder, broker, folder.name, install=self.install)
         copied.witnesses.remember(self.witnesses)
         return copied
 
     def _configure(self) -> None:
-        device = self.device.config(payload="standard")
+        device = self.device.config(payload="standard", install=self.install)
         del device["keys"]
         settings = {
             "gateway": {"id": "sweep", "state_dir": "state", "control_socket": "control.sock"},
@@ -168,6 +201,8 @@ class Scene:
     ) -> Outcome:
         """Run until the injected kill, then again until all is well; judge."""
         self.let_wait(*scenario.waiting)
+        if order := scenario.order_for(self.device.name):
+            order.publish(self.witnesses)
         with self.running_device():
             status = self._first_life(scenario, injection, patch)
             found = judge(self.witnesses.history)
@@ -187,7 +222,7 @@ class Scene:
     ) -> int:
         daemon = self.start(patch, stopped=True)
         strace = trace(daemon, self.paths(PATCHES), CALLS, self.folder / "strace", injection)
-        is_done = daemon.until_log(scenario.last_words or scenario.runs_newest)
+        is_done = self._give(scenario, daemon) and daemon.until_log(scenario.end_of_first_life)
         status = daemon.end(signal.SIGTERM) if is_done else daemon.wait()
         strace.wait()
         self.close_life()
@@ -196,10 +231,18 @@ class Scene:
     def _second_life(self, scenario: Scenario) -> None:
         daemon = self.start()
         self.witnesses.await_acknowledged()
-        assert daemon.until_log(scenario.runs_newest), f"the daemon ended: {self.folder}"
+        is_done = self._give(scenario, daemon) and daemon.until_log(scenario.end_of_second_life)
+        assert is_done, f"the daemon ended: {self.folder}"
         daemon.end()
         self.close_life()
         self.witnesses.conclude()
+
+    def _give(self, scenario: Scenario, daemon: Daemon) -> bool:
+        """Give the order if there is one; False when the daemon ended meanwhile."""
+        order = scenario.order_for(self.device.name)
+        if order is None:
+            return True
+        return daemon.until_log(READY) and order.give(self.folder / "control.sock", self.witnesses)
 
     @contextmanager
     def running_device(self) -> Iterator[None]:
