@@ -25,13 +25,17 @@ ENDED = ENDED_BADLY | {"succeeded"}
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The publisher holds the broker's word for a message. `message` and `image` are SHA-256 in hex."""
+    """The publisher holds the broker's word for a message. `message` and `image` are SHA-256 in hex.
+
+    `is_order`: a person pushed it, and it need not be kept once it is carried out.
+    """
 
     message: str
     topic: str
     version: str
     image: str
     devices: frozenset[str]
+    is_order: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,7 @@ def _early_acks(history: History) -> Iterator[Violation]:
 def _losses(history: History) -> Iterator[Violation]:
     """What was acknowledged is in the store, for as long as nothing newer has taken its topic."""
     topics = {event.message: event.topic for event in history if isinstance(event, Published)}
+    orders = {event.message for event in history if isinstance(event, Published) and event.is_order}
     newest: dict[str, str] = {}
     acknowledged: set[str] = set()
     for event in history:
@@ -160,7 +165,8 @@ def _losses(history: History) -> Iterator[Violation]:
         if isinstance(event, Acknowledged):
             acknowledged.add(event.message)
         elif isinstance(event, Looked):
-            for message in sorted(acknowledged & set(newest.values()) - event.messages):
+            carried_out = {job.message for job in event.jobs if job.state in ENDED - {"failed"}} & orders
+            for message in sorted(acknowledged & set(newest.values()) - event.messages - carried_out):
                 yield Violation("lost", f"{message[:8]} was acknowledged and is not in the store")
 
 

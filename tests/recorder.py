@@ -109,7 +109,9 @@ class Witnesses:
         """Note a message that the broker has confirmed to its publisher. Sizes tell messages apart."""
         sha256 = sha256_of(message)
         self.sizes[topic, len(message)] = sha256
-        self.history.append(Published(sha256, topic, version, sha256_of(image), frozenset(devices)))
+        self.history.append(
+            Published(sha256, topic, version, sha256_of(image), frozenset(devices), is_pushed(topic))
+        )
 
     def acknowledged(self, message: str) -> None:
         """Note that a person was told that a push is taken."""

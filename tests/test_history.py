@@ -84,6 +84,13 @@ GOOD: dict[str, list[Event]] = {
         Answered(1, frozenset({"cancelled"})),
         looked(replace(WAITS, state="cancelled", code="cancelled")),
     ],
+    "a push that is carried out": [
+        replace(ONE, is_order=True),
+        *ARRIVAL[1:],
+        *DEVICE,
+        looked(JOB, messages=()),
+        END,
+    ],
     "failed, and says why": [*ARRIVAL, looked(replace(JOB, state="failed", code="stalled")), UNTOUCHED],
     "tried again after a failure": [
         *ARRIVAL,
@@ -108,6 +115,11 @@ BAD: dict[str, tuple[str, list[Event]]] = {
         "lost",
         [*ARRIVAL, looked(WAITS), Answered(1, frozenset({"cancelled"})), looked()],
     ),
+    "a push that is not carried out, and gone": (
+        "lost",
+        [replace(ONE, is_order=True), *ARRIVAL[1:], looked(WAITS, messages=())],
+    ),
+    "a release that is gone after its update": ("lost", [*ARRIVAL, *DEVICE, looked(JOB, messages=())]),
     "no job in the end": ("lost", [*ARRIVAL, looked(), UNTOUCHED]),
     "a job that still waits in the end": ("lost", [*ARRIVAL, looked(WAITS), UNTOUCHED]),
     "a second job for what is done": ("doubled", [*ARRIVAL, *DEVICE, looked(JOB, replace(WAITS, id=2))]),
