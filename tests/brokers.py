@@ -50,7 +50,7 @@ class Mosquitto:
         )
 
     def start(self) -> Self:
-        with self.log_file.open("w") as log:
+        with self.log_file.open("a") as log:
             self._process = subprocess.Popen(
                 [MOSQUITTO, "-c", str(self._folder / "mosquitto.conf")], stderr=log, text=True
             )

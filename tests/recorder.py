@@ -147,6 +147,11 @@ class Witnesses:
             time.sleep(0.005)  # the other side is another process with nothing but a log
         raise AssertionError(f"the broker still believes in {self.client_id}")
 
+    def broker_stopped(self) -> None:
+        """Note that the broker is gone, and each connection with it."""
+        self._doorman.lines()
+        self._connections = 0
+
     def await_acknowledged(self) -> None:
         """Return when the broker has an acknowledgement for each message given to it for the gateway."""
         given = sum(isinstance(event, Published) and not is_pushed(event.topic) for event in self.history)

@@ -27,6 +27,8 @@ from sweep.orders import Order
 TOPIC = "/a/pump/u/4.3"
 # Every call that changes something on the disk; `write` and `openat` also make the lock.
 CALLS = ("mkdir", "openat", "write", "pwrite64", "fsync", "fdatasync", "rename", "unlink", "ftruncate")
+# Of a store that has done all it will do.
+QUIET_S = 0.2
 READY = "gatewayd is ready"
 TRANSFERRING = r'"event": "transfer"'
 OFFERED = r'"event": "job made".*"offered"|"offered".*"event": "job made"'
@@ -223,10 +225,19 @@ class Scene:
         daemon = self.start(patch, stopped=True)
         strace = trace(daemon, self.paths(PATCHES), CALLS, self.folder / "strace", injection)
         is_done = self._give(scenario, daemon) and daemon.until_log(scenario.end_of_first_life)
+        if is_done:
+            self._await_quiet()
         status = daemon.end(signal.SIGTERM) if is_done else daemon.wait()
         strace.wait()
         self.close_life()
         return status
+
+    def _await_quiet(self) -> None:
+        """Return when the store has been left alone for a while: it tidies up after the last words."""
+        trace, seen = self.folder / "strace", -1
+        while (size := trace.stat().st_size) != seen:
+            seen = size
+            time.sleep(QUIET_S)
 
     def _second_life(self, scenario: Scenario) -> None:
         daemon = self.start()
