@@ -7,9 +7,10 @@ PEER := $(VENV)/.peer
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 POINTS ?= 1000
+SECONDS ?= 600
 ONLY ?=
 
-.PHONY: help demo test check transcripts kills sweep bench crowd size clean
+.PHONY: help demo test check transcripts kills sweep soak bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +48,10 @@ kills: $(STAMP) system-packages  ## SIGKILL at 50 random moments of updates, wit
 sweep: $(STAMP) system-packages  ## SIGKILL at each system call of the store: POINTS=1000, or ONLY=SCENARIO:CALL:N
 	$(MAKE) -C device
 	PYTHONPATH=tests $(BIN)/python -m sweep --points $(POINTS) $(addprefix --only ,$(ONLY))
+
+soak: $(STAMP) system-packages  ## Updates for SECONDS=600 while daemon, broker and devices are killed and restarted at random
+	$(MAKE) -C device
+	PYTHONPATH=tests $(BIN)/python -m soak --seconds $(SECONDS) $(addprefix --seed ,$(SEED))
 
 size: system-packages  ## Code, RAM and stack of the C receiver on a Cortex-M0
 	$(MAKE) -C device size

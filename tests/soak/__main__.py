@@ -17,12 +17,16 @@ SHARES = {"publish": 40, "kill_daemon": 25, "cut_power": 20, "restart_broker": 8
 # Seconds between two of them: from within a transfer's first frames to some time after its end.
 PAUSE_S = (0.05, 2.0)
 TOLD_EVERY_S = 60.0
+# However short it is.
+AT_LEAST = 8
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0)
-    parser.add_argument("--seed", type=int, help="the same things in the same order, not at the same moments")
+    parser.add_argument(
+        "--seed", type=int, help="the same things in the same order, if not at the same moments"
+    )
     options = parser.parse_args()
     seed = random.randrange(1 << 32) if options.seed is None else options.seed
     folder = Path(tempfile.mkdtemp(prefix="gatewayd-soak-"))
@@ -53,7 +57,7 @@ def soak(barn: Barn, seconds: float) -> Counter[str]:
     barn.await_subscribed()
     happened: Counter[str] = Counter()
     begun = told = time.monotonic()
-    while (now := time.monotonic()) - begun < seconds:
+    while (now := time.monotonic()) - begun < seconds or happened.total() < AT_LEAST:
         (what,) = barn.chance.choices(list(SHARES), list(SHARES.values()))
         getattr(barn, what)()
         happened[what] += 1
