@@ -145,7 +145,7 @@ class Witnesses:
             if self._connections <= 0:
                 return
             time.sleep(0.005)  # the other side is another process with nothing but a log
-        raise AssertionError(f"the broker still believes in {self.client_id}")
+        raise TimeoutError(f"the broker still believes in {self.client_id}")
 
     def broker_stopped(self) -> None:
         """Note that the broker is gone, and each connection with it."""
@@ -160,7 +160,8 @@ class Witnesses:
         words = f"Received PUBACK from {self.client_id} ("
         limit = time.monotonic() + NOTICE_LIMIT_S
         while had < given:
-            assert time.monotonic() < limit, f"{self.client_id} acknowledged {had} of {given}"
+            if time.monotonic() > limit:
+                raise TimeoutError(f"{self.client_id} acknowledged {had} of {given}")
             had += sum(words in line for line in log.lines())
             time.sleep(0.002)
 

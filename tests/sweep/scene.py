@@ -192,7 +192,8 @@ class Scene:
             self.witnesses.published(TOPIC, message_of(patch), f"4.3.{patch}", image_of(patch), "pump-1")
 
     def start(self, patch: Callable[[], None] | None = None, *, stopped: bool = False) -> Daemon:
-        return Daemon.start(self.config, self.folder / "gatewayd.log", patch, stopped=stopped)
+        self._daemon = Daemon.start(self.config, self.folder / "gatewayd.log", patch, stopped=stopped)
+        return self._daemon
 
     def close_life(self) -> None:
         self.witnesses.await_disconnect()
@@ -201,18 +202,26 @@ class Scene:
     def run(
         self, scenario: Scenario, injection: Injection | None, patch: Callable[[], None] | None = None
     ) -> Outcome:
-        """Run until the injected kill, then again until all is well; judge."""
+        """Run until the injected kill, then again until all is well; judge.
+
+        What the daemon never gets to is a violation as well, by the name of `stuck`.
+        """
         self.let_wait(*scenario.waiting)
         if order := scenario.order_for(self.device.name):
             order.publish(self.witnesses)
+        status = 0
+        stuck: tuple[Violation, ...] = ()
         with self.running_device():
-            status = self._first_life(scenario, injection, patch)
-            found = judge(self.witnesses.history)
-            if not found:  # what is lost now never comes
-                self._second_life(scenario)
-                found = judge(self.witnesses.history)
+            try:
+                status = self._first_life(scenario, injection, patch)
+                if not judge(self.witnesses.history):  # what is lost now never comes
+                    self._second_life(scenario)
+            except TimeoutError as error:
+                stuck = (Violation("stuck", str(error)),)
+                self._daemon.end()
+                self.close_life()
         self.leave()
-        return Outcome(status, tuple(found))
+        return Outcome(status, (*judge(self.witnesses.history), *stuck))
 
     def leave(self) -> None:
         """Let the broker forget the gateway's session."""
@@ -243,8 +252,9 @@ class Scene:
         daemon = self.start()
         self.witnesses.await_acknowledged()
         is_done = self._give(scenario, daemon) and daemon.until_log(scenario.end_of_second_life)
-        assert is_done, f"the daemon ended: {self.folder}"
         daemon.end()
+        if not is_done:
+            raise TimeoutError(f"the daemon ended by itself: {self.folder}")
         self.close_life()
         self.witnesses.conclude()
 
