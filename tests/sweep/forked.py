@@ -113,6 +113,10 @@ def trace(
     words += [word for path in paths for word in ("-P", str(path))]
     if injection:
         words += ["-e", f"inject={injection.call}:{injection.fault}:when={injection.when}"]
-    strace = attach(daemon.pid, *words)
+    try:
+        strace = attach(daemon.pid, *words)
+    except AssertionError:
+        daemon.end()  # it would stay stopped for ever
+        raise
     os.kill(daemon.pid, signal.SIGCONT)
     return strace
