@@ -8,8 +8,11 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 TARGETS ?=
+POINTS ?= 1000
+SECONDS ?= 600
+ONLY ?=
 
-.PHONY: help demo test check transcripts kills bench crowd fuzz size clean
+.PHONY: help demo test check transcripts kills sweep soak fuzz bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +52,14 @@ fuzz: $(STAMP) system-packages  ## Fuzz all parsers, and the C receiver with san
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,fuzz]'
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(TARGETS)
 	$(MAKE) -C device libfuzzer SECONDS=$(FUZZ_SECONDS)
+
+sweep: $(STAMP) system-packages  ## SIGKILL at each system call of the store: POINTS=1000, or ONLY=SCENARIO:CALL:N
+	$(MAKE) -C device
+	PYTHONPATH=tests $(BIN)/python -m sweep --points $(POINTS) $(addprefix --only ,$(ONLY))
+
+soak: $(STAMP) system-packages  ## Updates for SECONDS=600 while daemon, broker and devices are killed and restarted at random
+	$(MAKE) -C device
+	PYTHONPATH=tests $(BIN)/python -m soak --seconds $(SECONDS) $(addprefix --seed ,$(SEED))
 
 size: system-packages  ## Code, RAM and stack of the C receiver on a Cortex-M0
 	$(MAKE) -C device size

@@ -6,7 +6,6 @@ A file that is there is whole: it was synced before it got its name.
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
@@ -35,15 +34,15 @@ class Spool:
         if path.exists() and path.read_bytes() == payload:
             _sync_directory(self._directory)  # the crash that we may come from can have been before that
             return sha256, False
-        handle, name = tempfile.mkstemp(dir=self._tmp)
+        draft = self._tmp / sha256  # one thread writes, and after a crash over what it left
         try:
-            with os.fdopen(handle, "wb") as file:
+            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
                 file.write(payload)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).rename(path)
+            draft.rename(path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            draft.unlink(missing_ok=True)
             raise
         _sync_directory(self._directory)
         return sha256, True
