@@ -43,7 +43,10 @@ def judge_status(gateway: Gateway, status: StatusResult) -> list[Finding]:
         findings.append(warning("updates", text, code="paused", hint="gatewayctl resume"))
     broker = f"{status.broker.host}:{status.broker.port}"
     missing = sorted(set(status.broker.topics) - set(status.broker.subscribed))
-    if not status.broker.connected:
+    if status.broker.next_connection_at is not None:
+        text = f"gatewayd sleeps, and connects to {broker} next at {status.broker.next_connection_at}"
+        findings.append(ok("connection", f"{text} (mqtt.connect); gatewayctl reload connects now"))
+    elif not status.broker.connected:
         hint = "see the findings on the broker above, and the log"
         findings.append(
             failure("connection", f"gatewayd is not connected to {broker}", code="not_connected", hint=hint)

@@ -85,10 +85,12 @@ class Connection:
 
     @property
     def received_of_packet_bytes(self) -> int:
-        """How much of the packet that is coming in is here; 0 between packets."""
+        """How much of the packet that is coming in is here, header included; 0 between packets."""
         packet: Any = self._paho._in_packet  # noqa: SLF001 - nobody else knows
-        missing: int = packet["to_process"]
-        return int(packet["remaining_length"]) - missing if missing else 0
+        if not packet["command"]:
+            return 0
+        body_bytes = packet["remaining_length"] - packet["to_process"] if packet["have_remaining"] else 0
+        return 1 + len(packet["remaining_count"]) + int(body_bytes)
 
     async def open(self) -> None:
         """Send CONNECT and wait for CONNACK. Raises BrokerError."""

@@ -17,12 +17,18 @@ the topic unsubscribed, even when it is wanted again a moment later, so that the
 retained message back.
 
 Nothing connects before the first `set_topics`: until then nobody can tell a stale topic from a wanted one.
+
+With `connect: {every: …, wait: …}` a connection ends by itself when it was quiet for `wait` (see `visits`):
+the broker hears `sleeping` and DISCONNECT, and so keeps the last will to itself. A message that begins
+meanwhile keeps us connected; one that is cut off all the same was not acknowledged, and comes again.
 """
 
 import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import NoReturn
 
 import structlog
 from aiomqtt import ProtocolVersion
@@ -31,6 +37,7 @@ from gatewayd.config import Mqtt
 from gatewayd.errors import FirmwareError
 from gatewayd.mqtt.connection import Connection, Delivery, IncomingMessage, connect
 from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, BrokerError, Login
+from gatewayd.mqtt.visits import Visits
 
 __all__ = ["BrokerError", "IncomingMessage", "MqttSession", "back_off_s"]
 
@@ -61,12 +68,16 @@ def back_off_s(attempt: int, chance: float) -> float:
     return longest / 2 * (1 + chance)
 
 
+class _Visited(Exception):  # noqa: N818 - how a visit ends is no error
+    """A connection of a metered link has served its purpose."""
+
+
 class MqttSession:
     """Connects, subscribes, receives, publishes, and starts over; `run` it once.
 
-    `status_topic` is the root: `<status_topic>/status` is retained `online` or `offline`. `on_connected` is
-    called after each CONNACK. `replay_retained`: this gateway's store is new, so let the broker send every
-    retained message once even if its session says that we have them.
+    `status_topic` is the root: `<status_topic>/status` is retained `online`, `offline` or `sleeping`.
+    `on_connected` is called after each CONNACK. `replay_retained`: this gateway's store is new, so let the
+    broker send every retained message once even if its session says that we have them.
     """
 
     def __init__(
@@ -96,6 +107,7 @@ class MqttSession:
         self._on_connected = on_connected
         self._replay_retained = replay_retained
         self._sleep, self._clock, self._chance = sleep, clock, chance
+        self._visits = Visits(settings.connect, sleep=sleep, clock=clock, chance=chance)
         self._protocol = ProtocolVersion.V5
         self._connection: Connection | None = None
         self._connected_at: float | None = None
@@ -109,6 +121,15 @@ class MqttSession:
     def is_connected(self) -> bool:
         """Whether the broker has accepted us and is not known to be gone."""
         return self._connection is not None
+
+    @property
+    def next_connection_in_s(self) -> float | None:
+        """How long it is until the next connection is due; None unless the session sleeps."""
+        return self._visits.next_in_s
+
+    def wake(self) -> None:
+        """Connect now if the session sleeps."""
+        self._visits.wake()
 
     @property
     def subscribed_topics(self) -> frozenset[str]:
@@ -128,7 +149,8 @@ class MqttSession:
         if self._connection is None:
             raise BrokerError(f"there is no connection to the broker at {self._login.host}")
         try:
-            await self._connection.publish(topic, payload, retain=retain)
+            with self._visits.leaving():
+                await self._connection.publish(topic, payload, retain=retain)
         except BrokerError as error:
             if error.code == "publish_refused":
                 raise
@@ -157,6 +179,10 @@ class MqttSession:
             except BrokerError as error:
                 if not self._stopping:
                     attempt = await self._pause(error, attempt)
+            else:
+                attempt, self._connected_at = 0, None
+                if not self._stopping:  # unless that came together with the connection's end
+                    await self._visits.until_due()
 
     async def _pause(self, error: BrokerError, attempt: int) -> int:
         """Back off after try number `attempt`; returns the number of the next."""
@@ -175,7 +201,7 @@ class MqttSession:
         return attempt + 1
 
     async def _connect_and_serve(self) -> None:
-        """Raises BrokerError at the end of the connection."""
+        """Return when the connection has served its purpose. Raises BrokerError when it ends otherwise."""
         connection = await connect(self._login, self._protocol)
         self._protocol = connection.protocol
         self._connected_at = self._clock()
@@ -191,6 +217,8 @@ class MqttSession:
                 raise asyncio.CancelledError  # noqa: TRY301 - it came while connecting; see below
             self._on_connected()
             await self._serve(connection)
+        except _Visited:
+            await self._disconnect(connection)
         except asyncio.CancelledError:
             await self._say_goodbye(connection)
             raise
@@ -198,27 +226,47 @@ class MqttSession:
             self._connection = None
             connection.drop()
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve(self, connection: Connection) -> NoReturn:
+        """Raises _Visited or BrokerError."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(connection.ended(), name="mqtt: end")
                 tasks.create_task(connection.watch_progress(self._sleep), name="mqtt: progress")
-                tasks.create_task(self._say_online(connection), name="mqtt: online")
+                tasks.create_task(self._say(connection, b"online"), name="mqtt: online")
                 tasks.create_task(self._keep_subscribed(connection), name="mqtt: subscribe")
                 tasks.create_task(self._receive(connection), name="mqtt: receive")
-        except* BrokerError as ends:
+                if self._visits.are_limited:
+                    tasks.create_task(self._visit(connection), name="mqtt: visit")
+        except* (BrokerError, _Visited) as ends:
             first: BaseException = ends
             while isinstance(first, BaseExceptionGroup):
                 first = first.exceptions[0]
         raise first
 
-    async def _say_online(self, connection: Connection) -> None:
+    async def _visit(self, connection: Connection) -> NoReturn:
+        """Raise _Visited when there is nothing left to do, and the broker knows that we sleep."""
+        self._visits.begin()
+        while True:
+            await self._visits.until_quiet(connection)
+            await self._say(connection, b"sleeping")
+            if self._visits.is_quiet(connection):
+                self._visits.end()
+                raise _Visited
+            await self._say(connection, b"online")
+
+    async def _say(self, connection: Connection, status: bytes) -> None:
         try:
-            await connection.publish(self._status_topic, b"online", retain=True)
+            await connection.publish(self._status_topic, status, retain=True)
         except BrokerError as error:
             if error.code != "publish_refused":
                 raise
             log.warning("the broker refuses our status", topic=self._status_topic, reason=str(error))
+
+    async def _disconnect(self, connection: Connection) -> None:
+        self._connection = None  # what somebody publishes from here on would be cut off
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                await connection.close()
 
     async def _say_goodbye(self, connection: Connection) -> None:
         try:
@@ -234,18 +282,23 @@ class MqttSession:
         replay = self._replay_retained or not connection.session_present
         while True:
             self._topics_changed.clear()
-            wanted = self._topics or frozenset()
-            if gone := (self._held - wanted) | self._stale:
-                await connection.unsubscribe(sorted(gone))
-                self._held -= gone
-                self._stale -= gone
-                log.info("unsubscribed", topics=sorted(gone))
-            if new := sorted(wanted - self._held):
-                refused = await connection.subscribe(new, replay_retained=replay)
-                self._held.update(topic for topic in new if topic not in refused)
-                self._tell_subscribed(new, refused)
+            with self._visits.coming_in():
+                await self._subscribe(connection, replay_retained=replay)
             self._replay_retained = replay = False
             await self._topics_changed.wait()
+
+    async def _subscribe(self, connection: Connection, *, replay_retained: bool) -> None:
+        """Make what the broker holds what is wanted."""
+        wanted = self._topics or frozenset()
+        if gone := (self._held - wanted) | self._stale:
+            await connection.unsubscribe(sorted(gone))
+            self._held -= gone
+            self._stale -= gone
+            log.info("unsubscribed", topics=sorted(gone))
+        if new := sorted(wanted - self._held):
+            refused = await connection.subscribe(new, replay_retained=replay_retained)
+            self._held.update(topic for topic in new if topic not in refused)
+            self._tell_subscribed(new, refused)
 
     def _tell_subscribed(self, topics: list[str], refused: dict[str, str]) -> None:
         for topic, reason in refused.items():
@@ -261,7 +314,8 @@ class MqttSession:
     async def _receive(self, connection: Connection) -> None:
         while True:
             delivery = await connection.receive()
-            await self._take(delivery)
+            with self._visits.coming_in():
+                await self._take(delivery)
             connection.acknowledge(delivery)
 
     async def _take(self, delivery: Delivery) -> None:

@@ -37,6 +37,10 @@ def a_status(**values: Any) -> StatusResult:
         ({"paused": PauseFact(by="ann", since="noon")}, ["ok", "paused", "ok", "ok"]),
         ({"broker": {"connected": False, "subscribed": ()}}, ["ok", "not_connected", "ok"]),
         ({"broker": {"subscribed": ("/b",)}}, ["ok", "subscription_refused", "ok"]),
+        (
+            {"broker": {"connected": False, "subscribed": ("/b",), "next_connection_at": "at noon"}},
+            ["ok", "ok", "ok"],
+        ),
     ],
 )
 def test_what_the_daemon_says_of_itself(values: dict[str, Any], codes: list[str]) -> None:
@@ -44,3 +48,11 @@ def test_what_the_daemon_says_of_itself(values: dict[str, Any], codes: list[str]
     findings = judge_status(gateway, a_status(**values))
     assert [finding.code or "ok" for finding in findings] == codes
     assert all((finding.hint is None) == (finding.code is None) for finding in findings)
+
+
+def test_a_daemon_that_sleeps_says_until_when() -> None:
+    status = a_status(
+        broker={"connected": False, "every_s": 21600, "next_connection_at": "2026-11-26T06:00:00"}
+    )
+    finding = judge_status(Gateway(id="barn", control_socket=Path("/run/x")), status)[1]
+    assert "sleeps, and connects to mq:1883 next at 2026-11-26T06:00:00" in finding.text
