@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from gatewayd.config import Mqtt
 from gatewayd.mqtt.connection import STALL_WINDOW_S, Connection, IncomingMessage, connect
 from gatewayd.mqtt.login import Login
-from gatewayd.mqtt.session import MqttSession
+from gatewayd.mqtt.session import STEADY_S, MqttSession
 from gatewayd.mqtt.visits import LOOK_S
 
 TOPIC = "/a/pump/u/4.3"
@@ -24,7 +24,8 @@ OTHER = "/a/pump/u/4.4"
 class Naps:
     """Sleeping without time: back-offs end at once, or when let go; the stall watch goes on at `tick`.
 
-    How often a session on a metered link looked whether it is still of use is counted as `looks`.
+    `looks` counts how often a session on a metered link looked whether it is still of use. Set `steady` for a
+    connection that has held for long.
     """
 
     def __init__(self) -> None:
@@ -32,6 +33,7 @@ class Naps:
         self.looks = 0
         self.let_go = asyncio.Event()
         self.let_go.set()
+        self.steady = asyncio.Event()
         self._ticks = asyncio.Semaphore(0)
 
     async def __call__(self, seconds: float) -> None:
@@ -41,6 +43,9 @@ class Naps:
         if seconds == LOOK_S:
             await asyncio.sleep(0.001)
             self.looks += 1
+            return
+        if seconds == STEADY_S:
+            await self.steady.wait()
             return
         self.lengths_s.append(seconds)
         await self.let_go.wait()

@@ -11,7 +11,10 @@ again.
     the connection ends   `on_message` is cancelled; the message comes again with the next connection
 
 `_held` is what we know the broker's session to be subscribed to. It follows `set_topics` by the difference,
-and is emptied when the broker no longer had the session. The awkward case is a new process with an old
+and is emptied when the broker no longer had the session. With MQTT 5 each connection subscribes to everything
+once more, which brings no retained message where there is a subscription: another client of our name may have
+unsubscribed. It may have acknowledged our messages, too: when we were thrown out, and then hold out for long
+enough to be alone, the retained ones come again. The awkward case is a new process with an old
 session: the broker may hold topics nobody wants any more. They show when a message comes: it is dropped, and
 the topic unsubscribed, even when it is wanted again a moment later, so that the new subscription brings the
 retained message back.
@@ -114,6 +117,7 @@ class MqttSession:
         self._topics: frozenset[str] | None = None
         self._topics_changed = asyncio.Event()
         self._stopping = False
+        self._was_shared = self._to_all = False
         self._held: set[str] = set()
         self._stale: set[str] = set()
 
@@ -195,6 +199,8 @@ class MqttSession:
         if since is not None and attempt and error.code == "connection_lost":
             # Not every broker says why: mosquitto 2.0 just closes when a session is taken over.
             reason += f"; again, and soon: is there another client with id {self._login.client_id}?"
+        # Only what the broker says for certain: asking for every image again is dear on a line that flaps.
+        self._was_shared |= error.code == "taken_over"
         wait_s = back_off_s(attempt, self._chance())
         log.warning("no connection to the broker", code=error.code, reason=reason, retry_in_s=round(wait_s))
         await self._sleep(wait_s)
@@ -235,6 +241,8 @@ class MqttSession:
                 tasks.create_task(self._say(connection, b"online"), name="mqtt: online")
                 tasks.create_task(self._keep_subscribed(connection), name="mqtt: subscribe")
                 tasks.create_task(self._receive(connection), name="mqtt: receive")
+                if self._was_shared:
+                    tasks.create_task(self._ask_again(), name="mqtt: ask again")
                 if self._visits.are_limited:
                     tasks.create_task(self._visit(connection), name="mqtt: visit")
         except* (BrokerError, _Visited) as ends:
@@ -276,18 +284,27 @@ class MqttSession:
         except (BrokerError, TimeoutError):
             log.info("the broker did not hear us out; it will publish the last will")
 
+    async def _ask_again(self) -> None:
+        """Have retained messages come again: the client that took our place may have acknowledged them."""
+        with self._visits.coming_in():
+            await self._sleep(STEADY_S)
+            log.info("alone again; asking for all retained messages")
+            self._was_shared = False
+            self._to_all = self._replay_retained = True
+            self._topics_changed.set()
+
     async def _keep_subscribed(self, connection: Connection) -> None:
         if not connection.session_present:
             self._held.clear()
-        replay = self._replay_retained or not connection.session_present
+            self._replay_retained = True
+        self._to_all = connection.protocol is ProtocolVersion.V5
         while True:
             self._topics_changed.clear()
             with self._visits.coming_in():
-                await self._subscribe(connection, replay_retained=replay)
-            self._replay_retained = replay = False
+                await self._subscribe(connection)
             await self._topics_changed.wait()
 
-    async def _subscribe(self, connection: Connection, *, replay_retained: bool) -> None:
+    async def _subscribe(self, connection: Connection) -> None:
         """Make what the broker holds what is wanted."""
         wanted = self._topics or frozenset()
         if gone := (self._held - wanted) | self._stale:
@@ -295,10 +312,12 @@ class MqttSession:
             self._held -= gone
             self._stale -= gone
             log.info("unsubscribed", topics=sorted(gone))
-        if new := sorted(wanted - self._held):
-            refused = await connection.subscribe(new, replay_retained=replay_retained)
+        if new := sorted(wanted if self._to_all else wanted - self._held):
+            refused = await connection.subscribe(new, replay_retained=self._replay_retained)
+            self._held.difference_update(refused)
             self._held.update(topic for topic in new if topic not in refused)
             self._tell_subscribed(new, refused)
+        self._to_all = self._replay_retained = False
 
     def _tell_subscribed(self, topics: list[str], refused: dict[str, str]) -> None:
         for topic, reason in refused.items():
