@@ -217,6 +217,10 @@ class Daemon:
             subscribed=tuple(sorted(session.subscribed_topics)),
             every_s=round(connect.every.total_seconds()) if isinstance(connect, Periodic) else None,
             next_connection_at=next_at and next_at.isoformat(timespec="seconds"),
+            refused_messages=tuple(
+                messages.RefusedMessage(topic=topic, code=error.code, reason=str(error))
+                for topic, error in sorted(session.refused_messages.items())
+            ),
         )
 
     def _loop_lag(self) -> messages.LoopLag:

@@ -121,6 +121,14 @@ REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(AnyRequest)
 # -- results
 
 
+class RefusedMessage(Message):
+    """Why the last message on a topic was refused before it was stored."""
+
+    topic: str
+    code: str
+    reason: str
+
+
 class Broker(Message):
     """The broker as the daemon sees it. `topics`: what is wanted; `subscribed`: what was granted.
 
@@ -134,6 +142,7 @@ class Broker(Message):
     subscribed: tuple[str, ...]
     every_s: int | None = None
     next_connection_at: str | None = None
+    refused_messages: tuple[RefusedMessage, ...] = ()
 
 
 class PauseFact(Message):

@@ -14,6 +14,7 @@ from gatewayd.errors import GatewaydError
 from gatewayd.jobs.lock import Daemon
 
 _SUBJECT = "daemon"
+_PUBLISH = "gatewayctl publish does it right; the next message that is stored ends this warning"
 # Beyond it acknowledgements of a fast line wait for us.
 LAG_LIMIT_MS = 100.0
 
@@ -57,6 +58,12 @@ def judge_status(gateway: Gateway, status: StatusResult) -> list[Finding]:
         findings.append(failure("connection", text, code="subscription_refused", hint=hint))
     else:
         findings.append(ok("connection", f"gatewayd is connected to {broker}, and subscribed"))
+    findings += [
+        warning(
+            "messages", f"the last one on {one.topic} was refused: {one.reason}", code=one.code, hint=_PUBLISH
+        )
+        for one in status.broker.refused_messages
+    ]
     lag = status.loop_lag
     if lag.p99_9_ms > LAG_LIMIT_MS:
         text = f"gatewayd is late: {lag.p99_9_ms:.0f} ms at p99.9, {lag.max_ms:.0f} ms at most"

@@ -117,6 +117,7 @@ class MqttSession:
         self._topics: frozenset[str] | None = None
         self._topics_changed = asyncio.Event()
         self._stopping = False
+        self._refused: dict[str, FirmwareError] = {}
         self._was_shared = self._to_all = False
         self._held: set[str] = set()
         self._stale: set[str] = set()
@@ -139,6 +140,12 @@ class MqttSession:
     def subscribed_topics(self) -> frozenset[str]:
         """What the broker has granted, as far as we know."""
         return frozenset(self._held)
+
+    @property
+    def refused_messages(self) -> dict[str, FirmwareError]:
+        """Topics whose last message was refused, and why."""
+        wanted = self._topics or frozenset()
+        return {topic: error for topic, error in self._refused.items() if topic in wanted}
 
     def set_topics(self, topics: frozenset[str]) -> None:
         """Say which topics to be subscribed to; the first call lets `run` connect."""
@@ -345,6 +352,7 @@ class MqttSession:
             try:
                 await self._on_message(message)
             except FirmwareError as error:
+                self._refused[message.topic] = error
                 log.warning("message refused", topic=message.topic, code=error.code, reason=str(error))
             except Exception as error:
                 wait_s = back_off_s(attempt, self._chance())
@@ -358,6 +366,8 @@ class MqttSession:
                 await self._sleep(wait_s)
                 attempt += 1
                 continue
+            else:
+                self._refused.pop(message.topic, None)
             return
 
     def _is_wanted(self, message: IncomingMessage) -> bool:

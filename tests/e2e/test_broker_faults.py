@@ -1,25 +1,31 @@
 """What a broker and the way to it may do to the daemon's process: nothing is lost, nothing happens twice."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiomqtt
 import pytest_asyncio
+from bench.daemons import memory_mib
 from e2e_lab import Farm, VirtualDevice, image_of
 from e2e_lab import farm as a_farm
 from jobs_lab import message
 from relay import Relay
 from session_lab import publisher
 
+from gatewayd.control.client import ask
+from gatewayd.control.messages import Status, StatusResult
+
 TOPIC = "/a/pump/u/4.3"
 # The broker's own durability: without these lines a mosquitto that is killed forgets what it had confirmed.
 DURABLE = ("persistence true", "autosave_on_changes true", "autosave_interval 1")
 # What is a minute, and rightly so, would be a minute for each test.
 FAST = """
-from gatewayd.mqtt import login, session
-login.KEEPALIVE_S, session.MAX_BACK_OFF_S = 1, 0.5
+from gatewayd.mqtt import login, session, visits
+login.KEEPALIVE_S, session.MAX_BACK_OFF_S, visits.LOOK_S = 1, 0.5, 0.1
+visits.next_visit_s = lambda connected_at_s, every_s, _: connected_at_s + every_s / 2
 """
 REPLAYS = 1000
 
@@ -110,15 +116,6 @@ async def test_a_broker_that_is_killed_in_mid_message_sends_it_again(durable: Fa
         told.is_told_once(2, size=900_000)
 
 
-async def test_a_line_that_is_dead_and_not_closed_is_noticed(durable: Farm) -> None:
-    async with relayed(durable) as (told, relay):
-        relay.freeze()
-        await told.publish(2)
-        await told.installed(2)
-        told.is_told_once(2)
-        assert "Keep alive timeout" in told.gateway.log_events("no connection to the broker")[0]["reason"]
-
-
 async def test_another_client_of_our_name_is_named_and_takes_nothing_away(durable: Farm) -> None:
     told = await story(durable, rate=40_000)
     await told.publish(2, 40_000)
@@ -158,32 +155,46 @@ async def test_a_broker_that_forgot_us_sends_everything_again_and_nothing_is_ins
     assert sessions == ["new", "new", "new"]
 
 
-def peak_mib(process_id: int, key: str = "VmHWM") -> float:
-    status = Path(f"/proc/{process_id}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in status if line.startswith(key)) / 1024
-
-
 async def test_a_thousand_replays_install_nothing_and_cost_no_memory(farm: Farm) -> None:
     told = await story(farm)
     await told.publish(2, 64 * 1024)
     await told.installed(2)
-    assert told.gateway.process
-    before_mib = peak_mib(told.gateway.process.pid)
+    before_mib = memory_mib(told.gateway, "VmHWM")
     again = message(2, image_of(2, 64 * 1024))
     async with aiomqtt.Client("127.0.0.1", told.broker.port) as client:
         for _ in range(REPLAYS // 20):
             await asyncio.gather(*(client.publish(TOPIC, again, qos=1, retain=True) for _ in range(20)))
     await told.gateway.until(lambda: told.count("release is already here") == REPLAYS, "all replays")
-    grown_mib = peak_mib(told.gateway.process.pid) - before_mib
+    grown_mib = memory_mib(told.gateway, "VmHWM") - before_mib
     assert grown_mib < 8, "of 64 MiB that came in"
     await told.publish(3)
     await told.installed(3)
     told.is_told_once(2, 3)
 
 
-async def test_messages_do_not_wait_for_a_slow_device(durable: Farm) -> None:
-    told = await story(durable, rate=20_000)
-    await told.publish(2, 40_000)
+async def test_messages_that_are_refused_are_reported_and_block_nothing(farm: Farm) -> None:
+    farm.gateway.config["mqtt"]["max_message_mib"] = 1
+    told = await story(farm)
+    gateway = told.gateway
+
+    def refusals() -> list[tuple[str, str]]:
+        status = ask(gateway.folder / "control.sock", Status(), StatusResult)
+        return [(one.topic, one.code) for one in status.broker.refused_messages]
+
+    await told.publish(2, 3 * 1024 * 1024)
+    await gateway.until(lambda: refusals() == [(TOPIC, "too_large")], "the refusal of 3 MiB")
+    await gateway.send(TOPIC, message(2, image_of(2, 20_000)), qos=0)
+    await gateway.until(lambda: refusals() == [(TOPIC, "qos0")], "the refusal of QoS 0")
+    await told.publish(3)
+    await told.installed(3)
+    told.is_told_once(3)
+    assert refusals() == []
+    assert [entry["code"] for entry in gateway.log_events("message refused")] == ["too_large", "qos0"]
+
+
+async def test_messages_do_not_wait_for_a_slow_device(farm: Farm) -> None:
+    told = await story(farm, rate=40_000)
+    await told.publish(2, 60_000)
     await told.begun(10)
     for patch in range(3, 10):
         await told.publish(patch)
@@ -195,31 +206,38 @@ async def test_messages_do_not_wait_for_a_slow_device(durable: Farm) -> None:
     assert told.device.active == image_of(9, 20_000)
 
 
-async def test_a_broker_that_stops_reading_holds_up_no_update(durable: Farm) -> None:
-    """Neither our acknowledgement nor our reports get through: the update goes on, and is told later."""
+async def test_a_line_that_is_dead_and_not_closed_is_noticed_and_holds_up_no_update(durable: Farm) -> None:
+    """First nothing gets through, then neither our acknowledgement nor our reports."""
     async with relayed(durable) as (told, relay):
-        relay.line.up.shut()
+        relay.freeze()
         await told.publish(2)
-        await told.gateway.until(lambda: told.device.active == image_of(2, 20_000), "the update")
         await told.installed(2)
-        assert len(relay.lines) > 1, "keepalive ended the line"
-        await told.gateway.until(lambda: told.count("release is already here"), "the message once more")
-        told.is_told_once(2)
+        assert "Keep alive timeout" in told.gateway.log_events("no connection to the broker")[0]["reason"]
+        relay.line.up.shut()
+        await told.publish(3)
+        await told.gateway.until(lambda: told.device.active == image_of(3, 20_000), "the update")
+        assert len(relay.lines) == 2, "it did not wait for another line"
+        assert told.gateway.status["pump-1"]["installed_version"] == "4.3.2", "nobody heard of it"
+        relay.line.up.open()
+        await told.installed(3)
+        told.is_told_once(2, 3)
 
 
-async def test_on_a_metered_link_the_gateway_sleeps_comes_back_and_reports(durable: Farm) -> None:
-    gateway = durable.gateway
+async def test_on_a_metered_link_the_gateway_sleeps_comes_back_and_reports(farm: Farm) -> None:
+    gateway = farm.gateway
     gateway.config["mqtt"]["connect"] = {"every": "5s", "wait": "1s"}
-    told = await story(durable)
+    told = await story(farm)
     await gateway.until(lambda: gateway.gateway_status == "sleeping", "sleep")
-    doctor = gateway.ctl("doctor", "--config", "config.yaml", check=False).stdout
-    assert "gatewayd sleeps, and connects to" in " ".join(doctor.split())
+    assert gateway.process
+    gateway.process.send_signal(signal.SIGHUP)
+    await gateway.until(lambda: gateway.gateway_status == "online", "a connection at once after a reload")
+    await gateway.until(lambda: gateway.gateway_status == "sleeping", "sleep")
+    broker = ask(gateway.folder / "control.sock", Status(), StatusResult).broker
+    assert (broker.connected, broker.every_s) == (False, 5)
+    assert broker.next_connection_at is not None
     await told.publish(2)
-    await gateway.until_state("pump-1", "succeeded", installed_version="4.3.2")
-    await gateway.until(lambda: gateway.gateway_statuses[-1] == "sleeping", "sleep")
-    gateway.ctl("reload", "--socket", "control.sock")
-    await gateway.until(lambda: gateway.gateway_statuses[-1] == "online", "a connection at once")
+    await told.installed(2)
     told.is_told_once(2)
-    assert gateway.gateway_statuses == ["online", "sleeping", "online", "sleeping", "online"]
     gateway.stop()
     await gateway.until(lambda: gateway.gateway_statuses[-1] == "offline", "the goodbye")
+    assert gateway.gateway_statuses == ["online", "sleeping", "online", "sleeping", "online", "offline"]
