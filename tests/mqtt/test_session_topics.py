@@ -107,6 +107,7 @@ async def test_what_another_client_of_our_name_acknowledged_comes_again(scripted
         await until(lambda: len(lab.connected) == 4 and scripted.peer.of(SUBSCRIBE))
         await lab.session.publish("marker", b"")
         assert len(scripted.peer.of(SUBSCRIBE)) == 1, "once"
+        assert len(lab.logged("alone again")) == 1
 
 
 async def test_a_lost_session_is_subscribed_anew_with_retained_messages(scripted: ScriptedBroker) -> None:
