@@ -90,7 +90,8 @@ def command(  # noqa: PLR0913, PLR0917 - click hands over each option
     """Publish a container as the release of its application, major.minor line and channel.
 
     The patch version goes before it as a header, and the broker retains it: gateways that connect later get
-    it too. Ends when the broker has it.
+    it too. Ends when the broker has it. What a gateway with this configuration would refuse, a message above
+    mqtt.max_message_mib for one, is warned about and published all the same.
     """
     settings = load(config)
     try:

@@ -79,6 +79,11 @@ class Connection:
         return self._hooks.session_present
 
     @property
+    def session_expiry_s(self) -> int | None:
+        """For how long the broker keeps our session, where it says that this differs from what was asked."""
+        return self._hooks.session_expiry_s
+
+    @property
     def messages_in(self) -> int:
         """How many messages came in whole."""
         return self._hooks.messages_in

@@ -220,12 +220,7 @@ class MqttSession:
         self._connected_at = self._clock()
         self._connection = connection
         try:
-            log.info(
-                "connected to the broker",
-                host=self._login.host,
-                mqtt="5" if connection.protocol is ProtocolVersion.V5 else "3.1.1",
-                session="kept" if connection.session_present else "new",
-            )
+            self._tell_connected(connection)
             if self._stopping:
                 raise asyncio.CancelledError  # noqa: TRY301 - it came while connecting; see below
             self._on_connected()
@@ -238,6 +233,21 @@ class MqttSession:
         finally:
             self._connection = None
             connection.drop()
+
+    def _tell_connected(self, connection: Connection) -> None:
+        log.info(
+            "connected to the broker",
+            host=self._login.host,
+            mqtt="5" if connection.protocol is ProtocolVersion.V5 else "3.1.1",
+            session="kept" if connection.session_present else "new",
+        )
+        if self._visits.outlast(connection.session_expiry_s):
+            log.warning(
+                "the broker does not keep our session until the next connection",
+                code="short_session",
+                reason=f"it keeps it for {connection.session_expiry_s} s, so that only retained messages come for"
+                " certain; shorten mqtt.connect.every, or lift the broker's limit",
+            )
 
     async def _serve(self, connection: Connection) -> NoReturn:
         """Raises _Visited or BrokerError."""

@@ -70,6 +70,10 @@ class Visits:
         """How long it is until the next visit; None unless we sleep."""
         return None if self._due_at_s is None else max(0.0, self._due_at_s - self._clock())
 
+    def outlast(self, session_expiry_s: int | None) -> bool:
+        """Whether we may sleep for longer than the broker keeps our session; None: it keeps it as asked."""
+        return session_expiry_s is not None and session_expiry_s < self._every_s * (1 + JITTER)
+
     def begin(self) -> None:
         """A connection was made."""
         self._connected_at_s = self._quiet_since_s = self._clock()

@@ -303,6 +303,18 @@ async def test_a_reload_while_connected_is_not_made_up_for_later(lab: Lab) -> No
     assert lab.session.next_connection_in_s == EVERY_S - WAIT_S
 
 
+@pytest.mark.parametrize(("granted_s", "warned"), [(EVERY_S, True), (2 * EVERY_S, False), (None, False)])
+async def test_a_broker_that_forgets_us_before_we_return_is_told_of(
+    granted_s: int | None, *, warned: bool
+) -> None:
+    properties = b"" if granted_s is None else b"\x11" + granted_s.to_bytes(4, "big")
+    connack = packet(CONNACK, b"\0\0" + bytes([len(properties)]) + properties)
+    answers = {CONNECT: lambda peer, _: peer.send(connack)}
+    async with ScriptedBroker(answers) as scripted, session_lab(scripted.port, connect=PERIODIC) as lab:
+        await lab.subscribed(TOPIC)
+        assert bool(lab.logged(code="short_session")) is warned
+
+
 async def test_mqtt_3_1_1_sleeps_the_same_way() -> None:
     def answer(peer: Peer, got: Packet) -> None:
         peer.send(packet(CONNACK, b"\0\0") if got.body[6] == 4 else packet(CONNACK, b"\0\x84\0"))
