@@ -245,7 +245,7 @@ class MqttSession:
             log.warning(
                 "the broker does not keep our session until the next connection",
                 code="short_session",
-                reason=f"it keeps it for {connection.session_expiry_s} s, so that only retained messages come for"
+                reason=f"it keeps it for {connection.session_expiry_s} s, so only retained messages come for"
                 " certain; shorten mqtt.connect.every, or lift the broker's limit",
             )
 
