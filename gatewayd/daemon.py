@@ -6,13 +6,13 @@ import random
 import signal
 import threading
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
 
 from gatewayd import __version__
-from gatewayd.config import Device, Settings
+from gatewayd.config import Device, Periodic, Settings
 from gatewayd.config.changes import Changes, read_again
 from gatewayd.control import messages
 from gatewayd.control.operations import ControlOperations, Parts
@@ -159,6 +159,7 @@ class Daemon:
             await self._reconciler.settled()
             for name in changes.other_links:
                 await self._scheduler.halt(name, "reconfigured", "its link was changed in the configuration")
+            self._uplink.session.wake()
         log.info(
             "configuration reloaded",
             added=changes.added,
@@ -249,12 +250,20 @@ class Daemon:
 
     def _broker(self) -> messages.Broker:
         session = self._uplink.session
+        connect, next_in_s = self._settings.mqtt.connect, session.next_connection_in_s
+        next_at = None if next_in_s is None else datetime.now(UTC) + timedelta(seconds=next_in_s)
         return messages.Broker(
             host=self._settings.mqtt.host,
             port=self._settings.mqtt.port,
             connected=session.is_connected,
             topics=tuple(sorted(self._topics or ())),
             subscribed=tuple(sorted(session.subscribed_topics)),
+            every_s=round(connect.every.total_seconds()) if isinstance(connect, Periodic) else None,
+            next_connection_at=next_at and next_at.isoformat(timespec="seconds"),
+            refused_messages=tuple(
+                messages.RefusedMessage(topic=topic, code=error.code, reason=str(error))
+                for topic, error in sorted(session.refused_messages.items())
+            ),
         )
 
     def _loop_lag(self) -> messages.LoopLag:

@@ -27,7 +27,6 @@ _KNOWN_KEYS = {
 }
 _KNOWN_VALUES = {
     "protocol": f"{_LATER}: expected rcp",
-    "connect": f"{_LATER}: expected always",
 }
 # pydantic's error types -> what was expected.
 _EXPECTED = {

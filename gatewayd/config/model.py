@@ -5,6 +5,7 @@ import os
 import re
 import socket
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -13,6 +14,8 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     InstanceOf,
     PlainSerializer,
     PlainValidator,
@@ -20,8 +23,10 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from gatewayd.config.duration import PATTERN as DURATION_PATTERN
+from gatewayd.config.duration import duration_text, read_duration
 from gatewayd.config.mistakes import Mistake
 from gatewayd.errors import GatewaydError
 from gatewayd.ota.keys import KeySet
@@ -33,6 +38,10 @@ from gatewayd.tls import Trust, parse_pin
 
 T = TypeVar("T")
 
+# A gateway that hammers the broker saves nothing; one that comes less often than this has little left of the
+# week for which the broker keeps its messages, should one visit fail.
+SHORTEST_EVERY, LONGEST_EVERY = timedelta(seconds=5), timedelta(days=3)
+SHORTEST_WAIT, LONGEST_WAIT = timedelta(seconds=1), timedelta(hours=1)
 # What fits into an MQTT topic, a file name, JSON and a shell without quotes.
 NAME_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
 # A file that systemd hands over: LoadCredential=NAME:… in the unit.
@@ -135,6 +144,23 @@ def _port_path(text: str) -> str:
     return text
 
 
+def _duration(shortest: timedelta, longest: timedelta) -> Callable[[Any], timedelta]:
+    def read(value: Any) -> timedelta:
+        try:
+            return read_duration(value, shortest, longest)
+        except GatewaydError as error:
+            raise refuse(error.message, error.hint) from None
+
+    return read
+
+
+def _shorter_than_every(wait: timedelta, info: ValidationInfo) -> timedelta:
+    every = info.data.get("every")
+    if every is not None and wait >= every:
+        raise refuse(f"expected less than every: {duration_text(every)}, got {duration_text(wait)}")
+    return wait
+
+
 # The enumerations are text in a file: strict mode would demand members.
 _LAX = Field(strict=False)
 
@@ -196,6 +222,50 @@ class TlsSection(Section):
     )
 
 
+_AS_TEXT = (PlainSerializer(duration_text), WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN}))
+Every = Annotated[timedelta, PlainValidator(_duration(SHORTEST_EVERY, LONGEST_EVERY)), *_AS_TEXT]
+Wait = Annotated[
+    timedelta,
+    PlainValidator(_duration(SHORTEST_WAIT, LONGEST_WAIT)),
+    AfterValidator(_shorter_than_every),
+    *_AS_TEXT,
+]
+
+
+class Periodic(Section):
+    """For metered links: connect, take what is waiting, disconnect."""
+
+    every: Every = Field(description="From one connection to the next, give or take a tenth: 5s to 3d")
+    wait: Wait = Field(description="How long to stay connected with nothing coming in: 1s to 1h")
+
+
+class _AlwaysOrPeriodic:
+    """Reads `always` or a mapping: a union would tell a mistake once for each of its members."""
+
+    def __get_pydantic_core_schema__(self, _type: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def read(value: Any, inner: Callable[[Any], Any]) -> Any:
+            if value == "always":
+                return value
+            if isinstance(value, dict | Periodic):
+                return inner(value)
+            raise refuse("expected always, or {every: 6h, wait: 2m} for a metered link")
+
+        def write(value: Any, inner: Callable[[Any], Any]) -> Any:
+            return value if value == "always" else inner(value)
+
+        periodic = handler.generate_schema(Periodic)
+        return core_schema.no_info_wrap_validator_function(
+            read,
+            periodic,
+            serialization=core_schema.wrap_serializer_function_ser_schema(write, schema=periodic),
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [{"const": "always", "type": "string"}, handler(schema)]}
+
+
 class MqttSection(Section):
     """The broker, as written."""
 
@@ -210,7 +280,9 @@ class MqttSection(Section):
     username: Text | None = Field(None, description="User name at the broker")
     password_file: LocalPath | None = Field(None, description="File that holds the password and nothing else")
     tls: TlsSection | None = Field(None, description="TLS to the broker. Default: none, nothing is encrypted")
-    connect: Literal["always"] = Field("always", description="When to be connected")
+    connect: Annotated[Literal["always"] | Periodic, _AlwaysOrPeriodic()] = Field(
+        "always", description="always, or {every: 6h, wait: 2m} for a metered link"
+    )
     ota_topic: OtaTopicTemplate = Field(
         default_factory=TopicTemplate,
         description="Topic of an application's firmware; /s or /u is added for the channels",

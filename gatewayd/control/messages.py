@@ -121,14 +121,28 @@ REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(AnyRequest)
 # -- results
 
 
+class RefusedMessage(Message):
+    """Why the last message on a topic was refused before it was stored."""
+
+    topic: str
+    code: str
+    reason: str
+
+
 class Broker(Message):
-    """The broker as the daemon sees it. `topics`: what is wanted; `subscribed`: what was granted."""
+    """The broker as the daemon sees it. `topics`: what is wanted; `subscribed`: what was granted.
+
+    `every_s`: None when always connected; `next_connection_at`: None unless it sleeps until then.
+    """
 
     host: str
     port: int
     connected: bool
     topics: tuple[str, ...]
     subscribed: tuple[str, ...]
+    every_s: int | None = None
+    next_connection_at: str | None = None
+    refused_messages: tuple[RefusedMessage, ...] = ()
 
 
 class PauseFact(Message):

@@ -91,16 +91,23 @@ class Connection:
         return facts_of(connection) if isinstance(connection, ssl.SSLSocket) else None
 
     @property
+    def session_expiry_s(self) -> int | None:
+        """For how long the broker keeps our session, where it says that this differs from what was asked."""
+        return self._hooks.session_expiry_s
+
+    @property
     def messages_in(self) -> int:
         """How many messages came in whole."""
         return self._hooks.messages_in
 
     @property
     def received_of_packet_bytes(self) -> int:
-        """How much of the packet that is coming in is here; 0 between packets."""
+        """How much of the packet that is coming in is here, header included; 0 between packets."""
         packet: Any = self._paho._in_packet  # noqa: SLF001 - nobody else knows
-        missing: int = packet["to_process"]
-        return int(packet["remaining_length"]) - missing if missing else 0
+        if not packet["command"]:
+            return 0
+        body_bytes = packet["remaining_length"] - packet["to_process"] if packet["have_remaining"] else 0
+        return 1 + len(packet["remaining_count"]) + int(body_bytes)
 
     async def open(self) -> None:
         """Send CONNECT and wait for CONNACK. Raises BrokerError."""

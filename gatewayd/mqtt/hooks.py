@@ -48,6 +48,7 @@ class Hooks:
         self._inner = (self._paho.on_connect, self._paho.on_disconnect, self._paho.on_message)
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.session_present = False
+        self.session_expiry_s: int | None = None
         self.closed_before_connack = False
         self.messages_in = 0
         self.tls_error: ssl.SSLError | None = None
@@ -113,6 +114,7 @@ class Hooks:
         properties: Properties | None,
     ) -> None:
         self.session_present = flags.session_present
+        self.session_expiry_s = getattr(properties, "SessionExpiryInterval", None)
         self._call(0, paho, userdata, flags, reason, properties)
 
     def _on_disconnect(

@@ -2,15 +2,22 @@
 
 import json
 import os
+import re
 import socket
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from config_lab import KEY, PASSWORD, Lab, private_file
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gatewayd.config import ConfigErrors, UartLink, Wake, load
+from gatewayd.config import ConfigErrors, Periodic, UartLink, Wake, duration_text, load
+from gatewayd.config.duration import PATTERN as DURATION_PATTERN
+from gatewayd.config.duration import read_duration
+from gatewayd.errors import ConfigError
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.patch import PatchEncoding
 from gatewayd.ota.rules import Deliver, Payload, SlotMatch
@@ -268,3 +275,38 @@ def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
         f"{tmp_path}/config.yaml: cannot be read: No such file or directory."
         " Copy config.example.yaml there, or name another file with --config."
     )
+
+
+def test_a_metered_link(lab: Lab) -> None:
+    assert lab.settings().mqtt.connect == "always"
+    lab.tree["mqtt"]["connect"] = {"every": "6h", "wait": "90s"}
+    connect = lab.settings().mqtt.connect
+    assert isinstance(connect, Periodic)
+    assert (connect.every, connect.wait) == (timedelta(hours=6), timedelta(seconds=90))
+    assert lab.settings().mqtt.model_dump(mode="json")["connect"] == {"every": "6h", "wait": "90s"}
+
+
+@given(st.integers(1, 3 * 86_400))
+def test_durations_are_written_as_they_are_read(seconds: int) -> None:
+    duration = timedelta(seconds=seconds)
+    written = duration_text(duration)
+    assert read_duration(written, timedelta(0), timedelta.max) == duration
+    assert written[-1] == "d" or seconds % {"s": 60, "m": 3600, "h": 86_400}[written[-1]]
+
+
+@given(st.from_regex(DURATION_PATTERN, fullmatch=True), st.integers(1, 4 * 86_400))
+def test_durations_are_bounded(written: str, longest_s: int) -> None:
+    shortest, longest = timedelta(seconds=1), timedelta(seconds=longest_s)
+    factor = {"s": 1, "m": 60, "h": 3600, "d": 86_400}[written.strip()[-1]]
+    if written.strip() == written and int(written[:-1]) * factor <= longest_s:
+        assert read_duration(written, shortest, longest) <= longest
+    else:
+        with pytest.raises(ConfigError):
+            read_duration(written, shortest, longest)
+
+
+@given(st.text(max_size=8) | st.integers() | st.booleans() | st.none() | st.floats())
+def test_what_is_no_duration_is_refused(value: object) -> None:
+    if not (isinstance(value, str) and re.fullmatch(DURATION_PATTERN, value)):
+        with pytest.raises(ConfigError, match="expected"):
+            read_duration(value, timedelta(0), timedelta.max)
