@@ -35,7 +35,7 @@ from gatewayd.jobs.model import JobState
 from gatewayd.ota.keys import KeySet
 
 attack = pytest.mark.attack
-HUGE = 2**63
+HUGE = 2**32 - 1  # the largest that passes
 
 
 @pytest.fixture(name="codes")
@@ -192,7 +192,19 @@ async def test_a_huge_patch_before_bad_firmware(tmp_path: Path, codes: frozenset
     ]
     wrapped = ENCRYPTED.sealed(ENCRYPTED.data)
     async with besieged(tmp_path) as siege:
-        await siege.refuses(codes, *(sent(one, HUGE) for one in (*bad, wrapped)))
+        await siege.refuses(codes, *(sent(one, patch) for one in (*bad, wrapped) for patch in (HUGE, 2**63)))
+
+
+@attack("a patch of 2^63 before a genuine container, new or old", "patch_implausible")
+@timeless
+async def test_a_patch_that_nothing_could_exceed(tmp_path: Path, codes: frozenset[str]) -> None:
+    """Also for a device that repeats the version it was offered: it would take no update any more."""
+    new = packed(NEW_MS, IMAGE[1:])
+    async with besieged(tmp_path) as siege:
+        await siege.refuses(
+            codes, *(sent(one, patch) for one in (new, GENUINE) for patch in (2**32, 2**63, 2**64 - 1))
+        )
+        assert await siege.runs() == "4.3.10"  # the update that came after them
 
 
 @attack("a patch of 2^64, or one without an end", "patch_overflow", "patch_truncated")
@@ -208,7 +220,7 @@ async def test_a_patch_beyond_the_range(tmp_path: Path, codes: frozenset[str]) -
 @timeless
 async def test_a_huge_patch_before_what_runs(tmp_path: Path, codes: frozenset[str]) -> None:
     async with besieged(tmp_path) as siege:
-        await siege.refuses(codes, sent(GENUINE, HUGE), sent(GENUINE, 2**64 - 1))
+        await siege.refuses(codes, sent(GENUINE, HUGE))
 
 
 @attack("a forged patch before an older container", "rollback")
