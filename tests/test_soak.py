@@ -10,8 +10,8 @@ from soak.__main__ import SHARES
 from soak.barn import Barn
 
 TESTS = Path(__file__).parent
-# One whose eight things are of all kinds, soon one after the other.
-SEED = "159"
+# One whose six things are of all kinds, soon one after the other.
+SEED = "18785"
 
 
 def test_whatever_happens_nothing_is_lost_doubled_or_unexplained() -> None:
@@ -25,7 +25,7 @@ def test_whatever_happens_nothing_is_lost_doubled_or_unexplained() -> None:
     )
     assert (soaked.returncode, soaked.stderr) == (0, ""), soaked.stdout + soaked.stderr
     said = dict(line.split(": ", 1) for line in soaked.stdout.splitlines() if ": " in line)
-    assert set(re.findall(r"[a-z_]+", said["8 things happened"])) == set(SHARES)
+    assert set(re.findall(r"[a-z_]+", said["6 things happened"])) == set(SHARES)
     assert "succeeded" in said["jobs"]
     assert soaked.stdout.splitlines()[-1] == "0 violations"
 

@@ -18,7 +18,7 @@ SHARES = {"publish": 40, "kill_daemon": 25, "cut_power": 20, "restart_broker": 8
 PAUSE_S = (0.05, 2.0)
 TOLD_EVERY_S = 60.0
 # However short it is.
-AT_LEAST = 8
+AT_LEAST = 6
 
 
 def main() -> int:
