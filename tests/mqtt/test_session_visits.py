@@ -54,6 +54,7 @@ def said(scripted: ScriptedBroker) -> list[bytes]:
 async def asleep(lab: Lab) -> None:
     await until(lambda: lab.logged("sleeping until"), f"sleep; log: {lab.log}")
     assert not lab.session.is_connected
+    await asyncio.sleep(0)  # what it said, it does next
 
 
 async def still_connected(lab: Lab, seconds: float) -> None:
@@ -94,6 +95,7 @@ async def test_what_is_waiting_is_taken_and_then_the_gateway_sleeps(mosquitto: M
             lab.naps.let_go.clear()
             assert lab.session.next_connection_in_s is None
             await retained(mosquitto.port, STATUS, b"online")
+            await until(lambda: lab.logged("subscribed"))
         assert [message.payload for message in lab.got] == [b"0", b"1", b"2"]
         await until(lambda: len(lab.connected) == 4)
     await retained(mosquitto.port, STATUS, b"offline")
@@ -239,6 +241,7 @@ async def test_a_connection_that_is_lost_is_made_again_after_a_back_off(
     lab.naps.let_go.set()
     for number in range(1, 5):
         await until(lambda: said(scripted) == [b"online"] * number)  # noqa: B023 - awaited here
+        await until(lambda: len(lab.logged("subscribed")) == number)  # noqa: B023 - awaited here
         if number < 4:
             scripted.peer.cut()
     assert lab.naps.lengths_s == [1.5, 3, 6]
