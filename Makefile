@@ -12,7 +12,7 @@ POINTS ?= 1000
 SECONDS ?= 600
 ONLY ?=
 
-.PHONY: help demo test check transcripts kills sweep soak fuzz bench crowd size clean
+.PHONY: help demo test check transcripts kills sweep soak large fuzz bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,10 @@ fuzz: $(STAMP) system-packages  ## Fuzz all parsers, and the C receiver with san
 sweep: $(STAMP) system-packages  ## SIGKILL at each system call of the store: POINTS=1000, or ONLY=SCENARIO:CALL:N
 	$(MAKE) -C device
 	PYTHONPATH=tests $(BIN)/python -m sweep --points $(POINTS) $(addprefix --only ,$(ONLY))
+
+large: $(STAMP) system-packages  ## One message of 255 MiB, the largest that may be allowed, through mosquitto (2 GiB of memory)
+	$(MAKE) -C device
+	$(BIN)/python -m pytest -s tests/e2e/large_message.py --timeout 600
 
 soak: $(STAMP) system-packages  ## Updates for SECONDS=600 while daemon, broker and devices are killed and restarted at random
 	$(MAKE) -C device

@@ -30,6 +30,7 @@ from gatewayd.jobs.store import Store
 from gatewayd.jobs.worker import Ends
 from gatewayd.link.base import Link
 from gatewayd.link.uart import UartLink
+from gatewayd.moment import utc_text
 from gatewayd.mqtt.uplink import Uplink
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import TransferSession
@@ -259,7 +260,7 @@ class Daemon:
             topics=tuple(sorted(self._topics or ())),
             subscribed=tuple(sorted(session.subscribed_topics)),
             every_s=round(connect.every.total_seconds()) if isinstance(connect, Periodic) else None,
-            next_connection_at=next_at and next_at.isoformat(timespec="seconds"),
+            next_connection_at=next_at and utc_text(next_at),
             refused_messages=tuple(
                 messages.RefusedMessage(topic=topic, code=error.code, reason=str(error))
                 for topic, error in sorted(session.refused_messages.items())

@@ -41,6 +41,7 @@ from gatewayd.jobs.rows import (
 )
 from gatewayd.jobs.schema import ENDED_STATES, prepare
 from gatewayd.jobs.spool import Spool
+from gatewayd.moment import utc_text
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.protocol.session import DeviceInfo
@@ -410,4 +411,4 @@ def damaged(why: str) -> sqlite3.DatabaseError:
 
 def utc_now() -> str:
     """Return the time for people: UTC, ISO 8601, seconds."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return utc_text(datetime.now(UTC))

@@ -23,7 +23,7 @@ def misses(document: dict[str, Any]) -> Iterator[str]:
                 f" the goal is {CLEAN_LINE:.0%}"
             )
     for row in document.get("rss_mib", []):
-        if row["peak_mib"] > PEAK_MIB:
+        if row.get("peak_mib", 0) > PEAK_MIB:
             yield f"{row['peak_mib']} MiB at the most, {row['doing']}, the goal is {PEAK_MIB}"
         if row["devices"] == IDLE_DEVICES and row["idle_mib"] > IDLE_MIB:
             yield (
