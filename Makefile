@@ -6,8 +6,13 @@ STAMP := $(VENV)/.installed
 PEER := $(VENV)/.peer
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_SECONDS ?= 60
+TARGETS ?=
+POINTS ?= 1000
+SECONDS ?= 600
+ONLY ?=
 
-.PHONY: help demo test check transcripts kills bench crowd size clean
+.PHONY: help demo test check transcripts kills sweep soak large fuzz bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +46,24 @@ transcripts: $(STAMP) system-packages  ## Record the terminal sessions in docs/o
 kills: $(STAMP) system-packages  ## SIGKILL at 50 random moments of updates, with each receiver (four minutes)
 	$(MAKE) -C device
 	GATEWAYD_KILLS=50 $(BIN)/python -m pytest tests/e2e/test_interruptions.py -k random_moments --timeout 900
+
+fuzz: $(STAMP) system-packages  ## Fuzz all parsers, and the C receiver with sanitizers: FUZZ_SECONDS=60 for each, TARGETS=
+	@./.ci/packages fuzz
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,fuzz]'
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(TARGETS)
+	$(MAKE) -C device libfuzzer SECONDS=$(FUZZ_SECONDS)
+
+sweep: $(STAMP) system-packages  ## SIGKILL at each system call of the store: POINTS=1000, or ONLY=SCENARIO:CALL:N
+	$(MAKE) -C device
+	PYTHONPATH=tests $(BIN)/python -m sweep --points $(POINTS) $(addprefix --only ,$(ONLY))
+
+large: $(STAMP) system-packages  ## One message of 255 MiB, the largest that may be allowed, through mosquitto (2 GiB of memory)
+	$(MAKE) -C device
+	$(BIN)/python -m pytest -s tests/e2e/large_message.py --timeout 600
+
+soak: $(STAMP) system-packages  ## Updates for SECONDS=600 while daemon, broker and devices are killed and restarted at random
+	$(MAKE) -C device
+	PYTHONPATH=tests $(BIN)/python -m soak --seconds $(SECONDS) $(addprefix --seed ,$(SEED))
 
 size: system-packages  ## Code, RAM and stack of the C receiver on a Cortex-M0
 	$(MAKE) -C device size

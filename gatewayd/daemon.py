@@ -6,27 +6,30 @@ import random
 import signal
 import threading
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import structlog
 
 from gatewayd import __version__
-from gatewayd.config import BleLink, Device, Settings
+from gatewayd.config import BleLink, Device, Periodic, Settings
 from gatewayd.config.changes import Changes, read_again
 from gatewayd.control import messages
 from gatewayd.control.operations import ControlOperations, Parts
 from gatewayd.control.server import ControlServer
 from gatewayd.errors import GatewaydError, HostError
 from gatewayd.health import LoopLag
+from gatewayd.jobs.disk import DISK_TROUBLE
 from gatewayd.jobs.firmware import FirmwareReader
 from gatewayd.jobs.model import Plan
-from gatewayd.jobs.planner import Known
+from gatewayd.jobs.planner import Known, damaged_topics
 from gatewayd.jobs.reconciler import Reconciler
 from gatewayd.jobs.scheduler import Scheduler
 from gatewayd.jobs.steering import Steering
 from gatewayd.jobs.store import Store
 from gatewayd.jobs.worker import Ends
 from gatewayd.links import Links
+from gatewayd.moment import utc_text
 from gatewayd.mqtt.uplink import Uplink
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import TransferSession
@@ -38,6 +41,8 @@ log = structlog.get_logger()
 STOP_LIMIT_S = 4.5
 # What a radio carries at the slowest connection interval in common use, as a serial line would.
 BLE_BAUD = 20_000
+# A person who has made room does not want to wait longer, nor a disk that fails be asked more often.
+DISK_RETRY_S = 20.0
 
 
 async def serve(settings: Settings) -> None:
@@ -50,13 +55,18 @@ async def serve(settings: Settings) -> None:
     log.info(
         "gatewayd starts", version=__version__, gateway=settings.gateway.id, devices=len(settings.devices)
     )
-    async with Store(settings.gateway.state_dir) as store:
+    store = await _open_store(settings.gateway.state_dir, stop)
+    if store is None:
+        return
+    async with store:
         for job in await store.run(lambda database: database.recover()):
             log.info("job goes on", device=job.device, job=job.id, version=job.version)
         running = asyncio.create_task(Daemon(settings, store).run(hang_up), name="gatewayd")
         stopping = asyncio.create_task(stop.wait(), name="signals")
-        await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+        damaged = asyncio.create_task(store.damaged.wait(), name="database")
+        await asyncio.wait([running, stopping, damaged], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
+        damaged.cancel()
         if not running.done():
             log.info("gatewayd stops")
             _leave_in_time()
@@ -64,7 +74,35 @@ async def serve(settings: Settings) -> None:
         await asyncio.wait([running])
         if not running.cancelled():
             running.result()  # it ended by itself: say why
+        if store.damaged.is_set() and store.trouble is not None:
+            raise store.trouble  # whoever starts it again starts it with a new database
     log.info("gatewayd has stopped")
+
+
+async def _open_store(state_dir: Path, stop: asyncio.Event) -> Store | None:
+    """Open the store; while the disk does not let us, wait for it. None: told to stop.
+
+    Raises HostError for what does not pass by itself.
+    """
+    attempt = 0
+    while True:
+        attempt += 1
+        store = Store(state_dir)
+        try:
+            await store.open()
+        except HostError as error:
+            if error.code not in DISK_TROUBLE:
+                raise
+            wait_s = min(DISK_RETRY_S, 2.0**attempt)
+            log.error("waiting for the disk", code=error.code, reason=str(error), retry_in_s=round(wait_s))  # noqa: TRY400 - not ours
+        else:
+            return store
+        try:
+            async with asyncio.timeout(wait_s):
+                await stop.wait()
+        except TimeoutError:
+            continue
+        return None
 
 
 class Daemon:
@@ -88,6 +126,7 @@ class Daemon:
         self._reconciler = Reconciler(settings, store, self._firmware, self._scheduler, on_plan=self._planned)
         self._lag = LoopLag(asyncio.get_running_loop().time)
         self._topics: frozenset[str] | None = None
+        self._asked_again: frozenset[str] = frozenset()
         self._uplink = self._make_uplink(replay_retained=store.is_new)
         self._another_uplink = asyncio.Event()
         self._reloading = asyncio.Lock()
@@ -124,6 +163,7 @@ class Daemon:
             await self._reconciler.settled()
             for name in changes.other_links:
                 await self._scheduler.halt(name, "reconfigured", "its link was changed in the configuration")
+            self._uplink.session.wake()
         log.info(
             "configuration reloaded",
             added=changes.added,
@@ -160,6 +200,11 @@ class Daemon:
         self._reconciler.changed()
 
     def _planned(self, plan: Plan, known: Known) -> None:
+        damaged = damaged_topics(known) & plan.topics
+        for topic in damaged - self._asked_again:
+            log.warning("a message is damaged; the broker is asked for it again", topic=topic)
+            self._uplink.session.ask_again(topic)
+        self._asked_again = damaged
         self._topics = plan.topics
         self._uplink.session.set_topics(plan.topics)
         self._feed.planned(plan, known, self._settings.devices)
@@ -209,12 +254,20 @@ class Daemon:
 
     def _broker(self) -> messages.Broker:
         session = self._uplink.session
+        connect, next_in_s = self._settings.mqtt.connect, session.next_connection_in_s
+        next_at = None if next_in_s is None else datetime.now(UTC) + timedelta(seconds=next_in_s)
         return messages.Broker(
             host=self._settings.mqtt.host,
             port=self._settings.mqtt.port,
             connected=session.is_connected,
             topics=tuple(sorted(self._topics or ())),
             subscribed=tuple(sorted(session.subscribed_topics)),
+            every_s=round(connect.every.total_seconds()) if isinstance(connect, Periodic) else None,
+            next_connection_at=next_at and utc_text(next_at),
+            refused_messages=tuple(
+                messages.RefusedMessage(topic=topic, code=error.code, reason=str(error))
+                for topic, error in sorted(session.refused_messages.items())
+            ),
         )
 
     def _loop_lag(self) -> messages.LoopLag:

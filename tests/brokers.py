@@ -50,7 +50,7 @@ class Mosquitto:
         )
 
     def start(self) -> Self:
-        with (self._folder / "log").open("w") as log:
+        with self.log_file.open("a") as log:
             self._process = subprocess.Popen(
                 [MOSQUITTO, "-c", str(self._folder / "mosquitto.conf")], stderr=log, text=True
             )
@@ -69,8 +69,12 @@ class Mosquitto:
             self._process.wait(DEADLINE_S)
             self._process = None
 
+    @property
+    def log_file(self) -> Path:
+        return self._folder / "log"
+
     def log(self) -> str:
-        return (self._folder / "log").read_text()
+        return self.log_file.read_text()
 
     def __enter__(self) -> Self:
         return self.start()

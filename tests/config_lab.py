@@ -50,6 +50,7 @@ class Lab:
         try:
             self.settings()
         except ConfigErrors as error:
+            assert error.code == "bad_configuration"  # noqa: PT017 - both ways are right
             return [self.plain(str(mistake)) for mistake in error.mistakes]
         return []
 

@@ -97,6 +97,17 @@ def say(path: Path, said: bytes, *descriptors: int) -> bytes:
         return hear(connection)
 
 
+def say_and_go(path: Path, said: bytes) -> bytes:
+    """Send bytes and say that no more will come; return what comes back."""
+    with closing(connect(path)) as connection:
+        try:
+            connection.sendall(said)
+            connection.shutdown(socket.SHUT_WR)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it has heard enough
+        return hear(connection)
+
+
 def hear(connection: socket.socket) -> bytes:
     """Return what comes until the other end closes."""
     heard = b""

@@ -33,9 +33,9 @@ DEADLINE_S = 40.0
 class Desk:
     """A broker, a daemon, its devices, and gatewayctl for them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, broker: Mosquitto | None = None) -> None:
         self.folder = folder
-        self.broker = Mosquitto(folder / "mosquitto").start()
+        self.broker = broker or Mosquitto(folder / "mosquitto").start()
         self.gateway = Gateway(folder, self.broker)
         self.gateway.config["keys"]["k"]["allow_shared_key"] = True
         self.socket = folder / "control.sock"

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import json
+import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -26,6 +28,10 @@ RCP_DEVICE = ROOT / "device" / "build" / "rcp-device"
 DEADLINE_S = 60.0
 KEY = OtaKey(bytes(range(32)), bytes(range(32, 64)))
 RECEIVERS = ("c", "python")
+
+
+def image_of(number: int, size: int) -> bytes:
+    return random.Random(number).randbytes(size)
 
 
 def receiver_command(receiver: str) -> list[str]:
@@ -89,7 +95,10 @@ def _flag(key: str, value: object) -> list[str]:
 
 
 class Gateway:
-    """The daemon's process, its configuration, and what it reports."""
+    """The daemon's process, its configuration, and what it reports.
+
+    `preset` is Python that runs before the daemon: where a constant is too long for a test to wait.
+    """
 
     def __init__(self, folder: Path, broker: Mosquitto, name: str = "barn") -> None:
         self.folder = folder
@@ -102,9 +111,11 @@ class Gateway:
             "keys": {"k": {"decrypt_key_file": "decrypt.key.bin", "verify_key_file": "verify.key.bin"}},
             "devices": [],
         }
+        self.preset = ""
         self.status: dict[str, dict[str, Any]] = {}
         self.history: list[tuple[str, dict[str, Any]]] = []
         self.gateway_status = ""
+        self.gateway_statuses: list[str] = []
         self.news = asyncio.Event()
         self.process: subprocess.Popen[bytes] | None = None
         self.started_at = 0.0
@@ -124,8 +135,10 @@ class Gateway:
     def run(self) -> None:
         """Start it with the configuration that is there."""
         with (self.folder / "gatewayd.log").open("ab") as log:
-            command = [sys.executable, "-m", "gatewayd.cli.daemon", "--config", str(self.config_file)]
-            command.append("--verbose")
+            program = ["-m", "gatewayd.cli.daemon"]
+            if self.preset:
+                program = ["-c", f"{self.preset}\nfrom gatewayd.cli.daemon import main\nmain()"]
+            command = [sys.executable, *program, "--config", str(self.config_file), "--verbose"]
             self.started_at = time.time()
             self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
 
@@ -187,12 +200,24 @@ class Gateway:
         await self.until(reached, f"{device} {state} {more}")
         return self.status[device]
 
+    def jobs(self) -> list[tuple[str, str, str]]:
+        """All jobs: device, version, state."""
+        with contextlib.closing(sqlite3.connect(self.folder / "state" / "gatewayd.db")) as database:
+            return database.execute("SELECT device, version, state FROM jobs ORDER BY id").fetchall()
+
     def log_events(self, event: str) -> list[dict[str, Any]]:
         lines = (self.folder / "gatewayd.log").read_text().splitlines()
         entries = [json.loads(line) for line in lines if line.startswith("{")]
         return [entry for entry in entries if entry.get("event") == event]
 
     async def watch(self) -> None:
+        """Follow what is reported; across restarts of the broker, too."""
+        while True:
+            with contextlib.suppress(aiomqtt.MqttError):
+                await self._watch()
+            await asyncio.sleep(0.02)  # a broker that is gone takes a moment of real time to come back
+
+    async def _watch(self) -> None:
         async with aiomqtt.Client("127.0.0.1", self.broker.port) as client:
             await client.subscribe(f"gatewayd/{self.name}/#", qos=1)
             async for message in client.messages:
@@ -200,6 +225,7 @@ class Gateway:
                 topic = str(message.topic)
                 if topic == f"gatewayd/{self.name}/status":
                     self.gateway_status = message.payload.decode()
+                    self.gateway_statuses.append(self.gateway_status)
                 elif message.payload:
                     name, status = topic.rsplit("/", 1)[1], json.loads(message.payload)
                     self.status[name] = status
@@ -226,8 +252,8 @@ class Farm:
 
 
 @asynccontextmanager
-async def farm(folder: Path, name: str = "barn") -> AsyncIterator[Farm]:
-    broker = Mosquitto(folder / "mosquitto").start()
+async def farm(folder: Path, name: str = "barn", *broker_options: str) -> AsyncIterator[Farm]:
+    broker = Mosquitto(folder / "mosquitto", *broker_options).start()
     gateway = Gateway(folder, broker, name)
     watching = asyncio.create_task(gateway.watch())
     whole = Farm(folder, gateway)

@@ -55,7 +55,7 @@ def some_settings(*devices: Device, key_sets: dict[str, KeySet] | None = None) -
     return Settings(
         file=Path("config.yaml"),
         gateway=Gateway(id="barn"),
-        mqtt=Mqtt(host="127.0.0.1"),
+        mqtt=Mqtt(host="127.0.0.1", port=1883),
         devices=devices,
         key_sets={"pump": KEYS} if key_sets is None else key_sets,
     )

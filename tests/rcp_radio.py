@@ -1,4 +1,4 @@
-"""One direction of a radio between gateway and device: packets in connection events, order kept, no bits flipped.
+"""One direction of a radio: packets in connection events, order kept, no bits flipped.
 
 As BlueZ does it, a packet is taken at once, however many wait, and also when nobody will ever get it.
 """

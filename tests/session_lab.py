@@ -14,24 +14,38 @@ from structlog.testing import capture_logs
 from gatewayd.config import Mqtt
 from gatewayd.mqtt.connection import STALL_WINDOW_S, Connection, IncomingMessage, connect
 from gatewayd.mqtt.login import Login
-from gatewayd.mqtt.session import MqttSession
+from gatewayd.mqtt.session import STEADY_S, MqttSession
+from gatewayd.mqtt.visits import LOOK_S
 
 TOPIC = "/a/pump/u/4.3"
 OTHER = "/a/pump/u/4.4"
 
 
 class Naps:
-    """Sleeping without time: back-offs end at once, or when let go; the stall watch goes on at `tick`."""
+    """Sleeping without time: back-offs end at once, or when let go; the stall watch goes on at `tick`.
+
+    `looks` counts how often a session on a metered link looked whether it is still of use. Set `steady` for a
+    connection that has held for long.
+    """
 
     def __init__(self) -> None:
         self.lengths_s: list[float] = []
+        self.looks = 0
         self.let_go = asyncio.Event()
         self.let_go.set()
+        self.steady = asyncio.Event()
         self._ticks = asyncio.Semaphore(0)
 
     async def __call__(self, seconds: float) -> None:
         if seconds == STALL_WINDOW_S:
             await self._ticks.acquire()
+            return
+        if seconds == LOOK_S:
+            await asyncio.sleep(0.001)
+            self.looks += 1
+            return
+        if seconds == STEADY_S:
+            await self.steady.wait()
             return
         self.lengths_s.append(seconds)
         await self.let_go.wait()
@@ -77,6 +91,11 @@ class Lab:
             for line in self.log
             if event in line["event"] and all(line.get(key) == value for key, value in fields.items())
         ]
+
+    async def looked(self) -> None:
+        """Wait until the session has looked twice whether its connection is still of use."""
+        before = self.naps.looks
+        await until(lambda: self.naps.looks >= before + 2)
 
     async def stop(self) -> None:
         """Cancel the session, as the daemon does at its end."""

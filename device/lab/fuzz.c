@@ -1,6 +1,8 @@
 /*
  * fuzz FRAMES [SEED]: noise, whole frames with random bodies, broken flash, power cuts, at random times, over several geometries. Between
  * them, in whatever state the receiver is, a proper update has to go through. Built with sanitizers by `make asan-test`.
+ *
+ * With RCP_LIBFUZZER it is a target for libFuzzer, which makes the choices (`make libfuzzer`): each is two bytes of its input.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,9 +13,17 @@
 enum { ROUND = 500, MOST_BODY = 160, MOST_IMAGE = 20000, SLOT = 65536, DATA_TYPE = 0x40, DATA_SESSION = 0x5A };
 
 static uint32_t random_state;
+static const uint8_t *choices; /* libFuzzer's; after them zeros */
+static size_t choices_left;
 
 static uint32_t below(uint32_t limit)
 {
+    if (choices != NULL) {
+        uint32_t choice = 0;
+        for (uint32_t i = 0; i < 2 && choices_left > 0; i++, choices_left--)
+            choice = choice << 8 | *choices++;
+        return choice % limit;
+    }
     random_state ^= random_state << 13;
     random_state ^= random_state >> 17;
     random_state ^= random_state << 5;
@@ -116,18 +126,22 @@ static void calm(gateway_t *g)
         gateway_boot(g);
 }
 
+static void stir(gateway_t *g)
+{
+    if (below(5) == 0)
+        send_noise(g);
+    else
+        send_frame(g);
+    disturb(g);
+}
+
 static void one_round(gateway_t *g, uint32_t frames)
 {
     static uint8_t image[MOST_IMAGE];
     uint32_t size = 1 + below(MOST_IMAGE);
     fill(image, size);
-    for (uint32_t i = 0; i < frames; i++) {
-        if (below(5) == 0)
-            send_noise(g);
-        else
-            send_frame(g);
-        disturb(g);
-    }
+    for (uint32_t i = 0; i < frames; i++)
+        stir(g);
     calm(g);
     gateway_update(g, image, size);
     fill(image, size);
@@ -152,20 +166,46 @@ static lab_setup_t geometry(uint32_t number)
     return s;
 }
 
+static void set_up(gateway_t *g, uint32_t number)
+{
+    memset(g, 0, sizeof *g);
+    g->setup = geometry(number);
+    g->lab = lab_new(&g->setup);
+    demand(g->lab != NULL, "a geometry that does not fit together");
+    g->view = lab_view(g->lab);
+    g->view->now_ms = UINT32_MAX - below(100000); /* the clock wraps */
+    gateway_boot(g);
+}
+
+#ifdef RCP_LIBFUZZER
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static uint8_t image[1500];
+    gateway_t g;
+    choices = data;
+    choices_left = size;
+    set_up(&g, below(60));
+    while (choices_left > 0)
+        stir(&g);
+    calm(&g);
+    gateway_update(&g, image, sizeof image);
+    lab_free(g.lab);
+    return 0;
+}
+#else
 int main(int count, char **arguments)
 {
     uint32_t frames = count > 1 ? (uint32_t)strtoul(arguments[1], NULL, 0) : 10000, rounds = frames / ROUND + 1;
     random_state = (count > 2 ? (uint32_t)strtoul(arguments[2], NULL, 0) : 1) * 2654435769u | 1u;
     for (uint32_t i = 0; i < rounds; i++) {
-        gateway_t g = {.setup = geometry(i)};
-        g.lab = lab_new(&g.setup);
-        demand(g.lab != NULL, "a geometry that does not fit together");
-        g.view = lab_view(g.lab);
-        g.view->now_ms = UINT32_MAX - below(100000); /* the clock wraps */
-        gateway_boot(&g);
+        gateway_t g;
+        set_up(&g, i);
         one_round(&g, ROUND);
         lab_free(g.lab);
     }
     printf("%u frames and %u updates, %u geometries: sound\n", rounds * ROUND, 2 * rounds, rounds < 60 ? rounds : 60);
     return 0;
 }
+#endif

@@ -28,6 +28,7 @@ COMMANDS = {
     "pack": "pack.command",
     "pause": "steer.pause",
     "publish": "publish.command",
+    "pin": "pin.command",
     "push": "steer.push",
     "reload": "steer.reload",
     "resume": "steer.resume",

@@ -31,6 +31,11 @@ def command(names: tuple[str, ...], control_socket: Path, as_json: bool) -> None
         return
     if result.paused is not None:
         tell(f"Everything is paused by {result.paused.by} since {result.paused.since}.\n")
+    if result.trouble is not None:
+        tell(
+            f"{indented(f'gatewayd cannot store anything: {printable(result.trouble.reason)}', 0)}\n",
+            fg="red",
+        )
     if not result.devices:
         tell(f"No devices are configured on {result.gateway}.")
         return

@@ -22,8 +22,10 @@ from gatewayd.ota.version import Version
 
 DEFAULT_CONFIG = Path("/etc/gatewayd/config.yaml")
 MIB = 1024 * 1024
-# What the protocol can carry in one message.
-MAX_MESSAGE_BYTES = 268_000_000
+# What the protocol can carry in one packet after its fixed header: the message, its topic and the rest.
+MAX_PACKET_BYTES = 268_435_455
+# The length of the topic, a packet identifier, and the length of the properties, of which there are none.
+AROUND_TOPIC_BYTES = 2 + 2 + 1
 # The broker has this long for everything but the transfer, and the line is at least this fast.
 ANSWER_TIMEOUT_S = 30
 SLOWEST_LINE_BYTES_PER_S = 16 * 1024
@@ -88,7 +90,8 @@ def command(  # noqa: PLR0913, PLR0917 - click hands over each option
     """Publish a container as the release of its application, major.minor line and channel.
 
     The patch version goes before it as a header, and the broker retains it: gateways that connect later get
-    it too. Ends when the broker has it.
+    it too. Ends when the broker has it. What a gateway with this configuration would refuse, a message above
+    mqtt.max_message_mib for one, is warned about and published all the same.
     """
     settings = load(config)
     try:
@@ -140,12 +143,17 @@ def _release(
             hint="gatewayctl pack makes a container; --plain publishes the file as it is",
         )
     message = encode_patch(version.patch, encoding) + content
-    if len(message) > MAX_MESSAGE_BYTES:
+    topic_text = settings.mqtt.ota_topic.build(topic)
+    room = MAX_PACKET_BYTES - AROUND_TOPIC_BYTES - len(topic_text.encode())
+    if len(message) > room:
         raise FirmwareError(
-            f"{file} has {len(content)} bytes; one MQTT message holds {MAX_MESSAGE_BYTES}", code="too_large"
+            f"{file} with its patch version has {len(message)} bytes; one MQTT message on {topic_text} holds"
+            f" {room}",
+            code="too_large",
+            hint="nothing was sent; a larger firmware cannot come over MQTT",
         )
     warnings = _warnings(settings, takers, encoding, kind, message)
-    return Release(settings.mqtt.ota_topic.build(topic), version, encoding, kind, message, tuple(warnings))
+    return Release(topic_text, version, encoding, kind, message, tuple(warnings))
 
 
 def _takes(device: Device, topic: OtaTopic) -> bool:

@@ -1,5 +1,6 @@
 """What --json prints where the daemon is not asked; commands that ask it print its answer."""
 
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel
@@ -55,6 +56,19 @@ class KeysMade(BaseModel):
     decrypt_key: str
     verify_key: str
     fingerprint: str
+
+
+class PinReport(BaseModel):
+    """`pin`: a broker's key. `vouched`: the system's authorities vouch for it under this name, or why not."""
+
+    pin: str
+    tls: str
+    subject: str
+    issuer: str
+    not_before: datetime
+    not_after: datetime
+    vouched: bool
+    why_not: str | None
 
 
 class PackedRom(BaseModel):

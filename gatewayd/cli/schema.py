@@ -10,7 +10,7 @@ from typing import Any
 import click
 from pydantic import BaseModel, TypeAdapter
 
-from gatewayd.cli.report import CommandFailed, ConfigBad, ConfigGood, KeysMade, Packed, Published
+from gatewayd.cli.report import CommandFailed, ConfigBad, ConfigGood, KeysMade, Packed, PinReport, Published
 from gatewayd.config.schema import tidy
 from gatewayd.control import messages
 from gatewayd.doctor import DoctorReport
@@ -44,6 +44,7 @@ PRINTED: dict[str, type[BaseModel]] = {
     "keygen": KeysMade,
     "pack": Packed,
     "pause": messages.OutcomesResult,
+    "pin": PinReport,
     "publish": Published,
     "push": messages.OutcomesResult,
     "reload": messages.ReloadResult,

@@ -4,9 +4,21 @@ document reads strict YAML; model says what a configuration is; explain turns py
 files reads keys and the password; checks compares the parts; loader joins them; schema is for editors.
 """
 
+from gatewayd.config.duration import duration_text
 from gatewayd.config.loader import load
 from gatewayd.config.mistakes import ConfigErrors, Mistake
-from gatewayd.config.model import Adapter, BleLink, Device, Gateway, KeyFiles, Mqtt, Settings, UartLink, Wake
+from gatewayd.config.model import (
+    Adapter,
+    BleLink,
+    Device,
+    Gateway,
+    KeyFiles,
+    Mqtt,
+    Periodic,
+    Settings,
+    UartLink,
+    Wake,
+)
 
 __all__ = [
     "Adapter",
@@ -17,8 +29,10 @@ __all__ = [
     "KeyFiles",
     "Mistake",
     "Mqtt",
+    "Periodic",
     "Settings",
     "UartLink",
     "Wake",
+    "duration_text",
     "load",
 ]

@@ -85,7 +85,7 @@ def check_keys(devices: Sequence[Written], names: Iterable[str], document: Docum
 
 
 def check_shared_keys(devices: Sequence[Placed], key_sets: dict[str, KeySet], document: Document) -> None:
-    """Refuse one verification key for two applications: each could be given the other's firmware."""
+    """Refuse one key that vouches for two applications: each could be given the other's firmware."""
     users: dict[str, Placed] = {}
     apps: list[tuple[str, KeySet]] = []
     for index, device in devices:
@@ -93,10 +93,11 @@ def check_shared_keys(devices: Sequence[Placed], key_sets: dict[str, KeySet], do
             users.setdefault(device.app_id, (index, device))
             apps.append((device.app_id, key_sets[device.keys]))
     for one, other in find_shared_keys(apps):
-        name = users[other][1].keys
+        name = users[other][1].keys or ""
+        kind = "decryption" if key_sets[name].verify_key is None else "verification"
         document.wrong(
             origin(document, users[other][0], "keys"),
-            f"the verification key of {name} serves the applications {one} and {other}, so either's firmware"
+            f"the {kind} key of {name} serves the applications {one} and {other}, so either's firmware"
             " can be given to the other's devices",
             "Use a key for each, or set allow_shared_key: true in each key set concerned",
         )
@@ -128,9 +129,9 @@ def _broker_warnings(mqtt: Mqtt, document: Document) -> list[Mistake]:
     found = []
     if mqtt.username is not None and mqtt.password is None:
         found.append(document.mistake(("mqtt", "username"), "has no password", "Give mqtt.password_file"))
-    if mqtt.password is not None and not _is_local(mqtt.host):
-        message = f"the password goes to {mqtt.host} unencrypted: this version has no TLS"
-        suggestion = "Use a broker on this machine or in a network you trust"
+    if mqtt.password is not None and mqtt.tls is None and not _is_local(mqtt.host):
+        message = f"the password goes to {mqtt.host} unencrypted"
+        suggestion = "Give mqtt.tls, or use a broker on this machine"
         found.append(document.mistake(("mqtt", "password_file"), message, suggestion))
     return found
 

@@ -11,7 +11,7 @@ before it costs anything, and they still know quotes, anchors, tags and lines.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,10 @@ from gatewayd.config.mistakes import ConfigErrors, KeyPath, Mistake, dotted
 SIZE_LIMIT_BYTES = 1 << 20
 # The deepest place a configuration has is devices[0].link.wake.send: 4 levels.
 DEPTH_LIMIT = 32
+# Five times what 200 devices with every key written out have. Each value costs memory, however short it is.
+VALUES_LIMIT = 50_000
+# More than anybody reads at once; a megabyte can hold a quarter of a million.
+MISTAKES_LIMIT = 100
 
 # libyaml is ten times as fast; PyYAML can be built without it, and then reads the same.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -112,8 +116,16 @@ class Document:
         return Mistake(self.file, line, column, dotted(path), message, suggestion)
 
     def wrong(self, path: KeyPath, message: str, suggestion: str = "") -> None:
-        """Note a mistake and go on."""
-        self.mistakes.append(self.mistake(path, message, suggestion))
+        """Note a mistake and go on; ConfigErrors after too many."""
+        self.note(self.mistake(path, message, suggestion))
+
+    def note(self, mistake: Mistake) -> None:
+        """Keep a mistake. Raises ConfigErrors when there are MISTAKES_LIMIT already."""
+        if len(self.mistakes) == MISTAKES_LIMIT:
+            message = f"there are more than {MISTAKES_LIMIT} mistakes, and not all are told"
+            self.mistakes.append(replace(mistake, key_path="", message=message, suggestion="Correct these"))
+            raise ConfigErrors(self.mistakes)
+        self.mistakes.append(mistake)
 
 
 def read_document(file: Path) -> Document:
@@ -207,7 +219,7 @@ class _Reader:
 
     def _refuse(self, event: yaml.Event, path: KeyPath, message: str, suggestion: str = "") -> None:
         file, (line, column) = self._document.file, _position(event)
-        self._document.mistakes.append(Mistake(file, line, column, dotted(path), message, suggestion))
+        self._document.note(Mistake(file, line, column, dotted(path), message, suggestion))
 
     def _value(self, event: Any, path: KeyPath) -> Any:
         if len(path) >= DEPTH_LIMIT:
@@ -296,3 +308,6 @@ class _Reader:
 
     def _place(self, event: yaml.Event, path: KeyPath) -> None:
         self._document.places[path] = _position(event)
+        if len(self._document.places) > VALUES_LIMIT:
+            self._refuse(event, (), f"there are more than {VALUES_LIMIT} values", "This is no configuration")
+            raise ConfigErrors(self._document.mistakes)

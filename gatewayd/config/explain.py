@@ -17,7 +17,6 @@ M = TypeVar("M", bound=BaseModel)
 _LATER = "is not supported by this version"
 # Keys that have a meaning in a later version, or never: refused by name rather than as unknown.
 _KNOWN_KEYS = {
-    "tls": (_LATER, "Without it the connection is not encrypted: use a broker on a network you trust"),
     "ble": ("a device has one link", "Give uart or ble, not both"),
     "password": (
         "does not belong into this file",
@@ -26,7 +25,6 @@ _KNOWN_KEYS = {
 }
 _KNOWN_VALUES = {
     "protocol": f"{_LATER}: expected rcp",
-    "connect": f"{_LATER}: expected always",
 }
 # pydantic's error types -> what was expected.
 _EXPECTED = {

@@ -1,5 +1,6 @@
 """Read the files that a configuration names: keys and the password. What they hold is in no message."""
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable
@@ -10,14 +11,16 @@ from pydantic import SecretStr
 
 from gatewayd.config.document import Document
 from gatewayd.config.mistakes import KeyPath
-from gatewayd.config.model import KeyFiles, MqttSection
+from gatewayd.config.model import UNIT_CREDENTIALS, KeyFiles, MqttSection, TlsSection
 from gatewayd.errors import ConfigError
 from gatewayd.ota.keys import KeySet, parse_ota_key, parse_raw_key
+from gatewayd.tls import TlsError, Trust, make_context
 
 T = TypeVar("T")
 
-# Far more than any key or password, so that a wrong path costs no memory.
+# Far more than any key or password, and than a bundle of certificates, so that a wrong path costs no memory.
 _SIZE_LIMIT_BYTES = 4096
+_PEM_LIMIT_BYTES = 4 * 1024 * 1024
 # An MQTT password has a length field of 16 bits, but nobody types more than a line.
 _PASSWORD_LIMIT_BYTES = 1024
 
@@ -53,6 +56,37 @@ def read_password(mqtt: MqttSection, document: Document) -> SecretStr | None:
     return _read(document, where, mqtt.password_file, _password, is_secret=True)
 
 
+def read_tls(tls: TlsSection, document: Document) -> tuple[SecretStr | None, str]:
+    """Load what TLS needs; returns the key's password, and a digest of all files.
+
+    What is wrong with the files, by themselves and together, is noted.
+    """
+    before, where = len(document.mistakes), ("mqtt", "tls")
+    contents = [
+        _read(document, (*where, name), file, bytes, is_secret=is_secret) or b""
+        for name, file, is_secret in (
+            ("ca_file", tls.ca_file, False),
+            ("cert_file", tls.cert_file, tls.key_file is None),
+            ("key_file", tls.key_file, True),
+        )
+        if file is not None
+    ]
+    password = None
+    if tls.key_password_file is not None:
+        path = (*where, "key_password_file")
+        password = _read(document, path, tls.key_password_file, _password, is_secret=True)
+    for key in ("key_file", "key_password_file"):
+        if getattr(tls, key) is not None and tls.cert_file is None:
+            document.wrong((*where, key), "is given without cert_file", "Give mqtt.tls.cert_file as well")
+    if len(document.mistakes) == before:
+        try:
+            secret = password.get_secret_value() if password else None
+            make_context(Trust(tls.ca_file, tls.cert_file, tls.key_file, secret, tls.pins))
+        except TlsError as error:
+            document.wrong(where, error.message, error.hint)
+    return password, hashlib.sha256(b"\0".join(contents)).hexdigest()
+
+
 def _raw_key(document: Document, path: KeyPath, file: Path | None, *, is_secret: bool) -> bytes | None:
     if file is None:
         return None
@@ -78,9 +112,17 @@ def _read(
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
             mode = os.fstat(descriptor).st_mode
-            content = stream.read(_SIZE_LIMIT_BYTES) if stat.S_ISREG(mode) else b""
+            content = (
+                stream.read(_PEM_LIMIT_BYTES if parse is bytes else _SIZE_LIMIT_BYTES)
+                if stat.S_ISREG(mode)
+                else b""
+            )
     except OSError as error:
-        document.wrong(path, f"{file} cannot be read: {error.strerror}", "Check the path and its permissions")
+        is_credential = str(file).startswith(os.environ.get("CREDENTIALS_DIRECTORY", UNIT_CREDENTIALS))
+        suggestion = f"LoadCredential={file.name}:… in the unit, and is gatewayd started by systemd?"
+        if not is_credential:
+            suggestion = "Check the path and its permissions"
+        document.wrong(path, f"{file} cannot be read: {error.strerror}", suggestion)
         return None
     if not stat.S_ISREG(mode):
         document.wrong(path, f"{file} is not a regular file")

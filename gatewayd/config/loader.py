@@ -13,7 +13,7 @@ from typing import Any
 from gatewayd.config import checks
 from gatewayd.config.document import BROKEN, Document, read_document
 from gatewayd.config.explain import check, explain, explain_unknown, validate, without_kind
-from gatewayd.config.files import read_key_set, read_password
+from gatewayd.config.files import read_key_set, read_password, read_tls
 from gatewayd.config.mistakes import ConfigErrors, KeyPath, by_line
 from gatewayd.config.model import (
     ADAPTER_PATTERN,
@@ -30,6 +30,8 @@ from gatewayd.config.model import (
     link_kind,
 )
 from gatewayd.ota.keys import KeySet
+
+DEFAULT_PORT, DEFAULT_TLS_PORT = 1883, 8883
 
 
 class ConfigFile(Section):
@@ -112,7 +114,13 @@ def _mqtt(document: Document, root: dict[str, Any], gateway: Gateway | None) -> 
     section = check(MqttSection, written, document, ("mqtt",))
     if section is None:
         return None
-    return Mqtt(**dict(section), password=read_password(section, document))
+    values: dict[str, Any] = {"port": DEFAULT_PORT} | {
+        k: v for k, v in dict(section).items() if v is not None
+    }
+    if section.tls is not None:
+        values["port"] = section.port or DEFAULT_TLS_PORT
+        values["key_password"], values["tls_digest"] = read_tls(section.tls, document)
+    return Mqtt(**values, password=read_password(section, document))
 
 
 def _keys(document: Document, root: dict[str, Any]) -> tuple[dict[str, KeyFiles], dict[str, KeySet]]:

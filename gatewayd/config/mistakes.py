@@ -8,13 +8,20 @@ from gatewayd.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
 
+# Longer than any key there is; of others enough to find them.
+_SHOWN_CHARACTERS = 80
+
 
 def dotted(path: KeyPath) -> str:
     """Write a key path as a person does: `devices[1].link.baud`."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+        text += f"[{part}]" if isinstance(part, int) else f".{_shortened(part)}"
     return text.removeprefix(".")
+
+
+def _shortened(key: str) -> str:
+    return key if len(key) <= _SHOWN_CHARACTERS else f"{key[:_SHOWN_CHARACTERS]}…"
 
 
 @dataclass(frozen=True, slots=True)

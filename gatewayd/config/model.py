@@ -1,9 +1,11 @@
 """The configuration as typed, frozen values; each field's description also goes into the JSON Schema."""
 
 import ipaddress
+import os
 import re
 import socket
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -14,6 +16,8 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     InstanceOf,
     PlainSerializer,
     PlainValidator,
@@ -23,8 +27,10 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from gatewayd.config.duration import PATTERN as DURATION_PATTERN
+from gatewayd.config.duration import duration_text, read_duration
 from gatewayd.config.mistakes import Mistake
 from gatewayd.errors import GatewaydError
 from gatewayd.ota.keys import KeySet
@@ -32,11 +38,19 @@ from gatewayd.ota.patch import PatchEncoding
 from gatewayd.ota.rules import Deliver, Payload, SlotMatch
 from gatewayd.ota.topic import DEFAULT_TEMPLATE, Channel, TopicTemplate, validate_app_id
 from gatewayd.ota.version import Version
+from gatewayd.tls import Trust, parse_pin
 
 T = TypeVar("T")
 
+# A gateway that hammers the broker saves nothing; one that comes less often than this has little left of the
+# week for which the broker keeps its messages, should one visit fail.
+SHORTEST_EVERY, LONGEST_EVERY = timedelta(seconds=5), timedelta(days=3)
+SHORTEST_WAIT, LONGEST_WAIT = timedelta(seconds=1), timedelta(hours=1)
 # What fits into an MQTT topic, a file name, JSON and a shell without quotes.
 NAME_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
+# A file that systemd hands over: LoadCredential=NAME:… in the unit.
+CREDENTIAL = "credential:"
+UNIT_CREDENTIALS = "/run/credentials/gatewayd.service"
 # sockaddr_un.sun_path is 108 bytes on Linux, the last one NUL.
 SOCKET_PATH_LIMIT_BYTES = 107
 ADAPTER_PATTERN = r"^hci[0-9]{1,3}$"
@@ -76,6 +90,13 @@ def _app_id(text: str) -> str:
     return text
 
 
+def _pin(text: str) -> str:
+    try:
+        return parse_pin(text)
+    except GatewaydError as error:
+        raise refuse(error.message, error.hint) from None
+
+
 def _host(text: str) -> str:
     try:
         ipaddress.ip_address(text)
@@ -103,10 +124,19 @@ def _status_topic(text: str) -> str:
 
 
 def _local_path(path: Path, info: ValidationInfo) -> Path:
+    if str(path).startswith(CREDENTIAL):
+        return _credential(str(path).removeprefix(CREDENTIAL))
     if _CONTROL.search(str(path)) or path == Path():
         raise refuse("expected the path of a file")
     folder = (info.context or {}).get("folder")
     return folder / path if folder else path
+
+
+def _credential(name: str) -> Path:
+    """Where systemd has put a credential: for the daemon it says so, for others the unit's place is known."""
+    if not re.fullmatch(NAME_PATTERN, name) or name.startswith("."):
+        raise refuse(f"expected {CREDENTIAL}NAME, with the name that LoadCredential= in the unit gives")
+    return Path(os.environ.get("CREDENTIALS_DIRECTORY", UNIT_CREDENTIALS)) / name
 
 
 def _socket_path(path: Path) -> Path:
@@ -131,6 +161,23 @@ def _ble_address(text: str) -> str:
     return text.upper()
 
 
+def _duration(shortest: timedelta, longest: timedelta) -> Callable[[Any], timedelta]:
+    def read(value: Any) -> timedelta:
+        try:
+            return read_duration(value, shortest, longest)
+        except GatewaydError as error:
+            raise refuse(error.message, error.hint) from None
+
+    return read
+
+
+def _shorter_than_every(wait: timedelta, info: ValidationInfo) -> timedelta:
+    every = info.data.get("every")
+    if every is not None and wait >= every:
+        raise refuse(f"expected less than every: {duration_text(every)}, got {duration_text(wait)}")
+    return wait
+
+
 # The enumerations are text in a file: strict mode would demand members.
 _LAX = Field(strict=False)
 
@@ -138,6 +185,7 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Text = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_printable)]
 AppId = Annotated[str, AfterValidator(_app_id), Field(json_schema_extra={"minLength": 1, "maxLength": 64})]
 LocalPath = Annotated[Path, _LAX, AfterValidator(_local_path)]
+Pin = Annotated[str, AfterValidator(_pin), Field(json_schema_extra={"pattern": "^sha256[:/]"})]
 PortPath = Annotated[str, AfterValidator(_port_path), Field(json_schema_extra={"pattern": "^/"})]
 Baud = Annotated[int, Field(ge=300, le=12_000_000)]
 AdapterName = Annotated[str, Field(pattern=ADAPTER_PATTERN)]
@@ -179,18 +227,83 @@ class Gateway(Section):
     )
 
 
+class TlsSection(Section):
+    """TLS to the broker; {} for the system's certificate authorities and nothing else."""
+
+    ca_file: LocalPath | None = Field(
+        None, description="Certificate authorities in PEM. Default: the system's, unless pins are given"
+    )
+    cert_file: LocalPath | None = Field(None, description="This gateway's certificate, in PEM")
+    key_file: LocalPath | None = Field(None, description="Its key, if that is not in cert_file")
+    key_password_file: LocalPath | None = Field(
+        None, description="File that holds the key's password and nothing else"
+    )
+    pins: tuple[Pin, ...] = Field(
+        (), strict=False, max_length=16, description="The broker's key must be one of these: sha256:…"
+    )
+
+
+_AS_TEXT = (PlainSerializer(duration_text), WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN}))
+Every = Annotated[timedelta, PlainValidator(_duration(SHORTEST_EVERY, LONGEST_EVERY)), *_AS_TEXT]
+Wait = Annotated[
+    timedelta,
+    PlainValidator(_duration(SHORTEST_WAIT, LONGEST_WAIT)),
+    AfterValidator(_shorter_than_every),
+    *_AS_TEXT,
+]
+
+
+class Periodic(Section):
+    """For metered links: connect, take what is waiting, disconnect."""
+
+    every: Every = Field(description="From one connection to the next, give or take a tenth: 5s to 3d")
+    wait: Wait = Field(description="How long to stay connected with nothing coming in: 1s to 1h")
+
+
+class _AlwaysOrPeriodic:
+    """Reads `always` or a mapping: a union would tell a mistake once for each of its members."""
+
+    def __get_pydantic_core_schema__(self, _type: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def read(value: Any, inner: Callable[[Any], Any]) -> Any:
+            if value == "always":
+                return value
+            if isinstance(value, dict | Periodic):
+                return inner(value)
+            raise refuse("expected always, or {every: 6h, wait: 2m} for a metered link")
+
+        def write(value: Any, inner: Callable[[Any], Any]) -> Any:
+            return value if value == "always" else inner(value)
+
+        periodic = handler.generate_schema(Periodic)
+        return core_schema.no_info_wrap_validator_function(
+            read,
+            periodic,
+            serialization=core_schema.wrap_serializer_function_ser_schema(write, schema=periodic),
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [{"const": "always", "type": "string"}, handler(schema)]}
+
+
 class MqttSection(Section):
     """The broker, as written."""
 
     host: Annotated[str, AfterValidator(_host)] = Field(description="Host name or address of the broker")
-    port: int = Field(1883, ge=1, le=65535, description="Port of the broker")
+    port: int | None = Field(
+        None, ge=1, le=65535, description="Port of the broker. Default: 1883, with tls 8883"
+    )
     client_id: Text = Field(
         default_factory=lambda: f"gatewayd-{socket.gethostname()}",
         description="Must be unique at the broker. Default: gatewayd-<gateway id>",
     )
     username: Text | None = Field(None, description="User name at the broker")
     password_file: LocalPath | None = Field(None, description="File that holds the password and nothing else")
-    connect: Literal["always"] = Field("always", description="When to be connected")
+    tls: TlsSection | None = Field(None, description="TLS to the broker. Default: none, nothing is encrypted")
+    connect: Annotated[Literal["always"] | Periodic, _AlwaysOrPeriodic()] = Field(
+        "always", description="always, or {every: 6h, wait: 2m} for a metered link"
+    )
     ota_topic: OtaTopicTemplate = Field(
         default_factory=TopicTemplate,
         description="Topic of an application's firmware; /s or /u is added for the channels",
@@ -202,9 +315,21 @@ class MqttSection(Section):
 
 
 class Mqtt(MqttSection):
-    """The broker, with the password read."""
+    """The broker, with what its files hold. `tls_digest` changes with the content of the files of `tls`."""
 
+    port: int
     password: SecretStr | None = None
+    key_password: SecretStr | None = None
+    tls_digest: str = Field("", exclude=True)
+
+    @property
+    def trust(self) -> Trust | None:
+        """What to make TLS with; None: no TLS."""
+        if self.tls is None:
+            return None
+        password = self.key_password.get_secret_value() if self.key_password else None
+        tls = self.tls
+        return Trust(tls.ca_file, tls.cert_file, tls.key_file, password, tls.pins)
 
 
 class Adapter(Section):
@@ -224,7 +349,7 @@ class KeyFiles(Section):
         None, description="ota.key: both of the above and the signing key; better kept off a gateway"
     )
     allow_shared_key: bool = Field(
-        default=False, description="Whether one verification key may serve several applications"
+        default=False, description="Whether the key that vouches for firmware may serve several applications"
     )
 
 

@@ -121,14 +121,28 @@ REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(AnyRequest)
 # -- results
 
 
+class RefusedMessage(Message):
+    """Why the last message on a topic was refused before it was stored."""
+
+    topic: str
+    code: str
+    reason: str
+
+
 class Broker(Message):
-    """The broker as the daemon sees it. `topics`: what is wanted; `subscribed`: what was granted."""
+    """The broker as the daemon sees it. `topics`: what is wanted; `subscribed`: what was granted.
+
+    `every_s`: None when always connected; `next_connection_at`: None unless it sleeps until then.
+    """
 
     host: str
     port: int
     connected: bool
     topics: tuple[str, ...]
     subscribed: tuple[str, ...]
+    every_s: int | None = None
+    next_connection_at: str | None = None
+    refused_messages: tuple[RefusedMessage, ...] = ()
 
 
 class PauseFact(Message):
@@ -147,6 +161,13 @@ class LoopLag(Message):
     samples: int
 
 
+class Trouble(Message):
+    """What keeps the daemon from storing anything; a code with its reason."""
+
+    code: str
+    reason: str
+
+
 class StatusResult(Message):
     """The daemon itself. `watchdog_s`: None when nobody would notice that it hangs."""
 
@@ -162,6 +183,7 @@ class StatusResult(Message):
     broker: Broker
     loop_lag: LoopLag
     watchdog_s: float | None
+    trouble: Trouble | None
 
 
 class Link(Message):
@@ -216,6 +238,7 @@ class DevicesResult(Message):
 
     gateway: str
     paused: PauseFact | None
+    trouble: Trouble | None
     devices: tuple[DeviceView, ...]
 
 

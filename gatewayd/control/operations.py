@@ -30,6 +30,8 @@ log = structlog.get_logger()
 MIB = 1024 * 1024
 # A person sees movement, and thirty devices whose every chunk is news do not keep the daemon busy.
 WATCH_INTERVAL_S = 0.2
+# Who changed something is told; who looks, several times a minute perhaps, only when asked for.
+_STEERING = (messages.Push, messages.Steer, messages.Hold, messages.Reload)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class ControlOperations:
 
     async def answer(self, request: messages.AnyRequest, peer: Peer) -> AsyncIterator[messages.Result]:
         """Yield the answers to a request. Raises GatewaydError."""
-        log.debug("request", op=request.op, user=peer.name, pid=peer.pid)
+        note = log.info if isinstance(request, _STEERING) else log.debug
+        note("request", op=request.op, user=peer.name, uid=peer.uid, pid=peer.pid)
         match request:
             case messages.Watch():
                 async with aclosing(self._watch()) as all_news:
@@ -100,6 +103,7 @@ class ControlOperations:
             broker=self._parts.broker(),
             loop_lag=self._parts.loop_lag(),
             watchdog_s=views.watchdog_s(),
+            trouble=views.trouble_view(self._parts.store.trouble),
         )
 
     async def _devices(self, request: messages.Devices) -> messages.DevicesResult:
@@ -110,6 +114,7 @@ class ControlOperations:
         return messages.DevicesResult(
             gateway=self._settings.gateway.id,
             paused=views.pause_view(known.pauses.get(EVERYTHING)),
+            trouble=views.trouble_view(self._parts.store.trouble),
             devices=self._views(names, known),
         )
 

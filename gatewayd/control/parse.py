@@ -14,6 +14,8 @@ _SAME_VERSION = "are gatewayd and gatewayctl of the same version? restart gatewa
 _SCHEMA = "docs/control.schema.json has all requests"
 # Enough of what was said to recognise it.
 _SHOWN_CHARACTERS = 40
+# More than a person or a script gets wrong; what pydantic says of each fault costs memory.
+_MOST_FAULTS = 100
 # pydantic's error types -> what was expected.
 _EXPECTED = {
     "string_type": "a text",
@@ -48,6 +50,9 @@ def build(request: type[R], **fields: Any) -> R:
 
 
 def _refusal(error: ValidationError) -> RequestError:
+    if error.error_count() > _MOST_FAULTS:
+        faults = f"a request with {error.error_count()} faults is none"
+        return RequestError(faults, code="bad_request", hint=_SCHEMA)
     first = error.errors(include_url=False)[0]
     kind, value, context = first["type"], first["input"], first.get("ctx", {})
     place = ".".join(str(part) for part in first["loc"])

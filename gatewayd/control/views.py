@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gatewayd.config import Device, UartLink
 from gatewayd.control import messages
+from gatewayd.errors import HostError
 from gatewayd.jobs import foresight, steering
 from gatewayd.jobs.model import AttemptRecord, CreateJob, DeviceRecord, EndJob, Job, JobState, Pause
 from gatewayd.status import DeviceStatus, LinkHealth
@@ -149,6 +150,11 @@ def outcome_view(outcome: steering.Outcome) -> messages.Outcome:
 def pause_view(pause: Pause | None) -> messages.PauseFact | None:
     """Who and since when."""
     return messages.PauseFact(by=pause.by, since=pause.since) if pause else None
+
+
+def trouble_view(error: HostError | None) -> messages.Trouble | None:
+    """What the store last failed with."""
+    return messages.Trouble(code=error.code, reason=str(error)) if error else None
 
 
 def watchdog_s() -> float | None:

@@ -12,6 +12,7 @@ not exist. It says "no such device is configured", which is true. MQTT 3.1.1 has
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterable
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import Any, TypeVar
 
@@ -23,11 +24,14 @@ from gatewayd.jobs.eligibility import topics_of
 from gatewayd.jobs.model import DeviceRecord
 from gatewayd.mqtt.connection import Connection, connect
 from gatewayd.mqtt.login import BrokerError, visitor
+from gatewayd.tls import Facts
 
 T = TypeVar("T")
 
 # A name server or a broker that needs longer is one that does not answer.
 LIMIT_S = 5.0
+# Whoever renews certificates by hand wants to know some weeks before.
+EXPIRES_SOON = timedelta(days=21)
 # What a broker without MQTT 5 sends unasked is thrown away beyond this.
 MAX_PACKET_BYTES = 64 * 1024
 _SHOWN_TOPICS = 3
@@ -52,7 +56,8 @@ async def examine_broker(settings: Settings) -> AsyncIterator[Finding]:
         return
     try:
         yield ok("broker", f"{where} is reachable")
-        yield judge_privacy(mqtt, addresses)
+        facts = connection.tls
+        yield judge_tls(mqtt, facts, datetime.now(UTC)) if facts else judge_privacy(mqtt, addresses)
         yield judge_login(mqtt, connection.protocol)
         # Publishing first: without MQTT 5 retained firmware comes with a subscription, and is in the way.
         yield await _try_publishing(connection, harmless_topic(settings))
@@ -70,8 +75,31 @@ def judge_privacy(mqtt: Mqtt, addresses: Collection[str]) -> Finding:
         "TLS",
         f"none: {what} readable on the way to {mqtt.host}; signed and encrypted firmware is safe",
         code="no_tls",
-        hint="this version has no TLS: use a network you trust, a tunnel, or a broker on this machine",
+        hint="give mqtt.tls, if the broker has it; or use a network you trust, or a broker on this machine",
     )
+
+
+def judge_tls(mqtt: Mqtt, facts: Facts, now: datetime) -> Finding:
+    """What a handshake that went well says, and what will come of it."""
+    by = "its key is pinned" if mqtt.tls and mqtt.tls.pins else "an authority vouches for it"
+    text = f"{facts.version} with {facts.subject or 'a broker without a name'}: {by}"
+    dates = f"its certificate is valid from {facts.not_before:%Y-%m-%d} to {facts.not_after:%Y-%m-%d}"
+    if not facts.not_before <= now <= facts.not_after:
+        return warning(
+            "TLS",
+            f"{text}; {dates}, and it is {now:%Y-%m-%d} here",
+            code="clock_doubtful",
+            hint="set the clock, or renew the certificate; with a pin alone it does no harm",
+        )
+    if facts.not_after - now < EXPIRES_SOON:
+        days = (facts.not_after - now).days
+        return warning(
+            "TLS",
+            f"{text}; {dates}: {days} more day{'' if days == 1 else 's'}",
+            code="expires_soon",
+            hint="renew the broker's certificate",
+        )
+    return ok("TLS", f"{text}; {dates}")
 
 
 def judge_login(mqtt: Mqtt, protocol: ProtocolVersion) -> Finding:

@@ -162,7 +162,7 @@ def judge_database(path: Path, damage: str) -> Finding:
     """Say whether the database is whole."""
     if damage:
         text = f"{path} is damaged: {damage}"
-        hint = "move it away (with -wal and -shm): history is lost, releases come again; and check the disk"
+        hint = "gatewayd puts it into quarantine when it starts, and begins a new one; look at the disk"
         return failure("database", text, code="database_damaged", hint=hint)
     return ok("database", f"{path} is whole")
 

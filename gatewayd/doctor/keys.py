@@ -53,6 +53,10 @@ def judge_file(
 def _files(settings: Settings) -> Iterator[tuple[str, Path]]:
     if settings.mqtt.password_file is not None:
         yield "password", settings.mqtt.password_file
+    if (tls := settings.mqtt.tls) is not None:
+        for path in (tls.ca_file, tls.cert_file, tls.key_file, tls.key_password_file):
+            if path is not None:
+                yield "TLS file", path
     for name, files in settings.key_files.items():
         for path in (files.decrypt_key_file, files.verify_key_file, files.ota_key_file):
             if path is not None:

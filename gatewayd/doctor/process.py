@@ -14,6 +14,7 @@ from gatewayd.errors import GatewaydError
 from gatewayd.jobs.lock import Daemon
 
 _SUBJECT = "daemon"
+_PUBLISH = "gatewayctl publish does it right; the next message that is stored ends this warning"
 # Beyond it acknowledgements of a fast line wait for us.
 LAG_LIMIT_MS = 100.0
 
@@ -41,9 +42,15 @@ def judge_status(gateway: Gateway, status: StatusResult) -> list[Finding]:
     if status.paused is not None:
         text = f"everything is paused, by {status.paused.by} since {status.paused.since}"
         findings.append(warning("updates", text, code="paused", hint="gatewayctl resume"))
+    if status.trouble is not None:
+        hint = "see the disk's finding above; it goes on by itself when that is mended"
+        findings.append(failure("storage", status.trouble.reason, code=status.trouble.code, hint=hint))
     broker = f"{status.broker.host}:{status.broker.port}"
     missing = sorted(set(status.broker.topics) - set(status.broker.subscribed))
-    if not status.broker.connected:
+    if status.broker.next_connection_at is not None:
+        text = f"gatewayd sleeps, and connects to {broker} next at {status.broker.next_connection_at}"
+        findings.append(ok("connection", f"{text} (mqtt.connect); gatewayctl reload connects now"))
+    elif not status.broker.connected:
         hint = "see the findings on the broker above, and the log"
         findings.append(
             failure("connection", f"gatewayd is not connected to {broker}", code="not_connected", hint=hint)
@@ -54,6 +61,12 @@ def judge_status(gateway: Gateway, status: StatusResult) -> list[Finding]:
         findings.append(failure("connection", text, code="subscription_refused", hint=hint))
     else:
         findings.append(ok("connection", f"gatewayd is connected to {broker}, and subscribed"))
+    findings += [
+        warning(
+            "messages", f"the last one on {one.topic} was refused: {one.reason}", code=one.code, hint=_PUBLISH
+        )
+        for one in status.broker.refused_messages
+    ]
     lag = status.loop_lag
     if lag.p99_9_ms > LAG_LIMIT_MS:
         text = f"gatewayd is late: {lag.p99_9_ms:.0f} ms at p99.9, {lag.max_ms:.0f} ms at most"

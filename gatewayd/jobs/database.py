@@ -41,6 +41,7 @@ from gatewayd.jobs.rows import (
 )
 from gatewayd.jobs.schema import ENDED_STATES, prepare
 from gatewayd.jobs.spool import Spool
+from gatewayd.moment import utc_text
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.protocol.session import DeviceInfo
@@ -62,14 +63,46 @@ class Database:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.row_factory = sqlite3.Row
         try:
-            prepare(self._db, path)
+            self.is_new = prepare(self._db, path)
+            self._check()
         except BaseException:
             self._db.close()
             raise
 
+    @property
+    def changes(self) -> int:
+        """How many rows were changed since it was opened."""
+        return self._db.total_changes
+
     def close(self) -> None:
         """Close the connection."""
         self._db.close()
+
+    def _check(self) -> None:
+        """Raise sqlite3.DatabaseError when the file or what it holds is damaged. Some ms for a few MiB."""
+        (answer,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if answer != "ok":
+            raise damaged(str(answer))
+        try:
+            for read in (self.releases, self.verdicts, self.devices, self.jobs, self.pauses):
+                read()
+        except (ValueError, TypeError, KeyError) as error:
+            raise damaged(f"a row that cannot be: {error}") from error
+
+    def adopt(self, rows: dict[str, list[dict[str, Any]]]) -> None:
+        """Take rows over, by table, from a database that was damaged. Messages that are gone are left out."""
+        with self._transaction():
+            for table, each in rows.items():
+                for row in each:
+                    if table == "releases" and not self._spool.holds(row["sha256"]):
+                        continue
+                    names, places = ", ".join(row), ", ".join("?" * len(row))
+                    self._db.execute(
+                        f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({places})",  # noqa: S608
+                        tuple(row.values()),
+                    )
+            highest = "SELECT max(seq) FROM (SELECT seq FROM releases UNION SELECT contact_seq FROM devices)"
+            self._db.execute(f"UPDATE counter SET seq = max(seq, ifnull(({highest}), 0))")  # noqa: S608
 
     # -- releases
 
@@ -369,6 +402,13 @@ class Database:
             raise
 
 
+def damaged(why: str) -> sqlite3.DatabaseError:
+    """Return the error that SQLite itself raises where it notices."""
+    error = sqlite3.DatabaseError(why)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
 def utc_now() -> str:
     """Return the time for people: UTC, ISO 8601, seconds."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return utc_text(datetime.now(UTC))

@@ -120,6 +120,17 @@ def superfluous(known: Known) -> list[int]:
     ]
 
 
+def damaged_topics(known: Known) -> frozenset[str]:
+    """Return the topics whose message is damaged or gone, so that the broker is to be asked for it again."""
+    lost = {sha256 for (sha256, _), verdict in known.verdicts.items() if verdict.code == "spool_damaged"}
+    failed = {job.message_sha256: job.updated_seq for job in known.jobs if job.code == "spool_damaged"}
+    return frozenset(
+        release.topic
+        for release in known.releases
+        if release.sha256 in lost or failed.get(release.sha256, 0) > release.seq
+    )
+
+
 def _is_spent(release: Release, jobs: Sequence[Job]) -> bool:
     """Whether this was pushed, and a job that came of it has ended; one that failed may be tried again."""
     return is_pushed(release.topic) and any(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from gatewayd.errors import FirmwareError, GatewaydError, LinkError
+from gatewayd.jobs.disk import DISK_TROUBLE
 from gatewayd.jobs.model import NEVER_AGAIN, Job, JobState
 from gatewayd.protocol.session import SILENCE
 
@@ -16,7 +17,7 @@ LINE_AWAY = frozenset({"link_missing", "link_lost", "link_busy", "link_denied", 
     "bluetooth_missing",
 }
 # This machine's trouble; the device had no part in it.
-HOST_TROUBLE = frozenset({"storage_failed"})
+HOST_TROUBLE = DISK_TROUBLE | {"storage_failed", "database_damaged"}
 # The device answers, and what it does now ends by itself.
 ITS_OWN_TIME = frozenset({"on_trial"})
 # Now that the device was asked it turns out to run something that this does not replace.

@@ -45,6 +45,7 @@ class Lane:
     probe_failures: int = 0
     activating_since: float | None = None
     port: PortIdentity = None
+    awaits_port: bool = False  # it is written down that the port is gone; only its return is worth an attempt
     news: asyncio.Event = field(default_factory=asyncio.Event)
     is_paused: bool = False
     runner: asyncio.Task[None] | None = None
@@ -57,6 +58,8 @@ class Lane:
 
         A pause does not hold back what was activated: only asking the device tells what became of it.
         """
+        if self.awaits_port:
+            return None
         if self.job is not None and self.job.state in RUNNABLE:
             is_out = self.job.state is JobState.ACTIVATING
             return self.not_before if is_out or not self.is_paused else None
@@ -107,7 +110,7 @@ class Scheduler:
             if lane.attempt is None:
                 job = jobs.get(device.name)
                 if job is None or lane.job is None or job.id != lane.job.id:
-                    lane.not_before, lane.activating_since = 0.0, None
+                    lane.not_before, lane.activating_since, lane.awaits_port = 0.0, None, False
                 lane.job = job
             lane.news.set()
         for name in self._lanes.keys() - {device.name for device in settings.devices}:
@@ -147,7 +150,7 @@ class Scheduler:
         lane = self._lanes.get(name)
         if lane is None:
             return
-        lane.not_before = 0.0
+        lane.not_before, lane.awaits_port = 0.0, False
         if ask and lane.job is None and lane.attempt is None:
             lane.probe_failures, lane.probe_due = 0, self._ends.clock()
         lane.news.set()
@@ -252,6 +255,8 @@ class Scheduler:
             if error.code == "link_lost" and isinstance(lane.device.link, BleLink):
                 delay_s = min(delay_s, RECONNECT_S)  # no port comes back to be noticed
             lane.not_before = self._ends.clock() + delay_s
+            if error.code == "link_missing" and port_identity(lane.device) is None:
+                lane.port, lane.awaits_port = None, True
             if retry.state is JobState.FAILED and error.code in NO_CONTACT and lane.device.probe == "start":
                 # Nobody would notice its return otherwise; the planner tries again when it has answered.
                 lane.probe_failures = retry.failures
@@ -276,7 +281,7 @@ class Scheduler:
                 if seen is None:
                     continue
                 log.info("port is here", device=lane.device.name, port=lane.device.link.address)
-                lane.not_before = 0.0
+                lane.not_before, lane.awaits_port = 0.0, False
                 if lane.device.probe == "start":
                     lane.probe_failures, lane.probe_due = 0, self._ends.clock()
                 lane.news.set()

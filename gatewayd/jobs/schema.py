@@ -52,8 +52,11 @@ CREATE TABLE pauses (name TEXT PRIMARY KEY, since TEXT NOT NULL, by TEXT NOT NUL
 SCHEMA_VERSION = 2
 
 
-def prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Make or upgrade the tables, in one transaction. Raises HostError `newer_database`."""
+def prepare(connection: sqlite3.Connection, path: Path) -> bool:
+    """Make or upgrade the tables, in one transaction; True: there were none.
+
+    Raises HostError `newer_database`.
+    """
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -68,3 +71,4 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.executescript(
             f"BEGIN IMMEDIATE; {''.join(steps)} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
+    return bool(version == 0)

@@ -6,11 +6,11 @@ A file that is there is whole: it was synced before it got its name.
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
 from gatewayd.errors import HostError
+from gatewayd.jobs.quarantine import Quarantine
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 
@@ -18,8 +18,9 @@ _NAME = re.compile(r"[0-9a-f]{64}")
 class Spool:
     """A directory of messages as they arrived (still encrypted where they came encrypted)."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, quarantine: Quarantine | None = None) -> None:
         self._directory = directory
+        self._quarantine = quarantine or Quarantine(directory.parent / "quarantine")
         self._tmp = directory / "tmp"
         self._tmp.mkdir(parents=True, exist_ok=True)
 
@@ -33,15 +34,15 @@ class Spool:
         if path.exists() and path.read_bytes() == payload:
             _sync_directory(self._directory)  # the crash that we may come from can have been before that
             return sha256, False
-        handle, name = tempfile.mkstemp(dir=self._tmp)
+        draft = self._tmp / sha256  # one thread writes, and after a crash over what it left
         try:
-            with os.fdopen(handle, "wb") as file:
+            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
                 file.write(payload)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).rename(path)
+            draft.rename(path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            draft.unlink(missing_ok=True)
             raise
         _sync_directory(self._directory)
         return sha256, True
@@ -49,28 +50,40 @@ class Spool:
     def read(self, sha256: str) -> bytes:
         """Return a message.
 
-        Raises HostError `spool_damaged` unless the file is there and its bytes still hash to its name.
+        Raises HostError `spool_damaged` unless the file is there and its bytes still hash to its name. One
+        whose bytes do not is put into quarantine.
         """
         path = self._directory / sha256
         try:
             content = path.read_bytes()
         except FileNotFoundError:
             raise HostError(
-                f"{path} is gone", code="spool_damaged", hint="publish the firmware again"
+                f"{path} is gone", code="spool_damaged", hint="the broker is asked for it again"
             ) from None
         except OSError as error:
             raise HostError(
                 f"{path} cannot be read: {error.strerror}",
                 code="spool_damaged",
-                hint="check the disk and publish the firmware again",
+                hint="the broker is asked for it again; look at the disk",
             ) from error
         if hashlib.sha256(content).hexdigest() != sha256:
             raise HostError(
-                f"{path} does not hold the bytes it was written with",
+                f"{path} did not hold the bytes it was written with{self._put_away(path)}",
                 code="spool_damaged",
-                hint="check the disk and publish the firmware again",
+                hint="the broker is asked for it again; look at the disk",
             )
         return content
+
+    def holds(self, sha256: str) -> bool:
+        """Whether there is a file of that name; `read` says whether it is whole."""
+        return bool(_NAME.fullmatch(sha256)) and (self._directory / sha256).is_file()
+
+    def _put_away(self, path: Path) -> str:
+        """Move a damaged file out of the way; return the end of a sentence."""
+        try:
+            return f"; it is in {self._quarantine.put([path])}"
+        except OSError as error:  # the disk that damaged it may not take a move
+            return f", and it could not be moved away: {error.strerror}"
 
     def keep_only(self, wanted: Collection[str]) -> list[str]:
         """Remove what nothing refers to, and what a crash left half-written; return the names removed."""

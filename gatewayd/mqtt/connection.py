@@ -9,8 +9,10 @@ for silence, `watch_progress` for a dribble.
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import inf
 from typing import Any, NoReturn
 
@@ -20,6 +22,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gatewayd.mqtt.hooks import Hooks, bound_packets
 from gatewayd.mqtt.login import FAILURE, BrokerError, Login, make_client, refusal
+from gatewayd.tls import Facts, TlsError, explain, facts_of
 
 # A message in progress gains this much in each window, or the line is given up: 16 MiB then take at most two
 # days, and a phone on the edge of its cell is still faster.
@@ -47,7 +50,10 @@ class Delivery:
 
 async def connect(login: Login, protocol: ProtocolVersion = ProtocolVersion.V5) -> "Connection":
     """Connect with MQTT 5, or with 3.1.1 to a broker that speaks nothing else. Raises BrokerError."""
-    connection = Connection(login, protocol)
+    try:
+        connection = Connection(login, protocol)
+    except TlsError as error:
+        raise BrokerError(error.message, code=error.code, hint=error.hint) from None
     try:
         await connection.open()
     except BrokerError as error:
@@ -79,20 +85,33 @@ class Connection:
         return self._hooks.session_present
 
     @property
+    def tls(self) -> Facts | None:
+        """What the broker's side of TLS is; None without TLS."""
+        connection = self._paho.socket()
+        return facts_of(connection) if isinstance(connection, ssl.SSLSocket) else None
+
+    @property
+    def session_expiry_s(self) -> int | None:
+        """For how long the broker keeps our session, where it says that this differs from what was asked."""
+        return self._hooks.session_expiry_s
+
+    @property
     def messages_in(self) -> int:
         """How many messages came in whole."""
         return self._hooks.messages_in
 
     @property
     def received_of_packet_bytes(self) -> int:
-        """How much of the packet that is coming in is here; 0 between packets."""
+        """How much of the packet that is coming in is here, header included; 0 between packets."""
         packet: Any = self._paho._in_packet  # noqa: SLF001 - nobody else knows
-        missing: int = packet["to_process"]
-        return int(packet["remaining_length"]) - missing if missing else 0
+        if not packet["command"]:
+            return 0
+        body_bytes = packet["remaining_length"] - packet["to_process"] if packet["have_remaining"] else 0
+        return 1 + len(packet["remaining_count"]) + int(body_bytes)
 
     async def open(self) -> None:
         """Send CONNECT and wait for CONNACK. Raises BrokerError."""
-        where = f"{self.login.host}:{self.login.port}"
+        where, port = f"{self.login.host}:{self.login.port}", "with" if self.login.trust else "without"
         try:
             await self._client.__aenter__()
         except aiomqtt.MqttCodeError as error:
@@ -100,11 +119,12 @@ class Connection:
             raise refusal(error.rc, self.login) from None
         except (aiomqtt.MqttError, ValueError) as error:  # ValueError: a host name that cannot be one
             self._drop()
+            self._raise_tls_error(error, where)
             if self._hooks.closed_before_connack or str(error) == "Operation timed out":
                 raise BrokerError(
                     f"{where} takes the connection but does not answer CONNECT",
                     code="no_connack",
-                    hint="is that an MQTT broker, and is mqtt.port the one without TLS?",
+                    hint=f"is that an MQTT broker, and is mqtt.port the one {port} TLS?",
                 ) from None
             raise BrokerError(
                 f"{where} cannot be reached: {error}",
@@ -115,6 +135,14 @@ class Connection:
             self._hooks.abandon()
             self._drop()
             raise
+
+    def _raise_tls_error(self, error: Exception, where: str) -> None:
+        """Raise BrokerError if it was TLS that failed: aiomqtt keeps the text of it alone, and no more."""
+        if self.login.trust is None:
+            return
+        for cause in (error, error.__context__, self._hooks.tls_error):
+            if cause is not None and (found := explain(cause, where, datetime.now(UTC))):
+                raise BrokerError(found.message, code=found.code, hint=found.hint) from None
 
     async def receive(self) -> Delivery:
         """Wait for the next message. Raises BrokerError at the end of the connection."""

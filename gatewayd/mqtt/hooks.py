@@ -6,6 +6,7 @@ run on the loop, but for a failure inside connect(), which has a thread of its o
 """
 
 import asyncio
+import ssl
 from typing import Any
 
 import aiomqtt
@@ -47,14 +48,17 @@ class Hooks:
         self._inner = (self._paho.on_connect, self._paho.on_disconnect, self._paho.on_message)
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.session_present = False
+        self.session_expiry_s: int | None = None
         self.closed_before_connack = False
         self.messages_in = 0
+        self.tls_error: ssl.SSLError | None = None
         self._paho.manual_ack_set(True)
         self._paho.on_connect = self._on_connect
         self._paho.on_disconnect = self._on_disconnect
         self._paho.on_message = self._on_message
         self._paho.on_publish = self._on_publish
         self._paho.on_socket_register_write = self._on_socket_register_write
+        self._note_tls_errors()
 
     def end(self) -> BrokerError:
         """Say why the connection ended."""
@@ -86,6 +90,21 @@ class Hooks:
             if outcome.done() and not outcome.cancelled():
                 outcome.exception()
 
+    def _note_tls_errors(self) -> None:
+        """Keep what paho makes "connection lost" of: in TLS 1.3 a refusal comes after our handshake."""
+        paho: Any = self._paho
+        receive = paho._sock_recv  # noqa: SLF001 - see above
+
+        def receive_and_note(size_bytes: int) -> bytes:
+            try:
+                received: bytes = receive(size_bytes)
+            except ssl.SSLError as error:
+                self.tls_error = error
+                raise
+            return received
+
+        paho._sock_recv = receive_and_note  # noqa: SLF001 - see above
+
     def _on_connect(
         self,
         paho: Paho,
@@ -95,6 +114,7 @@ class Hooks:
         properties: Properties | None,
     ) -> None:
         self.session_present = flags.session_present
+        self.session_expiry_s = getattr(properties, "SessionExpiryInterval", None)
         self._call(0, paho, userdata, flags, reason, properties)
 
     def _on_disconnect(

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from gatewayd.config import Mqtt
 from gatewayd.errors import HostError
+from gatewayd.tls import Trust, make_context
 
 # Two of these without an answer and the broker is gone.
 KEEPALIVE_S = 60
@@ -58,6 +59,7 @@ class Login:
     will_topic: str | None = None
     session_expiry_s: int = 0
     max_packet_bytes: int | None = None
+    trust: Trust | None = None
 
 
 def visitor(mqtt: Mqtt, *, max_packet_bytes: int | None = None) -> Login:
@@ -72,11 +74,12 @@ def visitor(mqtt: Mqtt, *, max_packet_bytes: int | None = None) -> Login:
         username=mqtt.username,
         password=mqtt.password,
         max_packet_bytes=max_packet_bytes,
+        trust=mqtt.trust,
     )
 
 
 def make_client(login: Login, protocol: ProtocolVersion) -> aiomqtt.Client:
-    """A client for one connection, which it does not open yet."""
+    """A client for one connection, which it does not open yet. Raises TlsError `tls_files`."""
     will = aiomqtt.Will(login.will_topic, b"offline", qos=1, retain=True) if login.will_topic else None
     is_v5 = protocol is ProtocolVersion.V5
     persistent = login.session_expiry_s > 0
@@ -94,6 +97,9 @@ def make_client(login: Login, protocol: ProtocolVersion) -> aiomqtt.Client:
         clean_session=None if is_v5 else not persistent,
         clean_start=not persistent if is_v5 else MQTT_CLEAN_START_FIRST_ONLY,  # the latter: "says nothing"
         properties=_connect_properties(login) if is_v5 else None,
+        tls_context=make_context(login.trust) if login.trust else None,
+        # The context checks the name, where it is to be checked: paho's own check is gone since Python 3.12.
+        tls_insecure=True if login.trust and login.trust.pins and not login.trust.ca_file else None,
     )
 
 

@@ -2,7 +2,8 @@
 
 A name travels through at most two sets: `_progress` holds those with nothing but progress to tell, and moves
 into `_due` once a second; `_due` is sent at once. What is sent is read from the board at that moment. What
-could not be sent stays due, and every new connection makes everything due.
+could not be sent stays due, and every new connection makes everything due. On a metered link (`with_progress`
+false) progress alone is no reason to send.
 """
 
 import asyncio
@@ -37,11 +38,13 @@ class Reports:
         publisher: Publisher,
         *,
         status_topic: str,
+        with_progress: bool = True,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._board = board
         self._publisher = publisher
         self._status_topic = status_topic
+        self._with_progress = with_progress
         self._sleep = sleep
         self._sent: dict[str, DeviceStatus | None] = {}
         self._due: dict[str, None] = {}
@@ -68,6 +71,8 @@ class Reports:
     def _sort(self, name: str) -> None:
         status, sent = self._board.get(name), self._sent.get(name)
         if status and sent and status.differs_in_progress_only(sent):
+            if not self._with_progress:
+                return
             self._progress[name] = None
             self._some_progress.set()
         else:

@@ -11,18 +11,27 @@ again.
     the connection ends   `on_message` is cancelled; the message comes again with the next connection
 
 `_held` is what we know the broker's session to be subscribed to. It follows `set_topics` by the difference,
-and is emptied when the broker no longer had the session. The awkward case is a new process with an old
+and is emptied when the broker no longer had the session. With MQTT 5 each connection subscribes to everything
+once more, which brings no retained message where there is a subscription: another client of our name may have
+unsubscribed. It may have acknowledged our messages, too: when we were thrown out, and then hold out for long
+enough to be alone, the retained ones come again. The awkward case is a new process with an old
 session: the broker may hold topics nobody wants any more. They show when a message comes: it is dropped, and
 the topic unsubscribed, even when it is wanted again a moment later, so that the new subscription brings the
 retained message back.
 
 Nothing connects before the first `set_topics`: until then nobody can tell a stale topic from a wanted one.
+
+With `connect: {every: …, wait: …}` a connection ends by itself when it was quiet for `wait` (see `visits`):
+the broker hears `sleeping` and DISCONNECT, and so keeps the last will to itself. A message that begins
+meanwhile keeps us connected; one that is cut off all the same was not acknowledged, and comes again.
 """
 
 import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import NoReturn
 
 import structlog
 from aiomqtt import ProtocolVersion
@@ -31,6 +40,7 @@ from gatewayd.config import Mqtt
 from gatewayd.errors import FirmwareError
 from gatewayd.mqtt.connection import Connection, Delivery, IncomingMessage, connect
 from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, BrokerError, Login
+from gatewayd.mqtt.visits import Visits
 
 __all__ = ["BrokerError", "IncomingMessage", "MqttSession", "back_off_s"]
 
@@ -44,7 +54,13 @@ MAX_BACK_OFF_S = 60.0
 # back-off, so that two gateways which throw each other out do not take that for peace.
 STEADY_S = 120.0
 # What trying again soon cannot change; back off for the longest time at once.
-HOPELESS = {"bad_credentials", "broker_refused", "taken_over"}
+HOPELESS = {"bad_credentials", "broker_refused", "taken_over"} | {
+    "wrong_pin",
+    "wrong_name",
+    "unknown_ca",
+    "client_certificate_refused",
+    "tls_files",
+}
 HOPELESS_ATTEMPT = 5
 # `offline`, its PUBACK and DISCONNECT; the whole daemon has five seconds to stop.
 GOODBYE_S = 2.0
@@ -61,12 +77,16 @@ def back_off_s(attempt: int, chance: float) -> float:
     return longest / 2 * (1 + chance)
 
 
+class _Visited(Exception):  # noqa: N818 - how a visit ends is no error
+    """A connection of a metered link has served its purpose."""
+
+
 class MqttSession:
     """Connects, subscribes, receives, publishes, and starts over; `run` it once.
 
-    `status_topic` is the root: `<status_topic>/status` is retained `online` or `offline`. `on_connected` is
-    called after each CONNACK. `replay_retained`: this gateway's store is new, so let the broker send every
-    retained message once even if its session says that we have them.
+    `status_topic` is the root: `<status_topic>/status` is retained `online`, `offline` or `sleeping`.
+    `on_connected` is called after each CONNACK. `replay_retained`: this gateway's store is new, so let the
+    broker send every retained message once even if its session says that we have them.
     """
 
     def __init__(
@@ -91,17 +111,21 @@ class MqttSession:
             will_topic=self._status_topic,
             session_expiry_s=SESSION_EXPIRY_S,
             max_packet_bytes=settings.max_message_mib * MIB + PACKET_OVERHEAD_BYTES,
+            trust=settings.trust,
         )
         self._on_message = on_message
         self._on_connected = on_connected
         self._replay_retained = replay_retained
         self._sleep, self._clock, self._chance = sleep, clock, chance
+        self._visits = Visits(settings.connect, sleep=sleep, clock=clock, chance=chance)
         self._protocol = ProtocolVersion.V5
         self._connection: Connection | None = None
         self._connected_at: float | None = None
         self._topics: frozenset[str] | None = None
         self._topics_changed = asyncio.Event()
         self._stopping = False
+        self._refused: dict[str, FirmwareError] = {}
+        self._was_shared = self._to_all = False
         self._held: set[str] = set()
         self._stale: set[str] = set()
 
@@ -111,13 +135,33 @@ class MqttSession:
         return self._connection is not None
 
     @property
+    def next_connection_in_s(self) -> float | None:
+        """How long it is until the next connection is due; None unless the session sleeps."""
+        return self._visits.next_in_s
+
+    def wake(self) -> None:
+        """Connect now if the session sleeps."""
+        self._visits.wake()
+
+    @property
     def subscribed_topics(self) -> frozenset[str]:
         """What the broker has granted, as far as we know."""
         return frozenset(self._held)
 
+    @property
+    def refused_messages(self) -> dict[str, FirmwareError]:
+        """Topics whose last message was refused, and why."""
+        wanted = self._topics or frozenset()
+        return {topic: error for topic, error in self._refused.items() if topic in wanted}
+
     def set_topics(self, topics: frozenset[str]) -> None:
         """Say which topics to be subscribed to; the first call lets `run` connect."""
         self._topics = topics
+        self._topics_changed.set()
+
+    def ask_again(self, topic: str) -> None:
+        """Let the broker send a topic's retained message once more, if it has one."""
+        self._stale.add(topic)
         self._topics_changed.set()
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
@@ -128,7 +172,8 @@ class MqttSession:
         if self._connection is None:
             raise BrokerError(f"there is no connection to the broker at {self._login.host}")
         try:
-            await self._connection.publish(topic, payload, retain=retain)
+            with self._visits.leaving():
+                await self._connection.publish(topic, payload, retain=retain)
         except BrokerError as error:
             if error.code == "publish_refused":
                 raise
@@ -157,6 +202,10 @@ class MqttSession:
             except BrokerError as error:
                 if not self._stopping:
                     attempt = await self._pause(error, attempt)
+            else:
+                attempt, self._connected_at = 0, None
+                if not self._stopping:  # unless that came together with the connection's end
+                    await self._visits.until_due()
 
     async def _pause(self, error: BrokerError, attempt: int) -> int:
         """Back off after try number `attempt`; returns the number of the next."""
@@ -169,28 +218,27 @@ class MqttSession:
         if since is not None and attempt and error.code == "connection_lost":
             # Not every broker says why: mosquitto 2.0 just closes when a session is taken over.
             reason += f"; again, and soon: is there another client with id {self._login.client_id}?"
+        # Only what the broker says for certain: asking for every image again is dear on a line that flaps.
+        self._was_shared |= error.code == "taken_over"
         wait_s = back_off_s(attempt, self._chance())
         log.warning("no connection to the broker", code=error.code, reason=reason, retry_in_s=round(wait_s))
         await self._sleep(wait_s)
         return attempt + 1
 
     async def _connect_and_serve(self) -> None:
-        """Raises BrokerError at the end of the connection."""
+        """Return when the connection has served its purpose. Raises BrokerError when it ends otherwise."""
         connection = await connect(self._login, self._protocol)
         self._protocol = connection.protocol
         self._connected_at = self._clock()
         self._connection = connection
         try:
-            log.info(
-                "connected to the broker",
-                host=self._login.host,
-                mqtt="5" if connection.protocol is ProtocolVersion.V5 else "3.1.1",
-                session="kept" if connection.session_present else "new",
-            )
+            self._tell_connected(connection)
             if self._stopping:
                 raise asyncio.CancelledError  # noqa: TRY301 - it came while connecting; see below
             self._on_connected()
             await self._serve(connection)
+        except _Visited:
+            await self._disconnect(connection)
         except asyncio.CancelledError:
             await self._say_goodbye(connection)
             raise
@@ -198,27 +246,64 @@ class MqttSession:
             self._connection = None
             connection.drop()
 
-    async def _serve(self, connection: Connection) -> None:
+    def _tell_connected(self, connection: Connection) -> None:
+        log.info(
+            "connected to the broker",
+            host=self._login.host,
+            mqtt="5" if connection.protocol is ProtocolVersion.V5 else "3.1.1",
+            session="kept" if connection.session_present else "new",
+        )
+        if self._visits.outlast(connection.session_expiry_s):
+            log.warning(
+                "the broker does not keep our session until the next connection",
+                code="short_session",
+                reason=f"it keeps it for {connection.session_expiry_s} s, so only retained messages come for"
+                " certain; shorten mqtt.connect.every, or lift the broker's limit",
+            )
+
+    async def _serve(self, connection: Connection) -> NoReturn:
+        """Raises _Visited or BrokerError."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(connection.ended(), name="mqtt: end")
                 tasks.create_task(connection.watch_progress(self._sleep), name="mqtt: progress")
-                tasks.create_task(self._say_online(connection), name="mqtt: online")
+                tasks.create_task(self._say(connection, b"online"), name="mqtt: online")
                 tasks.create_task(self._keep_subscribed(connection), name="mqtt: subscribe")
                 tasks.create_task(self._receive(connection), name="mqtt: receive")
-        except* BrokerError as ends:
+                if self._was_shared:
+                    tasks.create_task(self._ask_again(), name="mqtt: ask again")
+                if self._visits.are_limited:
+                    tasks.create_task(self._visit(connection), name="mqtt: visit")
+        except* (BrokerError, _Visited) as ends:
             first: BaseException = ends
             while isinstance(first, BaseExceptionGroup):
                 first = first.exceptions[0]
         raise first
 
-    async def _say_online(self, connection: Connection) -> None:
+    async def _visit(self, connection: Connection) -> NoReturn:
+        """Raise _Visited when there is nothing left to do, and the broker knows that we sleep."""
+        self._visits.begin()
+        while True:
+            await self._visits.until_quiet(connection)
+            await self._say(connection, b"sleeping")
+            if self._visits.is_quiet(connection):
+                self._visits.end()
+                raise _Visited
+            await self._say(connection, b"online")
+
+    async def _say(self, connection: Connection, status: bytes) -> None:
         try:
-            await connection.publish(self._status_topic, b"online", retain=True)
+            await connection.publish(self._status_topic, status, retain=True)
         except BrokerError as error:
             if error.code != "publish_refused":
                 raise
             log.warning("the broker refuses our status", topic=self._status_topic, reason=str(error))
+
+    async def _disconnect(self, connection: Connection) -> None:
+        self._connection = None  # what somebody publishes from here on would be cut off
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                await connection.close()
 
     async def _say_goodbye(self, connection: Connection) -> None:
         try:
@@ -228,24 +313,40 @@ class MqttSession:
         except (BrokerError, TimeoutError):
             log.info("the broker did not hear us out; it will publish the last will")
 
+    async def _ask_again(self) -> None:
+        """Have retained messages come again: the client that took our place may have acknowledged them."""
+        with self._visits.coming_in():
+            await self._sleep(STEADY_S)
+            log.info("alone again; asking for all retained messages")
+            self._was_shared = False
+            self._to_all = self._replay_retained = True
+            self._topics_changed.set()
+
     async def _keep_subscribed(self, connection: Connection) -> None:
         if not connection.session_present:
             self._held.clear()
-        replay = self._replay_retained or not connection.session_present
+            self._replay_retained = True
+        self._to_all = connection.protocol is ProtocolVersion.V5
         while True:
             self._topics_changed.clear()
-            wanted = self._topics or frozenset()
-            if gone := (self._held - wanted) | self._stale:
-                await connection.unsubscribe(sorted(gone))
-                self._held -= gone
-                self._stale -= gone
-                log.info("unsubscribed", topics=sorted(gone))
-            if new := sorted(wanted - self._held):
-                refused = await connection.subscribe(new, replay_retained=replay)
-                self._held.update(topic for topic in new if topic not in refused)
-                self._tell_subscribed(new, refused)
-            self._replay_retained = replay = False
+            with self._visits.coming_in():
+                await self._subscribe(connection)
             await self._topics_changed.wait()
+
+    async def _subscribe(self, connection: Connection) -> None:
+        """Make what the broker holds what is wanted."""
+        wanted = self._topics or frozenset()
+        if gone := (self._held - wanted) | self._stale:
+            await connection.unsubscribe(sorted(gone))
+            self._held -= gone
+            self._stale -= gone
+            log.info("unsubscribed", topics=sorted(gone))
+        if new := sorted(wanted if self._to_all else wanted - self._held):
+            refused = await connection.subscribe(new, replay_retained=self._replay_retained)
+            self._held.difference_update(refused)
+            self._held.update(topic for topic in new if topic not in refused)
+            self._tell_subscribed(new, refused)
+        self._to_all = self._replay_retained = False
 
     def _tell_subscribed(self, topics: list[str], refused: dict[str, str]) -> None:
         for topic, reason in refused.items():
@@ -261,7 +362,8 @@ class MqttSession:
     async def _receive(self, connection: Connection) -> None:
         while True:
             delivery = await connection.receive()
-            await self._take(delivery)
+            with self._visits.coming_in():
+                await self._take(delivery)
             connection.acknowledge(delivery)
 
     async def _take(self, delivery: Delivery) -> None:
@@ -272,6 +374,7 @@ class MqttSession:
             try:
                 await self._on_message(message)
             except FirmwareError as error:
+                self._refused[message.topic] = error
                 log.warning("message refused", topic=message.topic, code=error.code, reason=str(error))
             except Exception as error:
                 wait_s = back_off_s(attempt, self._chance())
@@ -285,6 +388,8 @@ class MqttSession:
                 await self._sleep(wait_s)
                 attempt += 1
                 continue
+            else:
+                self._refused.pop(message.topic, None)
             return
 
     def _is_wanted(self, message: IncomingMessage) -> bool:

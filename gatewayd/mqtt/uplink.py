@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from gatewayd.config import Settings
+from gatewayd.config import Periodic, Settings
 from gatewayd.mqtt.intake import Intake, ReleaseStore
 from gatewayd.mqtt.reports import Reports
 from gatewayd.mqtt.session import MqttSession
@@ -38,7 +38,12 @@ class Uplink:
             on_connected=self._connected,
             replay_retained=replay_retained,
         )
-        self._reports = Reports(board, self.session, status_topic=root)
+        self._reports = Reports(
+            board,
+            self.session,
+            status_topic=root,
+            with_progress=not isinstance(settings.mqtt.connect, Periodic),
+        )
 
     def _connected(self) -> None:
         self._reports.resend()

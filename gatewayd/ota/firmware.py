@@ -2,11 +2,16 @@
 
 from dataclasses import dataclass, field
 
+from gatewayd.errors import FirmwareError
 from gatewayd.ota import BytesLike
 from gatewayd.ota.container import Container, open_container
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.patch import PatchEncoding, split_patch
 from gatewayd.ota.rules import Deliver, Payload, SlotMatch, select_rom
+
+# Nothing vouches for the patch version, and a device that repeats what it was offered says it from then on:
+# one that no update could exceed must not get so far. Sming's devices have 32 bits for it.
+MAX_PATCH = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +41,16 @@ def read_firmware(
 ) -> Firmware:
     """Read a message and check its container against `keys`. Views, not copies. Raises FirmwareError."""
     patch, body = split_patch(message, encoding)
-    if payload is Payload.STANDARD:
-        return Firmware(patch, body, None)
-    return Firmware(patch, body, open_container(body, keys or KeySet(), allow_unsigned=allow_unsigned))
+    container = None
+    if payload is not Payload.STANDARD:
+        container = open_container(body, keys or KeySet(), allow_unsigned=allow_unsigned)
+    if patch > MAX_PATCH:
+        raise FirmwareError(
+            f"patch version {patch} is beyond 32 bits",
+            code="patch_implausible",
+            hint="nobody counts that far: it was forged, or patch_encoding is not that of the publisher",
+        )
+    return Firmware(patch, body, container)
 
 
 def image_for(

@@ -65,6 +65,11 @@ class KeySet:
             _check_length(self.verify_key, "a verification key")
 
     @property
+    def vouching_key(self) -> bytes | None:
+        """The key that makes firmware genuine; the decryption key where there is no verification key."""
+        return self.decrypt_key if self.verify_key is None else self.verify_key
+
+    @property
     def fingerprint(self) -> str:
         """16 hex digits that change when a key does, and tell nothing about it."""
         digest = hashlib.sha256(b"gatewayd key set\0")
@@ -104,16 +109,17 @@ def parse_raw_key(content: bytes, name: str) -> bytes:
 
 
 def find_shared_keys(apps: Mapping[str, KeySet] | Iterable[tuple[str, KeySet]]) -> list[tuple[str, str]]:
-    """Find application ids that share a verification key without leave to.
+    """Find application ids that share the key which vouches for their firmware, without leave to.
 
-    A signature does not cover the application id, so whoever can publish could give one application's
-    firmware to the other's devices. Each key set of the two must say `allow_shared_key`. Returns pairs of ids
-    in their given order; of a larger group only neighbours.
+    Neither a signature nor encryption covers the application id, so whoever can publish could give one
+    application's firmware to the other's devices. Each key set of the two must say `allow_shared_key`.
+    Returns pairs of ids in their given order; of a larger group only neighbours.
     """
-    users: dict[bytes, dict[str, bool]] = {}
+    users: dict[tuple[bool, bytes], dict[str, bool]] = {}
     for app_id, keys in apps.items() if isinstance(apps, Mapping) else apps:
-        if keys.verify_key is not None:
-            allowed = users.setdefault(keys.verify_key, {})
+        key = keys.vouching_key
+        if key is not None:
+            allowed = users.setdefault((keys.verify_key is not None, key), {})
             allowed[app_id] = allowed.get(app_id, True) and keys.allow_shared_key
     return [
         (first, second)

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from bench import cut, delays, goals, line, resources, smp_peer
+from bench import cut, delays, disk, goals, line, resources, smp_peer
 from bench.section import Scale, Section
 
 SECTIONS = (
@@ -22,6 +22,7 @@ SECTIONS = (
     cut.SECTION,
     resources.CPU,
     resources.MEMORY,
+    disk.SECTION,
     delays.FIRST_DATA,
     delays.READY,
 )

@@ -6,6 +6,11 @@ from typing import Any
 CLEAN_LINE = 0.97
 IDLE_MIB = 60
 IDLE_DEVICES = 200
+PEAK_MIB = 160  # 16 MiB for eight devices
+# SD cards wear: the image once, and what the store notes beside it.
+DISK_SHARE = 1.1
+DISK_MARGIN_BYTES = 256 * 1024
+_MIB = 1024 * 1024
 
 
 def misses(document: dict[str, Any]) -> Iterator[str]:
@@ -18,7 +23,16 @@ def misses(document: dict[str, Any]) -> Iterator[str]:
                 f" the goal is {CLEAN_LINE:.0%}"
             )
     for row in document.get("rss_mib", []):
+        if row.get("peak_mib", 0) > PEAK_MIB:
+            yield f"{row['peak_mib']} MiB at the most, {row['doing']}, the goal is {PEAK_MIB}"
         if row["devices"] == IDLE_DEVICES and row["idle_mib"] > IDLE_MIB:
             yield (
                 f"{row['idle_mib']} MiB idle with {IDLE_DEVICES} devices configured, the goal is {IDLE_MIB}"
+            )
+    for row in document.get("disk_bytes_per_update", []):
+        most = round(DISK_SHARE * row["image_mib"] * _MIB + DISK_MARGIN_BYTES)
+        if row["disk_bytes"] > most:
+            yield (
+                f"{row['disk_bytes']:,} bytes written to the disk for an image of {row['image_mib']} MiB,"
+                f" the goal is {most:,}"
             )

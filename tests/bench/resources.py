@@ -24,7 +24,8 @@ from bench.section import Scale, Section, figures, markdown, spread
 from bench.transfer import BITS_PER_BYTE, FAST
 
 LATENCY_MS = 5
-DEVICE_COUNTS = (1, 8, 32)
+# Devices, and MiB of the image that all of them take at once.
+UPDATES = ((1, 1), (8, 1), (32, 1), (8, 16))
 CONFIGURED = 200
 # Bytes per second (0: as fast as it goes) and MiB: long enough for ticks of 10 ms to be fine.
 CPU_CELLS = ((0, 4), (FAST, 1))
@@ -59,11 +60,11 @@ def cpu_table(rows: list[dict[str, Any]]) -> str:
     )
 
 
-async def _updating_mib(devices: int) -> dict[str, float]:
+async def _updating_mib(devices: int, image_mib: int) -> dict[str, float]:
     async with fresh_farm() as whole:
         names = await start_with_devices(whole, devices)
         idle = memory_mib(whole.gateway, "VmRSS")
-        await whole.gateway.send(TOPIC, message(whole.gateway, random.Random(1).randbytes(MIB)))
+        await whole.gateway.send(TOPIC, message(whole.gateway, random.Random(1).randbytes(image_mib * MIB)))
         await until_all(whole.gateway, names, "succeeded")
         return {"idle_mib": idle, "peak_mib": memory_mib(whole.gateway, "VmHWM")}
 
@@ -79,15 +80,18 @@ async def _configured_mib(devices: int) -> dict[str, float]:
 
 
 async def run_memory(scale: Scale) -> list[dict[str, Any]]:
-    """Measure the daemon's memory: all devices receive one image of 1 MiB at once, or none is there."""
+    """Measure the daemon's memory: all devices receive one image at once, or none is there."""
     rows: list[dict[str, Any]] = []
-    for devices in (*DEVICE_COUNTS, CONFIGURED):
-        once = _configured_mib if devices == CONFIGURED else _updating_mib
-        found = [await once(devices) for _ in range(scale.runs)]
-        medians = {key: round(statistics.median(one[key] for one in found), 1) for key in found[0]}
-        doing = "ports absent" if devices == CONFIGURED else "1 MiB to each at once"
-        rows.append({"devices": devices, "doing": doing} | medians)
+    for devices, image_mib in UPDATES:
+        found = [await _updating_mib(devices, image_mib) for _ in range(scale.runs)]
+        rows.append({"devices": devices, "doing": f"{image_mib} MiB to each at once"} | _medians(found))
+    found = [await _configured_mib(CONFIGURED) for _ in range(scale.runs)]
+    rows.append({"devices": CONFIGURED, "doing": "ports absent"} | _medians(found))
     return rows
+
+
+def _medians(found: list[dict[str, float]]) -> dict[str, float]:
+    return {key: round(statistics.median(one[key] for one in found), 1) for key in found[0]}
 
 
 def memory_table(rows: list[dict[str, Any]]) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.config import ConfigErrors, Mistake, document
-from gatewayd.config.document import BROKEN, SIZE_LIMIT_BYTES, parse_document
+from gatewayd.config.document import BROKEN, MISTAKES_LIMIT, SIZE_LIMIT_BYTES, VALUES_LIMIT, parse_document
 from gatewayd.config.loader import settle
 
 FILE = Path("config.yaml")
@@ -32,7 +32,8 @@ def outcome(content: bytes) -> Any:
     """The value, or `"refused"`."""
     try:
         read = parse_document(FILE, content)
-    except ConfigErrors:
+    except ConfigErrors as error:
+        assert error.code == "bad_configuration"  # noqa: PT017 - both ways are right
         return "refused"
     return "refused" if read.mistakes else read.root
 
@@ -113,6 +114,7 @@ def test_what_readers_disagree_on_is_refused(text: str) -> None:
     assert outcome(f"key: {text}\n".encode()) == "refused"
 
 
+@pytest.mark.attack("a file of more than 1 MiB", "bad_configuration")
 def test_size_is_limited() -> None:
     line = b"key: value\n"
     comment = b"#" * (SIZE_LIMIT_BYTES - len(line))
@@ -120,9 +122,44 @@ def test_size_is_limited() -> None:
     assert outcome(line + comment + b"#") == "refused"
 
 
+@pytest.mark.attack("nested 100,000 deep", "bad_configuration")
 @pytest.mark.parametrize(("depth", "accepted"), [(32, True), (33, False), (100_000, False)])
 def test_depth_is_limited(depth: int, accepted: bool) -> None:
     assert (outcome(b"[" * depth + b"]" * depth) != "refused") is accepted
+
+
+def complaints(content: bytes) -> tuple[Mistake, ...]:
+    with pytest.raises(ConfigErrors) as caught:
+        settle(parse_document(FILE, content))
+    assert caught.value.code == "bad_configuration"
+    return caught.value.mistakes
+
+
+@pytest.mark.attack("a quarter of a million mistakes", "bad_configuration")
+@pytest.mark.parametrize(
+    "content", [b"a:\n" * 200, b"mqtt: {host: a}\ndevices:\n" + b"- {}\n" * 200], ids=["syntax", "settings"]
+)
+def test_mistakes_are_told_up_to_a_limit(content: bytes) -> None:
+    mistakes = complaints(content)
+    assert len(mistakes) == MISTAKES_LIMIT + 1
+    more = [str(one) for one in mistakes if "there are more than 100 mistakes" in one.message]
+    assert more[0].startswith("config.yaml:")
+    assert len(more) == 1
+
+
+@pytest.mark.attack("more than 50,000 values", "bad_configuration")
+def test_values_are_limited() -> None:
+    most = b"".join(b"a%d: b\n" % number for number in range(VALUES_LIMIT))
+    assert len(outcome(most)) == VALUES_LIMIT
+    [mistake] = complaints(most + b"one: more\n")
+    assert (mistake.line, mistake.message) == (VALUES_LIMIT + 1, "there are more than 50000 values")
+
+
+def test_a_long_key_is_shortened_in_what_is_told() -> None:
+    mistake = complaints(b"x" * 900 + b": {a: ~, b: &b c}\n")[-1]
+    assert (
+        str(mistake) == f"config.yaml:1: {'x' * 80}….b: the anchor &b is not accepted. Use defaults: instead."
+    )
 
 
 def test_places_are_those_of_the_keys() -> None:

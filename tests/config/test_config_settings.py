@@ -2,15 +2,22 @@
 
 import json
 import os
+import re
 import socket
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from config_lab import KEY, PASSWORD, Lab, private_file
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gatewayd.config import BleLink, ConfigErrors, UartLink, Wake, load
+from gatewayd.config import BleLink, ConfigErrors, Periodic, UartLink, Wake, duration_text, load
+from gatewayd.config.duration import PATTERN as DURATION_PATTERN
+from gatewayd.config.duration import read_duration
+from gatewayd.errors import ConfigError
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.patch import PatchEncoding
 from gatewayd.ota.rules import Deliver, Payload, SlotMatch
@@ -160,6 +167,7 @@ def test_secrets_are_in_no_text(lab: Lab) -> None:
     assert json.loads(texts[2])["devices"][0]["version"] == "4.3.1"
 
 
+@pytest.mark.attack("a secret that everybody may read", "bad_configuration")
 @pytest.mark.parametrize(
     ("name", "key"),
     [
@@ -178,6 +186,7 @@ def test_a_secret_that_everybody_may_read_is_refused(lab: Lab, name: str, key: s
     assert f"{key}: {name} is readable by everybody (mode 0644). Run: chmod o-rwx {name}." in error
 
 
+@pytest.mark.attack("a key that everybody may change", "bad_configuration")
 def test_a_key_that_everybody_may_change_is_refused(lab: Lab) -> None:
     (lab.folder / "verify.key.bin").chmod(0o646)
     [error] = lab.errors()
@@ -192,6 +201,7 @@ def test_a_password_is_one_line_and_never_shown(lab: Lab, content: bytes) -> Non
     assert "two" not in error
 
 
+@pytest.mark.attack("a damaged key", "bad_configuration")
 def test_a_damaged_key_is_refused_without_showing_it(lab: Lab) -> None:
     private_file(lab.folder / "decrypt.key.bin", b"secret" * 5)
     private_file(lab.folder / "verify.key.bin", KEY.verify_key[:31])
@@ -209,6 +219,7 @@ def test_a_damaged_key_is_refused_without_showing_it(lab: Lab) -> None:
     assert "secret" not in error
 
 
+@pytest.mark.attack("a named pipe in a key's place", "bad_configuration")
 def test_a_named_pipe_in_place_of_a_key_does_not_block(lab: Lab) -> None:
     os.mkfifo(lab.folder / "pipe")
     lab.tree["keys"]["pump"] = {"decrypt_key_file": "pipe"}
@@ -216,6 +227,7 @@ def test_a_named_pipe_in_place_of_a_key_does_not_block(lab: Lab) -> None:
     assert "pipe is not a regular file" in error
 
 
+@pytest.mark.attack("two devices on one port, one of them through a link", "bad_configuration")
 def test_one_port_through_a_link_is_still_one_port(lab: Lab) -> None:
     (lab.folder / "port").touch()
     (lab.folder / "by-id").symlink_to("port")
@@ -227,11 +239,14 @@ def test_one_port_through_a_link_is_still_one_port(lab: Lab) -> None:
     assert "devices[1].link.uart: by-id is the port of devices[0] as well" in error
 
 
-def test_one_key_for_two_applications_needs_leave_in_each_set(lab: Lab) -> None:
+@pytest.mark.attack("one key for two applications", "bad_configuration")
+@pytest.mark.parametrize(("kind", "without"), [("verification", "decrypt"), ("decryption", "verify")])
+def test_one_key_for_two_applications_needs_leave_in_each_set(lab: Lab, kind: str, without: str) -> None:
+    del lab.tree["keys"]["pump"][f"{without}_key_file"]
     lab.tree["keys"]["valve"] = dict(lab.tree["keys"]["pump"])
     lab.tree["devices"].append(lab.device("valve-1", app_id="valve", keys="valve"))
     [error] = lab.errors()
-    assert "serves the applications pump and valve" in error
+    assert f"the {kind} key of valve serves the applications pump and valve" in error
     lab.tree["keys"]["pump"]["allow_shared_key"] = True
     assert len(lab.errors()) == 1
     lab.tree["keys"]["valve"]["allow_shared_key"] = True
@@ -286,3 +301,38 @@ def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
         f"{tmp_path}/config.yaml: cannot be read: No such file or directory."
         " Copy config.example.yaml there, or name another file with --config."
     )
+
+
+def test_a_metered_link(lab: Lab) -> None:
+    assert lab.settings().mqtt.connect == "always"
+    lab.tree["mqtt"]["connect"] = {"every": "6h", "wait": "90s"}
+    connect = lab.settings().mqtt.connect
+    assert isinstance(connect, Periodic)
+    assert (connect.every, connect.wait) == (timedelta(hours=6), timedelta(seconds=90))
+    assert lab.settings().mqtt.model_dump(mode="json")["connect"] == {"every": "6h", "wait": "90s"}
+
+
+@given(st.integers(1, 3 * 86_400))
+def test_durations_are_written_as_they_are_read(seconds: int) -> None:
+    duration = timedelta(seconds=seconds)
+    written = duration_text(duration)
+    assert read_duration(written, timedelta(0), timedelta.max) == duration
+    assert written[-1] == "d" or seconds % {"s": 60, "m": 3600, "h": 86_400}[written[-1]]
+
+
+@given(st.from_regex(DURATION_PATTERN, fullmatch=True), st.integers(1, 4 * 86_400))
+def test_durations_are_bounded(written: str, longest_s: int) -> None:
+    shortest, longest = timedelta(seconds=1), timedelta(seconds=longest_s)
+    factor = {"s": 1, "m": 60, "h": 3600, "d": 86_400}[written.strip()[-1]]
+    if written.strip() == written and int(written[:-1]) * factor <= longest_s:
+        assert read_duration(written, shortest, longest) <= longest
+    else:
+        with pytest.raises(ConfigError):
+            read_duration(written, shortest, longest)
+
+
+@given(st.text(max_size=8) | st.integers() | st.booleans() | st.none() | st.floats())
+def test_what_is_no_duration_is_refused(value: object) -> None:
+    if not (isinstance(value, str) and re.fullmatch(DURATION_PATTERN, value)):
+        with pytest.raises(ConfigError, match="expected"):
+            read_duration(value, timedelta(0), timedelta.max)

@@ -16,7 +16,9 @@ from gatewayd.control.messages import Devices, DevicesResult, OutcomesResult, Re
 from gatewayd.control.parse import build
 from gatewayd.errors import ConfigError, GatewaydError, RequestError
 
-GOOD = b'{"v": 1, "ok": true, "result": {"gateway": "barn", "paused": null, "devices": []}}\n'
+GOOD = (
+    b'{"v": 1, "ok": true, "result": {"gateway": "barn", "paused": null, "trouble": null, "devices": []}}\n'
+)
 
 
 @contextmanager

@@ -20,7 +20,9 @@ def test_the_clients_example_prints_a_line_for_each_device(tmp_path: Path) -> No
     nothing = dict.fromkeys(DeviceView.model_fields)
     known = {"name": "pump-1", "app_id": "pump", "link": link, "state": "idle", "installed_version": "4.3.1"}
     device = DeviceView.model_validate(nothing | known | {"paused": False})
-    operations = FakeOperations(DevicesResult(gateway="barn-pi", paused=None, devices=(device,)))
+    operations = FakeOperations(
+        DevicesResult(gateway="barn-pi", paused=None, trouble=None, devices=(device,))
+    )
     with serving(tmp_path, operations) as path:
         ran = subprocess.run(
             [sys.executable, "-c", example, path], capture_output=True, text=True, timeout=20, check=True

@@ -13,6 +13,7 @@ from typing import cast
 import pytest
 from control_lab import FakeOperations, connect, hear, open_files, say, serving
 from control_schema import check_reply
+from structlog.testing import capture_logs
 
 from gatewayd.control.operations import ControlOperations, Parts
 from gatewayd.control.parse import parse
@@ -109,6 +110,7 @@ def test_too_many_in_several_pieces_are_refused(lab: Lab) -> None:
         assert check_reply(hear(connection))["error"]["code"] == "bad_request"
 
 
+@pytest.mark.attack("a pipe in a file's place", "no_file")
 def test_a_pipe_is_refused(lab: Lab) -> None:
     reading, writing = os.pipe()
     assert opened(lab, lambda: reading) == "no_file"
@@ -144,6 +146,16 @@ def test_a_device_node_may_be_handed_over_by_nobody(lab: Lab) -> None:
     master, slave = os.openpty()
     assert opened(lab, lambda: slave) == "no_file"
     os.close(master)
+
+
+@pytest.mark.attack("steering that nobody would own up to")
+def test_who_steers_is_logged_with_credentials_and_who_looks_is_not(lab: Lab) -> None:
+    with capture_logs() as logs:
+        with lab.file().open("rb") as file:
+            assert lab.push(file.fileno()) == ""
+        say(lab.path, b'{"v": 1, "op": "status"}\n')
+    told = [(one["op"], one["uid"], one["pid"]) for one in logs if one["log_level"] == "info"]
+    assert told == [("push", os.getuid(), os.getpid())]
 
 
 def test_an_operation_closes_what_it_takes_and_nothing_else(lab: Lab) -> None:

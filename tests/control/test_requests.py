@@ -9,10 +9,22 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from control_lab import DEADLINE_S, NOTHING, FakeOperations, WatchedOperations, connect, hear, say, serving
+from control_lab import (
+    DEADLINE_S,
+    NOTHING,
+    FakeOperations,
+    WatchedOperations,
+    connect,
+    hear,
+    open_files,
+    say,
+    say_and_go,
+    serving,
+)
 from control_schema import check_reply
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from gatewayd.control import server
 from gatewayd.control.messages import MAX_REQUEST_BYTES, AnyRequest, Outcome, OutcomesResult, Result
@@ -28,6 +40,7 @@ def _path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield path
 
 
+@pytest.mark.attack("malformed, nested, unknown and huge requests", "bad_request", "protocol_version")
 @pytest.mark.parametrize(
     ("line", "code", "says"),
     [
@@ -44,6 +57,7 @@ def _path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (b'{"v": 1, "op": "retry", "targets": []}\n', "bad_request", "targets"),
         (b"[" * 60_000 + b"\n", "bad_request", "JSON"),
         (b'{"a":' * 10_000 + b"\n", "bad_request", "JSON"),
+        (b'{"v": 1, "op": "devices", "names": [' + b"7," * 30_000 + b"7]}\n", "bad_request", "30001 faults"),
         (b'{"v": 1, "op": "devices", "names": ["' + b"x" * 60_000 + b'"]}\n', "bad_request", "names.0"),
     ],
     ids=lambda value: value[:40] if isinstance(value, bytes) else None,
@@ -67,9 +81,25 @@ def test_one_request_a_connection(path: Path) -> None:
     assert say(path, STATUS + STATUS).count(b"\n") == 1
 
 
+@pytest.mark.attack("a request without an end", "bad_request")
 def test_a_line_without_an_end_is_cut_off_at_its_limit(path: Path) -> None:
     error = check_reply(say(path, b"x" * (MAX_REQUEST_BYTES * 4)))["error"]
     assert (error["code"], str(MAX_REQUEST_BYTES) in error["message"]) == ("bad_request", True)
+
+
+@pytest.mark.attack("a thousand bad requests")
+def test_a_thousand_bad_requests_leave_nothing_behind(path: Path) -> None:
+    bad = [b"{}\n", b"\xff\n", STATUS[:10], b"", b"x" * (MAX_REQUEST_BYTES + 1)]
+    for said in bad:
+        say_and_go(path, said)
+    assert check_reply(say(path, STATUS))["ok"], "everything that is opened once is open"
+    before = open_files()
+    with capture_logs() as logs:
+        for said in bad * 200:
+            say_and_go(path, said)
+        assert check_reply(say(path, STATUS))["ok"]
+    assert open_files() <= before
+    assert {one["log_level"] for one in logs} <= {"debug"}, "who floods the socket must not flood the journal"
 
 
 def test_half_a_request_and_a_hang_up_is_nothing(path: Path) -> None:
@@ -79,12 +109,14 @@ def test_half_a_request_and_a_hang_up_is_nothing(path: Path) -> None:
         assert hear(connection) == b""
 
 
+@pytest.mark.attack("a request that never comes")
 def test_who_says_nothing_is_let_go(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "REQUEST_LIMIT_S", 0.05)
     for said in (b"", STATUS[:10]):
         assert say(path, said) == b""
 
 
+@pytest.mark.attack("an answer that is never taken")
 def test_who_does_not_take_an_answer_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "ANSWER_LIMIT_S", 0.05)
     huge = OutcomesResult(outcomes=(Outcome(device="pump-1", job=None, state=None, text="x" * 5_000_000),))

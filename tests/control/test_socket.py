@@ -24,6 +24,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+@pytest.mark.attack("the socket's mode and group are 0660 and the daemon's own")
 def test_owner_and_group_get_in_and_nobody_else(tmp_path: Path) -> None:
     with serving(tmp_path, FakeOperations()) as path:
         assert mode(path) == 0o660
@@ -31,6 +32,7 @@ def test_owner_and_group_get_in_and_nobody_else(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+@pytest.mark.attack("a user who is not in the group")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 def test_a_stranger_is_kept_out_and_a_member_of_the_group_is_not() -> None:
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder), FakeOperations()) as path:
@@ -51,6 +53,7 @@ def test_a_stranger_is_kept_out_and_a_member_of_the_group_is_not() -> None:
             assert (b"PermissionError" in ran.stderr) != gets_in
 
 
+@pytest.mark.attack("a connection while the socket is being made")
 def test_it_is_closed_to_others_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     modes = []
 
@@ -102,6 +105,7 @@ def test_one_that_lives_and_has_no_time_is_left_alone_too(tmp_path: Path) -> Non
     assert refused.value.code == "control_socket_in_use"
 
 
+@pytest.mark.attack("a file in the socket's place", "no_control_socket")
 @pytest.mark.parametrize("what", ["file", "folder", "link"])
 def test_what_is_no_socket_is_not_removed(tmp_path: Path, what: str) -> None:
     path = tmp_path / "control.sock"
@@ -123,6 +127,7 @@ def test_a_path_that_is_too_long_is_named(tmp_path: Path) -> None:
     assert refused.value.code == "no_control_socket"
 
 
+@pytest.mark.attack("connections without an end", "busy")
 def test_one_connection_too_many_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
     with serving(tmp_path, FakeOperations()) as path:

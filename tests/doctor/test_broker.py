@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,22 @@ from brokers import (
     packet,
     text,
 )
+from certificates import DAY, OURS, tls_broker
 from config_lab import Lab, private_file
 from session_lab import publisher
 
 from gatewayd.config import Settings
 from gatewayd.doctor import broker
-from gatewayd.doctor.broker import examine_broker, harmless_topic, judge_privacy, judge_subscriptions
+from gatewayd.doctor.broker import (
+    examine_broker,
+    harmless_topic,
+    judge_privacy,
+    judge_subscriptions,
+    judge_tls,
+)
 from gatewayd.doctor.finding import Finding, Level
 from gatewayd.mqtt import login
+from gatewayd.tls import Facts
 
 PASSWORD = "hunter2-hunter2"  # noqa: S105 - made up
 
@@ -214,3 +223,25 @@ def test_of_many_topics_some_are_named() -> None:
     refused = judge_subscriptions(topics, dict.fromkeys(topics, "no"))
     assert refused.text == "refused: /a/0: no; /a/1: no; /a/2: no; and 6 more"
     assert judge_subscriptions([], {}).level is Level.OK
+
+
+async def test_by_tls_the_certificate_is_told(tmp_path: Path) -> None:
+    identity = OURS.vouch("localhost", lasts=400 * DAY)
+    with tls_broker(tmp_path / "b", identity) as broker:
+        findings = await look(
+            settings_at(tmp_path, broker.port, host="localhost", tls={"pins": [identity.pin]})
+        )
+        assert set(levels(findings).values()) == {"ok"}
+        assert "TLSv1.3 with CN=localhost: its key is pinned" in findings["TLS"].text
+        other = OURS.vouch().pin
+        findings = await look(settings_at(tmp_path, broker.port, host="localhost", tls={"pins": [other]}))
+        assert levels(findings)["login"] == "wrong_pin"
+
+
+@pytest.mark.parametrize(
+    ("days", "code"), [(-2, "clock_doubtful"), (22, None), (20, "expires_soon"), (0.5, "expires_soon")]
+)
+def test_dates_are_compared_with_the_clock(tmp_path: Path, days: float, code: str | None) -> None:
+    now = datetime(2026, 5, 1, tzinfo=UTC)
+    facts = Facts("TLSv1.3", "sha256:00", "CN=b", "CN=ca", now - 90 * DAY, now + days * DAY)
+    assert judge_tls(settings_at(tmp_path, 1883).mqtt, facts, now).code == code

@@ -6,8 +6,17 @@ from typing import Any
 import pytest
 
 from gatewayd.config import Gateway
-from gatewayd.control.messages import Broker, LoopLag, PauseFact, StatusResult
+from gatewayd.control.messages import (
+    Broker,
+    LoopLag,
+    PauseFact,
+    RefusedMessage,
+    StatusResult,
+    Trouble,
+)
 from gatewayd.doctor.process import judge_status
+
+GATEWAY = Gateway(id="barn", control_socket=Path("/run/x"))
 
 
 def a_status(**values: Any) -> StatusResult:
@@ -25,6 +34,7 @@ def a_status(**values: Any) -> StatusResult:
         "broker": broker.model_copy(update=values.pop("broker", {})),
         "loop_lag": LoopLag(p50_ms=0.1, p99_9_ms=values.pop("lag_ms", 5.0), max_ms=200.0, samples=6000),
         "watchdog_s": None,
+        "trouble": None,
     }
     return StatusResult(**facts | values)
 
@@ -34,13 +44,31 @@ def a_status(**values: Any) -> StatusResult:
     [
         ({}, ["ok", "ok", "ok"]),
         ({"lag_ms": 101.0}, ["ok", "ok", "loop_late"]),
+        ({"trouble": Trouble(code="disk_full", reason="no room")}, ["ok", "disk_full", "ok", "ok"]),
         ({"paused": PauseFact(by="ann", since="noon")}, ["ok", "paused", "ok", "ok"]),
         ({"broker": {"connected": False, "subscribed": ()}}, ["ok", "not_connected", "ok"]),
         ({"broker": {"subscribed": ("/b",)}}, ["ok", "subscription_refused", "ok"]),
+        (
+            {"broker": {"connected": False, "subscribed": ("/b",), "next_connection_at": "at noon"}},
+            ["ok", "ok", "ok"],
+        ),
     ],
 )
 def test_what_the_daemon_says_of_itself(values: dict[str, Any], codes: list[str]) -> None:
-    gateway = Gateway(id="barn", control_socket=Path("/run/x"))
-    findings = judge_status(gateway, a_status(**values))
+    findings = judge_status(GATEWAY, a_status(**values))
     assert [finding.code or "ok" for finding in findings] == codes
     assert all((finding.hint is None) == (finding.code is None) for finding in findings)
+
+
+def test_a_message_that_was_refused_is_told() -> None:
+    message = RefusedMessage(topic="/a", code="qos0", reason="5 bytes came with QoS 0")
+    finding = judge_status(GATEWAY, a_status(broker={"refused_messages": (message,)}))[2]
+    assert (finding.code, finding.text) == ("qos0", "the last one on /a was refused: 5 bytes came with QoS 0")
+
+
+def test_a_daemon_that_sleeps_says_until_when() -> None:
+    status = a_status(
+        broker={"connected": False, "every_s": 21600, "next_connection_at": "2026-11-26T06:00:00"}
+    )
+    finding = judge_status(GATEWAY, status)[1]
+    assert "sleeps, and connects to mq:1883 next at 2026-11-26T06:00:00" in finding.text

@@ -6,6 +6,7 @@ import signal
 import pytest
 from e2e_lab import Farm
 
+attack = pytest.mark.attack
 IMAGE = random.Random(3).randbytes(30_000)
 # What ends it, and words that the reason has.
 ENDS = {
@@ -25,6 +26,14 @@ ENDS = {
 }
 
 
+@attack("silence", "no_answer")
+@attack("noise, zeros, short runs, giant frames", "garbled")
+@attack("text instead of answers", "only_text")
+@attack("what is sent comes back", "echo")
+@attack("one byte a second instead of an answer", "incomplete")
+@attack("a length that is longer than its frame", "malformed")
+@attack("every number as large as it can be, offsets past the end", "bad_offset")
+@attack("offsets that go backwards", "backwards")
 async def test_each_ends_with_a_reason_that_names_port_and_next_step(farm: Farm) -> None:
     gateway = farm.gateway
     devices = {kind: farm.device(kind, kind) for kind in ENDS}
@@ -40,6 +49,7 @@ async def test_each_ends_with_a_reason_that_names_port_and_next_step(farm: Farm)
         assert reason.endswith(")"), "the next step stands in parentheses"
 
 
+@attack("restarts in every transfer", "keeps_restarting")
 async def test_a_device_that_restarts_and_stores_nothing_fails_by_its_restarts(farm: Farm) -> None:
     device = farm.device("pump-1", "restarts", every_s=1, rate=11_520, erase_block=1 << 17, quiet=True)
     gateway = farm.gateway
@@ -62,6 +72,7 @@ async def test_a_device_that_restarts_and_stores_what_it_gets_comes_through(farm
     assert len(gateway.log_events("transfer")) > 1
 
 
+@attack("another board on the port", "wrong_app")
 @pytest.mark.parametrize("neighbour", [True, False])
 async def test_another_application_on_the_port_is_named(farm: Farm, *, neighbour: bool) -> None:
     device = farm.device("pump-1", "c", app_id="fan")
@@ -79,6 +90,7 @@ async def test_another_application_on_the_port_is_named(farm: Farm, *, neighbour
     assert device.active is None
 
 
+@attack("a port that vanishes in every transfer", "keeps_vanishing")
 async def test_a_port_that_vanishes_with_each_restart_does_not_wear_the_flash_for_ever(farm: Farm) -> None:
     device = farm.device("pump-1", "c", rate=40_000, erase_block=1 << 17, quiet=True)
     gateway = farm.gateway

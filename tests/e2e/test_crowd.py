@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from crowd_lab import VERSION, Crowd, bad_devices
 from e2e_lab import Farm
 
@@ -10,6 +11,7 @@ IMAGE = random.Random(32).randbytes(60_000)
 GROWTH_MIB = 8
 
 
+@pytest.mark.attack("seven bad devices among 25 healthy ones")
 async def test_the_healthy_ones_come_through_and_the_bad_ones_end_with_reasons_of_their_own(
     farm: Farm,
 ) -> None:

@@ -4,25 +4,14 @@ import asyncio
 import os
 import random
 import signal
-import sqlite3
 import time
-from contextlib import closing
 
 import pytest
-from e2e_lab import RECEIVERS, Farm, Gateway, VirtualDevice
+from e2e_lab import RECEIVERS, Farm, Gateway, VirtualDevice, image_of
 
 # `make kills` asks for 50; each takes about four seconds.
 KILLS = int(os.environ.get("GATEWAYD_KILLS", "6"))
 WINDOW, ERASE_BLOCK = 4096, 4096
-
-
-def image_of(number: int, size: int) -> bytes:
-    return random.Random(number).randbytes(size)
-
-
-def jobs(gateway: Gateway) -> list[tuple[str, str, str]]:
-    with closing(sqlite3.connect(gateway.folder / "state" / "gatewayd.db")) as database:
-        return database.execute("SELECT device, version, state FROM jobs ORDER BY id").fetchall()
 
 
 async def begun(farm: Farm, receiver: str, size: int, **flags: object) -> VirtualDevice:
@@ -53,7 +42,7 @@ async def test_sigterm_in_mid_transfer_returns_at_once_and_the_next_start_resume
     await gateway.until_state("pump-1", "succeeded", installed_version="4.3.2")
     assert device.active == image_of(1, 100_000)
     assert offsets(gateway)[-1] >= 40_000 - WINDOW - ERASE_BLOCK
-    assert jobs(gateway) == [("pump-1", "4.3.2", "succeeded")]
+    assert gateway.jobs() == [("pump-1", "4.3.2", "succeeded")]
 
 
 @pytest.mark.parametrize("receiver", RECEIVERS)
@@ -103,7 +92,7 @@ async def test_sigkill_at_random_moments_loses_and_doubles_nothing(farm: Farm, r
         gateway.start()
         await gateway.until_state("pump-1", "succeeded", installed_version=version)
         assert device.active == image
-    assert jobs(gateway) == [("pump-1", f"4.3.{kill + 2}", "succeeded") for kill in range(KILLS)]
+    assert gateway.jobs() == [("pump-1", f"4.3.{kill + 2}", "succeeded") for kill in range(KILLS)]
     assert device.log.read_text().lower().count("confirmed") >= KILLS
 
 
@@ -126,4 +115,4 @@ async def test_killed_after_activate_and_dead_past_the_trial_the_device_reverts_
     status = await gateway.until_state("pump-1", "failed", code="reverted")
     assert status["installed_version"] == "4.3.2"
     assert device.active == old
-    assert jobs(gateway) == [("pump-1", "4.3.2", "succeeded"), ("pump-1", "4.3.3", "failed")]
+    assert gateway.jobs() == [("pump-1", "4.3.2", "succeeded"), ("pump-1", "4.3.3", "failed")]

@@ -87,7 +87,9 @@ async def test_a_job_is_done_and_then_there_is_peace(tmp_path: Path) -> None:
 
 @timeless
 async def test_a_line_that_is_away_uses_up_no_attempts_and_its_return_is_noticed(tmp_path: Path) -> None:
+    """A node without hardware behind it is tried again and again."""
     port = tmp_path / "port"
+    port.touch()
     async with a_rig(tmp_path, lazy(attempts=2, link={"uart": str(port)})) as rig:
         rig.board.is_unplugged = True
         rig.assign(await rig.bench.a_job())
@@ -97,7 +99,24 @@ async def test_a_line_that_is_away_uses_up_no_attempts_and_its_return_is_noticed
         assert all(7 <= wait <= 15.1 for wait in waits)
         job = await rig.bench.job()
         assert (job.state, job.failures, job.code) == (JobState.QUEUED, 0, "link_missing")
-        await until(lambda: clock() - rig.board.opened_at[-1] < 0.1)
+        rig.board.is_unplugged = False
+        assert (await rig.run_until(JobState.SUCCEEDED, limit_s=20)).failures == 0
+
+
+@timeless
+async def test_a_port_that_is_not_there_is_written_down_once_and_its_return_is_noticed(
+    tmp_path: Path,
+) -> None:
+    port = tmp_path / "port"
+    async with a_rig(tmp_path, lazy(attempts=2, link={"uart": str(port)})) as rig:
+        rig.board.is_unplugged = True
+        rig.assign(await rig.bench.a_job())
+        await asyncio.sleep(60)
+        written = await rig.bench.store.run(lambda db: db.changes)
+        await asyncio.sleep(24 * 3600)
+        assert len(rig.board.opened_at) == 1
+        assert await rig.bench.store.run(lambda db: db.changes) == written
+        assert (await rig.bench.job()).code == "link_missing"
         rig.board.is_unplugged = False
         port.touch()
         assert (await rig.run_until(JobState.SUCCEEDED, limit_s=8)).failures == 0

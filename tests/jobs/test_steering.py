@@ -292,7 +292,9 @@ async def test_targets_that_are_not_there(tmp_path: Path) -> None:
 
 @timeless
 async def test_the_history_tells_every_attempt_and_counts_those_that_were_alike(tmp_path: Path) -> None:
-    async with a_rig(tmp_path, a_device(probe="job", attempts=20)) as rig:
+    (tmp_path / "port").touch()  # a node without hardware behind it, as some drivers leave
+    link = {"uart": str(tmp_path / "port")}
+    async with a_rig(tmp_path, a_device(probe="job", attempts=20, link=link)) as rig:
         rig.board.is_unplugged = True
         await rig.publish()
         await asyncio.sleep(3600)

@@ -25,6 +25,7 @@ def test_a_burst_passes_at_once() -> None:
     assert allowance.wait_s(5.0) > 0.0
 
 
+@pytest.mark.attack("a line that never falls silent")
 @pytest.mark.parametrize(
     ("baud", "rate"), [(9600, LEAST_BYTES_PER_S), (115200, LEAST_BYTES_PER_S), (4_000_000, 800_000)]
 )

@@ -10,11 +10,12 @@ from pathlib import Path
 import click
 import pytest
 import structlog
-from brokers import DEADLINE_S, Mosquitto, free_port
+from brokers import DEADLINE_S, PUBLISH, Mosquitto, ScriptedBroker, free_port
 from session_lab import publisher
 
 from gatewayd.cli.ctl import cli
 from gatewayd.cli.exits import exit_code
+from gatewayd.cli.publish import MAX_PACKET_BYTES
 from gatewayd.errors import GatewaydError
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "sming"
@@ -166,6 +167,26 @@ def test_too_large_for_the_gateway_is_said(tmp_path: Path, mosquitto: Mosquitto)
     result = publish(config, image)
     assert result.exit_code == 0
     assert "1048577 bytes are more than mqtt.max_message_mib: 1" in result.stderr
+
+
+@pytest.mark.parametrize("fits", [True, False])
+async def test_no_more_is_sent_than_a_packet_holds(
+    tmp_path: Path, scripted: ScriptedBroker, monkeypatch: pytest.MonkeyPatch, *, fits: bool
+) -> None:
+    assert MAX_PACKET_BYTES == 128**4 - 1, "four digits of seven bits"
+    limit, around = 5000, len("/a/pump/u/4.3") + 5
+    monkeypatch.setattr("gatewayd.cli.publish.MAX_PACKET_BYTES", limit)
+    image = tmp_path / "image.bin"
+    image.write_bytes(bytes(limit - around - (1 if fits else 0)))  # and one byte of patch version
+    config = write_config(tmp_path, scripted.port, "payload: standard")
+    result = await asyncio.to_thread(publish, config, image)
+    if fits:
+        assert result.exit_code == 0
+        assert [len(got.body) for got in scripted.all(PUBLISH)] == [limit]
+    else:
+        assert refusal(result).code == "too_large"
+        assert f"one MQTT message on /a/pump/u/4.3 holds {limit - around}" in str(refusal(result))
+        assert not scripted.peers
 
 
 def test_no_broker(tmp_path: Path) -> None:

@@ -44,12 +44,18 @@ class Broker:
 class Lab:
     """Reports on a board, with a clock that moves when a test says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_progress: bool = True) -> None:
         self.board = StatusBoard(lambda: datetime(2026, 11, 23, 10, tzinfo=UTC))
         self.broker = Broker()
         self.naps: list[float] = []
         self._ticks = asyncio.Semaphore(0)
-        self.reports = Reports(self.board, self.broker, status_topic="gatewayd/barn", sleep=self._sleep)
+        self.reports = Reports(
+            self.board,
+            self.broker,
+            status_topic="gatewayd/barn",
+            with_progress=with_progress,
+            sleep=self._sleep,
+        )
 
     async def a_second_passes(self) -> None:
         asleep = len(self.naps)
@@ -67,9 +73,9 @@ class Lab:
         await self._ticks.acquire()
 
 
-@pytest.fixture
-async def lab() -> AsyncIterator[Lab]:
-    it = Lab()
+@pytest.fixture(params=[True])
+async def lab(request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
+    it = Lab(with_progress=request.param)
     task = asyncio.create_task(it.reports.run())
     yield it
     task.cancel()
@@ -214,3 +220,33 @@ async def test_progress_made_while_a_report_is_on_its_way_is_sent(lab: Lab) -> N
     await lab.settle()
     await lab.a_second_passes()
     assert [document["progress"] for document in lab.broker.of(PUMP)] == [0, 0, 7]
+
+
+@pytest.mark.parametrize("lab", [False], indirect=True)
+async def test_on_a_metered_link_progress_alone_is_not_sent(lab: Lab) -> None:
+    lab.board.update("pump-1", state="transferring", progress=0)
+    await lab.settle()
+    for percent in range(1, 50):
+        lab.board.update("pump-1", progress=percent)
+        await lab.settle()
+    assert not lab.naps
+    assert [document["progress"] for document in lab.broker.of(PUMP)] == [0]
+    lab.reports.resend()
+    await lab.settle()
+    lab.board.update("pump-1", state="succeeded", progress=100)
+    await lab.settle()
+    assert [document["progress"] for document in lab.broker.of(PUMP)] == [0, 49, 100]
+
+
+@pytest.mark.parametrize("lab", [False], indirect=True)
+async def test_what_arises_in_its_sleep_leaves_with_the_next_connection_the_newest_of_each(lab: Lab) -> None:
+    lab.broker.there = False
+    for name in ("pump-1", "pump-2"):
+        for state in ("queued", "transferring", "succeeded"):
+            lab.board.update(name, state=state)
+            await lab.settle()
+    lab.broker.there = True
+    lab.reports.resend()
+    await lab.settle()
+    sent = [(topic.rsplit("/", 1)[1], json.loads(payload)["state"]) for topic, payload in lab.broker.messages]
+    assert sorted(sent) == [("pump-1", "succeeded"), ("pump-2", "succeeded")]

@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 from session_lab import TOPIC, Lab, publisher, retained, session_lab
 
 from gatewayd.mqtt import login, session
+from gatewayd.mqtt.connection import STALL_MIN_BYTES, STALL_WINDOW_S
 from gatewayd.mqtt.login import BrokerError
 from gatewayd.mqtt.session import back_off_s
 
@@ -146,6 +147,20 @@ async def test_back_off_starts_over_after_a_steady_connection(scripted: Scripted
         scripted.peer.cut()
         await until(lambda: len(lab.connected) == 5)
         assert lab.naps.lengths_s[3:] == [1.5]
+
+
+async def test_another_client_with_the_same_id_is_suspected_with_3_1_1() -> None:
+    def answer(peer: Peer, got: Packet) -> None:
+        peer.send(packet(CONNACK, b"\0\0" if got.body[6] == 4 else b"\0\x84\0"))
+
+    async with ScriptedBroker({CONNECT: answer}) as scripted, session_lab(scripted.port) as lab:
+        lab.session.set_topics(frozenset())
+        for number in range(1, 4):
+            await until(lambda: len(lab.connected) == number)  # noqa: B023 - awaited here
+            scripted.peer.cut()  # 3.1.1 has no DISCONNECT with a reason
+            await until(lambda: len(_ends(lab)) == number)  # noqa: B023 - awaited here
+        suspected = ["is there another client with id gw?" in line["reason"] for line in _ends(lab)]
+        assert suspected == [False, True, True]
 
 
 REFUSALS = {
@@ -283,7 +298,7 @@ async def test_a_message_that_dribbles_ends_the_connection(scripted: ScriptedBro
 
         async def receive(start: int, stop: int) -> None:
             scripted.peer.send(begun[start:stop])
-            await until(lambda: connection.received_of_packet_bytes >= stop - 4)
+            await until(lambda: connection.received_of_packet_bytes == stop)
             await lab.naps.tick()
 
         await receive(0, 10)
@@ -292,8 +307,38 @@ async def test_a_message_that_dribbles_ends_the_connection(scripted: ScriptedBro
         assert lab.session.is_connected
         await receive(8000, 8100)
         await until(lambda: lab.logged(code="stalled"))
-        assert "stopped coming in at 8096 bytes: 100 came" in lab.logged(code="stalled")[0]["reason"]
+        assert "stopped coming in at 8100 bytes: 100 came" in lab.logged(code="stalled")[0]["reason"]
         await until(lambda: len(lab.connected) == 2)
+
+
+@pytest.mark.parametrize("per_window_bytes", [0, 1, STALL_MIN_BYTES - 1])
+async def test_a_broker_that_announces_256_mib_and_dribbles_is_dropped_within_a_minute(
+    scripted: ScriptedBroker, per_window_bytes: int
+) -> None:
+    async with session_lab(scripted.port) as lab:
+        await lab.subscribed(TOPIC)
+        connection = lab.connection
+        scripted.peer.send(b"\x32\xff\xff\xff\x7f")  # PUBLISH, and 268,435,455 bytes to come
+        await until(lambda: connection.received_of_packet_bytes == 5)
+        await lab.naps.tick()
+        assert lab.session.is_connected
+        scripted.peer.send(bytes(per_window_bytes))
+        await until(lambda: connection.received_of_packet_bytes == 5 + per_window_bytes)
+        await lab.naps.tick()
+        await until(lambda: lab.logged(code="stalled"))
+        assert 3 * STALL_WINDOW_S <= 60, "the packet may begin just after a window did"
+        await until(lambda: len(lab.connected) == 2)
+
+
+async def test_a_packet_of_which_not_even_the_length_comes_is_given_up(scripted: ScriptedBroker) -> None:
+    async with session_lab(scripted.port) as lab:
+        await lab.subscribed(TOPIC)
+        connection = lab.connection
+        scripted.peer.send(b"\x32\xff")
+        await until(lambda: connection.received_of_packet_bytes == 2)
+        await lab.naps.tick()
+        await lab.naps.tick()
+        await until(lambda: lab.logged(code="stalled"))
 
 
 async def test_publish_without_a_connection() -> None:

@@ -3,6 +3,7 @@
 from brokers import (
     CONNACK,
     CONNECT,
+    DISCONNECT,
     PUBACK,
     SUBACK,
     SUBSCRIBE,
@@ -61,7 +62,7 @@ async def test_nothing_connects_before_the_topics_are_known(scripted: ScriptedBr
         assert not scripted.all(SUBSCRIBE)
 
 
-async def test_a_kept_session_needs_no_new_subscription() -> None:
+async def test_a_kept_session_is_subscribed_once_more_and_brings_no_retained_message() -> None:
     kept = [SESSION_NEW, SESSION_PRESENT]
     async with (
         ScriptedBroker({CONNECT: lambda peer, _: peer.send(kept.pop(0))}) as scripted,
@@ -70,8 +71,43 @@ async def test_a_kept_session_needs_no_new_subscription() -> None:
         await lab.subscribed(TOPIC)
         scripted.peer.cut()
         await until(lambda: len(lab.connected) == 2)
+        await until(lambda: scripted.peer.of(SUBSCRIBE))
         await lab.subscribed(TOPIC, OTHER)
-        assert [asked(got) for got in scripted.peer.of(SUBSCRIBE)] == [subscription(OTHER, 1)]
+        assert [asked(got) for got in scripted.peer.of(SUBSCRIBE)] == [
+            subscription(TOPIC, 1),
+            subscription(OTHER, 1),
+        ]
+
+
+async def test_what_another_client_of_our_name_unsubscribed_is_subscribed_again(mosquitto: Mosquitto) -> None:
+    async with session_lab(mosquitto.port) as lab, publisher(mosquitto.port) as other:
+        await lab.subscribed(TOPIC)
+        async with publisher(mosquitto.port, client_id="gw", session_expiry_s=60) as usurper:
+            await usurper.unsubscribe([TOPIC])
+            await other.publish(TOPIC, b"meanwhile", retain=True)
+        await until(lambda: lab.got, "the retained message of a new subscription")
+        assert lab.logged("connected", session="kept")
+
+
+async def test_what_another_client_of_our_name_acknowledged_comes_again(scripted: ScriptedBroker) -> None:
+    async with session_lab(scripted.port) as lab:
+        await lab.subscribed(TOPIC)
+        properties = b"\x1f" + text("bye")
+        scripted.peer.send(packet(DISCONNECT, b"\x8e" + bytes([len(properties)]) + properties))
+        await until(lambda: len(lab.connected) == 2)
+        await until(lambda: scripted.peer.of(SUBSCRIBE))
+        scripted.peer.cut()
+        await until(lambda: len(lab.connected) == 3 and scripted.peer.of(SUBSCRIBE))
+        await lab.session.publish("marker", b"")
+        assert len(scripted.peer.of(SUBSCRIBE)) == 1, "not before we are alone"
+        lab.naps.steady.set()
+        await until(lambda: len(scripted.peer.of(SUBSCRIBE)) == 2)
+        assert asked(scripted.peer.of(SUBSCRIBE)[1]) == subscription(TOPIC, 0)
+        scripted.peer.cut()
+        await until(lambda: len(lab.connected) == 4 and scripted.peer.of(SUBSCRIBE))
+        await lab.session.publish("marker", b"")
+        assert len(scripted.peer.of(SUBSCRIBE)) == 1, "once"
+        assert len(lab.logged("alone again")) == 1
 
 
 async def test_a_lost_session_is_subscribed_anew_with_retained_messages(scripted: ScriptedBroker) -> None:

@@ -95,11 +95,14 @@ SHARED, LEAVE, OTHER = KeySet(None, ONE), KeySet(None, ONE, allow_shared_key=Tru
         ([("a", SHARED), ("a", LEAVE), ("b", LEAVE)], [("a", "b")]),
         ([("a", SHARED), ("b", OTHER), ("c", SHARED)], [("a", "c")]),
         ([("a", LEAVE), ("b", LEAVE), ("c", SHARED)], [("b", "c")]),
-        ([("a", KeySet(ONE)), ("b", KeySet(ONE))], []),
+        ([("a", KeySet(ONE)), ("b", KeySet(ONE))], [("a", "b")]),  # encryption is all that vouches
+        ([("a", KeySet(ONE)), ("b", KeySet(ONE, TWO))], []),  # neither takes what is for the other
+        ([("a", KeySet(ONE)), ("b", KeySet(TWO, ONE))], []),
+        ([("a", KeySet(ONE, ONE)), ("b", KeySet(ONE, TWO))], []),
         ([], []),
     ],
 )
-def test_a_shared_verification_key_needs_leave(
+def test_a_shared_key_that_vouches_needs_leave(
     apps: list[tuple[str, KeySet]], pairs: list[tuple[str, str]]
 ) -> None:
     assert find_shared_keys(apps) == pairs

@@ -2,8 +2,10 @@
 
 import dataclasses
 import zlib
+from collections.abc import Callable
 
 import pytest
+from parser_lab import peak_bytes
 from rcp_lab import make_image
 from rcp_script import IMAGE, INFO, Script, payloads, session_of
 
@@ -12,10 +14,12 @@ from gatewayd.protocol.rcp.framing import encode_stream
 from gatewayd.protocol.rcp.tagged import Hello, Info, Offer
 from gatewayd.protocol.session import Console, Failed, Identified
 
+attack = pytest.mark.attack
 SIZE = len(IMAGE.content)
 WINDOW = [(0, 1024), (1024, 1024), (2048, 1024), (3072, 1024)]
 
 
+@attack("numbers past the end, or past what was sent", "bad_offset")
 @pytest.mark.parametrize(
     ("received", "durable", "credit"),
     [
@@ -37,6 +41,7 @@ def test_rule_13_numbers_that_cannot_be_end_it(
     assert script.failed_code() == "bad_offset"
 
 
+@attack("it takes back what it acknowledged, again and again", "backwards")
 def test_rule_13_a_device_that_takes_back_what_it_said_is_not_waited_for() -> None:
     script = Script()
     session = session_of(script.sending())
@@ -51,6 +56,7 @@ def test_rule_13_a_device_that_takes_back_what_it_said_is_not_waited_for() -> No
     assert "said that it has 4096 bytes" in outcome.error.message
 
 
+@attack("one byte a second acknowledged", "stalled")
 def test_rule_13_a_byte_a_second_is_no_transfer() -> None:
     script, began, received = Script(), 0.0, 0
     offer = script.offered()
@@ -101,6 +107,7 @@ def test_rule_13_an_accept_that_cannot_be_sends_nothing() -> None:
     assert script.failed_code() == "bad_offset"
 
 
+@attack("a window of 4 GiB")
 def test_rule_13_a_device_may_claim_anything_and_gets_a_bounded_number_of_frames() -> None:
     huge = 2**32 - 1
     script = Script(info=dataclasses.replace(INFO, window=huge, rx_ring=huge, max_frame=65535, write_unit=1))
@@ -117,6 +124,7 @@ def test_rule_13_a_write_unit_larger_than_a_chunk_does_not_stop_it(write_unit: i
     assert payloads(script.sending())[0] == (0, 1024)
 
 
+@attack("text without an end")
 def test_rule_13_endless_text_is_kept_in_bounds() -> None:
     script = Script()
     script.session.identify(script.now, 5.0)
@@ -127,6 +135,43 @@ def test_rule_13_endless_text_is_kept_in_bounds() -> None:
         events.append(event)
     assert 1 <= len(events) <= 200
     assert all(isinstance(event, Console) and len(event.text) <= 200 for event in events)
+
+
+FLOODS: dict[str, tuple[Callable[[int], frames.Frame], str]] = {
+    "ACK that advances nothing": (lambda session: frames.Ack(session, 0, 0, 4096), "no_answer"),
+    "ACK of one chunk": (lambda session: frames.Ack(session, 1024, 0, 5120), "no_answer"),
+    "ACK of another session": (lambda session: frames.Ack(session % 255 + 1, 0, 0, 4096), "no_answer"),
+    "NAK": (lambda session: frames.Nak(session, 0, 0, 4096), "no_answer"),
+    "ACCEPT": (lambda session: frames.Accept(session, 0, 0, 4096), "no_answer"),
+    "FINISHED": (lambda session: frames.Finished(session, bytes(32)), "no_answer"),
+    "ERROR": (lambda session: frames.Error(session, 0x0103), "no_answer"),
+    "BUSY": (lambda session: frames.Busy(session, 60_000), "stalled"),
+    "INFO": (lambda _: Info(1, INFO), "late"),
+}
+
+
+@attack("a flood of ACKs, NAKs, BUSYs and other answers", "late", "no_answer", "stalled")
+@pytest.mark.parametrize("name", FLOODS)
+def test_rule_13_a_flood_of_answers_is_answered_seldom_and_ends(name: str) -> None:
+    make, code = FLOODS[name]
+    script = Script()
+    frame = make(session_of(script.sending()))
+    wire, sent = encode_stream(frame.to_bytes()), []
+
+    def flood() -> None:
+        for _ in range(5000):
+            script.session.receive_data(wire, script.now)
+            sent.extend(script.sent())
+
+    assert peak_bytes(flood) < 1_000_000
+    assert len(sent) < 400
+    began = script.now
+    while not isinstance(script.outcome(), Failed):
+        script.silence()
+        script.say(frame)
+    assert script.failed_code() == code
+    assert script.now - began <= 300
+    assert len(script.events) < 10
 
 
 def test_rule_13_frames_between_noise_are_still_heard() -> None:

@@ -1,0 +1,136 @@
+"""The daemon on a disk of 4 MiB that fills up, and on one that turns read-only."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from ctl_lab import Desk, desk
+
+IMAGE = random.Random(7).randbytes(600_000)
+DISK_BYTES = 4 * 1024 * 1024
+
+
+class SmallDisk:
+    """A tmpfs that only the daemon of a desk sees; its processes' view leads to it."""
+
+    def __init__(self, whole: Desk, options: str = f"size={DISK_BYTES}") -> None:
+        self._whole = whole
+        self._options = options
+        (whole.folder / "state").mkdir()
+
+    def start(self) -> None:
+        self.launch()
+        self._whole.until(self._whole.answers, "the daemon answers")
+
+    def launch(self) -> None:
+        """Start the daemon with the disk below its state directory."""
+        whole = self._whole
+        whole.write()
+        mount = f"mount -t tmpfs -o {self._options},mode=0700 none {whole.folder / 'state'}"
+        daemon = f"{sys.executable} -m gatewayd.cli.daemon --config config.yaml --verbose"
+        unshare = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+        with (whole.folder / "gatewayd.log").open("ab") as log:
+            whole.gateway.process = subprocess.Popen(
+                [*unshare, "sh", "-c", f"{mount} && exec {daemon}"], cwd=whole.folder, stdout=log, stderr=log
+            )
+
+    def remount(self, options: str) -> None:
+        process = self._whole.gateway.process
+        assert process is not None
+        namespaces = ["--mount"] if os.getuid() == 0 else ["--user", "--mount", "--preserve-credentials"]
+        command = ["nsenter", "-t", str(process.pid), *namespaces]
+        path = str(self._whole.folder / "state")
+        subprocess.run([*command, "mount", "-o", f"remount,{options}", path], check=True)
+
+    @property
+    def root(self) -> Path:
+        assert self._whole.gateway.process is not None
+        return Path(f"/proc/{self._whole.gateway.process.pid}/root{self._whole.folder}/state")
+
+    @contextmanager
+    def filled(self) -> Iterator[None]:
+        """Leave nothing free, meanwhile."""
+        filler = self.root / "filler"
+        with filler.open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError:
+                pass
+        yield
+        filler.unlink()
+
+
+@pytest.fixture(name="whole")
+def _whole(tmp_path: Path) -> Iterator[Desk]:
+    with desk(tmp_path) as whole:
+        yield whole
+
+
+def log_has(whole: Desk, code: str) -> bool:
+    lines = [line for line in whole.log().splitlines() if line.startswith("{")]
+    return any(json.loads(line).get("code") == code for line in lines)
+
+
+def test_what_cannot_be_stored_is_not_acknowledged_and_comes_again(whole: Desk) -> None:
+    whole.configure(whole.device("pump-1").config())
+    disk = SmallDisk(whole)
+    disk.start()
+    whole.until(lambda: whole.views()["pump-1"].state == "idle", "pump-1 is known")
+    with disk.filled():
+        whole.publish("pump", "4.3.2", IMAGE)
+        whole.until(lambda: log_has(whole, "disk_full"), "it says that the disk is full")
+        assert whole.json("devices", "devices")["trouble"]["code"] == "disk_full"
+        assert "gatewayd cannot store anything: " in whole.good("devices")
+        assert "Received PUBACK from gatewayd-barn" not in whole.broker.log().partition("pump/u/4.3'")[2]
+    view = whole.until_state("pump-1", "succeeded")
+    assert (view.installed_version, whole.devices["pump-1"].active) == ("4.3.2", IMAGE)
+    assert whole.json("devices", "devices")["trouble"] is None
+    assert whole.gateway.process is not None
+    assert whole.gateway.process.poll() is None  # it never ended
+
+
+def test_what_is_under_way_when_the_disk_fills_is_finished_with_the_reserve(whole: Desk) -> None:
+    whole.configure(whole.device("pump-1", rate=120_000).config())
+    disk = SmallDisk(whole)
+    disk.start()
+    assert (disk.root / "ballast").stat().st_blocks * 512 == 1024 * 1024
+    whole.publish("pump", "4.3.2", IMAGE)
+    whole.until_state("pump-1", "transferring")
+    with disk.filled():
+        whole.until_state("pump-1", "succeeded")
+        assert not (disk.root / "ballast").exists()
+        assert whole.devices["pump-1"].active == IMAGE
+
+
+@pytest.mark.parametrize(
+    ("options", "mended", "code"),
+    [("size=64k", "size=8m", "disk_full"), ("size=8m,ro", "rw", "disk_read_only")],
+)
+def test_a_disk_that_cannot_be_written_at_the_start_is_waited_for(
+    whole: Desk, options: str, mended: str, code: str
+) -> None:
+    whole.configure(whole.device("pump-1").config())
+    disk = SmallDisk(whole, options)
+    disk.launch()
+    whole.until(lambda: log_has(whole, code), f"it says {code}")
+    assert "waiting for the disk" in whole.log()
+    disk.remount(mended)
+    whole.until(whole.answers, "the daemon answers")
+    whole.publish("pump", "4.3.2", IMAGE[:50_000])
+    whole.until_state("pump-1", "succeeded")
+
+
+def test_one_that_waits_for_its_disk_can_be_stopped(whole: Desk) -> None:
+    whole.configure()
+    disk = SmallDisk(whole, "size=8m,ro")
+    disk.launch()
+    whole.until(lambda: log_has(whole, "disk_read_only"), "it waits")
+    assert whole.gateway.stop(signal.SIGTERM) == 0
