@@ -85,4 +85,5 @@ $(STAMP): pyproject.toml
 	@./.ci/packages venv
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/oldest 'bleak==0.22.3'
 	@touch $@

@@ -1,0 +1,23 @@
+"""The tests of Bluetooth once more, with the bleak that Debian 13 has."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).parent.parent
+OLDEST = Path(sys.prefix) / "oldest"
+
+
+def test_with_the_bleak_of_debian_13() -> None:
+    assert (OLDEST / "bleak").is_dir(), "`make` installs it"
+    environment = os.environ | {"PYTHONPATH": str(OLDEST)}
+    version = [sys.executable, "-c", "from importlib.metadata import version; print(version('bleak'))"]
+    said = subprocess.run(version, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.startswith("0.22.")
+    files = [TESTS / "link" / "test_ble.py", TESTS / "e2e" / "test_bluetooth.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not mixed", *files]
+    ran = subprocess.run(
+        command, cwd=TESTS.parent, env=environment, capture_output=True, text=True, check=False, timeout=110
+    )
+    assert ran.returncode == 0, ran.stdout[-3000:]
