@@ -16,7 +16,7 @@ def test_with_the_bleak_of_debian_13() -> None:
     said = subprocess.run(version, env=environment, capture_output=True, text=True, check=True).stdout
     assert said.startswith("0.22.")
     files = [TESTS / "link" / "test_ble.py", TESTS / "e2e" / "test_bluetooth.py"]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not mixed", *files]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not mixed and not dies and not sleepy and not eight", *files]
     ran = subprocess.run(
         command, cwd=TESTS.parent, env=environment, capture_output=True, text=True, check=False, timeout=110
     )
