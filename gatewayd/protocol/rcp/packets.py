@@ -1,4 +1,4 @@
-"""How frames travel in datagrams (docs/protocol.md, section 11): one a packet, or in fragments; DATA is short.
+"""How frames travel in datagrams (docs/protocol.md, section 11): one a packet, or in fragments; short DATA.
 
 A link that carries packets keeps their order and checks them. So an image's bytes go without CRC and with
 half an offset, and a fragment needs no more than its number: one that does not follow ends the frame.
