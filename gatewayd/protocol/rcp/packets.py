@@ -20,6 +20,7 @@ _LAST = 0x10
 _NUMBER = 0x0F
 _SHORT = 0x80
 MOST_FRAGMENTS = 16
+LONGEST_ANSWER = MOST_FRAGMENTS * (MIN_PACKET - 1)  # an INFO, in the smallest packets
 PACKETS_PER_S = 10.0  # assumed until it is measured: one an interval of 100 ms
 
 
