@@ -1124,7 +1124,7 @@ bool rcp_rx_packet(rcp_t *r, const uint8_t *packet, uint32_t size)
     if (size == 0 || size > MOST_PACKET || size + LENGTH_SIZE > end - used)
         return false;
     for (uint32_t i = 0; i < size + LENGTH_SIZE; i++) {
-        ring[in] = i < LENGTH_SIZE ? (uint8_t)(size >> 8 * i) : packet[i - LENGTH_SIZE];
+        ring[in] = (uint8_t)(i < LENGTH_SIZE ? size >> 8 * i : packet[i - LENGTH_SIZE]);
         in = in == end ? 0 : in + 1;
     }
     r->ring_in = in; /* only now is it there */
