@@ -49,7 +49,7 @@ class Conversation:
         self, flash: Flash, bootloader: Bootloader, boot_id: int, log: Callable[[str], None]
     ) -> None:
         self.profile = profile = bootloader.profile
-        self.spacing = AckSpacing(profile.window)
+        self.spacing = AckSpacing(min(profile.window, profile.rx_ring))
         self.outbox: deque[bytes] = deque()
         self._flash = flash
         self._bootloader = bootloader

@@ -125,6 +125,13 @@ def test_a_small_window_is_acknowledged_in_time(make_lab: MakeLab) -> None:
         assert lab.session.traffic.probes <= 1, window
 
 
+@pytest.mark.parametrize("packets", [1, 2, 4])
+def test_a_small_ring_is_acknowledged_in_time(make_lab: MakeLab, packet: int, packets: int) -> None:
+    lab = make_lab(rx_ring=max(packets * (packet + 2), 138))
+    assert_updated(lab, lab.update(IMAGE))
+    assert lab.session.traffic.probes == 0
+
+
 def test_an_image_larger_than_half_an_offset_says(make_device: DeviceFactory) -> None:
     image = make_image(150_000)
     profile = dataclasses.replace(PROFILE, slot_size=1 << 18, window=1 << 16, rx_ring=1 << 17)
