@@ -120,6 +120,15 @@ def test_packets_of_any_kind_never_raise_and_what_is_held_is_bounded(packets: li
         assert not isinstance(found, bytes) or MIN_FRAME - 4 <= len(found) <= 134
 
 
+def test_fragments_of_more_than_a_frame_are_given_up_as_soon_as_that_shows() -> None:
+    found = feed([bytes((0x60 | number,)) + b"x" * 39 for number in range(16)], 138)
+    assert found[:3] == [None] * 3
+    assert [one.reason for one in found[3:5] if isinstance(one, BrokenFrame)] == [
+        Broken.TOO_LONG,
+        Broken.OUT_OF_ORDER,
+    ]
+
+
 def test_a_frame_between_fragments_ends_the_one_begun() -> None:
     first, *rest = split(Hello(1, "g" * 60).to_bytes(), 20)
     found = feed([first, seal(ACK), *rest])
