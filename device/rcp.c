@@ -648,10 +648,11 @@ static uint32_t on_offer(rcp_t *r, uint8_t *body, uint32_t size)
 /* ---- DATA ---- */
 
 #if RCP_BLE
-/* Whether the gateway can wait for its ACK, which costs a packet: for a quarter of the window, and while it may send a chunk more. */
+/* Whether the gateway can wait for its ACK, which costs a packet: for a quarter of the window or ring, while it may send one chunk more. */
 static bool may_wait(rcp_t *r, uint32_t chunk)
 {
-    return r->packet != 0 && r->state == RECV && ++r->quiet < QUIET_FRAMES && (r->received - r->told) * 4 < r->port->window &&
+    const uint32_t room = smaller(r->port->window, r->port->ring_size);
+    return r->packet != 0 && r->state == RECV && ++r->quiet < QUIET_FRAMES && (r->received - r->told) * 4 < room &&
            chunk <= r->credit - r->received;
 }
 #endif
@@ -1124,7 +1125,7 @@ bool rcp_rx_packet(rcp_t *r, const uint8_t *packet, uint32_t size)
     if (size == 0 || size > MOST_PACKET || size + LENGTH_SIZE > end - used)
         return false;
     for (uint32_t i = 0; i < size + LENGTH_SIZE; i++) {
-        ring[in] = i < LENGTH_SIZE ? (uint8_t)(size >> 8 * i) : packet[i - LENGTH_SIZE];
+        ring[in] = (uint8_t)(i < LENGTH_SIZE ? size >> 8 * i : packet[i - LENGTH_SIZE]);
         in = in == end ? 0 : in + 1;
     }
     r->ring_in = in; /* only now is it there */

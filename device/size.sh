@@ -1,9 +1,11 @@
 #!/bin/sh
-# Code, RAM and worst stack of the receiver on a Cortex-M0. size.sh PREFIX BUILD-DIRECTORY; fails beyond 4 KiB of code.
+# Code, RAM and worst stack of the receiver on a Cortex-M0. size.sh PREFIX BUILD-DIRECTORY; fails beyond 4 KiB of code, or 4.75 KiB
+# where it takes packets, too.
 set -eu
 prefix=$1
 build=$2
 limit=4096
+limit_ble=4864
 if ! command -v "${prefix}gcc" >/dev/null; then
     echo "${prefix}gcc is not installed; on Debian: apt install gcc-arm-none-eabi libnewlib-arm-none-eabi" >&2
     exit 1
@@ -20,6 +22,7 @@ bytes_of() {
 }
 
 compile -fcallgraph-info=su -c -o "$build/rcp-m0.o" rcp.c
+compile -DRCP_BLE=1 -c -o "$build/rcp-ble-m0.o" rcp.c
 compile -c -o "$build/sha256-m0.o" sha256.c
 cat >"$build/ram.c" <<'C'
 #include "../rcp.h"
@@ -29,6 +32,7 @@ C
 compile -c -o "$build/ram.o" "$build/ram.c"
 
 text=$(section "$build/rcp-m0.o" .text)
+text_ble=$(section "$build/rcp-ble-m0.o" .text)
 constants=$(section "$build/rcp-m0.o" .rodata)
 unit=8
 for chunk in 256 1024; do
@@ -63,6 +67,7 @@ stack=$(awk '
 set -- $stack
 
 echo "code        $text bytes of $limit (rcp.c; -Os, Cortex-M0)"
+echo "with BLE    $text_ble bytes of $limit_ble (the same with RCP_BLE)"
 echo "constants   $constants bytes"
 echo "SHA-256     $(section "$build/sha256-m0.o" .text) bytes of code, $(section "$build/sha256-m0.o" .rodata) of constants; not needed with hardware"
 echo "RAM         $(bytes_of state) bytes of state; with frame, write unit of $unit and a ring of two chunks:"
@@ -70,5 +75,9 @@ echo "            $ram_256 bytes for chunks of 256, $ram_1024 for chunks of 1024
 echo "stack       rcp_poll $1, rcp_init $2, rcp_rx_byte $3 bytes, without the callbacks and libc"
 if [ "$text" -gt "$limit" ]; then
     echo "the code is $((text - limit)) bytes too large" >&2
+    exit 1
+fi
+if [ "$text_ble" -gt "$limit_ble" ]; then
+    echo "the code with RCP_BLE is $((text_ble - limit_ble)) bytes too large" >&2
     exit 1
 fi

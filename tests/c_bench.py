@@ -15,17 +15,26 @@ from gatewayd.simulator.profile import DeviceProfile
 if TYPE_CHECKING:
     from gatewayd.simulator.receiver import Receiver
 
-OPTIONS = ("erase_ahead", "deaf", "torn_unreadable", "tells_revert", "seed", "library_path", "boot_ids")
+OPTIONS = (
+    "erase_ahead",
+    "deaf",
+    "torn_unreadable",
+    "tells_revert",
+    "seed",
+    "library_path",
+    "boot_ids",
+    "max_datagram",
+)
 COPY_SIZE = 88  # at the begin of a journal area
 
 
 class CBench(Bench):
     """A bench whose device is a CReceiver."""
 
-    def __init__(self, device: CReceiver) -> None:
+    def __init__(self, device: CReceiver, packet: int | None = None) -> None:
         self.device = device
         self.confirms = True
-        super().__init__(cast("Receiver", device))  # it has that interface, as far as Bench uses it
+        super().__init__(cast("Receiver", device), packet)  # it has that interface, as far as Bench uses it
 
     def ask(self, frame: frames.Frame) -> list[frames.Frame]:
         is_withheld = isinstance(frame, Confirm) and not self.confirms
@@ -66,7 +75,8 @@ class CBench(Bench):
 def c_bench(profile: DeviceProfile = PROFILE, *, running: bytes | None = OLD, **changes: object) -> CBench:
     """A device that runs OLD; `changes` are options of CReceiver or fields of the profile."""
     options = {name: changes.pop(name) for name in OPTIONS if name in changes}
-    return CBench(c_device(dataclasses.replace(profile, **changes), running, **options))  # type: ignore[arg-type]  # by name
+    packet = cast("int | None", options.get("max_datagram"))
+    return CBench(c_device(dataclasses.replace(profile, **changes), running, **options), packet)  # type: ignore[arg-type]  # by name
 
 
 def error(session: int, code: Code) -> list[frames.Frame]:

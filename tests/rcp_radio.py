@@ -1,4 +1,4 @@
-"""One direction of a radio: packets in connection events, order kept, no bits flipped.
+"""One direction of a radio between gateway and device: packets in connection events, in order and whole.
 
 As BlueZ does it, a packet is taken at once, however many wait, and also when nobody will ever get it.
 """
@@ -28,11 +28,14 @@ class Radio:
 
     def __init__(self, airtime: Airtime, rng: random.Random) -> None:
         self.free_at = -math.inf
-        self.is_silent = False
         self._airtime = airtime
         self._rng = rng
         self._event = self._used = 0
         self._travelling: deque[tuple[float, bytes, int]] = deque()
+
+    def set_airtime(self, airtime: Airtime) -> None:
+        """From now on the radio is like this."""
+        self._airtime, self._event, self._used = airtime, 0, 0
 
     def put(self, packet: bytes, now: float, baud: int) -> None:
         """Send a packet in the next event that has room."""
@@ -43,7 +46,7 @@ class Radio:
         elif self._used >= airtime.packets:
             self._event, self._used = self._event + 1, 0
         self._used += 1
-        if not self.is_silent and self._rng.random() >= airtime.lose:
+        if self._rng.random() >= airtime.lose:
             arrival = self._event * airtime.interval_s + self._used * _AIR_S
             self._travelling.append((arrival, packet, baud))
 

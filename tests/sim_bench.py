@@ -6,8 +6,11 @@ import random
 from collections.abc import Sequence
 from typing import TypeVar
 
+from rcp_radio import Reader
+
 from gatewayd.protocol.rcp import frames
-from gatewayd.protocol.rcp.framing import StreamDeframer, encode_stream
+from gatewayd.protocol.rcp.framing import encode_stream
+from gatewayd.protocol.rcp.packets import split
 from gatewayd.protocol.rcp.tagged import Confirm, Hello, Info, Offer
 from gatewayd.protocol.session import DeviceInfo, ImageState
 from gatewayd.simulator.profile import DeviceProfile
@@ -21,19 +24,22 @@ PROFILE = DeviceProfile(app_id="pump", version="1.0.0", slot_size=65536)
 
 
 class Bench:
-    """Holds a receiver and the time."""
+    """Holds a receiver and the time. `packet`: what a datagram carries, where the link has them."""
 
-    def __init__(self, receiver: Receiver | None = None) -> None:
+    def __init__(self, receiver: Receiver | None = None, packet: int | None = None) -> None:
         self.receiver = receiver or Receiver(PROFILE)
         self.now = 0.0
         self.image_bytes_sent = 0
-        self._sessions = itertools.cycle(range(1, 256))
-        self._deframer = StreamDeframer(512)
+        self.packet = packet
+        self._sessions = itertools.cycle(range(1, 256 if packet is None else 128))
+        self._reader = Reader(packet, 512)
         self.hello()  # the device knows its gateway
 
     def ask(self, frame: frames.Frame) -> list[frames.Frame]:
         """Send one frame; return the answers, without letting time pass."""
-        return self.say(encode_stream(frame.to_bytes()))
+        content = frame.to_bytes()
+        wires = [encode_stream(content)] if self.packet is None else split(content, self.packet)
+        return [answer for wire in wires for answer in self.say(wire)]
 
     def say(self, wire: bytes) -> list[frames.Frame]:
         self.receiver.receive_data(wire, self.now)
@@ -42,7 +48,7 @@ class Bench:
     def answers(self) -> list[frames.Frame]:
         found: list[frames.Frame] = []
         while wire := self.receiver.data_to_send(self.now):
-            contents = self._deframer.feed(wire)
+            contents = self._reader.contents(wire)
             found += [frames.decode(content) for content in contents if isinstance(content, bytes)]
         return found
 

@@ -78,6 +78,10 @@ static void port_send(void *context, const uint8_t *data, uint32_t size)
     bool is_mute = d->profile.break_after_activate && bootloader_on_trial(d->bootloader);
     if (d->flash->off || is_mute)
         return;
+    if (d->profile.packet > 0) {
+        line_put(d->to_gateway, data, size, clock_now(), d->baud);
+        return;
+    }
     while (size > 0) {
         size_t n = size < DEVICE_OUTBOX - d->outbox_size ? size : DEVICE_OUTBOX - d->outbox_size;
         memcpy(d->outbox + d->outbox_size, data, n);
@@ -180,6 +184,8 @@ static void boot(device_t *d)
     if (!rcp_init(&d->rcp, &d->port))
         fail(EXIT_FAILED, "the receiver does not take these sizes: --max-frame %u, --window %u, --rx-ring %u, --erase-block %u, "
              "--write-unit %u", d->port.max_frame, d->port.window, d->profile.rx_ring, d->port.erase_block, d->port.write_unit);
+    if (d->profile.packet > 0)
+        device_connect(d); /* a device that knows no stream */
     d->has_power = true;
 }
 
@@ -213,8 +219,19 @@ static void work(device_t *d)
     }
 }
 
+void device_connect(device_t *d)
+{
+    rcp_connected(&d->rcp, d->profile.packet);
+}
+
 void device_hear(device_t *d, const uint8_t *data, size_t size)
 {
+    if (d->profile.packet > 0) {
+        if (d->has_power && !rcp_rx_packet(&d->rcp, data, (uint32_t)size))
+            log_line("drops a packet of %zu bytes: the ring of %u is full", size, d->profile.rx_ring);
+        work(d);
+        return;
+    }
     for (size_t i = 0; i < size && d->has_power; i++) {
         if (!rcp_rx_byte(&d->rcp, data[i]) && !d->overrun) {
             d->overrun = true;
@@ -279,7 +296,7 @@ static void fill_identity(rcp_port_t *port, const profile_t *profile)
     port->device_id = or_null(identity->device_id);
     port->has_slot_address = identity->has_slot_address;
     port->slot_address = identity->slot_address;
-    port->features = RCP_FEATURE_SET_BAUD | (profile->can_revert ? RCP_FEATURE_TRIAL_BOOT : 0);
+    port->features = (profile->packet > 0 ? RCP_FEATURE_SHORT_DATA : RCP_FEATURE_SET_BAUD) | (profile->can_revert ? RCP_FEATURE_TRIAL_BOOT : 0);
     port->boot_time_s = (uint16_t)(profile->boot_ms / 1000 + 2);
     port->base_baud = identity->base_baud;
 }

@@ -34,7 +34,10 @@ typedef struct {
 void device_open(device_t *d, const profile_t *profile, bootloader_t *b, flash_t *f, line_t *to_gateway);
 void device_close(device_t *d);
 
-/* Bytes come in from the line, as interrupts. Lost while off. */
+/* A gateway has connected, by a radio. */
+void device_connect(device_t *d);
+
+/* Bytes come in from the line, as interrupts; or a packet. Lost while off. */
 void device_hear(device_t *d, const uint8_t *data, size_t size);
 
 /* Does what is due. */

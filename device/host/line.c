@@ -16,7 +16,7 @@ void line_init(line_t *line, const line_profile_t *profile, uint64_t seed)
     line->profile = *profile;
     line->chance.state = seed;
     line->slice = slice < 1.0 ? 1 : slice > LINE_MOST_ROOM ? LINE_MOST_ROOM : (size_t)slice;
-    if (profile->rate <= 0.0)
+    if (profile->rate <= 0.0 || profile->in_packets)
         line->slice = LINE_MOST_ROOM;
 }
 

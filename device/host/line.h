@@ -20,6 +20,7 @@ typedef struct {
     double rate; /* bytes per second; 0: as fast as it goes */
     double latency_s;
     double flip_rate, drop_rate; /* per byte */
+    bool in_packets;             /* what is put at once arrives at once */
 } line_profile_t;
 
 /* Bytes on their way, with the speed they were sent at. */

@@ -1,13 +1,15 @@
 /*
- * rcp-device: a virtual device on a pty, and what joins its parts when something is due.
+ * rcp-device: a virtual device on a pty or a socket, and what joins its parts when something is due.
  *
- * The gateway's pty buffer is the UART's queue: bytes are read from it only as fast as the line carries them.
+ * The gateway's pty buffer is the UART's queue: bytes are read from it only as fast as the line carries them. So are packets of a socket.
+ * A device that loses its power or restarts loses its connection, as over any radio.
  */
 #define _GNU_SOURCE 1
 #include "clock.h"
 #include "device.h"
 #include "log.h"
 #include "options.h"
+#include "radio.h"
 #include "terminal.h"
 
 #include <errno.h>
@@ -28,11 +30,17 @@ static bootloader_t bootloader;
 static flash_t flash;
 static device_t device;
 static terminal_t terminal;
+static radio_t radio;
 static line_t to_device, to_gateway;
 static chance_t noise, power;
 static uint32_t until_cut;
 static double crash_check_at;
 static volatile sig_atomic_t stop;
+
+static bool by_radio(void)
+{
+    return options.profile.packet > 0;
+}
 
 static void on_signal(int number)
 {
@@ -46,6 +54,18 @@ static void as_heard(segment_t *segment, uint32_t heard_at)
     double difference = (double)segment->baud - (double)heard_at;
     if (difference > heard_at * SAME_SPEED || difference < heard_at * -SAME_SPEED)
         chance_fill(&noise, segment->data, segment->size);
+}
+
+static void pull_packets(void)
+{
+    uint8_t packet[RADIO_MOST];
+    size_t size;
+    if (!device.has_power)
+        radio_hang_up(&radio);
+    else if (radio_accept(&radio))
+        device_connect(&device);
+    while (line_room(&to_device, clock_now()) > 0 && (size = radio_read(&radio, packet, options.profile.packet)) > 0)
+        line_pulled(&to_device, size, packet, size, clock_now(), 0);
 }
 
 static void pull(void)
@@ -68,11 +88,11 @@ static void hear_before_cut(const uint8_t *data, size_t size)
     const uint32_t reach = options.profile.max_frame;
     while (size > 0 && until_cut > 0) {
         uint32_t n = until_cut > reach ? until_cut - reach : until_cut;
-        n = size < n ? (uint32_t)size : n;
+        n = size < n || by_radio() ? (uint32_t)size : n;
         if (until_cut <= reach && flash.operations_left == 0)
             flash.operations_left = 1 + (uint32_t)(chance_next(&power) % OPERATIONS_AT_CUT);
         device_hear(&device, data, n);
-        until_cut = flash.off ? 0 : until_cut - n;
+        until_cut = flash.off || n >= until_cut ? 0 : until_cut - n;
         if (until_cut == 0)
             device_cut_power(&device);
         data += n;
@@ -84,7 +104,8 @@ static void hear(void)
 {
     segment_t *segment;
     while ((segment = line_arrived(&to_device, clock_now())) != NULL) {
-        as_heard(segment, device.baud);
+        if (!by_radio())
+            as_heard(segment, device.baud);
         if (until_cut > 0)
             hear_before_cut(segment->data, segment->size);
         else
@@ -97,8 +118,12 @@ static void tell(void)
 {
     segment_t *segment;
     while ((segment = line_arrived(&to_gateway, clock_now())) != NULL) {
-        as_heard(segment, terminal_baud(&terminal));
-        terminal_write(&terminal, segment->data, segment->size);
+        if (by_radio()) {
+            radio_write(&radio, segment->data, segment->size);
+        } else {
+            as_heard(segment, terminal_baud(&terminal));
+            terminal_write(&terminal, segment->data, segment->size);
+        }
         free(segment);
     }
 }
@@ -106,7 +131,7 @@ static void tell(void)
 static void check_for_crash(void)
 {
     double now = clock_now();
-    if (now < crash_check_at)
+    if (by_radio() || now < crash_check_at)
         return;
     crash_check_at = now + CRASH_CHECK_S;
     if (terminal_free_after_crash(&terminal))
@@ -122,10 +147,14 @@ static double sooner(double a, double b)
 static void wait(const sigset_t *signals)
 {
     struct pollfd fd = {terminal.master, POLLIN, 0};
-    double due = sooner(sooner(line_next_arrival(&to_device), line_next_arrival(&to_gateway)), sooner(device_due(&device), crash_check_at));
+    double due = sooner(sooner(line_next_arrival(&to_device), line_next_arrival(&to_gateway)), device_due(&device));
     double now = clock_now(), wait_s;
     struct timespec timeout;
     bool has_room = line_room(&to_device, now) > 0;
+    if (by_radio())
+        fd.fd = radio.peer >= 0 ? radio.peer : device.has_power ? radio.listener : -1;
+    else
+        due = sooner(due, crash_check_at);
     if (!has_room)
         due = sooner(due, to_device.free_at);
     wait_s = sooner(due - now, MOST_WAIT_S);
@@ -196,13 +225,18 @@ static void start(void)
     power.state = options.seed + 4;
     until_cut = options.power_cut_after;
     device_open(&device, &options.profile, &bootloader, &flash, &to_gateway);
-    terminal_open(&terminal, options.port, options.profile.identity.base_baud);
+    if (by_radio())
+        radio_open(&radio, options.port);
+    else
+        terminal_open(&terminal, options.port, options.profile.identity.base_baud);
 }
 
 static void close_terminal(void)
 {
     if (terminal.link[0])
         terminal_close(&terminal);
+    if (radio.path[0])
+        radio_close(&radio);
 }
 
 int main(int count, char **arguments)
@@ -214,7 +248,10 @@ int main(int count, char **arguments)
     start();
     log_line("listens at %s", options.port);
     while (!stop) {
-        pull();
+        if (by_radio())
+            pull_packets();
+        else
+            pull();
         hear();
         device_run(&device);
         tell();

@@ -3,6 +3,7 @@
 
 #include "../rcp.h"
 #include "log.h"
+#include "radio.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -24,7 +25,7 @@ static struct {
     const char *port, *state, *app_id, *version, *hardware_id, *device_id;
     double rate, latency_ms, flip_rate, drop_rate;
     int64_t slot_address, baud, power_cut_after, seed, slot_size, erase_block, write_unit, max_frame, window, rx_ring, boot_ms, erase_ms,
-        trial_s;
+        trial_s, mtu;
     bool no_trial, break_after_activate;
 } given = {
     .slot_address = -1, .baud = 115200, .seed = -1, .slot_size = 16 << 20, .erase_block = 4096, .write_unit = 8, .max_frame = 1034,
@@ -57,6 +58,9 @@ static const option_t OPTIONS[] = {
     {"--boot-ms", INTEGER, &given.boot_ms, 0, 65000000, "N  silence after a restart [200]"},
     {"--erase-ms", INTEGER, &given.erase_ms, 0, U32, "N  time to erase a block [0]"},
     {"--trial-s", INTEGER, &given.trial_s, 0, 65535, "N  longest trial of a new image [65535]"},
+    {"--datagram", INTEGER, &given.mtu, 23, 517,
+     "MTU  a radio instead of a line: PATH becomes a Unix socket (SOCK_SEQPACKET), and a packet of at most\n"
+     "                          MTU - 3 bytes one write or one notification [a line]"},
     {"--no-trial", FLAG, &given.no_trial, 0, 0, "its bootloader cannot go back to the old image"},
     {"--break-after-activate", FLAG, &given.break_after_activate, 0, 0, "an image on trial never answers"},
     {"--quiet", FLAG, &log_quiet, 0, 0, "log nothing"},
@@ -66,7 +70,7 @@ enum { OPTION_COUNT = sizeof OPTIONS / sizeof *OPTIONS };
 static void help(void)
 {
     puts("Usage: rcp-device --port PATH --state DIR --app-id TEXT --version M.m.p [options]\n\n"
-         "Runs a device on a pseudo-terminal until SIGTERM or Ctrl-C. Integers may be hexadecimal (0x8000).\n"
+         "Runs a device on a pseudo-terminal or a socket until SIGTERM or Ctrl-C. Integers may be hexadecimal (0x8000).\n"
          "The directory holds active.bin, the image it runs, device.json, what it is, and flash.bin; killing\n"
          "the process is cutting the device's power.\n");
     for (int i = 0; i < OPTION_COUNT; i++)
@@ -157,6 +161,11 @@ static void fill_profile(profile_t *profile)
     profile->boot_ms = (uint32_t)given.boot_ms;
     profile->erase_ms = (uint32_t)given.erase_ms;
     profile->trial_cap_s = (uint32_t)given.trial_s;
+    profile->packet = given.mtu > 0 ? (uint32_t)given.mtu - 3 : 0;
+    if (profile->packet > RADIO_MOST)
+        profile->packet = RADIO_MOST;
+    if (profile->packet > 0 && (given.flip_rate > 0 || given.drop_rate > 0))
+        fail(EXIT_USAGE, "--flip-rate and --drop-rate do not go with --datagram: a radio repeats a packet until it is whole");
     profile->can_revert = !given.no_trial;
     profile->break_after_activate = given.break_after_activate;
 }
@@ -186,6 +195,7 @@ void options_read(options_t *options, int count, char **arguments)
     options->line.latency_s = given.latency_ms / 1000.0;
     options->line.flip_rate = given.flip_rate;
     options->line.drop_rate = given.drop_rate;
+    options->line.in_packets = given.mtu > 0;
     options->power_cut_after = (uint32_t)given.power_cut_after;
     options->seed = (uint64_t)given.seed;
     if (given.seed < 0 && getrandom(&options->seed, sizeof options->seed, 0) != sizeof options->seed)

@@ -21,6 +21,7 @@ typedef struct {
     char version[VERSION_MOST + 1]; /* at its first start */
     uint16_t max_frame;
     uint32_t window, rx_ring, boot_ms, erase_ms, trial_cap_s;
+    uint32_t packet; /* most bytes of one, over a radio; 0: a serial line */
     bool can_revert;
     bool break_after_activate; /* an image on trial never answers */
 } profile_t;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../rcp.h"
 #include "gateway.h"
 
 enum { ROUND = 500, MOST_BODY = 160, MOST_IMAGE = 20000, SLOT = 65536, DATA_TYPE = 0x40, DATA_SESSION = 0x5A };
@@ -72,7 +73,12 @@ static uint32_t make_frame(const gateway_t *g, uint8_t *frame)
 static void send_frame(gateway_t *g)
 {
     uint8_t frame[MOST_BODY + 16], wire[2 * MOST_BODY];
-    uint32_t size = gateway_encode(wire, frame, make_frame(g, frame));
+    uint32_t size = make_frame(g, frame);
+    if (g->setup.packet != 0) {
+        gateway_send(g, frame, size, below(20));
+        return;
+    }
+    size = gateway_encode(wire, frame, size);
     switch (below(8)) {
     case 0: /* a bit falls over */
         wire[below(size)] ^= (uint8_t)(1u << below(8));
@@ -86,11 +92,21 @@ static void send_frame(gateway_t *g)
     gateway_feed(g, wire, size);
 }
 
+/* A fragment, or an image's bytes without a frame around them. */
+static void make_packet(const gateway_t *g, uint8_t *packet)
+{
+    packet[0] = (uint8_t)(below(2) == 0 ? 0x60 + below(32) : 0x80u + (below(4) == 0 ? below(128) : DATA_SESSION));
+    if (packet[0] >= 0x80)
+        memcpy(packet + 1, &(uint16_t){(uint16_t)(g->view->durable + below(5000))}, 2);
+}
+
 static void send_noise(gateway_t *g)
 {
     uint8_t bytes[3000];
     uint32_t size = below(below(20) == 0 ? sizeof bytes : 60);
     fill(bytes, size);
+    if (g->setup.packet != 0 && below(4) != 0)
+        make_packet(g, bytes);
     gateway_feed(g, bytes, size);
 }
 
@@ -150,6 +166,9 @@ static void one_round(gateway_t *g, uint32_t frames)
 
 static lab_setup_t geometry(uint32_t number)
 {
+#if RCP_BLE
+    static const uint32_t PACKETS[] = {0, 20, 244, 512};
+#endif
     static const uint32_t FRAMES[] = {138, 266, 1034}, UNITS[] = {1, 8, 32, 256}, BLOCKS[] = {512, 4096, 1024, 2048};
     lab_setup_t s = {.app_id = "fuzz", .hardware_id = "bench", .device_id = "one", .features = 3, .boot_time_s = 2, .base_baud = 115200,
                      .max_baud = 3000000, .slot_size = SLOT, .has_slot_address = 1, .slot_address = 0x8000, .torn_unreadable = 1};
@@ -163,6 +182,10 @@ static lab_setup_t geometry(uint32_t number)
     s.erase_ms = number % 5 == 0 ? 45 : 0;
     s.deaf = s.erase_ms > 0;
     s.seed = number + 1;
+#if RCP_BLE
+    s.packet = PACKETS[number % 4];
+    s.features = s.packet != 0 ? 6 : 3;
+#endif
     return s;
 }
 

@@ -7,6 +7,7 @@
 #include "../sha256.h"
 
 enum { HELLO = 0x01, INFO, OFFER, ACCEPT, FINISH = 0x07, FINISHED, ACTIVATE, ACTIVATED, CONFIRM, CONFIRMED, BUSY = 0x0F, DATA = 0x40, ACK };
+enum { FRAGMENT = 0x60, LAST_FRAGMENT = 0x10, SHORT_DATA = 0x80, SHORT_OVERHEAD = 3 };
 enum { BOOT_MS = 200, STEP_MS = 50, PATIENCE_MS = 60000, ANOTHER_GATEWAY_MS = 11000, OVERHEAD = 10, SESSION = 0x5A };
 
 void demand(bool is_so, const char *what)
@@ -73,8 +74,29 @@ static uint32_t decode(uint8_t *frame, const uint8_t *wire, uint32_t size)
         if (code != 255 && at < size - 1)
             frame[out++] = 0;
     }
-    demand(out >= 6 && read_u32(frame + out - 4) == crc32_of(frame, out - 4), "the device sends a wrong CRC");
-    return out - 4;
+    return out;
+}
+
+/* A packet as the device sends it. Returns the frame's size with CRC, 0 when others have to follow. */
+static uint32_t assemble(gateway_t *g, uint8_t *frame, const uint8_t *packet, uint32_t size)
+{
+    demand(size > 0 && size <= g->setup.packet, "the device sends a packet that is too long");
+    if (packet[0] < FRAGMENT) {
+        demand(g->fragments == 0, "the device does not finish a frame");
+        memcpy(frame, packet, size);
+        return size;
+    }
+    demand((packet[0] & ~LAST_FRAGMENT) == FRAGMENT + g->fragments && size > 1, "the device sends fragments out of order");
+    demand(size == g->setup.packet || (packet[0] & LAST_FRAGMENT) != 0, "the device sends a fragment that is not full");
+    memcpy(g->begun + g->begun_size, packet + 1, size - 1);
+    g->begun_size += size - 1;
+    g->fragments++;
+    if ((packet[0] & LAST_FRAGMENT) == 0)
+        return 0;
+    size = g->begun_size;
+    g->begun_size = g->fragments = 0;
+    memcpy(frame, g->begun, size);
+    return size;
 }
 
 /* ---- the bootloader ---- */
@@ -109,6 +131,7 @@ void gateway_boot(gateway_t *g)
         boot.reverted_sha256 = g->has_reverted ? g->reverted : NULL;
         boot.boot_id = ++g->boot_id;
         boot.on_trial = g->on_trial;
+        g->begun_size = g->fragments = 0;
         lab_boot(g->lab, &boot);
     } while (g->view->power_lost != 0);
 }
@@ -119,7 +142,11 @@ static void look(gateway_t *g)
 {
     uint8_t wire[LAB_FRAME], frame[LAB_FRAME];
     for (uint32_t size; (size = lab_take(g->lab, wire, sizeof wire)) > 0;) {
-        uint32_t n = decode(frame, wire, size);
+        uint32_t n = g->setup.packet != 0 ? assemble(g, frame, wire, size) : decode(frame, wire, size);
+        if (n == 0)
+            continue;
+        demand(n >= 6 && read_u32(frame + n - 4) == crc32_of(frame, n - 4), "the device sends a wrong CRC");
+        n -= 4;
         if (frame[0] == BUSY)
             continue;
         memcpy(g->answer, frame, n);
@@ -145,13 +172,39 @@ void gateway_feed(gateway_t *g, const uint8_t *bytes, uint32_t size)
     look(g);
 }
 
+static void send_packets(gateway_t *g, uint8_t *frame, uint32_t size, uint32_t lost)
+{
+    uint8_t packet[LAB_FRAME];
+    const uint32_t most = g->setup.packet - 1;
+    write_u32(frame + size, crc32_of(frame, size));
+    size += 4;
+    if (size <= g->setup.packet) {
+        gateway_feed(g, frame, lost == 0 ? 0 : size);
+        return;
+    }
+    for (uint32_t i = 0; i * most < size; i++) {
+        const uint32_t left = size - i * most, n = left < most ? left : most;
+        packet[0] = (uint8_t)(FRAGMENT + (i & 15u) + (left <= most ? LAST_FRAGMENT : 0));
+        memcpy(packet + 1, frame + i * most, n);
+        if (i != lost)
+            gateway_feed(g, packet, n + 1);
+    }
+}
+
+void gateway_send(gateway_t *g, uint8_t *frame, uint32_t size, uint32_t lost)
+{
+    uint8_t wire[LAB_FRAME];
+    if (g->setup.packet != 0)
+        send_packets(g, frame, size, lost);
+    else
+        gateway_feed(g, wire, gateway_encode(wire, frame, size));
+}
+
 /* Asks until a frame of the wanted type comes. */
 static void ask(gateway_t *g, uint8_t *frame, uint32_t size, uint8_t wanted)
 {
-    uint8_t wire[LAB_FRAME];
-    uint32_t n = gateway_encode(wire, frame, size);
     g->answer_size = 0;
-    gateway_feed(g, wire, n);
+    gateway_send(g, frame, size, LAB_NOTHING_LOST);
     for (uint32_t ms = 0; g->answer_size == 0 && ms < PATIENCE_MS; ms += STEP_MS)
         gateway_wait(g, STEP_MS);
     if (g->answer_size == 0 || g->answer[0] != wanted)
@@ -176,6 +229,25 @@ static void hello(gateway_t *g)
     ask(g, frame, 20, INFO);
 }
 
+/* Sends it and has it acknowledged: in a packet short, and with a probe behind it. */
+static void send_data(gateway_t *g, uint32_t offset, const uint8_t *bytes, uint32_t size)
+{
+    uint8_t frame[LAB_FRAME] = {DATA, SESSION};
+    if (g->setup.packet != 0) {
+        frame[0] = SHORT_DATA + SESSION;
+        frame[1] = (uint8_t)offset;
+        frame[2] = (uint8_t)(offset >> 8);
+        memcpy(frame + SHORT_OVERHEAD, bytes, size);
+        gateway_feed(g, frame, size + SHORT_OVERHEAD);
+        frame[0] = DATA;
+        frame[1] = SESSION;
+        size = 0;
+    }
+    write_u32(frame + 2, offset);
+    memcpy(frame + 6, bytes, size);
+    ask(g, frame, 6 + size, ACK);
+}
+
 static void transfer(gateway_t *g, const uint8_t *image, uint32_t size, const uint8_t *sha256)
 {
     static const uint8_t REST[] = {0x32, 5, '1', '.', '0', '.', '1', 0x33, 1, 0};
@@ -192,12 +264,11 @@ static void transfer(gateway_t *g, const uint8_t *image, uint32_t size, const ui
     demand(read_u32(g->answer + 6) == crc32_of(image, offset), "ACCEPT has the wrong CRC");
     while (offset < size) {
         uint32_t n = g->setup.max_frame - OVERHEAD;
+        if (g->setup.packet != 0 && n > g->setup.packet - SHORT_OVERHEAD)
+            n = g->setup.packet - SHORT_OVERHEAD;
         n = n < credit - offset ? n : credit - offset;
         demand(n > 0 && n <= size - offset, "no credit where nothing is under way");
-        frame[0] = DATA;
-        write_u32(frame + 2, offset);
-        memcpy(frame + 6, image + offset, n);
-        ask(g, frame, 6 + n, ACK);
+        send_data(g, offset, image + offset, n);
         demand(read_u32(g->answer + 2) == offset + n, "DATA that fits is not taken");
         offset += n;
         credit = read_u32(g->answer + 10);

@@ -15,6 +15,8 @@ typedef struct {
     bool has_running, has_previous, has_reverted, on_trial;
     uint8_t answer[LAB_FRAME]; /* the last frame but BUSY, without CRC */
     uint32_t answer_size;      /* 0: there was none */
+    uint8_t begun[LAB_FRAME];  /* fragments */
+    uint32_t begun_size, fragments;
 } gateway_t;
 
 /* Prints what is not as it should be, and ends the program. */
@@ -23,6 +25,10 @@ void demand(bool is_so, const char *what);
 void gateway_boot(gateway_t *g);
 void gateway_wait(gateway_t *g, uint32_t ms);
 void gateway_feed(gateway_t *g, const uint8_t *bytes, uint32_t size); /* and keeps the last answer */
+
+/* Sends a frame as the link wants it; there has to be room for the CRC behind it. Of its packets one may get lost: 0 the first, and so on. */
+void gateway_send(gateway_t *g, uint8_t *frame, uint32_t size, uint32_t lost);
+enum { LAB_NOTHING_LOST = 255 };
 
 /* Makes `00 COBS(frame, CRC) 00` of a frame; there has to be room for the CRC behind it. Returns the size. */
 uint32_t gateway_encode(uint8_t *wire, uint8_t *frame, uint32_t size);

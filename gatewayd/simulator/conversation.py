@@ -22,7 +22,7 @@ from gatewayd.simulator.journal import Journal
 from gatewayd.simulator.slot import Slot
 from gatewayd.simulator.spacing import AckSpacing
 
-_IN_USE_S = 10.0  # protocol.md, section 12: session in use
+_IN_USE_S = 10.0  # protocol.md, section 13: session in use
 _BUSY_S = 1.0  # what one BUSY asks for; sent again when half of it is over
 _HASH_SLICE = 65536
 _ANOTHER_GATEWAY = 1  # a NOT_NOW reason
@@ -49,7 +49,7 @@ class Conversation:
         self, flash: Flash, bootloader: Bootloader, boot_id: int, log: Callable[[str], None]
     ) -> None:
         self.profile = profile = bootloader.profile
-        self.spacing = AckSpacing(profile.window)
+        self.spacing = AckSpacing(min(profile.window, profile.rx_ring))
         self.outbox: deque[bytes] = deque()
         self._flash = flash
         self._bootloader = bootloader

@@ -4,11 +4,14 @@ _FRAMES = 6  # a quarter of what a gateway has in flight
 
 
 class AckSpacing:
-    """What has been taken since the gateway was told last. On a stream it is told of every DATA."""
+    """What has been taken since the gateway was told last. On a stream it is told of every DATA.
 
-    def __init__(self, window: int) -> None:
+    `room`: bytes that may be under way, by window and ring.
+    """
+
+    def __init__(self, room: int) -> None:
         self.is_datagram = False
-        self._window = window
+        self._quarter = room / 4
         self.told()
 
     def told(self) -> None:
@@ -19,5 +22,5 @@ class AckSpacing:
         """Note `size` bytes of a `chunk` taken; `room` is what the credit said last has left for more."""
         self._frames += 1
         self._bytes += size
-        is_soon = self._frames >= _FRAMES or self._bytes >= self._window / 4
+        is_soon = self._frames >= _FRAMES or self._bytes >= self._quarter
         return self.is_datagram and not is_soon and chunk <= room

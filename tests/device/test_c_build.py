@@ -25,24 +25,24 @@ def test_random_frames_and_updates(target: str) -> None:
     assert "sound" in done.stdout
 
 
-def test_it_needs_nothing_but_five_functions(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ble", [0, 1])
+def test_it_needs_nothing_but_five_functions(tmp_path: Path, ble: int) -> None:
     for level in ("-O0", "-Os", "-O3"):
         made = tmp_path / "rcp.o"
-        subprocess.run(
-            ["cc", *STRICT, "-fno-stack-protector", level, "-c", "-o", made, DEVICE / "rcp.c"], check=True
-        )
+        options = [*STRICT, f"-DRCP_BLE={ble}", "-fno-stack-protector", level]
+        subprocess.run(["cc", *options, "-c", "-o", made, DEVICE / "rcp.c"], check=True)
         wanted = subprocess.run(["nm", "-u", made], capture_output=True, text=True, check=True).stdout.split()
         assert set(wanted) - {"U", "_GLOBAL_OFFSET_TABLE_"} <= LIBC
 
 
-def test_the_header_is_good_for_cplusplus(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ble", [0, 1])
+def test_the_header_is_good_for_cplusplus(tmp_path: Path, ble: int) -> None:
     source = tmp_path / "port.cc"
     source.write_text(
         f'#include "{DEVICE}/rcp.h"\nbool f(rcp_t *r, const rcp_port_t *p) {{ return rcp_init(r, p); }}\n'
     )
-    subprocess.run(
-        ["c++", "-Wall", "-Wextra", "-pedantic", "-Werror", "-c", "-o", tmp_path / "o", source], check=True
-    )
+    options = ["-Wall", "-Wextra", "-pedantic", "-Werror", f"-DRCP_BLE={ble}"]
+    subprocess.run(["c++", *options, "-c", "-o", tmp_path / "o", source], check=True)
 
 
 def test_at_most_4_kib_of_code_on_a_cortex_m0_or_a_clear_word() -> None:
@@ -55,6 +55,9 @@ def test_at_most_4_kib_of_code_on_a_cortex_m0_or_a_clear_word() -> None:
     found = re.search(r"code +(\d+) bytes", done.stdout)
     assert found is not None
     assert int(found[1]) <= 4096
+    with_ble = re.search(r"with BLE +(\d+) bytes", done.stdout)
+    assert with_ble is not None
+    assert int(found[1]) < int(with_ble[1]) <= 4864
     assert re.search(r"stack +rcp_poll [1-9]\d*, rcp_init [1-9]\d*", done.stdout)
 
 
@@ -64,8 +67,10 @@ def test_without_the_compiler_size_says_what_to_install() -> None:
     assert "no-such-compiler-gcc is not installed" in done.stderr
 
 
-def test_the_example_in_the_porting_guide_compiles(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```c\n(.*?)```", (DEVICE / "README.md").read_text(), flags=re.DOTALL)
+@pytest.mark.parametrize("ble", [0, 1])
+def test_the_example_in_the_porting_guide_compiles(tmp_path: Path, ble: int) -> None:
+    first, radio = re.findall(r"```c\n(.*?)```", (DEVICE / "README.md").read_text(), flags=re.DOTALL)
     source = tmp_path / "main.c"
-    source.write_text(example)
-    subprocess.run(["cc", *STRICT, f"-I{DEVICE}", "-c", "-o", tmp_path / "main.o", source], check=True)
+    source.write_text(first + radio * ble)
+    options = [*STRICT, f"-DRCP_BLE={ble}", f"-I{DEVICE}"]
+    subprocess.run(["cc", *options, "-c", "-o", tmp_path / "main.o", source], check=True)

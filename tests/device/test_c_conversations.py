@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from c_bench import CBench, c_bench
+from rcp_radio import Reader
 from sim_bench import PROFILE
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.base import FrameType
-from gatewayd.protocol.rcp.framing import StreamDeframer
 from gatewayd.protocol.session import ImageState
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "rcp"
@@ -52,6 +52,8 @@ def make_device(facts: dict[str, str], boot_ids: Iterator[int]) -> CBench:
         **numbers,
         can_set_baud=bool(features & 1),
         can_revert=bool(features & 2),
+        can_short_data=bool(features & 4),
+        max_datagram=int(facts["packet"]) if "packet" in facts else None,
     )
     for _ in range(1, count):
         on.cut_at_flag(tried)
@@ -64,11 +66,11 @@ def make_device(facts: dict[str, str], boot_ids: Iterator[int]) -> CBench:
 
 def settle(on: CBench) -> list[bytes]:
     """Let it work for less than 5 s; return what it says but BUSY."""
-    deframer, end, found = StreamDeframer(512), on.now + SETTLE_S, list[bytes]()
+    reader, end, found = Reader(on.packet, 512), on.now + SETTLE_S, list[bytes]()
     device = on.device
     while True:
         while wire := device.data_to_send(on.now):
-            found += [content for content in deframer.feed(wire) if isinstance(content, bytes)]
+            found += [content for content in reader.contents(wire) if isinstance(content, bytes)]
         due = device.next_deadline()
         if due is None or due > end:
             return [content for content in found if content[0] != FrameType.BUSY]

@@ -143,6 +143,7 @@ def devices(draw: st.DrawFn) -> DeviceInfo:
         running_sha256=draw(st.none() | digest),
         tried_sha256=tried,
         tried_count=0 if tried is None else draw(st.integers(0, 255)),
+        can_short_data=draw(st.booleans()),
     )
 
 

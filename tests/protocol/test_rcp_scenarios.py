@@ -163,7 +163,9 @@ def test_a_dead_device_fails_when_patience_ends_and_not_before(make_lab: MakeLab
     lab.losing = lambda _frame: True
     assert failed_code(lab.identify(patience_s=5.0)) == "no_answer"
     assert lab.now == pytest.approx(5.0, abs=0.3)
-    assert (15 if packet != 20 else 10) <= lab.count(Hello) <= 21  # there it is two packets
+    assert (
+        (15 if packet is None else 2) <= lab.count(Hello) <= 21
+    )  # an INFO may take seconds in small packets
 
 
 def test_a_cable_pulled_for_good_in_the_transfer_ends_it(make_lab: MakeLab) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from rcp_radio import Reader
 
 from gatewayd.protocol.rcp.base import FrameType
-from gatewayd.protocol.rcp.framing import StreamDeframer
 from gatewayd.simulator.bootloader import Bootloader
 from gatewayd.simulator.journal import Journal
 from gatewayd.simulator.profile import DeviceProfile
@@ -37,6 +37,7 @@ class Replay:
     """Feeds one conversation to a receiver."""
 
     receiver: Receiver
+    packet: int | None
     now: float = 0.0
     answers: list[bytes] = field(default_factory=list)
 
@@ -46,10 +47,10 @@ class Replay:
 
     def settle(self) -> None:
         """Let it work for less than 5 s, until nothing more comes."""
-        deframer, end = StreamDeframer(512), self.now + 4.9
+        reader, end = Reader(self.packet, 512), self.now + 4.9
         while True:
             while wire := self.receiver.data_to_send(self.now):
-                self.answers += [found for found in deframer.feed(wire) if isinstance(found, bytes)]
+                self.answers += [found for found in reader.contents(wire) if isinstance(found, bytes)]
             due = self.receiver.next_deadline()
             if due is None or due > end:
                 return
@@ -71,6 +72,7 @@ def device(facts: dict[str, str], boot_ids: Iterator[int]) -> Replay:
         device_id=facts["device_id"],
         can_set_baud=bool(features & 1),
         can_revert=bool(features & 2),
+        can_short_data=bool(features & 4),
         **numbers,  # type: ignore[arg-type]  # mypy cannot match a dict with keywords
     )
     flash, shelf = blank_flash(profile), MemoryShelf()
@@ -87,7 +89,11 @@ def device(facts: dict[str, str], boot_ids: Iterator[int]) -> Replay:
     if state:
         bootloader.set_flag(tried, profile.version, 0 if state == REVERTED else 600)
         bootloader.boot(0.0)
-    return Replay(Receiver(profile, flash=flash, bootloader=bootloader, boot_ids=boot_ids))
+    receiver = Receiver(profile, flash=flash, bootloader=bootloader, boot_ids=boot_ids)
+    packet = int(facts["packet"]) if "packet" in facts else None
+    if packet is not None:
+        receiver.connect(packet)
+    return Replay(receiver, packet)
 
 
 @pytest.mark.parametrize("path", CONVERSATIONS, ids=lambda path: path.stem)

@@ -1,4 +1,4 @@
-"""How frames travel in datagrams (docs/protocol.md, section 11): one in a packet, in fragments; short DATA.
+"""How frames travel in datagrams (docs/protocol.md, section 11): one a packet, or in fragments; short DATA.
 
 A link that carries packets keeps their order and checks them. So an image's bytes go without CRC and with
 half an offset, and a fragment needs no more than its number: one that does not follow ends the frame.
@@ -20,6 +20,7 @@ _LAST = 0x10
 _NUMBER = 0x0F
 _SHORT = 0x80
 MOST_FRAGMENTS = 16
+LONGEST_ANSWER = MOST_FRAGMENTS * (MIN_PACKET - 1)  # an INFO, in the smallest packets
 PACKETS_PER_S = 10.0  # assumed until it is measured: one an interval of 100 ms
 
 

@@ -15,7 +15,7 @@ from gatewayd.protocol.rcp import failures
 from gatewayd.protocol.rcp.flow import DataFlow
 from gatewayd.protocol.rcp.frames import Data, Frame, FrameError
 from gatewayd.protocol.rcp.framing import CRC_SIZE, wire_size
-from gatewayd.protocol.rcp.packets import PACKETS_PER_S
+from gatewayd.protocol.rcp.packets import LONGEST_ANSWER, PACKETS_PER_S
 from gatewayd.protocol.rcp.request import HELLO_INTERVAL_S, ROUNDS, Request
 from gatewayd.protocol.rcp.tagged import Hello, Offer
 from gatewayd.protocol.rcp.wire import Wire
@@ -192,8 +192,11 @@ class Talk(ABC):
     def _patient_hello(self, begins_at: float, interval_s: float, gives_up_at: float) -> Request:
         self._nonce = self._random.getrandbits(32)
         hello = Hello(self._nonce, self._gateway_id)
+        wire_s = self._wire_s(hello)
+        if self._wire.packet is not None:  # an INFO may take seconds, and with each HELLO comes another one
+            wire_s += LONGEST_ANSWER / self._rate
         return Request.patient(
-            hello, begins_at, wire_s=self._wire_s(hello), interval_s=interval_s, gives_up_at=gives_up_at
+            hello, begins_at, wire_s=wire_s, interval_s=interval_s, gives_up_at=gives_up_at
         )
 
     def _fall_idle(self) -> None:

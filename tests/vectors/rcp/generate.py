@@ -1,4 +1,4 @@
-"""Write frames.txt, broken.txt and the conversations, from docs/protocol.md alone.
+"""Write the vectors and the conversations, from docs/protocol.md alone.
 
 Uses nothing of gatewayd, so that a mistake in its codec cannot hide in the vectors: run it by hand
 and read the diff.
@@ -34,6 +34,21 @@ def frame(type_: int, session: int, body: bytes = b"") -> bytes:
 
 def wire(frame_: bytes) -> bytes:
     return b"\0" + cobs(frame_) + b"\0"
+
+
+def packets(frame_: bytes, most: int) -> list[bytes]:
+    """What carries a frame on a datagram link."""
+    if len(frame_) <= most:
+        return [frame_]
+    pieces = [frame_[at : at + most - 1] for at in range(0, len(frame_), most - 1)]
+    last = len(pieces) - 1
+    return [
+        bytes([(0x70 if number == last else 0x60) + number]) + piece for number, piece in enumerate(pieces)
+    ]
+
+
+def short_data(session: int, offset: int, payload: bytes) -> bytes:
+    return bytes([0x80 + session]) + u16(offset % 65536) + payload
 
 
 def tlv(*items: tuple[int, bytes]) -> bytes:
@@ -84,7 +99,7 @@ def info(device: "Device", nonce: int = NONCE) -> bytes:
         (0x12, b"pump-1"), (0x13, device.version.encode()), (0x14, u32(device.boot_id)),
         (0x15, u8(device.image_state)), (0x16, u16(1034)), (0x17, u32(4096)), (0x18, u32(8192)),
         (0x19, u32(0x8000)), (0x1A, u32(0x20000)), (0x1B, u32(4096)), (0x1C, u16(8)), (0x1D, u16(2)),
-        (0x1E, u32(2)), (0x1F, sha(device.running)),
+        (0x1E, u32(device.features)), (0x1F, sha(device.running)),
     ]  # fmt: skip
     if device.tried:
         items += [(0x20, sha(device.tried)), (0x21, u8(device.tried_count))]
@@ -101,12 +116,18 @@ class Device:
     image_state: int = 0
     tried: bytes = b""
     tried_count: int = 0
+    packet: int = 0  # bytes that a datagram carries; 0 is a stream
+
+    @property
+    def features(self) -> int:
+        return 6 if self.packet else 2
 
     def header(self) -> str:
         facts = (
             "device app_id=pump hardware_id=pump-rev-b device_id=pump-1 max_frame=1034 window=4096 "
             "rx_ring=8192 slot_address=0x8000 slot_size=0x20000 "
-            "erase_block=4096 write_unit=8 boot_time_s=2 features=2 "
+            "erase_block=4096 write_unit=8 boot_time_s=2 "
+            f"features={self.features} {f'packet={self.packet} ' * bool(self.packet)}"
             f"version={self.version} boot_id={self.boot_id:#x} image_state={self.image_state} "
             f"running_image={self.running.hex()}"
         )
@@ -185,15 +206,66 @@ def broken() -> list[tuple[str, bytes]]:
     ]
 
 
+def in_packets() -> list[tuple[str, int, bytes]]:
+    image = noise(300)
+    return [
+        ("one_packet", 20, frame(0x41, 7, u32(2048) + u32(1024) + u32(6144))),
+        ("fragments", 20, offer(7, image)),
+        ("last_one_is_full", 20, frame(0x0B, 0, tlv((1, u32(NONCE)), (0x32, b"1.0." + b"1" * 20)))),
+        ("sixteen_fragments", 20, data(7, 0, noise(294))),
+        ("as_long_as_a_packet", 24, data(7, 0, noise(14))),
+        ("one_byte_more", 24, data(7, 0, noise(15))),
+        ("mtu_185", 182, info(Device(tried=image, tried_count=1, packet=182))),
+    ]
+
+
+def broken_packets() -> list[tuple[str, list[bytes]]]:
+    """Packets that yield no frame, for a `max_frame` of 138."""
+    good = packets(offer(7, noise(300)), 20)
+    short = packets(frame(7, 7), 20)
+    return [
+        ("bad_crc", [short[0][:-1] + bytes([short[0][-1] ^ 1])]),
+        ("bad_crc", [*good[:2], good[2][:-1] + bytes([good[2][-1] ^ 1]), *good[3:]]),
+        ("too_short", [b"\x41\x07\x01\x02\x03"]),
+        ("too_short", [b"\x87\x00"]),
+        ("too_long", [data(7, 0, noise(129))]),
+        ("too_long", [short_data(7, 0, noise(129))]),
+        ("too_long", packets(data(7, 0, noise(150)), 20)),
+        ("out_of_order", [good[0], good[2]]),
+        ("out_of_order", [good[0], good[1], good[1]]),
+        ("out_of_order", good[1:]),
+        ("out_of_order", [good[-1]]),
+        ("cut_off", good[:-1]),
+        ("bad_crc", [good[0], b"\x71" + good[1][1:]]),
+    ]
+
+
+# name, offset expected, offset meant
+SHORT_OFFSETS = [
+    ("as_expected", 0, 0),
+    ("ahead", 1000, 1408),
+    ("behind", 1408, 1000),
+    ("over_the_edge", 65500, 65536 + 12),
+    ("back_over_the_edge", 65536 + 12, 65500),
+    ("far", 2**31 + 7, 2**31 + 7 + 32767),
+    ("farthest_back", 2**31 + 7, 2**31 + 7 - 32768),
+    ("near_the_end", 2**32 - 9, 2**32 - 1),
+]
+
+
 class Script:
     """A conversation being written down."""
 
     def __init__(self, device: Device, about: str) -> None:
         self.lines = [f"# {about}", device.header()]
+        self._packet = device.packet
 
     def says(self, sent: bytes, *answers: tuple[bytes, str] | bytes, note: str = "") -> None:
         """The gateway sends a frame; each answer is a frame, or a frame and the `?` for its free end."""
-        self.raw(wire(sent), *answers, note=note)
+        sent_so = packets(sent, self._packet) if self._packet else [wire(sent)]
+        for number, part in enumerate(sent_so):
+            is_last = number == len(sent_so) - 1
+            self.raw(part, *(answers if is_last else ()), note=note if number == 0 else "")
 
     def raw(self, sent: bytes, *answers: tuple[bytes, str] | bytes, note: str = "") -> None:
         self.lines += [f"# {note}"] * bool(note) + [f"> {sent.hex()}"]
@@ -371,6 +443,63 @@ def restart() -> None:
     script.write("restart")
 
 
+def packets_of_20() -> None:
+    image, device = noise(2000), Device(packet=20)
+    part = [image[at : at + 17] for at in range(0, 2000, 17)]
+    short = [short_data(5, 17 * number, content) for number, content in enumerate(part)]
+    script = Script(device, "Packets of 20 bytes: fragments, short DATA, an ACK for six of them.")
+    script.says(hello(), info(device))
+    lost = packets(offer(5, image), 20)
+    script.raw(lost[0], note="A fragment is missing: the frame is dropped.")
+    for fragment in lost[2:]:
+        script.raw(fragment)
+    script.says(offer(5, image), accept(5, 0))
+    for number in range(5):
+        script.raw(short[number])
+    script.raw(short[5], ack(5, 102))
+    script.says(frame(0x40, 5, u32(102) + image[102:110]), note="A plain DATA counts as well.")
+    script.says(data(5, 0), ack(5, 110), note="A probe is answered at once.")
+    script.raw(short_data(5, 130, image[130:147]), nak(5, 110), note="A gap.")
+    script.raw(short_data(5, 147, image[147:164]), note="The same pass.")
+    script.raw(short_data(5, 102, image[102:119]), note="Gone back; half of it is new.")
+    script.raw(short_data(5, 102, image[102:119]), ack(5, 119), note="Nothing of it is new: an ACK at once.")
+    script.raw(short_data(6, 119, image[119:136]), error(6, 0x0101), note="Another session.")
+    script.raw(short_data(0, 119, image[119:136]), error(0, 0x0301), note="No session.")
+    script.raw(short_data(5, 119, image[119:136]))
+    script.raw(lost[0])
+    script.raw(short_data(5, 136, image[136:153]), note="It ends the frame begun before it.")
+    script.raw(lost[1], nak(5, 153), note="So this fragment is a broken frame, and a gap.")
+    at = 153
+    while at < len(image):
+        batch = [at + 17 * number for number in range(6) if at + 17 * number < len(image)]
+        for offset in batch[:-1]:
+            script.raw(short_data(5, offset, image[offset : offset + 17]))
+        at = min(len(image), batch[-1] + 17)
+        script.raw(short_data(5, batch[-1], image[batch[-1] : at]), ack(5, at))
+    script.says(frame(7, 5), frame(8, 5, sha(image)))
+    script.says(frame(17, 0, u32(921600)), error(0, 0x0102), note="SET_BAUD.")
+    script.says(frame(13, 0, u8(0)), frame(14, 0))
+    script.says(frame(17, 0, u32(921600)), error(0, 0x0309), note="There is no speed to set.")
+    script.write("packets-of-20")
+
+
+def datagrams() -> None:
+    """Write the vectors of packets."""
+    lines = ["# name | bytes in a packet | frame with CRC | packets"]
+    for name, most, made in in_packets():
+        carried = " ".join(one.hex() for one in packets(made, most))
+        lines.append(f"{name} | {most} | {made.hex()} | {carried}")
+    (HERE / "packets.txt").write_text("\n".join(lines) + "\n")
+    lines = ["# reason | packets, for a max_frame of 138"]
+    lines += [f"{reason} | {' '.join(one.hex() for one in sent)}" for reason, sent in broken_packets()]
+    (HERE / "broken-packets.txt").write_text("\n".join(lines) + "\n")
+    lines = ["# name | offset expected | packet | the same as DATA: type, session, body"]
+    for name, expected, meant in SHORT_OFFSETS:
+        packet, whole = short_data(7, meant, noise(17)), data(7, meant, noise(17))[:-4]
+        lines.append(f"{name} | {expected} | {packet.hex()} | {whole.hex()}")
+    (HERE / "short-data.txt").write_text("\n".join(lines) + "\n")
+
+
 def main() -> None:
     lines = ["# name | frame with CRC | wire"]
     lines += [f"{name} | {made.hex()} | {wire(made).hex()}" for name, made in frames().items()]
@@ -378,8 +507,9 @@ def main() -> None:
     lines = ["# reason | wire, for a max_frame of 1034"]
     lines += [f"{reason} | {sent.hex()}" for reason, sent in broken()]
     (HERE / "broken.txt").write_text("\n".join(lines) + "\n")
-    for conversation in (fresh_update, gaps, past_the_end, refusals, other_session, restart):
+    for conversation in (fresh_update, gaps, past_the_end, refusals, other_session, restart, packets_of_20):
         conversation()
+    datagrams()
 
 
 if __name__ == "__main__":
