@@ -7,7 +7,7 @@ PEER := $(VENV)/.peer
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: help demo test check transcripts kills bench crowd size clean
+.PHONY: help demo test check transcripts kills large bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,10 @@ transcripts: $(STAMP) system-packages  ## Record the terminal sessions in docs/o
 kills: $(STAMP) system-packages  ## SIGKILL at 50 random moments of updates, with each receiver (four minutes)
 	$(MAKE) -C device
 	GATEWAYD_KILLS=50 $(BIN)/python -m pytest tests/e2e/test_interruptions.py -k random_moments --timeout 900
+
+large: $(STAMP) system-packages  ## One message of 255 MiB through mosquitto: seconds and memory (2 GiB, 15 seconds)
+	$(MAKE) -C device
+	GATEWAYD_LARGE=1 $(BIN)/python -m pytest tests/e2e/test_large_message.py
 
 size: system-packages  ## Code, RAM and stack of the C receiver on a Cortex-M0
 	$(MAKE) -C device size
