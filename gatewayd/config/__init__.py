@@ -4,7 +4,6 @@ document reads strict YAML; model says what a configuration is; explain turns py
 files reads keys and the password; checks compares the parts; loader joins them; schema is for editors.
 """
 
-from gatewayd.config.duration import duration_text
 from gatewayd.config.loader import load
 from gatewayd.config.mistakes import ConfigErrors, Mistake
 from gatewayd.config.model import (
@@ -33,6 +32,5 @@ __all__ = [
     "Settings",
     "UartLink",
     "Wake",
-    "duration_text",
     "load",
 ]

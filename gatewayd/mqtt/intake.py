@@ -72,7 +72,7 @@ class Intake:
         size_bytes = len(message.payload)
         if message.qos == 0:
             raise FirmwareError(
-                f"{size_bytes} bytes came with QoS 0, expected QoS 1 or 2",
+                "the message came with QoS 0, expected QoS 1 or 2",
                 code="qos0",
                 hint="publish it again with QoS 1: QoS 0 can get lost on the way without anybody noticing",
             )

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gatewayd.config import BleLink, ConfigErrors, Periodic, UartLink, Wake, duration_text, load
+from gatewayd.config import BleLink, ConfigErrors, Periodic, UartLink, Wake, load
 from gatewayd.config.duration import PATTERN as DURATION_PATTERN
-from gatewayd.config.duration import read_duration
+from gatewayd.config.duration import duration_text, read_duration
 from gatewayd.errors import ConfigError
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.patch import PatchEncoding

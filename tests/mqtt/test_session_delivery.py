@@ -4,12 +4,12 @@ import asyncio
 
 import aiomqtt
 import pytest
-from brokers import CONNECT, PUBACK, PUBLISH, Mosquitto, ScriptedBroker, publish_v5, until
+from brokers import CONNECT, PUBACK, PUBLISH, Mosquitto, ScriptedBroker, packet, publish_v5, text, until
 from session_lab import OTHER, TOPIC, publisher, session_lab
 
 from gatewayd.errors import FirmwareError, HostError
 from gatewayd.mqtt.connection import Delivery, IncomingMessage
-from gatewayd.mqtt.hooks import READ_BYTES
+from gatewayd.mqtt.hooks import QOS_0_BYTES, READ_BYTES
 from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES
 from gatewayd.mqtt.session import MIB
 
@@ -173,6 +173,22 @@ async def test_a_message_that_is_far_too_large_is_cut_and_blocks_nothing(mosquit
         await until(lambda: len(lab.got) == 2)
         assert MIB < len(lab.got[0].payload) <= limit + READ_BYTES, "the intake must see that it is too large"
         assert lab.got[1].payload == b"small"
+
+
+async def test_messages_with_qos_0_pile_up_small(scripted: ScriptedBroker) -> None:
+    stored = asyncio.Event()
+
+    async def store(_message: IncomingMessage) -> None:
+        await stored.wait()
+
+    async with session_lab(scripted.port, accept=store) as lab:
+        await lab.subscribed(TOPIC)
+        for _ in range(20):
+            scripted.peer.send(packet(PUBLISH, text(TOPIC) + b"\0" + bytes(MIB)))
+        await until(lambda: lab.connection.messages_in == 20)
+        stored.set()
+        await until(lambda: len(lab.got) == 20)
+        assert {(message.qos, len(message.payload)) for message in lab.got} == {(0, QOS_0_BYTES)}
 
 
 async def test_the_largest_message_arrives_whole(mosquitto: Mosquitto) -> None:
