@@ -1,4 +1,4 @@
-/* The command line of rcp-device: the same names as `gatewayctl simulate uart`. */
+/* The command line of rcp-device: the same names as `gatewayctl simulate uart`, and --datagram. */
 #ifndef HOST_OPTIONS_H
 #define HOST_OPTIONS_H
 

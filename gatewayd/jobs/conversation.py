@@ -14,6 +14,9 @@ from gatewayd.protocol.session import OUTCOMES, Event, LineSpeed, Outcome, Trans
 # A line that takes nothing for so long is dead, whatever the kernel says. A frame of 1 KiB takes 35 s at 300
 # baud.
 SEND_LIMIT_S = 60.0
+# A connection that does not confirm a write for so long is dead; Bluetooth itself waits for 30 s. Pairing may
+# be part of it.
+CONFIRM_LIMIT_S = 15.0
 
 
 class Conversation:
@@ -117,11 +120,14 @@ class Conversation:
             self.session.handle_timeout(self._clock())
 
     async def _send(self, frame: bytes) -> None:
+        confirmed = self.session.needs_response
+        limit_s = CONFIRM_LIMIT_S if confirmed else SEND_LIMIT_S
         try:
-            async with asyncio.timeout(SEND_LIMIT_S):
-                await self._link.send(frame, confirmed=self.session.needs_response)
+            async with asyncio.timeout(limit_s):
+                await self._link.send(frame, confirmed=confirmed)
         except TimeoutError:
-            raise LinkLost(f"the line has taken nothing for {SEND_LIMIT_S:.0f} s") from None
+            what = "device has confirmed no write" if confirmed else "line has taken nothing"
+            raise LinkLost(f"the {what} for {limit_s:.0f} s") from None
 
     async def _wait(self) -> None:
         deadline = self.session.next_deadline()

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from gatewayd.errors import DeviceError
 from gatewayd.protocol.rcp.frames import Ack, Data, Nak
 from gatewayd.protocol.rcp.framing import DATA_OVERHEAD, wire_size
-from gatewayd.protocol.rcp.packets import RING_OVERHEAD, SHORT_OVERHEAD, SHORT_WINDOW
+from gatewayd.protocol.rcp.packets import RING_OVERHEAD, SHORT_OVERHEAD
 from gatewayd.protocol.rcp.request import ROUNDS, TURNAROUNDS
 from gatewayd.protocol.session import DeviceInfo
 
@@ -44,7 +44,8 @@ _RADIO_FLOOR_S = 0.2  # a radio that scans or connects meanwhile rests as long
 _RADIO_CEILING_S = 0.5  # 16 time-outs last 8 s
 _RADIO_SLOWEST = 5  # times slower than assumed: one packet in half a second
 _RADIO_FASTEST = 250_000.0  # bytes a second, what 2M PHY has on the air
-_FRAMES_IN_FLIGHT = 24  # three intervals of 6 packets, and what is not acknowledged yet
+# Three intervals of 6 packets, and what is not acknowledged yet. Half an offset is not ambiguous within them.
+_FRAMES_IN_FLIGHT = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +67,8 @@ class Limits:
         most = min(chunk, info.max_frame - DATA_OVERHEAD, info.window)
         if packet is None:
             return cls(whole_units(most, info.write_unit), info.write_unit, info.window, info.rx_ring)
-        overhead, window = DATA_OVERHEAD, info.window
-        if info.can_short_data:
-            overhead, window = SHORT_OVERHEAD, min(window, SHORT_WINDOW)
-        return cls(min(most, packet - overhead), 1, window, info.rx_ring, overhead)
+        overhead = SHORT_OVERHEAD if info.can_short_data else DATA_OVERHEAD
+        return cls(min(most, packet - overhead), 1, info.window, info.rx_ring, overhead)
 
     @property
     def frames(self) -> int:

@@ -13,7 +13,6 @@ MIN_PACKET = 20  # what an ATT MTU of 23 leaves, the least that Bluetooth has
 MAX_PACKET = 512  # the longest value of an attribute; BlueZ drops longer ones without a word
 RING_OVERHEAD = 2  # what a receiver stores with each packet: its length
 SHORT_OVERHEAD = 3  # type and session in one byte, half an offset
-SHORT_WINDOW = 0x7FFF  # within it half an offset is not ambiguous
 SHORT_SESSIONS = 0x7F  # what is left of a session number
 _FRAGMENT = 0x60
 _LAST = 0x10
