@@ -20,6 +20,8 @@ _NEEDED_BYTES = 2 * BALLAST_BYTES
 DISK_TROUBLE = frozenset({"disk_full", "disk_read_only", "disk_failing"})
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _MIB = 1024 * 1024
+# How SQLite puts it when the full disk has no room for its -shm or its journal.
+_FOR_WANT_OF_SPACE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
 # What makes it useless to go on with a database: nothing that it says can be trusted.
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
@@ -76,7 +78,7 @@ def explain(error: Exception, state_dir: Path) -> HostError:
             code="database_damaged",
             hint="it is put into quarantine at the next start, and a new one begun; look at the disk",
         )
-    if is_full(error) or (sqlite_code == sqlite3.SQLITE_CANTOPEN and _is_nearly_full(state_dir)):
+    if is_full(error) or (sqlite_code in _FOR_WANT_OF_SPACE and _is_nearly_full(state_dir)):
         free = _free_bytes(state_dir) // 1024
         return HostError(
             f"the disk under {state_dir} is full ({free} KiB are free)",

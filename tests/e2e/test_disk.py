@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from ctl_lab import Desk, desk
 
+from gatewayd.jobs.model import CreateJob, JobState
+from gatewayd.jobs.store import Store
+
 IMAGE = random.Random(7).randbytes(600_000)
 DISK_BYTES = 4 * 1024 * 1024
 
@@ -29,8 +32,8 @@ class SmallDisk:
         self.launch()
         self._whole.until(self._whole.answers, "the daemon answers")
 
-    def launch(self) -> None:
-        """Start the daemon with the disk below its state directory."""
+    def launch(self, before: str = "true") -> None:
+        """Start the daemon with the disk below its state directory; first run `before` in a shell."""
         whole = self._whole
         whole.write()
         mount = f"mount -t tmpfs -o {self._options},mode=0700 none {whole.folder / 'state'}"
@@ -38,7 +41,10 @@ class SmallDisk:
         unshare = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--mount", "--map-root-user"]
         with (whole.folder / "gatewayd.log").open("ab") as log:
             whole.gateway.process = subprocess.Popen(
-                [*unshare, "sh", "-c", f"{mount} && exec {daemon}"], cwd=whole.folder, stdout=log, stderr=log
+                [*unshare, "sh", "-c", f"{mount} && {before} && exec {daemon}"],
+                cwd=whole.folder,
+                stdout=log,
+                stderr=log,
             )
 
     def remount(self, options: str) -> None:
@@ -126,6 +132,28 @@ def test_a_disk_that_cannot_be_written_at_the_start_is_waited_for(
     whole.until(whole.answers, "the daemon answers")
     whole.publish("pump", "4.3.2", IMAGE[:50_000])
     whole.until_state("pump-1", "succeeded")
+
+
+@pytest.mark.parametrize("free_kib", [0, 40])
+async def test_a_start_in_mid_job_on_a_full_disk_waits_and_then_goes_on(whole: Desk, free_kib: int) -> None:
+    """What was under way is to be noted at the start; 40 KiB are room for SQLite to open, not for that."""
+    whole.configure(whole.device("pump-1").config())
+    left = whole.folder / "left"
+    async with Store(left) as store:
+        command = CreateJob("pump-1", 1, "0" * 64, "4.3.1", "4.3.2", JobState.QUEUED, None, "")
+        job = await store.run(lambda db: db.create_job(command))
+        assert job is not None
+        await store.run(lambda db: db.move_job(job.id, JobState.TRANSFERRING))
+    (left / "ballast").unlink()
+    disk = SmallDisk(whole)
+    room = f"truncate -s -{free_kib}K state/filler" if free_kib else "true"
+    disk.launch(f"cp -r left/. state && {{ cat /dev/zero > state/filler 2> /dev/null; {room}; }}")
+    whole.until(lambda: log_has(whole, "disk_full"), "it says that the disk is full")
+    assert "job goes on" not in whole.log()
+    (disk.root / "filler").unlink()
+    whole.until(whole.answers, "the daemon answers")
+    assert "job goes on" in whole.log()
+    assert whole.gateway.stop(signal.SIGTERM) == 0  # it is the process that was started
 
 
 def test_one_that_waits_for_its_disk_can_be_stopped(whole: Desk) -> None:
