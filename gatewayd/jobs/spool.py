@@ -3,6 +3,7 @@
 A file that is there is whole: it was synced before it got its name.
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -14,6 +15,8 @@ from gatewayd.errors import HostError
 from gatewayd.jobs.quarantine import Quarantine
 
 _NAME = re.compile(r"[0-9a-f]{64}")
+# No file of ours fails like that: something else is in its place, and stays there until it is moved.
+_NO_MESSAGE = {errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP}
 
 
 class Spool:
@@ -32,7 +35,7 @@ class Spool:
         """
         sha256 = hashlib.sha256(payload).hexdigest()
         path = self._directory / sha256
-        if path.exists() and path.read_bytes() == payload:
+        if self._has(path, payload):
             _sync_directory(self._directory)  # the crash that we may come from can have been before that
             return sha256, False
         handle, name = tempfile.mkstemp(dir=self._tmp)
@@ -62,8 +65,9 @@ class Spool:
                 f"{path} is gone", code="spool_damaged", hint="the broker is asked for it again"
             ) from None
         except OSError as error:
+            moved = self._put_away(path) if error.errno in _NO_MESSAGE else ""
             raise HostError(
-                f"{path} cannot be read: {error.strerror}",
+                f"{path} cannot be read: {error.strerror}{moved}",
                 code="spool_damaged",
                 hint="the broker is asked for it again; look at the disk",
             ) from error
@@ -79,6 +83,23 @@ class Spool:
         """Whether there is a file of that name; `read` says whether it is whole."""
         return bool(_NAME.fullmatch(sha256)) and (self._directory / sha256).is_file()
 
+    def _has(self, path: Path, payload: bytes) -> bool:
+        """Whether the message is there, whole. What else is in its place goes away where it is in the way."""
+        try:
+            return path.read_bytes() == payload
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno in _NO_MESSAGE:
+                self._quarantine.put([path])
+            return False
+
+    def _remove(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except IsADirectoryError:  # not ours, so not ours to delete
+            self._quarantine.put([path])
+
     def _put_away(self, path: Path) -> str:
         """Move a damaged file out of the way; return the end of a sentence."""
         try:
@@ -91,10 +112,10 @@ class Spool:
         removed = []
         for path in self._directory.iterdir():
             if _NAME.fullmatch(path.name) and path.name not in wanted:
-                path.unlink(missing_ok=True)
+                self._remove(path)
                 removed.append(path.name)
         for path in self._tmp.iterdir():
-            path.unlink(missing_ok=True)
+            self._remove(path)
         return removed
 
 

@@ -187,3 +187,15 @@ async def test_a_damaged_message_is_never_handed_out_and_is_asked_for(tmp_path: 
         assert await store.add_release(TOPIC, TOPIC_TEXT, MESSAGE)  # it came again
         assert store.spool.read(release.sha256) == MESSAGE
         assert damaged_topics(await store.run(_read)) == frozenset()
+
+
+@pytest.mark.parametrize("name", ["gatewayd.db", "gatewayd.db-wal", "gatewayd.db-shm", "ballast", "damaged"])
+async def test_a_directory_in_the_place_of_a_file_is_moved_away(tmp_path: Path, name: str) -> None:
+    await fill(tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name / "within").mkdir(parents=True)
+    async with Store(tmp_path) as store:
+        assert not (tmp_path / name).is_dir()
+        assert len(await store.run(Database.devices)) == (0 if name == "gatewayd.db" else 61)
+        assert store.is_new == (name == "gatewayd.db")
+    assert len(list((tmp_path / "quarantine").glob(f"*/{name}/within"))) == 1
