@@ -6,8 +6,9 @@ STAMP := $(VENV)/.installed
 PEER := $(VENV)/.peer
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+FAULTS_ARGS ?=
 
-.PHONY: help demo test check transcripts kills bench crowd size clean
+.PHONY: help demo test check transcripts kills bench crowd faults size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +42,9 @@ transcripts: $(STAMP) system-packages  ## Record the terminal sessions in docs/o
 kills: $(STAMP) system-packages  ## SIGKILL at 50 random moments of updates, with each receiver (four minutes)
 	$(MAKE) -C device
 	GATEWAYD_KILLS=50 $(BIN)/python -m pytest tests/e2e/test_interruptions.py -k random_moments --timeout 900
+
+faults: $(STAMP) system-packages  ## ENOSPC and EIO at each write of the store, with a table (two minutes)
+	PYTHONPATH=tests $(BIN)/python -m faults $(FAULTS_ARGS)
 
 size: system-packages  ## Code, RAM and stack of the C receiver on a Cortex-M0
 	$(MAKE) -C device size

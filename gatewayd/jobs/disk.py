@@ -91,7 +91,9 @@ def explain(error: Exception, state_dir: Path) -> HostError:
             code="disk_read_only",
             hint="the kernel does that after errors: see `dmesg`; `mount -o remount,rw` if the disk is good",
         )
-    if number == errno.EIO or sqlite_code == sqlite3.SQLITE_IOERR:
+    # SQLite does not say why it cannot open a file: where it may, the disk failed.
+    has_failed = sqlite_code == sqlite3.SQLITE_CANTOPEN and _may_write(state_dir)
+    if number == errno.EIO or sqlite_code == sqlite3.SQLITE_IOERR or has_failed:
         return HostError(
             f"the disk under {state_dir} fails: {error}",
             code="disk_failing",
@@ -120,6 +122,14 @@ def _free_bytes(directory: Path) -> int:
 
 def _is_nearly_full(directory: Path) -> bool:
     return directory.exists() and _free_bytes(directory) < _MIB // 4
+
+
+def _may_write(directory: Path) -> bool:
+    """Whether nothing but the disk keeps us from the directory and what is directly in it."""
+    try:
+        return all(os.access(path, os.R_OK | os.W_OK) for path in (directory, *directory.iterdir()))
+    except OSError:
+        return False
 
 
 def _is_read_only(directory: Path) -> bool:
