@@ -91,21 +91,22 @@ class Spool:
             return False
         except OSError as error:
             if error.errno in _NO_MESSAGE:
-                self._quarantine.put([path])
+                self._quarantine.put([path], f"{path} was no readable file")
             return False
 
     def _remove(self, path: Path) -> None:
         try:
             path.unlink(missing_ok=True)
         except IsADirectoryError:  # not ours, so not ours to delete
-            self._quarantine.put([path])
+            self._quarantine.put([path], f"{path} was a directory")
 
     def _put_away(self, path: Path) -> str:
         """Move a damaged file out of the way; return the end of a sentence."""
         try:
-            return f"; it is in {self._quarantine.put([path])}"
+            folder = self._quarantine.put([path], f"{path} was damaged, and is not used")
         except OSError as error:  # the disk that damaged it may not take a move
             return f", and it could not be moved away: {error.strerror}"
+        return f"; it is in {folder}"
 
     def keep_only(self, wanted: Collection[str]) -> list[str]:
         """Remove what nothing refers to, and what a crash left half-written; return the names removed."""

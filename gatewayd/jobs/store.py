@@ -157,7 +157,7 @@ class Store:
         """Move directories away that are where files of ours belong: SQLite only says "unable to open"."""
         names = [*(f"gatewayd.db{suffix}" for suffix in SUFFIXES), "ballast", self._damage_mark.name]
         if in_the_way := [path for name in names if (path := self._state_dir / name).is_dir()]:
-            folder = quarantine.put(in_the_way)
+            folder = quarantine.put(in_the_way, "directories were in the place of files of gatewayd's")
             log.error(
                 "directories were in the place of files, and are moved away",
                 code="database_damaged",
@@ -168,7 +168,9 @@ class Store:
     def _begin_anew(self, path: Path, quarantine: Quarantine, error: Exception) -> Database:
         """Put a damaged database away, and return a new one with what could be read of it."""
         found = salvage(path)
-        folder = quarantine.put([path.with_name(path.name + suffix) for suffix in SUFFIXES])
+        marks = "kept" if found.is_whole else "some may be lost: an old signed container could pass"
+        why = f"the database was damaged; the history of jobs is lost, anti-rollback marks: {marks}"
+        folder = quarantine.put([path.with_name(path.name + suffix) for suffix in SUFFIXES], why)
         database = Database(path, self.spool)
         database.adopt(found.rows)
         self._damage_mark.unlink(missing_ok=True)
@@ -179,9 +181,7 @@ class Store:
             reason=str(error),
             quarantine=str(folder),
             kept={table: len(rows) for table, rows in found.rows.items()},
-            rollback_marks="kept"
-            if found.is_whole
-            else "some may be lost: an old signed container could pass",
+            rollback_marks=marks,
         )
         return database
 

@@ -85,6 +85,33 @@ def log_has(whole: Desk, code: str) -> bool:
     return any(json.loads(line).get("code") == code for line in lines)
 
 
+def is_acknowledged(whole: Desk) -> bool:
+    """Whether the daemon acknowledged what was published, as the broker tells it."""
+    _, published, since = whole.broker.log().partition("pump/u/4.3'")
+    assert published, "nothing was published"
+    return "Received PUBACK from gatewayd-barn" in since
+
+
+@contextmanager
+def failing(whole: Desk, injection: str) -> Iterator[None]:
+    """Fail calls at the daemon's database, meanwhile."""
+    assert whole.gateway.process is not None
+    pid = whole.gateway.process.pid
+    state, log = whole.folder / "state", whole.folder / "strace"
+    files = [word for name in ("gatewayd.db", "gatewayd.db-wal") for word in ("-P", str(state / name))]
+    options = ["-qq", "-f", "-p", str(pid), "-o", str(log), "-e", f"inject={injection}"]
+    process = subprocess.Popen(["strace", *options, *files], stderr=subprocess.DEVNULL)
+    threads = Path(f"/proc/{pid}/task")
+    try:
+        traced = f"TracerPid:\t{process.pid}\n"
+        whole.until(lambda: all(traced in (t / "status").read_text() for t in threads.iterdir()), "strace")
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+    assert "(INJECTED)" in log.read_text()
+
+
 def test_what_cannot_be_stored_is_not_acknowledged_and_comes_again(whole: Desk) -> None:
     whole.configure(whole.device("pump-1").config())
     disk = SmallDisk(whole)
@@ -95,12 +122,28 @@ def test_what_cannot_be_stored_is_not_acknowledged_and_comes_again(whole: Desk) 
         whole.until(lambda: log_has(whole, "disk_full"), "it says that the disk is full")
         assert whole.json("devices", "devices")["trouble"]["code"] == "disk_full"
         assert "gatewayd cannot store anything: " in whole.good("devices")
-        assert "Received PUBACK from gatewayd-barn" not in whole.broker.log().partition("pump/u/4.3'")[2]
+        assert not is_acknowledged(whole)
     view = whole.until_state("pump-1", "succeeded")
     assert (view.installed_version, whole.devices["pump-1"].active) == ("4.3.2", IMAGE)
+    assert is_acknowledged(whole)
     assert whole.json("devices", "devices")["trouble"] is None
     assert whole.gateway.process is not None
     assert whole.gateway.process.poll() is None  # it never ended
+
+
+def test_a_disk_that_gives_errors_is_waited_for(whole: Desk) -> None:
+    whole.configure(whole.device("pump-1").config())
+    whole.start()
+    whole.until(lambda: whole.views()["pump-1"].state == "idle", "pump-1 is known")
+    with failing(whole, "pwrite64:error=EIO"):
+        whole.publish("pump", "4.3.2", IMAGE)
+        whole.until(lambda: log_has(whole, "disk_failing"), "it says that the disk fails")
+        assert whole.json("devices", "devices")["trouble"]["code"] == "disk_failing"
+        assert not is_acknowledged(whole)
+    whole.until_state("pump-1", "succeeded")
+    assert whole.devices["pump-1"].active == IMAGE
+    assert is_acknowledged(whole)
+    assert not (whole.folder / "state" / "quarantine").exists()  # nothing was taken for damage
 
 
 def test_what_is_under_way_when_the_disk_fills_is_finished_with_the_reserve(whole: Desk) -> None:
