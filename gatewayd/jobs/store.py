@@ -160,7 +160,7 @@ class Store:
             folder = quarantine.put(in_the_way, "directories were in the place of files of gatewayd's")
             log.error(
                 "directories were in the place of files, and are moved away",
-                code="database_damaged",
+                code="state_damaged",
                 files=[str(path) for path in in_the_way],
                 quarantine=str(folder),
             )
