@@ -11,8 +11,9 @@ TARGETS ?=
 POINTS ?= 1000
 SECONDS ?= 600
 ONLY ?=
+.PHONY: help demo test check transcripts kills sweep faults soak large fuzz bench crowd size clean
+FAULTS_ARGS ?=
 
-.PHONY: help demo test check transcripts kills sweep soak large fuzz bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,6 +65,9 @@ large: $(STAMP) system-packages  ## One message of 255 MiB, the largest that may
 soak: $(STAMP) system-packages  ## Updates for SECONDS=600 while daemon, broker and devices are killed and restarted at random
 	$(MAKE) -C device
 	PYTHONPATH=tests $(BIN)/python -m soak --seconds $(SECONDS) $(addprefix --seed ,$(SEED))
+
+faults: $(STAMP) system-packages  ## ENOSPC and EIO at each write of the store, with a table (two minutes)
+	PYTHONPATH=tests $(BIN)/python -m faults $(FAULTS_ARGS)
 
 size: system-packages  ## Code, RAM and stack of the C receiver on a Cortex-M0
 	$(MAKE) -C device size

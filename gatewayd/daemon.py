@@ -59,8 +59,6 @@ async def serve(settings: Settings) -> None:
     if store is None:
         return
     async with store:
-        for job in await store.run(lambda database: database.recover()):
-            log.info("job goes on", device=job.device, job=job.id, version=job.version)
         running = asyncio.create_task(Daemon(settings, store).run(hang_up), name="gatewayd")
         stopping = asyncio.create_task(stop.wait(), name="signals")
         damaged = asyncio.create_task(store.damaged.wait(), name="database")
@@ -87,22 +85,32 @@ async def _open_store(state_dir: Path, stop: asyncio.Event) -> Store | None:
     attempt = 0
     while True:
         attempt += 1
-        store = Store(state_dir)
         try:
-            await store.open()
+            return await _open_and_recover(state_dir)
         except HostError as error:
             if error.code not in DISK_TROUBLE:
                 raise
             wait_s = min(DISK_RETRY_S, 2.0**attempt)
             log.error("waiting for the disk", code=error.code, reason=str(error), retry_in_s=round(wait_s))  # noqa: TRY400 - not ours
-        else:
-            return store
         try:
             async with asyncio.timeout(wait_s):
                 await stop.wait()
         except TimeoutError:
             continue
         return None
+
+
+async def _open_and_recover(state_dir: Path) -> Store:
+    """Open the store, and let what was under way wait again: that is a write, which a full disk refuses."""
+    store = Store(state_dir)
+    await store.open()
+    try:
+        for job in await store.run(lambda database: database.recover()):
+            log.info("job goes on", device=job.device, job=job.id, version=job.version)
+    except BaseException:
+        await store.close()
+        raise
+    return store
 
 
 class Daemon:

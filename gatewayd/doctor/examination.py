@@ -9,7 +9,13 @@ from pathlib import Path
 from gatewayd.config import ConfigErrors, Mistake, Settings, load
 from gatewayd.doctor.broker import examine_broker
 from gatewayd.doctor.finding import Finding, failure, ok, warning
-from gatewayd.doctor.host import examine_clock, examine_database, examine_sqlite, examine_state_dir
+from gatewayd.doctor.host import (
+    examine_clock,
+    examine_database,
+    examine_quarantine,
+    examine_sqlite,
+    examine_state_dir,
+)
 from gatewayd.doctor.keys import examine_keys
 from gatewayd.doctor.ports import examine_ports
 from gatewayd.doctor.process import daemon_findings, examine_watchdog, find_account
@@ -51,6 +57,7 @@ def _examine_machine(settings: Settings) -> Iterator[Finding]:
     yield from examine_keys(settings, account)
     yield from examine_state_dir(gateway.state_dir, account, settings.mqtt.max_message_mib)
     yield examine_database(gateway, daemon)
+    yield from examine_quarantine(gateway.state_dir)
     yield examine_sqlite()
     yield from daemon_findings(gateway, daemon)
     yield examine_watchdog(daemon)

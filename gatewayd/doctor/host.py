@@ -16,6 +16,7 @@ from gatewayd.config import Gateway
 from gatewayd.doctor.account import ENTER, WRITE, Account
 from gatewayd.doctor.finding import Finding, failure, ok, warning
 from gatewayd.jobs.lock import Daemon, held
+from gatewayd.jobs.quarantine import WHY
 
 MIB = 1024 * 1024
 # This version did not exist before.
@@ -176,6 +177,25 @@ def _damage(copy: Path) -> str:
     finally:
         connection.close()
     return "" if answer == "ok" else answer
+
+
+def examine_quarantine(state_dir: Path) -> list[Finding]:
+    """Tell of what was damaged, newest first, until a person who has read it deletes it."""
+    found = []
+    try:
+        for folder in sorted((state_dir / "quarantine").iterdir(), reverse=True):
+            note = folder / WHY
+            why = note.read_text(errors="replace").strip() if note.exists() else "files were damaged"
+            text = f"{why} (what is left of it is in {folder})"
+            hint = "look at the disk with `dmesg`; when you have read this, delete that folder"
+            found.append(warning("quarantine", text, code="state_damaged", hint=hint))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        text = f"{error.filename} cannot be read: {error.strerror}"
+        hint = "run the doctor as root, or as the user that gatewayd runs as"
+        return [warning("quarantine", text, code="storage_failed", hint=hint)]
+    return found
 
 
 def examine_sqlite() -> Finding:

@@ -20,6 +20,8 @@ _NEEDED_BYTES = 2 * BALLAST_BYTES
 DISK_TROUBLE = frozenset({"disk_full", "disk_read_only", "disk_failing"})
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _MIB = 1024 * 1024
+# How SQLite puts it when the full disk has no room for its -shm or its journal.
+_FOR_WANT_OF_SPACE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
 # What makes it useless to go on with a database: nothing that it says can be trusted.
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
@@ -76,7 +78,7 @@ def explain(error: Exception, state_dir: Path) -> HostError:
             code="database_damaged",
             hint="it is put into quarantine at the next start, and a new one begun; look at the disk",
         )
-    if is_full(error) or (sqlite_code == sqlite3.SQLITE_CANTOPEN and _is_nearly_full(state_dir)):
+    if is_full(error) or (sqlite_code in _FOR_WANT_OF_SPACE and _is_nearly_full(state_dir)):
         free = _free_bytes(state_dir) // 1024
         return HostError(
             f"the disk under {state_dir} is full ({free} KiB are free)",
@@ -89,7 +91,9 @@ def explain(error: Exception, state_dir: Path) -> HostError:
             code="disk_read_only",
             hint="the kernel does that after errors: see `dmesg`; `mount -o remount,rw` if the disk is good",
         )
-    if number == errno.EIO or sqlite_code == sqlite3.SQLITE_IOERR:
+    # SQLite does not say why it cannot open a file: where it may, the disk failed.
+    has_failed = sqlite_code == sqlite3.SQLITE_CANTOPEN and _may_write(state_dir)
+    if number == errno.EIO or sqlite_code == sqlite3.SQLITE_IOERR or has_failed:
         return HostError(
             f"the disk under {state_dir} fails: {error}",
             code="disk_failing",
@@ -118,6 +122,14 @@ def _free_bytes(directory: Path) -> int:
 
 def _is_nearly_full(directory: Path) -> bool:
     return directory.exists() and _free_bytes(directory) < _MIB // 4
+
+
+def _may_write(directory: Path) -> bool:
+    """Whether nothing but the disk keeps us from the directory and what is directly in it."""
+    try:
+        return all(os.access(path, os.R_OK | os.W_OK) for path in (directory, *directory.iterdir()))
+    except OSError:
+        return False
 
 
 def _is_read_only(directory: Path) -> bool:

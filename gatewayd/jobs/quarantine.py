@@ -6,6 +6,7 @@ lost, and what is under way is found out by asking the devices, whose own record
 reverted image from being tried again.
 """
 
+import contextlib
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from gatewayd.jobs.rows import device_of, release_of
 # Enough to see whether it happens again and again; not so many that they fill the disk.
 KEPT = 3
 SUFFIXES = ("", "-wal", "-shm", "-journal")
+WHY = "why.txt"
 # Tables that are taken over, and what a row of each must be able to become.
 _SALVAGED: dict[str, Callable[[sqlite3.Row], Any]] = {
     "releases": release_of,
@@ -42,12 +44,17 @@ class Quarantine:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def put(self, files: Sequence[Path]) -> Path:
-        """Move files, of those that are there, into a folder of their own; return that."""
+    def put(self, files: Sequence[Path], why: str) -> Path:
+        """Move files, of those that are there, into a folder of their own; return that.
+
+        `why` is kept with them, for the doctor to tell until a person deletes the folder.
+        """
         folder = self._new_folder()
         for file in files:
             if file.exists() or file.is_symlink():
                 shutil.move(file, folder / file.name)
+        with contextlib.suppress(OSError):  # a full disk must not keep a damaged file in its place
+            (folder / WHY).write_text(f"{why}\n")
         others = sorted(other for other in self.directory.iterdir() if other != folder)
         for old in others[: max(0, len(others) + 1 - KEPT)]:
             shutil.rmtree(old, ignore_errors=True)

@@ -196,6 +196,8 @@ class Scheduler:
         except GatewaydError as error:
             name, code, reason = lane.device.name, error.code, str(error)
             log.error("cannot record what became of it", device=name, code=code, reason=reason)  # noqa: TRY400 - not ours
+            if lane.under_way is not None:
+                lane.job = lane.under_way.job  # as it was stored last: the next attempt goes on from there
             self._leave_alone(lane, HOST_FAILURES, is_probe=is_probe)
         except Exception:  # the last resort: one device's trouble must not end the daemon
             log.exception("this is a defect in gatewayd, please report it", device=lane.device.name)

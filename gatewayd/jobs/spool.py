@@ -3,6 +3,7 @@
 A file that is there is whole: it was synced before it got its name.
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -13,6 +14,8 @@ from gatewayd.errors import HostError
 from gatewayd.jobs.quarantine import Quarantine
 
 _NAME = re.compile(r"[0-9a-f]{64}")
+# No file of ours fails like that: something else is in its place, and stays there until it is moved.
+_NO_MESSAGE = {errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP}
 
 
 class Spool:
@@ -31,7 +34,7 @@ class Spool:
         """
         sha256 = hashlib.sha256(payload).hexdigest()
         path = self._directory / sha256
-        if path.exists() and path.read_bytes() == payload:
+        if self._has(path, payload):
             _sync_directory(self._directory)  # the crash that we may come from can have been before that
             return sha256, False
         draft = self._tmp / sha256  # one thread writes, and after a crash over what it left
@@ -61,8 +64,9 @@ class Spool:
                 f"{path} is gone", code="spool_damaged", hint="the broker is asked for it again"
             ) from None
         except OSError as error:
+            moved = self._put_away(path) if error.errno in _NO_MESSAGE else ""
             raise HostError(
-                f"{path} cannot be read: {error.strerror}",
+                f"{path} cannot be read: {error.strerror}{moved}",
                 code="spool_damaged",
                 hint="the broker is asked for it again; look at the disk",
             ) from error
@@ -78,22 +82,40 @@ class Spool:
         """Whether there is a file of that name; `read` says whether it is whole."""
         return bool(_NAME.fullmatch(sha256)) and (self._directory / sha256).is_file()
 
+    def _has(self, path: Path, payload: bytes) -> bool:
+        """Whether the message is there, whole. What else is in its place goes away where it is in the way."""
+        try:
+            return path.read_bytes() == payload
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno in _NO_MESSAGE:
+                self._quarantine.put([path], f"{path} was no readable file")
+            return False
+
+    def _remove(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except IsADirectoryError:  # not ours, so not ours to delete
+            self._quarantine.put([path], f"{path} was a directory")
+
     def _put_away(self, path: Path) -> str:
         """Move a damaged file out of the way; return the end of a sentence."""
         try:
-            return f"; it is in {self._quarantine.put([path])}"
+            folder = self._quarantine.put([path], f"{path} was damaged, and is not used")
         except OSError as error:  # the disk that damaged it may not take a move
             return f", and it could not be moved away: {error.strerror}"
+        return f"; it is in {folder}"
 
     def keep_only(self, wanted: Collection[str]) -> list[str]:
         """Remove what nothing refers to, and what a crash left half-written; return the names removed."""
         removed = []
         for path in self._directory.iterdir():
             if _NAME.fullmatch(path.name) and path.name not in wanted:
-                path.unlink(missing_ok=True)
+                self._remove(path)
                 removed.append(path.name)
         for path in self._tmp.iterdir():
-            path.unlink(missing_ok=True)
+            self._remove(path)
         return removed
 
 

@@ -73,6 +73,10 @@ class Store:
             raise
 
     async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close it, and let another have the directory."""
         await self._in_thread(self._close)
         self._thread.shutdown()
 
@@ -135,8 +139,9 @@ class Store:
 
     def _open(self) -> None:
         self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._take_lock()
         quarantine = Quarantine(self._state_dir / "quarantine")
+        self._take_lock()
+        self._clear_the_way(quarantine)
         self.spool = Spool(self._state_dir / "spool", quarantine)
         path = self._state_dir / "gatewayd.db"
         try:
@@ -148,10 +153,24 @@ class Store:
             self._database = self._begin_anew(path, quarantine, error)
         self.is_new = self.is_new or self._database.is_new
 
+    def _clear_the_way(self, quarantine: Quarantine) -> None:
+        """Move directories away that are where files of ours belong: SQLite only says "unable to open"."""
+        names = [*(f"gatewayd.db{suffix}" for suffix in SUFFIXES), "ballast", self._damage_mark.name]
+        if in_the_way := [path for name in names if (path := self._state_dir / name).is_dir()]:
+            folder = quarantine.put(in_the_way, "directories were in the place of files of gatewayd's")
+            log.error(
+                "directories were in the place of files, and are moved away",
+                code="state_damaged",
+                files=[str(path) for path in in_the_way],
+                quarantine=str(folder),
+            )
+
     def _begin_anew(self, path: Path, quarantine: Quarantine, error: Exception) -> Database:
         """Put a damaged database away, and return a new one with what could be read of it."""
         found = salvage(path)
-        folder = quarantine.put([path.with_name(path.name + suffix) for suffix in SUFFIXES])
+        marks = "kept" if found.is_whole else "some may be lost: an old signed container could pass"
+        why = f"the database was damaged; the history of jobs is lost, anti-rollback marks: {marks}"
+        folder = quarantine.put([path.with_name(path.name + suffix) for suffix in SUFFIXES], why)
         database = Database(path, self.spool)
         database.adopt(found.rows)
         self._damage_mark.unlink(missing_ok=True)
@@ -162,9 +181,7 @@ class Store:
             reason=str(error),
             quarantine=str(folder),
             kept={table: len(rows) for table, rows in found.rows.items()},
-            rollback_marks="kept"
-            if found.is_whole
-            else "some may be lost: an old signed container could pass",
+            rollback_marks=marks,
         )
         return database
 

@@ -53,6 +53,9 @@ MAX_BACK_OFF_S = 60.0
 # A connection that held this long was a good one: the next back-off starts from the shortest. Longer than any
 # back-off, so that two gateways which throw each other out do not take that for peace.
 STEADY_S = 120.0
+# Longest wait before a message is offered to the store again. A person who made room sees it stored within a
+# minute, whatever the disk itself adds.
+MAX_STORE_BACK_OFF_S = 30.0
 # What trying again soon cannot change; back off for the longest time at once.
 HOPELESS = {"bad_credentials", "broker_refused", "taken_over"} | {
     "wrong_pin",
@@ -377,7 +380,7 @@ class MqttSession:
                 self._refused[message.topic] = error
                 log.warning("message refused", topic=message.topic, code=error.code, reason=str(error))
             except Exception as error:
-                wait_s = back_off_s(attempt, self._chance())
+                wait_s = min(MAX_STORE_BACK_OFF_S, back_off_s(attempt, self._chance()))
                 log.exception(
                     "message not stored, and not acknowledged: it is kept and tried again",
                     topic=message.topic,

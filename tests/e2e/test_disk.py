@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from ctl_lab import Desk, desk
 
+from gatewayd.jobs.model import CreateJob, JobState
+from gatewayd.jobs.store import Store
+
 IMAGE = random.Random(7).randbytes(600_000)
 DISK_BYTES = 4 * 1024 * 1024
 
@@ -29,8 +32,8 @@ class SmallDisk:
         self.launch()
         self._whole.until(self._whole.answers, "the daemon answers")
 
-    def launch(self) -> None:
-        """Start the daemon with the disk below its state directory."""
+    def launch(self, before: str = "true") -> None:
+        """Start the daemon with the disk below its state directory; first run `before` in a shell."""
         whole = self._whole
         whole.write()
         mount = f"mount -t tmpfs -o {self._options},mode=0700 none {whole.folder / 'state'}"
@@ -38,7 +41,10 @@ class SmallDisk:
         unshare = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--mount", "--map-root-user"]
         with (whole.folder / "gatewayd.log").open("ab") as log:
             whole.gateway.process = subprocess.Popen(
-                [*unshare, "sh", "-c", f"{mount} && exec {daemon}"], cwd=whole.folder, stdout=log, stderr=log
+                [*unshare, "sh", "-c", f"{mount} && {before} && exec {daemon}"],
+                cwd=whole.folder,
+                stdout=log,
+                stderr=log,
             )
 
     def remount(self, options: str) -> None:
@@ -79,6 +85,33 @@ def log_has(whole: Desk, code: str) -> bool:
     return any(json.loads(line).get("code") == code for line in lines)
 
 
+def is_acknowledged(whole: Desk) -> bool:
+    """Whether the daemon acknowledged what was published, as the broker tells it."""
+    _, published, since = whole.broker.log().partition("pump/u/4.3'")
+    assert published, "nothing was published"
+    return "Received PUBACK from gatewayd-barn" in since
+
+
+@contextmanager
+def failing(whole: Desk, injection: str) -> Iterator[None]:
+    """Fail calls at the daemon's database, meanwhile."""
+    assert whole.gateway.process is not None
+    pid = whole.gateway.process.pid
+    state, log = whole.folder / "state", whole.folder / "strace"
+    files = [word for name in ("gatewayd.db", "gatewayd.db-wal") for word in ("-P", str(state / name))]
+    options = ["-qq", "-f", "-p", str(pid), "-o", str(log), "-e", f"inject={injection}"]
+    process = subprocess.Popen(["strace", *options, *files], stderr=subprocess.DEVNULL)
+    threads = Path(f"/proc/{pid}/task")
+    try:
+        traced = f"TracerPid:\t{process.pid}\n"
+        whole.until(lambda: all(traced in (t / "status").read_text() for t in threads.iterdir()), "strace")
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+    assert "(INJECTED)" in log.read_text()
+
+
 def test_what_cannot_be_stored_is_not_acknowledged_and_comes_again(whole: Desk) -> None:
     whole.configure(whole.device("pump-1").config())
     disk = SmallDisk(whole)
@@ -89,12 +122,28 @@ def test_what_cannot_be_stored_is_not_acknowledged_and_comes_again(whole: Desk) 
         whole.until(lambda: log_has(whole, "disk_full"), "it says that the disk is full")
         assert whole.json("devices", "devices")["trouble"]["code"] == "disk_full"
         assert "gatewayd cannot store anything: " in whole.good("devices")
-        assert "Received PUBACK from gatewayd-barn" not in whole.broker.log().partition("pump/u/4.3'")[2]
+        assert not is_acknowledged(whole)
     view = whole.until_state("pump-1", "succeeded")
     assert (view.installed_version, whole.devices["pump-1"].active) == ("4.3.2", IMAGE)
+    assert is_acknowledged(whole)
     assert whole.json("devices", "devices")["trouble"] is None
     assert whole.gateway.process is not None
     assert whole.gateway.process.poll() is None  # it never ended
+
+
+def test_a_disk_that_gives_errors_is_waited_for(whole: Desk) -> None:
+    whole.configure(whole.device("pump-1").config())
+    whole.start()
+    whole.until(lambda: whole.views()["pump-1"].state == "idle", "pump-1 is known")
+    with failing(whole, "pwrite64:error=EIO"):
+        whole.publish("pump", "4.3.2", IMAGE)
+        whole.until(lambda: log_has(whole, "disk_failing"), "it says that the disk fails")
+        assert whole.json("devices", "devices")["trouble"]["code"] == "disk_failing"
+        assert not is_acknowledged(whole)
+    whole.until_state("pump-1", "succeeded")
+    assert whole.devices["pump-1"].active == IMAGE
+    assert is_acknowledged(whole)
+    assert not (whole.folder / "state" / "quarantine").exists()  # nothing was taken for damage
 
 
 def test_what_is_under_way_when_the_disk_fills_is_finished_with_the_reserve(whole: Desk) -> None:
@@ -126,6 +175,28 @@ def test_a_disk_that_cannot_be_written_at_the_start_is_waited_for(
     whole.until(whole.answers, "the daemon answers")
     whole.publish("pump", "4.3.2", IMAGE[:50_000])
     whole.until_state("pump-1", "succeeded")
+
+
+@pytest.mark.parametrize("free_kib", [0, 40])
+async def test_a_start_in_mid_job_on_a_full_disk_waits_and_then_goes_on(whole: Desk, free_kib: int) -> None:
+    """What was under way is to be noted at the start; 40 KiB are room for SQLite to open, not for that."""
+    whole.configure(whole.device("pump-1").config())
+    left = whole.folder / "left"
+    async with Store(left) as store:
+        command = CreateJob("pump-1", 1, "0" * 64, "4.3.1", "4.3.2", JobState.QUEUED, None, "")
+        job = await store.run(lambda db: db.create_job(command))
+        assert job is not None
+        await store.run(lambda db: db.move_job(job.id, JobState.TRANSFERRING))
+    (left / "ballast").unlink()
+    disk = SmallDisk(whole)
+    room = f"truncate -s -{free_kib}K state/filler" if free_kib else "true"
+    disk.launch(f"cp -r left/. state && {{ cat /dev/zero > state/filler 2> /dev/null; {room}; }}")
+    whole.until(lambda: log_has(whole, "disk_full"), "it says that the disk is full")
+    assert "job goes on" not in whole.log()
+    (disk.root / "filler").unlink()
+    whole.until(whole.answers, "the daemon answers")
+    assert "job goes on" in whole.log()
+    assert whole.gateway.stop(signal.SIGTERM) == 0  # it is the process that was started
 
 
 def test_one_that_waits_for_its_disk_can_be_stopped(whole: Desk) -> None:

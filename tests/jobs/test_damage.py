@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from jobs_lab import TOPIC, TOPIC_TEXT, an_info, message
 
+from gatewayd.doctor.host import examine_quarantine
 from gatewayd.errors import HostError
 from gatewayd.jobs.database import Database
 from gatewayd.jobs.model import EVERYTHING, CreateJob, JobState
@@ -66,6 +67,10 @@ async def test_a_damaged_database_goes_into_quarantine_and_a_new_one_works(tmp_p
         assert store.is_new  # so that retained messages are asked for
         (folder,) = (tmp_path / "quarantine").iterdir()
         assert (folder / "gatewayd.db").read_bytes() == damaged
+        told = examine_quarantine(tmp_path)
+        assert [one.code for one in told] == ["state_damaged"]
+        is_whole = not what.startswith(("the header", "text", "every page", "zeros", "cut"))
+        assert ("marks: kept" in told[0].text) == is_whole, told
         await store.add_release(TOPIC, TOPIC_TEXT, MESSAGE)
         assert [one.topic for one in await store.run(Database.releases)] == [TOPIC_TEXT]
     async with Store(tmp_path) as store:
@@ -152,7 +157,7 @@ def test_quarantine_keeps_the_newest(tmp_path: Path) -> None:
     quarantine = Quarantine(tmp_path / "q")
     for number in range(KEPT + 2):
         (tmp_path / "file").write_text(str(number))
-        quarantine.put([tmp_path / "file", *(tmp_path / f"none{suffix}" for suffix in SUFFIXES)])
+        quarantine.put([tmp_path / "file", *(tmp_path / f"none{suffix}" for suffix in SUFFIXES)], "why")
     kept = sorted((folder / "file").read_text() for folder in (tmp_path / "q").iterdir())
     assert kept == [str(number) for number in range(2, KEPT + 2)]
 
@@ -187,3 +192,15 @@ async def test_a_damaged_message_is_never_handed_out_and_is_asked_for(tmp_path: 
         assert await store.add_release(TOPIC, TOPIC_TEXT, MESSAGE)  # it came again
         assert store.spool.read(release.sha256) == MESSAGE
         assert damaged_topics(await store.run(_read)) == frozenset()
+
+
+@pytest.mark.parametrize("name", ["gatewayd.db", "gatewayd.db-wal", "gatewayd.db-shm", "ballast", "damaged"])
+async def test_a_directory_in_the_place_of_a_file_is_moved_away(tmp_path: Path, name: str) -> None:
+    await fill(tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name / "within").mkdir(parents=True)
+    async with Store(tmp_path) as store:
+        assert not (tmp_path / name).is_dir()
+        assert len(await store.run(Database.devices)) == (0 if name == "gatewayd.db" else 61)
+        assert store.is_new == (name == "gatewayd.db")
+    assert len(list((tmp_path / "quarantine").glob(f"*/{name}/within"))) == 1

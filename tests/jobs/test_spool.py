@@ -1,5 +1,7 @@
 """Messages on disk: whole or not there, and never twice."""
 
+import contextlib
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -99,3 +101,33 @@ def test_a_file_that_is_gone_or_cannot_be_read(folder: Path) -> None:
     ):
         spool.read(sha256)
     assert caught.value.code == "spool_damaged"
+
+
+def test_a_directory_in_the_place_of_a_message_is_moved_away(folder: Path) -> None:
+    spool = Spool(folder)
+    sha256, _ = spool.write(b"message")
+    for repair in (spool.read, lambda _: spool.write(b"message"), lambda _: spool.keep_only(())):
+        (folder / sha256).unlink(missing_ok=True)
+        (folder / sha256 / "within").mkdir(parents=True)
+        with contextlib.suppress(HostError):
+            repair(sha256)
+        assert not (folder / sha256).is_dir()
+        assert spool.write(b"message")[0] == sha256
+        assert spool.read(sha256) == b"message"
+    assert len(list((folder.parent / "quarantine").glob(f"*/{sha256}/within"))) == 3
+
+
+def test_a_message_that_another_user_owns_is_repaired_by_writing(folder: Path) -> None:
+    spool = Spool(folder)
+    sha256, _ = spool.write(b"message")
+    real = Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        if path == folder / sha256:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path)
+
+    with mock.patch.object(Path, "read_bytes", read_bytes):
+        assert spool.write(b"message") == (sha256, True)
+    assert spool.read(sha256) == b"message"
+    assert len(list((folder.parent / "quarantine").glob(f"*/{sha256}"))) == 1

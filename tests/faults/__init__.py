@@ -1,0 +1,1 @@
+"""What the store makes of ENOSPC and EIO at each of its writes: `make faults`."""
