@@ -119,8 +119,6 @@ class Daemon:
             if new.mqtt != old.mqtt:
                 self._another_uplink.set()
             await self._reconciler.settled()
-            for name in changes.other_links:
-                await self._scheduler.halt(name, "reconfigured", "its link was changed in the configuration")
         log.info(
             "configuration reloaded",
             added=changes.added,

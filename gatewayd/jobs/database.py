@@ -230,9 +230,9 @@ class Database:
         """
         with self._transaction() as seq:
             old = self.job(id_)
-            self._save_attempt(id_, note)
             if not old.is_active:
                 return old
+            self._save_attempt(id_, note)
             state = JobState.QUEUED if old.state in INTERRUPTIBLE else old.state
             return self._save_job(replace(old, state=state, **changes), seq)
 
