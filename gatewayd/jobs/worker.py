@@ -6,7 +6,7 @@ it stands, and `activation.next_step` says how to go on.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import structlog
@@ -147,7 +147,7 @@ class Attempt:
     async def record(self, retry: Retry, error: GatewaydError) -> Job:
         """Store what becomes of the job after a failed attempt. Raises HostError."""
         job, reason = self._the_job, explain(self._device, error)
-        changes = {
+        changes: dict[str, Any] = {
             "failures": retry.failures,
             "code": error.code,
             "reason": reason,
@@ -156,6 +156,8 @@ class Attempt:
         }
         await self._go(retry.state, self._ended(error.code, reason), **changes)
         level = self.log.error if retry.state is JobState.FAILED else self.log.warning
+        if replace(job, **changes) == self._the_job:
+            level = self.log.debug  # the same in vain once more, which may go on for years
         level(
             "job failed" if retry.state is JobState.FAILED else "attempt failed",
             code=error.code,

@@ -324,6 +324,30 @@ def test_attempts_that_are_alike_in_vain_are_one_record(database: Database) -> N
     ]
 
 
+def test_the_same_in_vain_is_counted_and_written_with_what_comes_next(path: Path, spool: Spool) -> None:
+    database = Database(path, spool)
+    job = database.update_job(create(database).id, attempt("a"), code="a")
+    written = path.with_name(path.name + "-wal").stat().st_size
+    for _ in range(1000):
+        assert database.update_job(job.id, attempt("a"), code="a") == job
+        assert database.interrupt_job(job.id, attempt("a"), code="a") == job
+    assert path.with_name(path.name + "-wal").stat().st_size == written
+    assert [one.times for one in database.attempts(job.id)] == [2001]
+    database.update_job(job.id, attempt("a"), code="a", failures=1)
+    database.update_job(job.id, attempt("a"), code="a", failures=1)
+    database.update_job(job.id, attempt("b"), code="b", failures=1)
+    database.update_job(job.id, attempt("b"), code="b", failures=1)
+    database.update_job(job.id, code="", failures=2)
+    database.update_job(job.id, attempt("b"), code="", failures=2)
+    expected = [(1, "a", 2003, 2003.0), (2, "b", 3, 3.0)]
+    for _ in range(2):  # while it runs, and after a stop
+        kept = database.attempts(job.id)
+        assert [(one.number, one.code, one.times, one.duration_s) for one in kept] == expected
+        database.close()
+        database = Database(path, spool)
+    database.close()
+
+
 def test_the_oldest_attempts_are_forgotten_and_all_go_with_their_job(database: Database) -> None:
     job = create(database)
     for number in range(KEPT_ATTEMPTS + 5):

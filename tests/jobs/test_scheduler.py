@@ -14,6 +14,7 @@ from unittest import mock
 import pytest
 from jobs_board import Bench, Board, a_bench
 from jobs_lab import a_device, an_info, clock, some_settings, timeless, until
+from structlog.testing import capture_logs
 
 from gatewayd.config import Device
 from gatewayd.errors import GatewaydError
@@ -101,6 +102,22 @@ async def test_a_line_that_is_away_uses_up_no_attempts_and_its_return_is_noticed
         rig.board.is_unplugged = False
         port.touch()
         assert (await rig.run_until(JobState.SUCCEEDED, limit_s=8)).failures == 0
+
+
+@timeless
+async def test_a_line_that_is_away_for_a_day_is_written_down_and_told_once(tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        async with a_rig(tmp_path, lazy()) as rig:
+            rig.board.is_unplugged = True
+            rig.assign(await rig.bench.a_job())
+            await until(lambda: rig.ends == 1)
+            once = await rig.bench.job()
+            await asyncio.sleep(24 * 3600)
+            assert await rig.bench.job() == once, "not even when it was changed has changed"
+            (attempt,) = await rig.bench.store.run(lambda db: db.attempts(1))
+            assert attempt.times == rig.ends > 1000
+    told = [line for line in logs if line["event"] == "attempt failed"]
+    assert [line["log_level"] for line in told].count("warning") == 1
 
 
 @timeless

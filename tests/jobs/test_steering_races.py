@@ -86,7 +86,9 @@ async def test_halting_while_a_failure_is_written_down_begins_nothing_on_what_is
             rig.board.says["offer"] = deque([Failed(DeviceError("flash is broken", code="flash_failed"))])
             await rig.publish()
             await gate.reached.wait()
-            rig.scheduler.assign(another_baud(rig.bench.settings), {})
+            settings = another_baud(rig.bench.settings)
+            await rig.reconciler.configure(settings)
+            rig.scheduler.assign(settings, {})  # what it comes to when the store has time again
             await a_moment()
             gate.open()
             await asyncio.sleep(600)
