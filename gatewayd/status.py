@@ -8,7 +8,7 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,6 +28,7 @@ from gatewayd.jobs.model import (
 )
 from gatewayd.jobs.planner import Known
 from gatewayd.jobs.worker import TransferProgress, explain
+from gatewayd.moments import utc_text
 from gatewayd.protocol.session import DeviceInfo
 
 
@@ -75,7 +76,7 @@ class DeviceStatus:
             "code": self.code,
             "reason": self.reason,
             "paused": self.paused,
-            "updated_at": at and at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "updated_at": at and utc_text(at, "milliseconds"),
         }
 
     def to_bytes(self) -> bytes:

@@ -12,6 +12,7 @@ import click
 
 from gatewayd.cli.options import json_option
 from gatewayd.errors import ConfigError, FirmwareError, HostError
+from gatewayd.moments import utc_text
 from gatewayd.ota.container import Rom, build, encrypt, moment_of, timestamp_of
 from gatewayd.ota.keys import OtaKey, parse_ota_key
 
@@ -75,7 +76,7 @@ def command(
         "size": len(packed),
         "sha256": hashlib.sha256(packed).hexdigest(),
         "timestamp_ms": timestamp_ms,
-        "built_at": moment_of(timestamp_ms).isoformat(timespec="milliseconds"),
+        "built_at": utc_text(moment_of(timestamp_ms), "milliseconds"),
         "signed": not no_sign,
         "encrypted": not no_encrypt,
         "roms": [

@@ -2,19 +2,22 @@
 
 Request: `{"v": 1, "op": "devices", ...}`. Reply: `{"v": 1, "ok": true, "result": {...}}`, or
 `{"v": 1, "ok": false, "error": {"code", "message", "hint"}}`. To `watch` there are as many replies as there
-is news. Within version 1 keys are added, never taken away. Sizes in bytes, times in UTC (ISO 8601), `code` as
-in docs/codes.md.
+is news. Within version 1 keys are added, never taken away. Sizes in bytes, times in UTC (ISO 8601, with a Z),
+`code` as in docs/codes.md.
 """
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
 VERSION = 1
 # No request comes near it; a file travels as a descriptor.
 MAX_REQUEST_BYTES = 64 * 1024
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
+Time = Annotated[
+    str, WithJsonSchema({"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"})
+]
 
 
 class Message(BaseModel):
@@ -135,7 +138,7 @@ class PauseFact(Message):
     """Who lets something wait, and since when."""
 
     by: str
-    since: str
+    since: Time
 
 
 class LoopLag(Message):
@@ -153,7 +156,7 @@ class StatusResult(Message):
     gateway: str
     version: str
     pid: int
-    started_at: str
+    started_at: Time
     config_file: str
     state_dir: str
     devices: int
@@ -182,7 +185,7 @@ class LastResult(Message):
     state: str
     code: str | None
     reason: str | None
-    at: str
+    at: Time
 
 
 class DeviceView(Message):
@@ -207,7 +210,7 @@ class DeviceView(Message):
     resumes: int | None
     code: str | None
     reason: str | None
-    last_contact_at: str | None
+    last_contact_at: Time | None
     last_result: LastResult | None
 
 
@@ -239,8 +242,8 @@ class JobView(Message):
     reason: str | None
     topic: str
     decision: str
-    created_at: str
-    updated_at: str
+    created_at: Time
+    updated_at: Time
     transfers: int
     failures: int
     resumes: int
@@ -255,8 +258,8 @@ class AttemptView(Message):
 
     number: int
     times: int
-    started_at: str
-    ended_at: str | None
+    started_at: Time
+    ended_at: Time | None
     duration_s: float
     offset: int | None
     received_bytes: int
@@ -321,7 +324,7 @@ class Assessment(Message):
     topic: str
     version: str | None
     size_bytes: int
-    received_at: str
+    received_at: Time
     code: str
     reason: str
 

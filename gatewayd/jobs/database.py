@@ -41,6 +41,7 @@ from gatewayd.jobs.rows import (
 )
 from gatewayd.jobs.schema import ENDED_STATES, prepare
 from gatewayd.jobs.spool import Spool
+from gatewayd.moments import utc_text
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.protocol.session import DeviceInfo
@@ -391,4 +392,4 @@ class Database:
 
 def utc_now() -> str:
     """Return the time for people: UTC, ISO 8601, seconds."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return utc_text(datetime.now(UTC))

@@ -105,17 +105,17 @@ async def test_a_line_that_is_away_uses_up_no_attempts_and_its_return_is_noticed
 
 
 @timeless
-async def test_a_line_that_is_away_for_a_day_is_written_down_and_told_once(tmp_path: Path) -> None:
+async def test_a_line_that_stays_away_is_written_down_and_told_once(tmp_path: Path) -> None:
     with capture_logs() as logs:
         async with a_rig(tmp_path, lazy()) as rig:
             rig.board.is_unplugged = True
             rig.assign(await rig.bench.a_job())
             await until(lambda: rig.ends == 1)
             once = await rig.bench.job()
-            await asyncio.sleep(24 * 3600)
+            await asyncio.sleep(3600)
             assert await rig.bench.job() == once, "not even when it was changed has changed"
             (attempt,) = await rig.bench.store.run(lambda db: db.attempts(1))
-            assert attempt.times == rig.ends > 1000
+            assert attempt.times == rig.ends > 200
     told = [line for line in logs if line["event"] == "attempt failed"]
     assert [line["log_level"] for line in told].count("warning") == 1
 
