@@ -347,10 +347,27 @@ class Outcome(Message):
     text: str
 
 
+class Error(Message):
+    """Why not. `mistakes`: those of a configuration, each with file and line."""
+
+    code: str
+    message: str
+    hint: str = ""
+    mistakes: tuple[str, ...] = ()
+
+
+class Refusal(Message):
+    """One of several targets, as it was named, that nothing was done for."""
+
+    target: str
+    error: Error
+
+
 class OutcomesResult(Message):
-    """One for each target."""
+    """One for each target; `refused`: of several those that could not be met. One alone is a failure."""
 
     outcomes: tuple[Outcome, ...]
+    refused: tuple[Refusal, ...] = ()
 
 
 class ReloadResult(Message):
@@ -375,15 +392,6 @@ Result = (
     | OutcomesResult
     | ReloadResult
 )
-
-
-class Error(Message):
-    """Why not. `mistakes`: those of a configuration, each with file and line."""
-
-    code: str
-    message: str
-    hint: str = ""
-    mistakes: tuple[str, ...] = ()
 
 
 class Success(Message):

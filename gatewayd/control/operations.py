@@ -78,9 +78,7 @@ class ControlOperations:
                 log.info("reload was asked for", by=peer.name)
                 yield await self._parts.reload()
             case _:
-                yield messages.OutcomesResult(
-                    outcomes=tuple(views.outcome_view(one) for one in await self._steer(request, peer))
-                )
+                yield await self._steer(request, peer)
 
     # -- looking
 
@@ -196,19 +194,34 @@ class ControlOperations:
 
     async def _steer(
         self, request: messages.Push | messages.Steer | messages.Hold, peer: Peer
-    ) -> tuple[Outcome, ...]:
+    ) -> messages.OutcomesResult:
         steering = self._parts.steering
         match request:
             case messages.Push():
-                return (await self._push(request, peer),)
-            case messages.Hold(op="pause"):
-                return await steering.pause(request.devices, peer.name)
+                return views.outcomes_result([await self._push(request, peer)])
             case messages.Hold():
-                return await steering.resume(request.devices, peer.name)
+                return await self._hold(request, peer.name)
             case _:
-                await steering.check(request.targets)  # or half of them would be done before the misspelt one
                 act = {"approve": steering.approve, "cancel": steering.cancel, "retry": steering.retry}
-                return tuple([await act[request.op](target, peer.name) for target in request.targets])
+                outcomes, refused = [], []
+                for target in dict.fromkeys(request.targets):
+                    try:
+                        outcomes.append(await act[request.op](target, peer.name))
+                    except GatewaydError as error:
+                        refused.append((target, error))
+                return _answer(request.targets, outcomes, refused)
+
+    async def _hold(self, request: messages.Hold, by: str) -> messages.OutcomesResult:
+        hold = {"pause": self._parts.steering.pause, "resume": self._parts.steering.resume}[request.op]
+        names, refused = [], []
+        for name in dict.fromkeys(request.devices):
+            try:
+                names.append(find_device(self._settings, name).name)
+            except RequestError as error:
+                refused.append((name, error))
+        # Without a name it would be everything.
+        outcomes = await hold(names, by) if names or not request.devices else ()
+        return _answer(request.devices, outcomes, refused)
 
     async def _push(self, request: messages.Push, peer: Peer) -> Outcome:
         try:
@@ -249,6 +262,15 @@ class ControlOperations:
         """Read the file that came along. Raises RequestError, FirmwareError `too_large`."""
         limit = self._settings.mqtt.max_message_mib * MIB
         return await asyncio.to_thread(_read_and_close, peer.take_file(), limit)
+
+
+def _answer(
+    targets: Sequence[str], outcomes: Sequence[Outcome], refused: Sequence[tuple[str, GatewaydError]]
+) -> messages.OutcomesResult:
+    """Tell of several targets what was done and what was not. Raises the error of one that is alone."""
+    if refused and len(targets) == 1:
+        raise refused[0][1]
+    return views.outcomes_result(outcomes, refused)
 
 
 def _read_and_close(descriptor: int, limit: int) -> bytes:

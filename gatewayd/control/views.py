@@ -1,12 +1,13 @@
 """From what the daemon knows to what is said of it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from gatewayd.config import Device
 from gatewayd.control import messages
+from gatewayd.errors import GatewaydError
 from gatewayd.jobs import foresight, steering
 from gatewayd.jobs.model import AttemptRecord, CreateJob, DeviceRecord, EndJob, Job, JobState, Pause
 from gatewayd.status import DeviceStatus, LinkHealth
@@ -143,6 +144,22 @@ def outcome_view(outcome: steering.Outcome) -> messages.Outcome:
     job = outcome.job
     return messages.Outcome(
         device=outcome.device, job=job and job.id, state=job and str(job.state), text=outcome.text
+    )
+
+
+def outcomes_result(
+    outcomes: Iterable[steering.Outcome], refused: Iterable[tuple[str, GatewaydError]] = ()
+) -> messages.OutcomesResult:
+    """What several wishes came to, and why some did not."""
+    return messages.OutcomesResult(
+        outcomes=tuple(map(outcome_view, outcomes)),
+        refused=tuple(
+            messages.Refusal(
+                target=target,
+                error=messages.Error(code=error.code, message=error.message, hint=error.hint),
+            )
+            for target, error in refused
+        ),
     )
 
 
