@@ -196,6 +196,7 @@ class Daemon:
                 steering=steering,
                 board=self._board,
                 feed=self._feed,
+                under_way=self._scheduler.under_way,
                 broker=self._broker,
                 loop_lag=self._loop_lag,
                 reload=self.reload,

@@ -17,7 +17,7 @@ from gatewayd.errors import FirmwareError, GatewaydError, RequestError
 from gatewayd.jobs.database import Database, utc_now
 from gatewayd.jobs.firmware import FirmwareReader
 from gatewayd.jobs.foresight import Foresight, assessments, forecasts, with_message
-from gatewayd.jobs.model import EVERYTHING, DeviceRecord, Job, pause_of
+from gatewayd.jobs.model import EVERYTHING, AttemptRecord, DeviceRecord, Job, pause_of
 from gatewayd.jobs.planner import Known
 from gatewayd.jobs.reconciler import Reconciler
 from gatewayd.jobs.steering import Outcome, Steering, find_device
@@ -42,6 +42,7 @@ class Parts:
     steering: Steering
     board: StatusBoard
     feed: StatusFeed
+    under_way: Callable[[int], AttemptRecord | None]
     broker: Callable[[], messages.Broker]
     loop_lag: Callable[[], messages.LoopLag]
     reload: Callable[[], Awaitable[messages.ReloadResult]]
@@ -141,12 +142,10 @@ class ControlOperations:
     async def _job(self, request: messages.OneJob) -> messages.JobResult:
         job = await self._parts.store.run(lambda db: db.job(request.id))
         attempts = await self._parts.store.run(lambda db: db.attempts(request.id))
-        status = self._parts.board.get(job.device)
-        received = status.received_bytes if status is not None and status.job == job.id else None
-        return messages.JobResult(
-            job=views.job_view(job, attempts, received),
-            attempts=views.attempt_views(attempts, received),
-        )
+        now = self._parts.under_way(request.id)
+        if now is not None and attempts and not attempts[-1].ended_at:
+            attempts[-1] = now.after(attempts[-1])
+        return messages.JobResult(job=views.job_view(job, attempts), attempts=views.attempt_views(attempts))
 
     async def _explain_message(
         self, request: messages.ExplainMessage, peer: Peer

@@ -48,8 +48,9 @@ def device_view(
     )
 
 
-def job_view(job: Job, attempts: Sequence[AttemptRecord], received: int | None = None) -> messages.JobView:
-    """One job with its attempts; `received`: what its device has by now, where it is under way."""
+def job_view(job: Job, attempts: Sequence[AttemptRecord]) -> messages.JobView:
+    """One job with its attempts."""
+    received = max((attempt.received for attempt in attempts if not attempt.ended_at), default=0)
     return messages.JobView(
         id=job.id,
         device=job.device,
@@ -67,15 +68,13 @@ def job_view(job: Job, attempts: Sequence[AttemptRecord], received: int | None =
         resumes=job.resumes,
         image_sha256=job.image_sha256 or None,
         image_bytes=job.image_size or None,
-        durable_bytes=max(job.durable, received or 0),
-        duration_s=round(sum(attempt.duration_s for attempt in attempts), 3),
+        durable_bytes=max(job.durable, received),
+        duration_s=round(sum(attempt.duration_s for attempt in attempts if attempt.ended_at), 3),
     )
 
 
-def attempt_views(
-    attempts: Sequence[AttemptRecord], received: int | None = None
-) -> tuple[messages.AttemptView, ...]:
-    """All attempts of a job; `received` as with `job_view`.
+def attempt_views(attempts: Sequence[AttemptRecord]) -> tuple[messages.AttemptView, ...]:
+    """All attempts of a job.
 
     What one sends beyond where it goes on, and another had sent before, is sent again.
     """
@@ -87,13 +86,11 @@ def attempt_views(
             reached = attempt.offset + attempt.bytes_sent - attempt.bytes_repeated
             again += max(0, min(sent, reached) - attempt.offset)
             sent = max(sent, reached)
-        views.append(_attempt_view(replace(attempt, bytes_repeated=again), received))
+        views.append(_attempt_view(replace(attempt, bytes_repeated=again)))
     return tuple(views)
 
 
-def _attempt_view(attempt: AttemptRecord, received: int | None) -> messages.AttemptView:
-    if not attempt.ended_at and received is not None:
-        attempt = replace(attempt, received=received)
+def _attempt_view(attempt: AttemptRecord) -> messages.AttemptView:
     return messages.AttemptView(
         number=attempt.number,
         times=attempt.times,

@@ -16,7 +16,7 @@ import structlog
 from gatewayd.config import Device, Settings
 from gatewayd.errors import GatewaydError, HostError
 from gatewayd.jobs.deferral import Deferral, Held
-from gatewayd.jobs.model import INTERRUPTIBLE, NO_CONTACT, Job, JobState
+from gatewayd.jobs.model import INTERRUPTIBLE, NO_CONTACT, AttemptRecord, Job, JobState
 from gatewayd.jobs.retry import TRIAL_MARGIN_S, after_failure, back_off_s
 from gatewayd.jobs.worker import Attempt, Ends, explain
 
@@ -140,6 +140,11 @@ class Scheduler:
             return
         self._hurry(lane, ask=ask and lane.job is None and lane.attempt is None)
         lane.news.set()
+
+    def under_way(self, job_id: int) -> AttemptRecord | None:
+        """Return the attempt at a job as it stands; None: none is under way."""
+        attempts = [lane.under_way for lane in self._lanes.values() if lane.under_way is not None]
+        return next((one.standing() for one in attempts if one.job and one.job.id == job_id), None)
 
     async def run(self) -> None:
         """Run until cancelled; then every attempt ends where it is, and its device keeps what it has."""

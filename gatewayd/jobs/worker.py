@@ -23,6 +23,7 @@ from gatewayd.jobs.deferral import Deferral, Held
 from gatewayd.jobs.eligibility import reading_of
 from gatewayd.jobs.firmware import FirmwareReader, OpenFirmware
 from gatewayd.jobs.model import INTERRUPTIBLE, AttemptRecord, Job, JobState
+from gatewayd.jobs.progress import TransferProgress
 from gatewayd.jobs.retry import Retry
 from gatewayd.jobs.store import Store
 from gatewayd.link.base import Link
@@ -56,15 +57,6 @@ RESTART_MARGIN_S = 10.0
 RESTART_POLL_S = 0.2
 # Steps of one attempt: transfer, confirm, succeed; with room for a second look, none for a loop.
 STEPS_PER_ATTEMPT = 6
-
-
-@dataclass(frozen=True, slots=True)
-class TransferProgress:
-    """How far the device is with the image, and how often this attempt had to take it up again."""
-
-    received: int
-    bytes_per_s: int
-    resumes: int
 
 
 class Watcher(Protocol):
@@ -120,6 +112,10 @@ class Attempt:
     def durable(self) -> int:
         """The furthest the device ever got, in bytes of this job's image."""
         return self._tally.durable
+
+    def standing(self) -> AttemptRecord:
+        """What it has moved so far."""
+        return self._tally.record(self._ends.clock(), self._session)
 
     async def probe(self) -> None:
         """Ask the device who it is, and remember it. Raises GatewaydError, Deferral."""

@@ -76,6 +76,25 @@ def test_jobs_and_job(busy: Desk) -> None:
     assert busy.good("jobs", "idle-1") == "There are no such jobs.\n"
 
 
+def test_an_attempt_under_way_is_told_as_it_stands(busy: Desk) -> None:
+    (slow,) = busy.json("jobs", "jobs", "slow-1")["jobs"]
+
+    def standing() -> dict[str, int]:
+        (attempt,) = busy.json("job", "job", slow["id"])["attempts"]
+        assert (attempt["ended_at"], attempt["offset"]) == (None, 0)
+        return dict(attempt)
+
+    first = standing()
+    busy.until(lambda: standing()["received_bytes"] > first["received_bytes"] + 9_000, "it gets on")
+    last = standing()
+    assert last["bytes_sent"] > first["bytes_sent"] + 9_000
+    assert last["duration_s"] > first["duration_s"]
+    story = busy.json("job", "job", slow["id"])
+    assert story["job"]["durable_bytes"] >= last["received_bytes"]
+    assert story["job"]["duration_s"] == 0, "of what has ended"
+    assert re.search(r"^1 .* 0 B +[1-9].* under way$", busy.good("job", slow["id"]), re.MULTILINE)
+
+
 def test_explain(busy: Desk, tmp_path: Path) -> None:
     told = busy.json("explain DEVICE", "explain", "valve-1")
     assert (told["forecast"]["code"], told["job"]["state"]) == ("update", "offered")
