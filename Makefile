@@ -11,9 +11,9 @@ TARGETS ?=
 POINTS ?= 1000
 SECONDS ?= 600
 ONLY ?=
-.PHONY: help demo test check transcripts kills sweep faults soak large fuzz bench crowd size clean
 FAULTS_ARGS ?=
 
+.PHONY: help demo test check transcripts kills sweep faults soak large fuzz bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

@@ -29,7 +29,7 @@ from gatewayd.jobs.steering import Steering
 from gatewayd.jobs.store import Store
 from gatewayd.jobs.worker import Ends
 from gatewayd.links import Links
-from gatewayd.moment import utc_text
+from gatewayd.moments import utc_text
 from gatewayd.mqtt.uplink import Uplink
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import TransferSession
@@ -169,8 +169,6 @@ class Daemon:
             if new.mqtt != old.mqtt:
                 self._another_uplink.set()
             await self._reconciler.settled()
-            for name in changes.other_links:
-                await self._scheduler.halt(name, "reconfigured", "its link was changed in the configuration")
             self._uplink.session.wake()
         log.info(
             "configuration reloaded",
@@ -254,6 +252,7 @@ class Daemon:
                 steering=steering,
                 board=self._board,
                 feed=self._feed,
+                under_way=self._scheduler.under_way,
                 broker=self._broker,
                 loop_lag=self._loop_lag,
                 reload=self.reload,

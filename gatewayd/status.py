@@ -27,8 +27,9 @@ from gatewayd.jobs.model import (
     pause_of,
 )
 from gatewayd.jobs.planner import Known
-from gatewayd.jobs.worker import TransferProgress, explain
-from gatewayd.moment import utc_text
+from gatewayd.jobs.progress import TransferProgress
+from gatewayd.jobs.worker import explain
+from gatewayd.moments import utc_text
 from gatewayd.protocol.session import DeviceInfo
 
 

@@ -15,8 +15,9 @@ from gatewayd.errors import DeviceError, LinkError, LinkLost
 from gatewayd.jobs.database import Database
 from gatewayd.jobs.firmware import FirmwareReader
 from gatewayd.jobs.model import CreateJob, Job, JobState
+from gatewayd.jobs.progress import TransferProgress
 from gatewayd.jobs.store import Store
-from gatewayd.jobs.worker import Ends, TransferProgress
+from gatewayd.jobs.worker import Ends
 from gatewayd.protocol.session import (
     Activated,
     AlreadyRunning,

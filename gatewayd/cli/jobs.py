@@ -105,9 +105,9 @@ def _attempt_row(attempt: AttemptView) -> list[str]:
     return [
         number,
         attempt.started_at[11:19],
-        duration(attempt.duration_s) if is_over else "",
+        duration(attempt.duration_s),
         size(attempt.offset) if moved else "-",
-        size(attempt.received_bytes) if moved or not is_over else "-",
+        size(attempt.received_bytes) if moved else "-",
         size(attempt.bytes_sent) if moved else "-",
         size(attempt.bytes_repeated) if moved else "-",
         str(attempt.resumes),

@@ -12,7 +12,7 @@ import click
 
 from gatewayd.cli.options import json_option
 from gatewayd.errors import ConfigError, FirmwareError, HostError
-from gatewayd.moment import utc_text
+from gatewayd.moments import utc_text
 from gatewayd.ota.container import Rom, build, encrypt, moment_of, timestamp_of
 from gatewayd.ota.keys import OtaKey, parse_ota_key
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from gatewayd.control.messages import Error
+from gatewayd.control.messages import Error, Time
 from gatewayd.errors import GatewaydError
 
 
@@ -86,7 +86,7 @@ class Packed(BaseModel):
     size: int
     sha256: str
     timestamp_ms: int
-    built_at: str
+    built_at: Time
     signed: bool
     encrypted: bool
     roms: list[PackedRom]

@@ -1,17 +1,17 @@
 """`approve`, `retry`, `cancel`, `pause`, `resume`, `push` and `reload`: what a person wants done."""
 
+import sys
 from pathlib import Path
 from typing import Literal
 
 import click
 
+from gatewayd.cli.exits import REFUSED
 from gatewayd.cli.options import device_argument, json_option, socket_option
 from gatewayd.cli.words import plural, printable, tell
 from gatewayd.control.client import ask
 from gatewayd.control.messages import (
     Hold,
-    Message,
-    Outcome,
     OutcomesResult,
     Push,
     Reload,
@@ -95,7 +95,7 @@ def push(device: str, container: Path, version: str, control_socket: Path, as_js
     """
     with container.open("rb") as file:
         result = ask(control_socket, build(Push, device=device, version=version), OutcomesResult, file)
-    _tell(result, result.outcomes, as_json=as_json)
+    _tell(result, as_json=as_json)
 
 
 @click.command("reload")
@@ -122,20 +122,30 @@ def _steer(
     op: Literal["approve", "cancel", "retry"], targets: tuple[str, ...], path: Path, *, as_json: bool
 ) -> None:
     result = ask(path, build(Steer, op=op, targets=targets), OutcomesResult)
-    _tell(result, result.outcomes, as_json=as_json)
+    _tell(result, as_json=as_json)
 
 
 def _hold(op: Literal["pause", "resume"], devices: tuple[str, ...], path: Path, *, as_json: bool) -> None:
     result = ask(path, build(Hold, op=op, devices=devices), OutcomesResult)
-    _tell(result, result.outcomes, as_json=as_json)
+    _tell(result, as_json=as_json)
 
 
-def _tell(result: Message, outcomes: tuple[Outcome, ...], *, as_json: bool) -> None:
+def _tell(result: OutcomesResult, *, as_json: bool) -> None:
+    """Tell what was done, and of several targets which were refused; then it exits with 1."""
     if as_json:
         click.echo(result.model_dump_json())
-        return
-    for outcome in outcomes:
-        text = printable(outcome.text)
-        tell(text if outcome.device in text else f"{outcome.device}: {text}")
-    if not outcomes:
-        tell("No devices are configured.")
+    else:
+        for outcome in result.outcomes:
+            _say(outcome.device, outcome.text)
+        for one in result.refused:
+            hint = f" ({one.error.hint})" if one.error.hint else ""
+            _say(one.target, f"{one.error.message}{hint}", err=True)
+        if not (result.outcomes or result.refused):
+            tell("No devices are configured.")
+    if result.refused:
+        sys.exit(REFUSED)
+
+
+def _say(about: str, text: str, *, err: bool = False) -> None:
+    named = printable(text if about in text else f"{about}: {text}")
+    tell(f"gatewayctl: {named}" if err else named, err=err)

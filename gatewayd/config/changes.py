@@ -10,13 +10,12 @@ from gatewayd.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Devices by name. `other_links`: those of `changed` that are reached in another way than before."""
+    """Devices by name."""
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
     removed: tuple[str, ...]
     unchanged: tuple[str, ...]
-    other_links: tuple[str, ...]
 
     @classmethod
     def between(cls, old: Settings, new: Settings) -> Self:
@@ -29,7 +28,6 @@ class Changes:
             changed=tuple(device.name for device in changed),
             removed=tuple(sorted(before.keys() - {device.name for device in new.devices})),
             unchanged=tuple(device.name for device in kept if device not in changed),
-            other_links=tuple(device.name for device in changed if device.link != before[device.name].link),
         )
 
 

@@ -2,19 +2,22 @@
 
 Request: `{"v": 1, "op": "devices", ...}`. Reply: `{"v": 1, "ok": true, "result": {...}}`, or
 `{"v": 1, "ok": false, "error": {"code", "message", "hint"}}`. To `watch` there are as many replies as there
-is news. Within version 1 keys are added, never taken away. Sizes in bytes, times in UTC (ISO 8601), `code` as
-in docs/codes.md.
+is news. Within version 1 keys are added, never taken away. Sizes in bytes, times in UTC (ISO 8601, with a Z),
+`code` as in docs/codes.md.
 """
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
 VERSION = 1
 # No request comes near it; a file travels as a descriptor.
 MAX_REQUEST_BYTES = 64 * 1024
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
+Time = Annotated[
+    str, WithJsonSchema({"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"})
+]
 
 
 class Message(BaseModel):
@@ -149,7 +152,7 @@ class PauseFact(Message):
     """Who lets something wait, and since when."""
 
     by: str
-    since: str
+    since: Time
 
 
 class LoopLag(Message):
@@ -174,7 +177,7 @@ class StatusResult(Message):
     gateway: str
     version: str
     pid: int
-    started_at: str
+    started_at: Time
     config_file: str
     state_dir: str
     devices: int
@@ -204,7 +207,7 @@ class LastResult(Message):
     state: str
     code: str | None
     reason: str | None
-    at: str
+    at: Time
 
 
 class DeviceView(Message):
@@ -229,7 +232,7 @@ class DeviceView(Message):
     resumes: int | None
     code: str | None
     reason: str | None
-    last_contact_at: str | None
+    last_contact_at: Time | None
     last_result: LastResult | None
 
 
@@ -262,8 +265,8 @@ class JobView(Message):
     reason: str | None
     topic: str
     decision: str
-    created_at: str
-    updated_at: str
+    created_at: Time
+    updated_at: Time
     transfers: int
     failures: int
     resumes: int
@@ -278,8 +281,8 @@ class AttemptView(Message):
 
     number: int
     times: int
-    started_at: str
-    ended_at: str | None
+    started_at: Time
+    ended_at: Time | None
     duration_s: float
     offset: int | None
     received_bytes: int
@@ -344,7 +347,7 @@ class Assessment(Message):
     topic: str
     version: str | None
     size_bytes: int
-    received_at: str
+    received_at: Time
     code: str
     reason: str
 
@@ -367,10 +370,27 @@ class Outcome(Message):
     text: str
 
 
+class Error(Message):
+    """Why not. `mistakes`: those of a configuration, each with file and line."""
+
+    code: str
+    message: str
+    hint: str = ""
+    mistakes: tuple[str, ...] = ()
+
+
+class Refusal(Message):
+    """One of several targets, as it was named, that nothing was done for."""
+
+    target: str
+    error: Error
+
+
 class OutcomesResult(Message):
-    """One for each target."""
+    """One for each target; `refused`: of several those that could not be met. One alone is a failure."""
 
     outcomes: tuple[Outcome, ...]
+    refused: tuple[Refusal, ...] = ()
 
 
 class ReloadResult(Message):
@@ -395,15 +415,6 @@ Result = (
     | OutcomesResult
     | ReloadResult
 )
-
-
-class Error(Message):
-    """Why not. `mistakes`: those of a configuration, each with file and line."""
-
-    code: str
-    message: str
-    hint: str = ""
-    mistakes: tuple[str, ...] = ()
 
 
 class Success(Message):

@@ -17,7 +17,7 @@ from gatewayd.errors import FirmwareError, GatewaydError, RequestError
 from gatewayd.jobs.database import Database, utc_now
 from gatewayd.jobs.firmware import FirmwareReader
 from gatewayd.jobs.foresight import Foresight, assessments, forecasts, with_message
-from gatewayd.jobs.model import EVERYTHING, DeviceRecord, Job, pause_of
+from gatewayd.jobs.model import EVERYTHING, AttemptRecord, DeviceRecord, Job, pause_of
 from gatewayd.jobs.planner import Known
 from gatewayd.jobs.reconciler import Reconciler
 from gatewayd.jobs.steering import Outcome, Steering, find_device
@@ -44,6 +44,7 @@ class Parts:
     steering: Steering
     board: StatusBoard
     feed: StatusFeed
+    under_way: Callable[[int], AttemptRecord | None]
     broker: Callable[[], messages.Broker]
     loop_lag: Callable[[], messages.LoopLag]
     reload: Callable[[], Awaitable[messages.ReloadResult]]
@@ -81,9 +82,7 @@ class ControlOperations:
                 log.info("reload was asked for", by=peer.name)
                 yield await self._parts.reload()
             case _:
-                yield messages.OutcomesResult(
-                    outcomes=tuple(views.outcome_view(one) for one in await self._steer(request, peer))
-                )
+                yield await self._steer(request, peer)
 
     # -- looking
 
@@ -148,12 +147,10 @@ class ControlOperations:
     async def _job(self, request: messages.OneJob) -> messages.JobResult:
         job = await self._parts.store.run(lambda db: db.job(request.id))
         attempts = await self._parts.store.run(lambda db: db.attempts(request.id))
-        status = self._parts.board.get(job.device)
-        received = status.received_bytes if status is not None and status.job == job.id else None
-        return messages.JobResult(
-            job=views.job_view(job, attempts, received),
-            attempts=views.attempt_views(attempts, received),
-        )
+        now = self._parts.under_way(request.id)
+        if now is not None and attempts and not attempts[-1].ended_at:
+            attempts[-1] = now.after(attempts[-1])
+        return messages.JobResult(job=views.job_view(job, attempts), attempts=views.attempt_views(attempts))
 
     async def _explain_message(
         self, request: messages.ExplainMessage, peer: Peer
@@ -201,19 +198,34 @@ class ControlOperations:
 
     async def _steer(
         self, request: messages.Push | messages.Steer | messages.Hold, peer: Peer
-    ) -> tuple[Outcome, ...]:
+    ) -> messages.OutcomesResult:
         steering = self._parts.steering
         match request:
             case messages.Push():
-                return (await self._push(request, peer),)
-            case messages.Hold(op="pause"):
-                return await steering.pause(request.devices, peer.name)
+                return views.outcomes_result([await self._push(request, peer)])
             case messages.Hold():
-                return await steering.resume(request.devices, peer.name)
+                return await self._hold(request, peer.name)
             case _:
-                await steering.check(request.targets)  # or half of them would be done before the misspelt one
                 act = {"approve": steering.approve, "cancel": steering.cancel, "retry": steering.retry}
-                return tuple([await act[request.op](target, peer.name) for target in request.targets])
+                outcomes, refused = [], []
+                for target in dict.fromkeys(request.targets):
+                    try:
+                        outcomes.append(await act[request.op](target, peer.name))
+                    except GatewaydError as error:
+                        refused.append((target, error))
+                return _answer(request.targets, outcomes, refused)
+
+    async def _hold(self, request: messages.Hold, by: str) -> messages.OutcomesResult:
+        hold = {"pause": self._parts.steering.pause, "resume": self._parts.steering.resume}[request.op]
+        names, refused = [], []
+        for name in dict.fromkeys(request.devices):
+            try:
+                names.append(find_device(self._settings, name).name)
+            except RequestError as error:
+                refused.append((name, error))
+        # Without a name it would be everything.
+        outcomes = await hold(names, by) if names or not request.devices else ()
+        return _answer(request.devices, outcomes, refused)
 
     async def _push(self, request: messages.Push, peer: Peer) -> Outcome:
         try:
@@ -254,6 +266,15 @@ class ControlOperations:
         """Read the file that came along. Raises RequestError, FirmwareError `too_large`."""
         limit = self._settings.mqtt.max_message_mib * MIB
         return await asyncio.to_thread(_read_and_close, peer.take_file(), limit)
+
+
+def _answer(
+    targets: Sequence[str], outcomes: Sequence[Outcome], refused: Sequence[tuple[str, GatewaydError]]
+) -> messages.OutcomesResult:
+    """Tell of several targets what was done and what was not. Raises the error of one that is alone."""
+    if refused and len(targets) == 1:
+        raise refused[0][1]
+    return views.outcomes_result(outcomes, refused)
 
 
 def _read_and_close(descriptor: int, limit: int) -> bytes:

@@ -128,12 +128,16 @@ class ControlServer:
         """Answer whoever connects, until cancelled."""
         if self._socket is None:
             return
-        loop = asyncio.get_running_loop()
         connections: set[asyncio.Task[None]] = set()
         try:
             while True:
+                # Not the loop's own sock_accept: it lets nobody else in between while connections are
+                # waiting, and loses the one that comes together with its cancellation.
+                await _readable(self._socket)
                 try:
-                    connection, _ = await loop.sock_accept(self._socket)
+                    connection, _ = self._socket.accept()
+                except BlockingIOError:
+                    continue  # whoever it was is gone
                 except OSError as error:
                     log.warning("cannot take a connection", reason=str(error))
                     await asyncio.sleep(ACCEPT_PAUSE_S)
@@ -267,11 +271,15 @@ async def _readable(connection: socket.socket) -> None:
 
 
 async def _until_hung_up(connection: socket.socket) -> None:
-    """Return when the peer has closed its end; what it still says is dropped."""
-    loop = asyncio.get_running_loop()
+    """Return when the peer has closed its end; what it still says is dropped, if it does not go on and on."""
+    dropped_bytes = 0
     with contextlib.suppress(OSError):
-        while await loop.sock_recv(connection, 4096):
-            pass
+        while dropped_bytes <= MAX_REQUEST_BYTES:
+            await _readable(connection)
+            data = connection.recv(4096)
+            if not data:
+                return
+            dropped_bytes += len(data)
 
 
 async def _send(connection: socket.socket, reply: Success | Failure) -> None:

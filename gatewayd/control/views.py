@@ -1,13 +1,13 @@
 """From what the daemon knows to what is said of it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from gatewayd.config import Device, UartLink
 from gatewayd.control import messages
-from gatewayd.errors import HostError
+from gatewayd.errors import GatewaydError, HostError
 from gatewayd.jobs import foresight, steering
 from gatewayd.jobs.model import AttemptRecord, CreateJob, DeviceRecord, EndJob, Job, JobState, Pause
 from gatewayd.status import DeviceStatus, LinkHealth
@@ -48,8 +48,9 @@ def device_view(
     )
 
 
-def job_view(job: Job, attempts: Sequence[AttemptRecord], received: int | None = None) -> messages.JobView:
-    """One job with its attempts; `received`: what its device has by now, where it is under way."""
+def job_view(job: Job, attempts: Sequence[AttemptRecord]) -> messages.JobView:
+    """One job with its attempts."""
+    received = max((attempt.received for attempt in attempts if not attempt.ended_at), default=0)
     return messages.JobView(
         id=job.id,
         device=job.device,
@@ -67,15 +68,13 @@ def job_view(job: Job, attempts: Sequence[AttemptRecord], received: int | None =
         resumes=job.resumes,
         image_sha256=job.image_sha256 or None,
         image_bytes=job.image_size or None,
-        durable_bytes=max(job.durable, received or 0),
-        duration_s=round(sum(attempt.duration_s for attempt in attempts), 3),
+        durable_bytes=max(job.durable, received),
+        duration_s=round(sum(attempt.duration_s for attempt in attempts if attempt.ended_at), 3),
     )
 
 
-def attempt_views(
-    attempts: Sequence[AttemptRecord], received: int | None = None
-) -> tuple[messages.AttemptView, ...]:
-    """All attempts of a job; `received` as with `job_view`.
+def attempt_views(attempts: Sequence[AttemptRecord]) -> tuple[messages.AttemptView, ...]:
+    """All attempts of a job.
 
     What one sends beyond where it goes on, and another had sent before, is sent again.
     """
@@ -87,13 +86,11 @@ def attempt_views(
             reached = attempt.offset + attempt.bytes_sent - attempt.bytes_repeated
             again += max(0, min(sent, reached) - attempt.offset)
             sent = max(sent, reached)
-        views.append(_attempt_view(replace(attempt, bytes_repeated=again), received))
+        views.append(_attempt_view(replace(attempt, bytes_repeated=again)))
     return tuple(views)
 
 
-def _attempt_view(attempt: AttemptRecord, received: int | None) -> messages.AttemptView:
-    if not attempt.ended_at and received is not None:
-        attempt = replace(attempt, received=received)
+def _attempt_view(attempt: AttemptRecord) -> messages.AttemptView:
     return messages.AttemptView(
         number=attempt.number,
         times=attempt.times,
@@ -144,6 +141,22 @@ def outcome_view(outcome: steering.Outcome) -> messages.Outcome:
     job = outcome.job
     return messages.Outcome(
         device=outcome.device, job=job and job.id, state=job and str(job.state), text=outcome.text
+    )
+
+
+def outcomes_result(
+    outcomes: Iterable[steering.Outcome], refused: Iterable[tuple[str, GatewaydError]] = ()
+) -> messages.OutcomesResult:
+    """What several wishes came to, and why some did not."""
+    return messages.OutcomesResult(
+        outcomes=tuple(map(outcome_view, outcomes)),
+        refused=tuple(
+            messages.Refusal(
+                target=target,
+                error=messages.Error(code=error.code, message=error.message, hint=error.hint),
+            )
+            for target, error in refused
+        ),
     )
 
 

@@ -41,7 +41,7 @@ from gatewayd.jobs.rows import (
 )
 from gatewayd.jobs.schema import ENDED_STATES, prepare
 from gatewayd.jobs.spool import Spool
-from gatewayd.moment import utc_text
+from gatewayd.moments import utc_text
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.protocol.session import DeviceInfo
@@ -62,6 +62,8 @@ class Database:
         self._now = now or utc_now
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.row_factory = sqlite3.Row
+        # Attempts that were counted and not written, by job: see `update_job`.
+        self._again: dict[int, AttemptRecord] = {}
         try:
             self.is_new = prepare(self._db, path)
             self._check()
@@ -75,8 +77,14 @@ class Database:
         return self._db.total_changes
 
     def close(self) -> None:
-        """Close the connection."""
-        self._db.close()
+        """Write what was only counted, and close the connection."""
+        try:
+            if self._again:
+                with self._transaction():
+                    for job_id in list(self._again):
+                        self._write_again(job_id)
+        finally:
+            self._db.close()
 
     def _check(self) -> None:
         """Raise sqlite3.DatabaseError when the file or what it holds is damaged. Some ms for a few MiB."""
@@ -251,7 +259,14 @@ class Database:
             return self._save_job(replace(old, state=state, **changes), seq)
 
     def update_job(self, id_: int, note: AttemptRecord | None = None, **changes: Any) -> Job:
-        """Change fields of a job that stays in its state, and note an attempt."""
+        """Change fields of a job that stays in its state, and note an attempt.
+
+        The same in vain once more is counted in memory, and written with what comes next: a port may be
+        missing for years, and SD cards wear.
+        """
+        old = self.job(id_)
+        if replace(old, **changes) == old and self._is_counted(id_, note):
+            return old
         with self._transaction() as seq:
             self._save_attempt(id_, note)
             return self._save_job(replace(self.job(id_), **changes), seq)
@@ -261,12 +276,14 @@ class Database:
 
         Its last move may have been stored without anybody having heard of it: one that has ended stands.
         """
+        old = self.job(id_)
+        if not old.is_active:
+            return old
+        state = JobState.QUEUED if old.state in INTERRUPTIBLE else old.state
+        if state is old.state:
+            return self.update_job(id_, note, **changes)
         with self._transaction() as seq:
-            old = self.job(id_)
             self._save_attempt(id_, note)
-            if not old.is_active:
-                return old
-            state = JobState.QUEUED if old.state in INTERRUPTIBLE else old.state
             return self._save_job(replace(old, state=state, **changes), seq)
 
     def end_job(self, command: EndJob) -> Job | None:
@@ -311,6 +328,7 @@ class Database:
         ]
 
     def _save_job(self, job: Job, seq: int) -> Job:
+        self._write_again(job.id)
         job = replace(job, updated_seq=seq, updated_at=self._now())
         values = job_row(job)
         assignments = ", ".join(f"{name} = ?" for name in values)
@@ -322,32 +340,34 @@ class Database:
     def attempts(self, job_id: int) -> list[AttemptRecord]:
         """The attempts of a job that are kept, oldest first."""
         rows = self._db.execute("SELECT * FROM attempts WHERE job_id = ? ORDER BY number", (job_id,))
-        return [attempt_of(row) for row in rows]
+        kept = [attempt_of(row) for row in rows]
+        return [*kept[:-1], self._again[job_id]] if job_id in self._again else kept
+
+    def _is_counted(self, job_id: int, attempt: AttemptRecord | None) -> bool:
+        """Count an attempt that was in vain like the last one; False: there is something to write."""
+        last = self.attempts(job_id)[-1:]
+        if attempt is None or not last or not attempt.continues(last[0]):
+            return False
+        self._again[job_id] = attempt.after(last[0])
+        return True
 
     def _save_attempt(self, job_id: int, attempt: AttemptRecord | None) -> None:
         """Note an attempt: over the one under way, or with the last one when both were alike in vain."""
         if attempt is None:
             return
-        kept = self.attempts(job_id)
-        last = kept[-1] if kept else None
-        if last is None:
-            number = 1
-        elif not last.ended_at:
-            number = last.number
-        elif attempt.continues(last):
-            number = last.number
-            attempt = replace(
-                attempt,
-                started_at=last.started_at,
-                times=last.times + 1,
-                duration_s=last.duration_s + attempt.duration_s,
-            )
-        else:
-            number = last.number + 1
-        record = json.dumps(asdict(replace(attempt, number=number)))
-        self._db.execute("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?)", (job_id, number, record))
+        last = self.attempts(job_id)[-1:]
+        self._write_again(job_id)
+        self._write_attempt(job_id, attempt.after(last[0] if last else None))
+
+    def _write_again(self, job_id: int) -> None:
+        if job_id in self._again:
+            self._write_attempt(job_id, self._again.pop(job_id))
+
+    def _write_attempt(self, job_id: int, attempt: AttemptRecord) -> None:
+        record = json.dumps(asdict(attempt))
+        self._db.execute("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?)", (job_id, attempt.number, record))
         self._db.execute(
-            "DELETE FROM attempts WHERE job_id = ? AND number <= ?", (job_id, number - KEPT_ATTEMPTS)
+            "DELETE FROM attempts WHERE job_id = ? AND number <= ?", (job_id, attempt.number - KEPT_ATTEMPTS)
         )
 
     def _close_attempts(self) -> None:

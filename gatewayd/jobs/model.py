@@ -9,8 +9,9 @@ that can be trusted.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Self
 
 from gatewayd.ota.patch import PatchEncoding
 from gatewayd.ota.rules import Payload, RollbackMark
@@ -216,6 +217,22 @@ class AttemptRecord:
         """Whether this is the same in vain as `last`."""
         in_vain = self.offset is None and last.offset is None
         return in_vain and bool(self.code) and self.code == last.code
+
+    def after(self, last: "AttemptRecord | None") -> Self:
+        """Return it with its number: that of `last` when it was that one's end, or the same in vain."""
+        if last is None:
+            return replace(self, number=1)
+        if not last.ended_at:
+            return replace(self, number=last.number)
+        if not self.continues(last):
+            return replace(self, number=last.number + 1)
+        return replace(
+            self,
+            number=last.number,
+            started_at=last.started_at,
+            times=last.times + 1,
+            duration_s=last.duration_s + self.duration_s,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,19 @@
 """How fast bytes arrive at a device."""
 
 from collections import deque
+from dataclasses import dataclass
 
 # Long enough to be steady at 300 baud, short enough to show a stall.
 WINDOW_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class TransferProgress:
+    """How far the device is with the image, and how often this attempt had to take it up again."""
+
+    received: int
+    bytes_per_s: int
+    resumes: int
 
 
 class ProgressMeter:

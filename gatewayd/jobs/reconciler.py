@@ -63,10 +63,12 @@ class Reconciler:
 
     @asynccontextmanager
     async def between_passes(self) -> AsyncIterator[None]:
-        """Hold the planner while a person's wish is carried out; afterwards it plans anew."""
-        async with self._turn:
-            yield
-        self.changed()
+        """Hold the planner while a person's wish is carried out; afterwards, also in vain, it plans anew."""
+        try:
+            async with self._turn:
+                yield
+        finally:
+            self.changed()
 
     async def configure(self, settings: Settings) -> None:
         """Plan with another configuration from now on."""

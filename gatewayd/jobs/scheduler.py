@@ -15,9 +15,10 @@ import structlog
 
 from gatewayd.config import BleLink, Device, Settings, UartLink
 from gatewayd.errors import GatewaydError, HostError
-from gatewayd.jobs.model import INTERRUPTIBLE, NO_CONTACT, Job, JobState
+from gatewayd.jobs.deferral import Deferral, Held
+from gatewayd.jobs.model import INTERRUPTIBLE, NO_CONTACT, AttemptRecord, Job, JobState
 from gatewayd.jobs.retry import TRIAL_MARGIN_S, after_failure, back_off_s
-from gatewayd.jobs.worker import Attempt, Deferral, Ends, explain
+from gatewayd.jobs.worker import Attempt, Ends, explain
 
 log = structlog.get_logger()
 
@@ -45,21 +46,19 @@ class Lane:
     probe_failures: int = 0
     activating_since: float | None = None
     port: PortIdentity = None
-    awaits_port: bool = False  # it is written down that the port is gone; only its return is worth an attempt
     news: asyncio.Event = field(default_factory=asyncio.Event)
     is_paused: bool = False
     runner: asyncio.Task[None] | None = None
     attempt: asyncio.Task[None] | None = None
     under_way: Attempt | None = None  # what `attempt` works at, when that is a job
     halted: tuple[str, str] | None = None  # why a person, or the planner, ends the attempt
+    is_ending: bool = False  # what became of the attempt is being written down, or is about to be
 
     def next_due(self) -> float | None:
         """When there is something to do; None: nothing.
 
         A pause does not hold back what was activated: only asking the device tells what became of it.
         """
-        if self.awaits_port:
-            return None
         if self.job is not None and self.job.state in RUNNABLE:
             is_out = self.job.state is JobState.ACTIVATING
             return self.not_before if is_out or not self.is_paused else None
@@ -105,14 +104,11 @@ class Scheduler:
                 lane = self._lanes[device.name] = Lane(device, settings, port=port_identity(device))
                 if device.probe == "start":
                     lane.probe_due = self._ends.clock()
+            if lane.device.link != device.link:
+                self._take_other_link(lane, ask=device.probe == "start")
             lane.device, lane.settings = device, settings
             lane.is_paused = device.name in paused
-            if lane.attempt is None:
-                job = jobs.get(device.name)
-                if job is None or lane.job is None or job.id != lane.job.id:
-                    lane.not_before, lane.activating_since, lane.awaits_port = 0.0, None, False
-                lane.job = job
-            lane.news.set()
+            self._give(lane, jobs.get(device.name))
         for name in self._lanes.keys() - {device.name for device in settings.devices}:
             lane = self._lanes.pop(name)
             if lane.runner is not None:
@@ -125,35 +121,32 @@ class Scheduler:
             if lane.job is None or lane.job.id != job_id:
                 continue
             lane.job = None  # before its attempt ends, or the lane would begin another
-            if lane.attempt is not None:
-                await _stop(lane, code, reason)
-
-    async def halt(self, name: str, code: str, reason: str) -> bool:
-        """End what runs for a device, and write down why; its job waits. False: there was nothing to end.
-
-        What was activated is let run.
-        """
-        lane = self._lanes.get(name)
-        if lane is None or lane.attempt is None or lane.is_activating():
-            return False
-        await _stop(lane, code, reason)
-        return True
+            await _stop(lane, code, reason)
 
     async def pause(self, name: str, reason: str) -> None:
-        """Begin nothing more for a device, and end what runs."""
-        if name in self._lanes:
-            self._lanes[name].is_paused = True
-            await self.halt(name, "paused", reason)
+        """Begin nothing more for a device, and end what runs; its job waits.
+
+        What was activated is let run, but not sent again.
+        """
+        lane = self._lanes.get(name)
+        if lane is None:
+            return
+        lane.is_paused = True
+        if not lane.is_activating():
+            await _stop(lane, "paused", reason)
 
     def hurry(self, name: str, *, ask: bool = True) -> None:
         """Do at once what a device is due for; with `ask`, when that is nothing, ask it who it is."""
         lane = self._lanes.get(name)
         if lane is None:
             return
-        lane.not_before, lane.awaits_port = 0.0, False
-        if ask and lane.job is None and lane.attempt is None:
-            lane.probe_failures, lane.probe_due = 0, self._ends.clock()
+        self._hurry(lane, ask=ask and lane.job is None and lane.attempt is None)
         lane.news.set()
+
+    def under_way(self, job_id: int) -> AttemptRecord | None:
+        """Return the attempt at a job as it stands; None: none is under way."""
+        attempts = [lane.under_way for lane in self._lanes.values() if lane.under_way is not None]
+        return next((one.standing() for one in attempts if one.job and one.job.id == job_id), None)
 
     async def run(self) -> None:
         """Run until cancelled; then every attempt ends where it is, and its device keeps what it has."""
@@ -166,6 +159,24 @@ class Scheduler:
                     if lane.runner is None:
                         lane.runner = tasks.create_task(self._run_lane(lane), name=f"device: {name}")
 
+    def _give(self, lane: Lane, job: Job | None) -> None:
+        if lane.attempt is None:
+            if job is None or lane.job is None or job.id != lane.job.id:
+                lane.not_before, lane.activating_since = 0.0, None
+            lane.job = job
+        lane.news.set()
+
+    def _take_other_link(self, lane: Lane, *, ask: bool) -> None:
+        """Go on over another link, at once: who changed it waits for it. What was activated is let run."""
+        self._hurry(lane, ask=ask)
+        if not lane.is_activating():
+            _halt(lane, "reconfigured", "its link was changed in the configuration")
+
+    def _hurry(self, lane: Lane, *, ask: bool) -> None:
+        lane.not_before = 0.0
+        if ask:
+            lane.probe_failures, lane.probe_due = 0, self._ends.clock()
+
     async def _run_lane(self, lane: Lane) -> None:
         while True:
             lane.news.clear()
@@ -177,6 +188,7 @@ class Scheduler:
                 finally:
                     await _end(lane.attempt)
                     lane.attempt = lane.under_way = lane.halted = None
+                    lane.is_ending = False
                 self._on_end()
                 continue
             try:
@@ -229,40 +241,52 @@ class Scheduler:
             self._on_unreachable(lane.device, error)
 
     async def _attempt(self, lane: Lane, job: Job) -> None:
-        attempt = lane.under_way = Attempt(self._ends, lane.settings, lane.device, job)
+        attempt = lane.under_way = Attempt(
+            self._ends, lane.settings, lane.device, job, is_held=lambda: lane.is_paused
+        )
         lane.probe_due = None  # it says HELLO as well
+        now: Job | None = None
         try:
-            lane.job = await attempt.run()
+            now = await attempt.run()
         except asyncio.CancelledError:
             if lane.halted is not None:
                 now = await attempt.interrupted(*lane.halted)
-                lane.job = now if lane.job is not None else None
             raise
+        except Held:
+            lane.is_ending = True
+            now = await attempt.hold_back()
         except Deferral as deferral:
-            lane.job = await attempt.put_off(deferral)
+            lane.is_ending = True
             lane.not_before = self._ends.clock() + deferral.seconds
+            now = await attempt.put_off(deferral)
         except GatewaydError as error:
-            grace = self._is_grace(lane, attempt)
-            now = attempt.job or job
-            retry = after_failure(
-                now,
-                error,
-                advanced=attempt.durable > job.durable,
-                attempts=lane.device.attempts,
-                grace=grace,
-                chance=self._chance(),
-            )
-            lane.job = await attempt.record(retry, retry.error or error)
-            delay_s = retry.delay_s
-            if error.code == "link_lost" and isinstance(lane.device.link, BleLink):
-                delay_s = min(delay_s, RECONNECT_S)  # no port comes back to be noticed
-            lane.not_before = self._ends.clock() + delay_s
-            if error.code == "link_missing" and port_identity(lane.device) is None:
-                lane.port, lane.awaits_port = None, True
-            if retry.state is JobState.FAILED and error.code in NO_CONTACT and lane.device.probe == "start":
-                # Nobody would notice its return otherwise; the planner tries again when it has answered.
-                lane.probe_failures = retry.failures
-                lane.probe_due = self._ends.clock() + back_off_s(retry.failures + 2, self._chance())
+            lane.is_ending = True
+            now = await self._record(lane, attempt, job, error)
+        finally:
+            if lane.job is not None and now is not None:  # nobody has called it off meanwhile
+                lane.job = now
+
+    async def _record(self, lane: Lane, attempt: Attempt, job: Job, error: GatewaydError) -> Job:
+        """Write down a failure, and say when there is something to do again."""
+        grace = self._is_grace(lane, attempt)
+        retry = after_failure(
+            attempt.job or job,
+            error,
+            advanced=attempt.durable > job.durable,
+            attempts=lane.device.attempts,
+            grace=grace,
+            chance=self._chance(),
+        )
+        now = await attempt.record(retry, retry.error or error)
+        delay_s = retry.delay_s
+        if error.code == "link_lost" and isinstance(lane.device.link, BleLink):
+            delay_s = min(delay_s, RECONNECT_S)  # no port comes back to be noticed
+        lane.not_before = self._ends.clock() + delay_s
+        if retry.state is JobState.FAILED and error.code in NO_CONTACT and lane.device.probe == "start":
+            # Nobody would notice its return otherwise; the planner tries again when it has answered.
+            lane.probe_failures = retry.failures
+            lane.probe_due = self._ends.clock() + back_off_s(retry.failures + 2, self._chance())
+        return now
 
     def _is_grace(self, lane: Lane, attempt: Attempt) -> bool:
         if attempt.job is None or attempt.job.state is not JobState.ACTIVATING:
@@ -283,9 +307,7 @@ class Scheduler:
                 if seen is None:
                     continue
                 log.info("port is here", device=lane.device.name, port=lane.device.link.address)
-                lane.not_before, lane.awaits_port = 0.0, False
-                if lane.device.probe == "start":
-                    lane.probe_failures, lane.probe_due = 0, self._ends.clock()
+                self._hurry(lane, ask=lane.device.probe == "start")
                 lane.news.set()
 
 
@@ -305,10 +327,18 @@ def port_identity(device: Device) -> PortIdentity:
     return node.st_ino, node.st_rdev, node.st_ctime_ns, link.st_ctime_ns
 
 
-async def _stop(lane: Lane, code: str, reason: str) -> None:
-    if lane.attempt is not None:
+def _halt(lane: Lane, code: str, reason: str) -> None:
+    """End an attempt, unless it ends anyway: what became of it is written down once, and to the end."""
+    if lane.attempt is not None and not lane.is_ending:
+        lane.is_ending = True
         lane.halted = (code, reason)
         lane.attempt.cancel()
+
+
+async def _stop(lane: Lane, code: str, reason: str) -> None:
+    """End an attempt, and return when it has ended."""
+    _halt(lane, code, reason)
+    if lane.attempt is not None:
         await asyncio.wait([lane.attempt])
 
 

@@ -47,6 +47,11 @@ ALTER TABLE jobs ADD COLUMN retry_allowed INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE attempts (
     job_id INTEGER NOT NULL, number INTEGER NOT NULL, record TEXT NOT NULL, PRIMARY KEY (job_id, number));
 CREATE TABLE pauses (name TEXT PRIMARY KEY, since TEXT NOT NULL, by TEXT NOT NULL);
+UPDATE releases SET received_at = replace(received_at, '+00:00', 'Z');
+UPDATE devices SET contact_at = replace(contact_at, '+00:00', 'Z');
+UPDATE jobs SET created_at = replace(created_at, '+00:00', 'Z'),
+    updated_at = replace(updated_at, '+00:00', 'Z'),
+    activated_at = replace(activated_at, '+00:00', 'Z');
 """,
 }
 SCHEMA_VERSION = 2

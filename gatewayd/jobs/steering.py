@@ -49,12 +49,6 @@ class Steering:
         self._scheduler = scheduler
         self._reconciler = reconciler
 
-    async def check(self, targets: Sequence[str]) -> None:
-        """Raise RequestError unless each is a device, or the last job of one."""
-        jobs = await self._jobs()
-        for target in targets:
-            self._device_of(target, jobs)
-
     async def approve(self, target: str, by: str) -> Outcome:
         """Let a job that waits for approval begin."""
         async with self._reconciler.between_passes():

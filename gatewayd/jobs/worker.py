@@ -6,7 +6,7 @@ it stands, and `activation.next_step` says how to go on.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import structlog
@@ -19,9 +19,11 @@ from gatewayd.jobs.attempt_log import AttemptLog
 from gatewayd.jobs.console import ConsoleLog
 from gatewayd.jobs.conversation import Conversation
 from gatewayd.jobs.database import utc_now
+from gatewayd.jobs.deferral import Deferral, Held
 from gatewayd.jobs.eligibility import reading_of
 from gatewayd.jobs.firmware import FirmwareReader, OpenFirmware
 from gatewayd.jobs.model import INTERRUPTIBLE, AttemptRecord, Job, JobState
+from gatewayd.jobs.progress import TransferProgress
 from gatewayd.jobs.retry import Retry
 from gatewayd.jobs.store import Store
 from gatewayd.link.base import Link
@@ -55,29 +57,8 @@ RESTART_MARGIN_S = 10.0
 RESTART_POLL_S = 0.2
 # Before a radio is asked again for a device that restarts: its stack, and ours, need a moment.
 RECONNECT_POLL_S = 1.0
-LONGEST_DEFERRAL_S = 3600
-# One that says "in 0 s" again and again would have us open its port and write to the disk without end.
-SHORTEST_DEFERRAL_S = 5
 # Steps of one attempt: transfer, confirm, succeed; with room for a second look, none for a loop.
 STEPS_PER_ATTEMPT = 6
-
-
-class Deferral(Exception):  # noqa: N818 - not an error: the device asked to be left alone
-    """The device wants to be asked again in `seconds`; it may say anything, we come back within the hour."""
-
-    def __init__(self, seconds: int, reason: int) -> None:
-        super().__init__(seconds, reason)
-        self.seconds = min(max(seconds, SHORTEST_DEFERRAL_S), LONGEST_DEFERRAL_S)
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class TransferProgress:
-    """How far the device is with the image, and how often this attempt had to take it up again."""
-
-    received: int
-    bytes_per_s: int
-    resumes: int
 
 
 class Watcher(Protocol):
@@ -106,12 +87,21 @@ class Ends:
 
 
 class Attempt:
-    """One attempt for one device, over one opening of its link."""
+    """One attempt for one device, over one opening of its link; while `is_held` nothing is sent to it."""
 
-    def __init__(self, ends: Ends, settings: Settings, device: Device, job: Job | None = None) -> None:
+    def __init__(
+        self,
+        ends: Ends,
+        settings: Settings,
+        device: Device,
+        job: Job | None = None,
+        *,
+        is_held: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._ends = ends
         self._settings = settings
         self._device = device
+        self._is_held = is_held
         self.job = job
         self.log = structlog.get_logger().bind(device=device.name, **({"job": job.id} if job else {}))
         self._console = ConsoleLog(self.log)
@@ -125,13 +115,17 @@ class Attempt:
         """The furthest the device ever got, in bytes of this job's image."""
         return self._tally.durable
 
+    def standing(self) -> AttemptRecord:
+        """What it has moved so far."""
+        return self._tally.record(self._ends.clock(), self._session)
+
     async def probe(self) -> None:
         """Ask the device who it is, and remember it. Raises GatewaydError, Deferral."""
         async with self._conversation():
             await self._greet()
 
     async def run(self) -> Job:
-        """Lead the job as far as it goes; returns it succeeded. Raises GatewaydError, Deferral."""
+        """Lead the job as far as it goes; returns it succeeded. Raises GatewaydError, Deferral, Held."""
         if self._the_job.state in INTERRUPTIBLE:
             await self._go(JobState.QUEUED)
         async with self._conversation():
@@ -151,7 +145,7 @@ class Attempt:
     async def record(self, retry: Retry, error: GatewaydError) -> Job:
         """Store what becomes of the job after a failed attempt. Raises HostError."""
         job, reason = self._the_job, explain(self._device, error)
-        changes = {
+        changes: dict[str, Any] = {
             "failures": retry.failures,
             "code": error.code,
             "reason": reason,
@@ -160,6 +154,8 @@ class Attempt:
         }
         await self._go(retry.state, self._ended(error.code, reason), **changes)
         level = self.log.error if retry.state is JobState.FAILED else self.log.warning
+        if replace(job, **changes) == self._the_job:
+            level = self.log.debug  # the same in vain once more, which may go on for years
         level(
             "job failed" if retry.state is JobState.FAILED else "attempt failed",
             code=error.code,
@@ -174,6 +170,13 @@ class Attempt:
         reason = f"the device asks to be left alone for {deferral.seconds} s (reason {deferral.reason})"
         await self.interrupted("not_now", reason)
         self.log.info("put off", seconds=deferral.seconds)
+        return self._the_job
+
+    async def hold_back(self) -> Job:
+        """Store that the device did not start the image, and gets it again when it may. Raises HostError."""
+        reason = "the device did not start the image, and is sent nothing while it is paused"
+        note = self._ended("paused", reason)
+        await self._go(JobState.QUEUED, note, code="paused", reason=reason)
         return self._the_job
 
     async def interrupted(self, code: str, reason: str) -> Job:
@@ -223,7 +226,9 @@ class Attempt:
                 )
 
     async def _update(self, info: DeviceInfo, *, second_try: bool) -> DeviceInfo:
-        """Transfer, activate, and return what the device says after its restart."""
+        """Transfer, activate, and return what the device says after its restart. Raises Held."""
+        if self._is_held():
+            raise Held
         installed = check_is_newer(self._device, info, self._the_job.version)
         check_can_revert(self._device, info)
         image = await self._image(info, second_try=second_try)

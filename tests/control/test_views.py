@@ -28,8 +28,3 @@ def test_an_attempt_that_moved_nothing_does_not_count() -> None:
 def test_the_furthest_counts_not_the_last() -> None:
     attempts = [replace(BEGUN, offset=at, bytes_sent=sent) for at, sent in ((0, 90), (40, 10), (40, 60))]
     assert repeated(*attempts) == [0, 10, 50]
-
-
-def test_what_is_under_way_has_what_the_device_has_by_now() -> None:
-    done, running = attempt_views([BEGUN, AttemptRecord("begun")], received=77)
-    assert (done.received_bytes, running.received_bytes, running.ended_at) == (0, 77, None)

@@ -76,6 +76,25 @@ def test_jobs_and_job(busy: Desk) -> None:
     assert busy.good("jobs", "idle-1") == "There are no such jobs.\n"
 
 
+def test_an_attempt_under_way_is_told_as_it_stands(busy: Desk) -> None:
+    (slow,) = busy.json("jobs", "jobs", "slow-1")["jobs"]
+
+    def standing() -> dict[str, int]:
+        (attempt,) = busy.json("job", "job", slow["id"])["attempts"]
+        assert (attempt["ended_at"], attempt["offset"]) == (None, 0)
+        return dict(attempt)
+
+    first = standing()
+    busy.until(lambda: standing()["received_bytes"] > first["received_bytes"] + 9_000, "it gets on")
+    last = standing()
+    assert last["bytes_sent"] > first["bytes_sent"] + 9_000
+    assert last["duration_s"] > first["duration_s"]
+    story = busy.json("job", "job", slow["id"])
+    assert story["job"]["durable_bytes"] >= last["received_bytes"]
+    assert story["job"]["duration_s"] == 0, "of what has ended"
+    assert re.search(r"^1 .* 0 B +[1-9].* under way$", busy.good("job", slow["id"]), re.MULTILINE)
+
+
 def test_explain(busy: Desk, tmp_path: Path) -> None:
     told = busy.json("explain DEVICE", "explain", "valve-1")
     assert (told["forecast"]["code"], told["job"]["state"]) == ("update", "offered")
@@ -130,12 +149,32 @@ def test_refusals(busy: Desk, code: str, command: str, words: tuple[str, ...]) -
     assert error["hint"] or code not in ("no_such_device", "no_such_job", "offered")
 
 
-def test_one_name_misspelt_and_nothing_is_done(busy: Desk) -> None:
-    assert busy.refused("pause", "pause", "pump-1", "pomp-2")["hint"] == "did you mean pump-1?"
-    assert busy.refused("cancel", "cancel", "slow-1", "slaw-1")["hint"] == "did you mean slow-1?"
-    views = busy.views()
-    assert not views["pump-1"].paused
-    assert views["slow-1"].state == "transferring"
+def test_of_several_all_is_done_that_can_be(busy: Desk) -> None:
+    """Twice, with and without --json."""
+    words = ("pause", "pump-1", "pomp-2", "idle-1", "pump-1")
+    told = busy.run(*words)
+    assert (told.exit_code, told.out) == (1, "pump-1 is paused\nidle-1 is paused\n")
+    assert told.err == (
+        "gatewayctl: there is no device 'pomp-2' in the configuration (did you mean pump-1?)\n"
+    )
+    ran = busy.run("resume", *words[1:], "--json")
+    assert (ran.exit_code, ran.err) == (1, "")
+    result = check_printed("resume", ran.out)
+    assert [one["device"] for one in result["outcomes"]] == ["pump-1", "idle-1"]
+    assert [(one["target"], one["error"]["code"]) for one in result["refused"]] == [
+        ("pomp-2", "no_such_device")
+    ]
+    told = busy.run("cancel", "idle-1", "4711", "pump-1")
+    assert (told.exit_code, told.out, told.err.count("\n")) == (1, "", 3)
+    told = busy.run("retry", "4711", "gone-1")
+    assert (told.exit_code, told.out.count("is tried now")) == (1, 1)
+    assert "there is no job 4711" in told.err
+
+
+def test_of_several_nobody_who_is_there_and_not_everything_is_paused(busy: Desk) -> None:
+    ran = busy.run("pause", "pomp-1", "pomp-2")
+    assert (ran.exit_code, ran.out, ran.err.count("no device")) == (1, "", 2)
+    assert not any(view.paused for view in busy.views().values())
 
 
 def test_other_forms_of_a_topic_are_refused(busy: Desk, tmp_path: Path) -> None:

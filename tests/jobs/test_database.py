@@ -286,10 +286,14 @@ def test_a_database_of_the_first_version_is_taken_over(path: Path, spool: Spool)
     for column in ("topic", "decision", "retry_allowed"):
         connection.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
     connection.executescript("DROP TABLE attempts; DROP TABLE pauses; PRAGMA user_version = 1;")
+    for column in ("created_at", "updated_at"):
+        connection.execute(f"UPDATE jobs SET {column} = replace({column}, 'Z', '+00:00')")  # noqa: S608 - ours
+    connection.commit()
     connection.close()
+    assert job.created_at.endswith("Z")
     for _ in range(2):  # the second time there is nothing to do
         database = Database(path, spool)
-        assert database.job(job.id) == job
+        assert database.job(job.id) == job, "also the other way of writing times"
         assert database.attempts(job.id) == []
         assert database.pauses() == {}
         assert database.devices()["pump-1"].info == an_info()
@@ -324,6 +328,30 @@ def test_attempts_that_are_alike_in_vain_are_one_record(database: Database) -> N
     ]
 
 
+def test_the_same_in_vain_is_counted_and_written_with_what_comes_next(path: Path, spool: Spool) -> None:
+    database = Database(path, spool)
+    job = database.update_job(create(database).id, attempt("a"), code="a")
+    written = path.with_name(path.name + "-wal").stat().st_size
+    for _ in range(1000):
+        assert database.update_job(job.id, attempt("a"), code="a") == job
+        assert database.interrupt_job(job.id, attempt("a"), code="a") == job
+    assert path.with_name(path.name + "-wal").stat().st_size == written
+    assert [one.times for one in database.attempts(job.id)] == [2001]
+    database.update_job(job.id, attempt("a"), code="a", failures=1)
+    database.update_job(job.id, attempt("a"), code="a", failures=1)
+    database.update_job(job.id, attempt("b"), code="b", failures=1)
+    database.update_job(job.id, attempt("b"), code="b", failures=1)
+    database.update_job(job.id, code="", failures=2)
+    database.update_job(job.id, attempt("b"), code="", failures=2)
+    expected = [(1, "a", 2003, 2003.0), (2, "b", 3, 3.0)]
+    for _ in range(2):  # while it runs, and after a stop
+        kept = database.attempts(job.id)
+        assert [(one.number, one.code, one.times, one.duration_s) for one in kept] == expected
+        database.close()
+        database = Database(path, spool)
+    database.close()
+
+
 def test_the_oldest_attempts_are_forgotten_and_all_go_with_their_job(database: Database) -> None:
     job = create(database)
     for number in range(KEPT_ATTEMPTS + 5):
@@ -350,9 +378,9 @@ def test_interrupting_leaves_what_was_activated_or_has_ended(database: Database)
     for state in (JobState.TRANSFERRING, JobState.STAGED, JobState.ACTIVATING):
         database.move_job(job.id, state)
     assert database.interrupt_job(job.id, code="paused").state is JobState.ACTIVATING
-    database.succeed(job.id, None, code="")
+    database.succeed(job.id, None, attempt(""), code="")
     assert database.interrupt_job(job.id, attempt("paused"), code="paused").code == ""
-    assert database.attempts(job.id)[-1].code == "paused"
+    assert [one.code for one in database.attempts(job.id)] == [""], "it was the one that succeeded"
 
 
 def test_pauses_are_kept_with_who_was_first(path: Path, spool: Spool) -> None:

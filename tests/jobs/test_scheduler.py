@@ -13,6 +13,7 @@ import pytest
 from jobs_board import Board
 from jobs_lab import a_device, an_info, clock, some_settings, timeless, until
 from jobs_rig import a_rig
+from structlog.testing import capture_logs
 
 from gatewayd.config import Device
 from gatewayd.jobs.database import Database
@@ -74,6 +75,22 @@ async def test_a_port_that_is_not_there_is_written_down_once_and_its_return_is_n
         rig.board.is_unplugged = False
         port.touch()
         assert (await rig.run_until(JobState.SUCCEEDED, limit_s=8)).failures == 0
+
+
+@timeless
+async def test_a_line_that_stays_away_is_written_down_and_told_once(tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        async with a_rig(tmp_path, lazy()) as rig:
+            rig.board.is_unplugged = True
+            rig.assign(await rig.bench.a_job())
+            await until(lambda: rig.ends == 1)
+            once = await rig.bench.job()
+            await asyncio.sleep(3600)
+            assert await rig.bench.job() == once, "not even when it was changed has changed"
+            (attempt,) = await rig.bench.store.run(lambda db: db.attempts(1))
+            assert attempt.times == rig.ends > 200
+    told = [line for line in logs if line["event"] == "attempt failed"]
+    assert [line["log_level"] for line in told].count("warning") == 1
 
 
 @timeless

@@ -8,7 +8,7 @@ from jobs_lab import World, a_device, a_job, an_info, digest, genuine
 
 from gatewayd.errors import LinkError
 from gatewayd.jobs.model import Job, JobState, Verdict
-from gatewayd.jobs.worker import TransferProgress
+from gatewayd.jobs.progress import TransferProgress
 from gatewayd.status import DeviceStatus, StatusBoard, StatusFeed
 
 DEVICE = a_device()

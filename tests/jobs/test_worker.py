@@ -15,15 +15,10 @@ from jobs_lab import a_device, an_info, timeless
 
 from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, LinkError
 from gatewayd.jobs.database import Database
+from gatewayd.jobs.deferral import LONGEST_DEFERRAL_S, SHORTEST_DEFERRAL_S, Deferral
 from gatewayd.jobs.model import Job, JobState
 from gatewayd.jobs.retry import Retry
-from gatewayd.jobs.worker import (
-    LONGEST_DEFERRAL_S,
-    SHORTEST_DEFERRAL_S,
-    STEPS_PER_ATTEMPT,
-    Attempt,
-    Deferral,
-)
+from gatewayd.jobs.worker import STEPS_PER_ATTEMPT, Attempt
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.protocol.session import Deferred, Failed, ImageState
 

@@ -1,8 +1,8 @@
-"""How a moment is written, wherever people or scripts see one."""
+"""One way of writing times, for people and programs."""
 
 from datetime import UTC, datetime
 
 
 def utc_text(moment: datetime, timespec: str = "seconds") -> str:
-    """Write a moment in UTC by ISO 8601, with a Z; `timespec` as `datetime.isoformat` takes it."""
+    """Write a moment in UTC, ISO 8601, ending with Z; `timespec` as `datetime.isoformat` takes it."""
     return moment.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
