@@ -82,6 +82,7 @@ class Siege:
         parts: dict[str, Any] = dict.fromkeys(("board", "feed", "broker", "loop_lag", "reload"))
         parts |= {"store": rig.bench.store, "firmware": rig.bench.ends.firmware}
         parts |= {"reconciler": rig.reconciler, "steering": rig.steering}
+        parts |= {"under_way": rig.scheduler.under_way}
         self._operations = ControlOperations(Parts(**parts))
 
     async def install(self, message: IncomingMessage) -> None:
