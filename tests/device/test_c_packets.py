@@ -120,10 +120,10 @@ def test_an_info_too_long_for_sixteen_packets_is_not_said(bench: MakeBench) -> N
     ids = {"hardware_id": "h" * 64, "device_id": "d" * 32}
     on = bench(244, **ids, app_id="a" * 64, version="1.0." + "1" * 58, slot_address=1)
     on.receiver.connect(20)
-    on.packet = 20
-    assert on.ask(Hello(7, "bench")) == []
+    for packet in split(Hello(7, "bench").to_bytes(), 20):
+        on.receiver.receive_data(packet, on.now)
+    assert on.receiver.data_to_send(on.now) == b""
     on.receiver.connect(244)
-    on.packet = 244
     on.hello()
 
 

@@ -40,8 +40,8 @@ def make_lab(make_device: DeviceFactory, packet: int | None) -> MakeLab:
 
     def make(*, lab: dict[str, object] | None = None, **changes: object) -> Lab:
         profile = dataclasses.replace(PROFILE, **changes)  # type: ignore[arg-type]  # fields by name
-        options = {"latency_s": 0.002, "packet": packet, **(lab or {})}
-        return Lab(make_device(profile, packet), session, **options)  # type: ignore[arg-type]  # as above
+        options = {"make_session": session, "latency_s": 0.002, "packet": packet, **(lab or {})}
+        return Lab(make_device(profile, packet), **options)  # type: ignore[arg-type]  # as above
 
     return make
 
