@@ -46,7 +46,10 @@ def make_lab(make_device: DeviceFactory, packet: int | None) -> MakeLab:
     return make
 
 
-@pytest.fixture(params=[*LINES, *((name, size) for name in AIRTIMES for size in (20, 244))], ids=str)
+RADIOS = [("fast radio", 20), ("losing radio", 20), ("losing radio", 244), ("slow radio", 244)]
+
+
+@pytest.fixture(params=[*LINES, *RADIOS], ids=str)
 def lab(request: pytest.FixtureRequest, make_device: DeviceFactory) -> Lab:
     if request.param in LINES:
         latency_s, faults = LINES[request.param]
