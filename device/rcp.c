@@ -828,10 +828,6 @@ static uint32_t on_set_baud(rcp_t *r, uint8_t *body, uint32_t size)
         return RESTARTING;
     if (r->state != IDLE)
         return BAD_STATE;
-#if RCP_BLE
-    if (r->packet != 0)
-        return BAUD;
-#endif
     if ((p->features & RCP_FEATURE_SET_BAUD) != 0 && baud <= HIGHEST_BAUD)
         actual = p->baud_possible(p->context, baud);
     if (actual == 0 || (actual > baud ? actual - baud : baud - actual) > baud * 3 / 200) /* 1.5 % */

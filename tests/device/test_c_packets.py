@@ -8,6 +8,7 @@ from c_bench import CBench, c_bench, without_busy
 from sim_bench import IMAGE, PROFILE, Bench
 
 from gatewayd.protocol.rcp import frames
+from gatewayd.protocol.rcp.codes import Code
 from gatewayd.protocol.rcp.packets import ShortData, split
 from gatewayd.protocol.rcp.tagged import Hello, Info, Offer
 from gatewayd.simulator.receiver import Receiver
@@ -120,11 +121,17 @@ def test_an_info_too_long_for_sixteen_packets_is_not_said(bench: MakeBench) -> N
     ids = {"hardware_id": "h" * 64, "device_id": "d" * 32}
     on = bench(244, **ids, app_id="a" * 64, version="1.0." + "1" * 58, slot_address=1)
     on.receiver.connect(20)
-    on.packet = 20
-    assert on.ask(Hello(7, "bench")) == []
+    for packet in split(Hello(7, "bench").to_bytes(), 20):
+        on.receiver.receive_data(packet, on.now)
+    assert on.receiver.data_to_send(on.now) == b""
     on.receiver.connect(244)
-    on.packet = 244
     on.hello()
+
+
+def test_there_is_no_speed_to_set(bench: MakeBench) -> None:
+    on = bench(244, can_set_baud=True)
+    assert not on.hello().can_set_baud
+    assert on.ask(frames.SetBaud(0, 921600)) == [frames.Error(0, Code.BAUD)]
 
 
 def test_a_ring_that_is_full_loses_packets_and_a_nak_says_so() -> None:

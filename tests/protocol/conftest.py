@@ -40,13 +40,16 @@ def make_lab(make_device: DeviceFactory, packet: int | None) -> MakeLab:
 
     def make(*, lab: dict[str, object] | None = None, **changes: object) -> Lab:
         profile = dataclasses.replace(PROFILE, **changes)  # type: ignore[arg-type]  # fields by name
-        options = {"latency_s": 0.002, "packet": packet, **(lab or {})}
-        return Lab(make_device(profile, packet), session, **options)  # type: ignore[arg-type]  # as above
+        options = {"make_session": session, "latency_s": 0.002, "packet": packet, **(lab or {})}
+        return Lab(make_device(profile, packet), **options)  # type: ignore[arg-type]  # as above
 
     return make
 
 
-@pytest.fixture(params=[*LINES, *((name, size) for name in AIRTIMES for size in (20, 244))], ids=str)
+RADIOS = [("fast radio", 20), ("losing radio", 20), ("losing radio", 244), ("slow radio", 244)]
+
+
+@pytest.fixture(params=[*LINES, *RADIOS], ids=str)
 def lab(request: pytest.FixtureRequest, make_device: DeviceFactory) -> Lab:
     if request.param in LINES:
         latency_s, faults = LINES[request.param]
