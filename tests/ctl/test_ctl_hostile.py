@@ -25,6 +25,8 @@ def hostile(kind: Any) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return hostile(arguments[0])
+    if origin is typing.Annotated:
+        return hostile(arguments[0])
     if origin is typing.Literal:
         return arguments[0]
     if origin is tuple:
@@ -55,9 +57,10 @@ def test_what_is_shown_of_it_is_harmless(
     tmp_path: Path, result: type[BaseModel], words: tuple[object, ...]
 ) -> None:
     ran = run(tmp_path, hostile(result), *words)
-    assert (ran.exit_code, ran.err) == (0, "")
+    refused = result is messages.OutcomesResult  # every list of a hostile answer has an entry
+    assert (ran.exit_code, "owned" in ran.err) == (int(refused), refused), ran.err
     assert "owned" in ran.out
-    assert not STEERING.search(ran.out), ran.out
+    assert not STEERING.search(ran.out + ran.err), ran.out + ran.err
 
 
 def test_nor_by_what_is_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
