@@ -21,7 +21,7 @@ from gatewayd.simulator.profile import DeviceProfile
 IMAGES = [OLD, *(random.Random(size).randbytes(size) for size in (1, 3000, 9001, 20_000))]
 GATEWAYS = ("barn", "shed")
 SPEEDS = (115_200, 921_600, 0, 5_000_000)
-WAITS_S = (0.0, 0.7, 2.3, 11.9, 31.7)  # no sum of them falls on a limit: each side may count its milliseconds
+WAITS_S = (0.0, 0.7, 5.3, 11.9, 31.7)  # no sum of them falls on a limit: each side may count its milliseconds
 TRIALS_S = (5, 600)
 SETTLE_S = 0.55  # a restart, and the silence after it
 BEYOND = 1_000_000  # past any credit

@@ -22,9 +22,12 @@ UPDATE = chapter(
     *(("hello", 0), ("offer", 16), ("send", 11), ("send", 11), ("finish", 0)),
     *(("hello", 0), ("activate", 1), ("hello", 0)),
 )
+# What follows an OFFER, up to an image that nobody confirms.
+TRIED = chapter(("send", 11), ("send", 11), ("finish", 0), ("hello", 0), ("activate", 0), ("wait", 3))
 # What chance alone does not come to. `offer` 56 is of 3000 bytes, as 96 to 103, which stay in the session.
 CHAPTERS = (
     UPDATE,
+    [Step("hello", 0), Step("offer", 16), *TRIED, Step("offer", 18), *TRIED, Step("offer", 18)],
     [*UPDATE, Step("confirm", 0), Step("cut_power", 0)],
     chapter(("offer", 32), ("send", 2), ("send_broken", 3), ("send_broken", 4), ("send_elsewhere", 1)),
     chapter(("offer", 56), ("send_elsewhere", 1), ("send_elsewhere", 0), ("send_broken", 1), ("send", 0)),
