@@ -9,9 +9,11 @@
 #include <string.h>
 
 #include "../rcp.h"
+#include "../sha256.h"
 #include "gateway.h"
 
-enum { ROUND = 500, MOST_BODY = 160, MOST_IMAGE = 20000, SLOT = 65536, DATA_TYPE = 0x40, DATA_SESSION = 0x5A };
+enum { ROUND = 500, MOST_BODY = 160, MOST_IMAGE = 20000, SLOT = 65536, DATA_TYPE = 0x40, DATA_SESSION = 0x5A,
+       STEP_IMAGE = 384, STEP_CHUNK = 128 };
 
 static uint32_t random_state;
 static const uint8_t *choices; /* libFuzzer's; after them zeros */
@@ -100,6 +102,52 @@ static void make_packet(const gateway_t *g, uint8_t *packet)
         memcpy(packet + 1, &(uint16_t){(uint16_t)(g->view->durable + below(5000))}, 2);
 }
 
+enum step { STEP_OFFER, STEP_FINISH = 1 + STEP_IMAGE / STEP_CHUNK, STEP_ACTIVATE };
+
+static uint32_t make_step(const gateway_t *g, uint32_t step, const uint8_t *image, const uint8_t *sha256, uint8_t *frame)
+{
+    static const uint8_t REST[] = {0x31, 4, STEP_IMAGE & 255, STEP_IMAGE >> 8, 0, 0, 0x32, 5, '1', '.', '0', '.', '2', 0x33, 1, 0};
+    const uint32_t at = (step - 1) * STEP_CHUNK;
+    frame[1] = DATA_SESSION;
+    switch (step) {
+    case STEP_OFFER:
+        memcpy(frame, (const uint8_t[]){0x03, DATA_SESSION, 0x30, 32}, 4);
+        memcpy(frame + 4, sha256, 32);
+        memcpy(frame + 36, REST, sizeof REST);
+        return 36 + sizeof REST;
+    case STEP_FINISH:
+        frame[0] = 0x07;
+        return 2;
+    case STEP_ACTIVATE:
+        frame[0] = 0x09;
+        memcpy(frame + 2, sha256, 32);
+        memcpy(frame + 34, (const uint8_t[]){(uint8_t)g->boot_id, (uint8_t)(g->boot_id >> 8), 0, 0, 60, 0}, 6);
+        return 40;
+    default:
+        frame[0] = DATA_TYPE;
+        memcpy(frame + 2, (const uint8_t[]){(uint8_t)at, (uint8_t)(at >> 8), 0, 0}, 4);
+        memcpy(frame + 6, image + at, STEP_CHUNK);
+        return 6 + STEP_CHUNK;
+    }
+}
+
+/* A real update, with at times a byte changed or a step left out: noise alone never gets an image as far as its start. */
+static void send_update(gateway_t *g)
+{
+    uint8_t image[STEP_IMAGE] = {(uint8_t)below(4)}, frame[MOST_BODY + 16], wire[2 * MOST_BODY], sha256[32];
+    sha256_t hash;
+    sha256_begin(&hash);
+    sha256_add(&hash, image, sizeof image);
+    sha256_end(&hash, sha256);
+    image[below(STEP_IMAGE)] ^= (uint8_t)(below(2) << 5);
+    for (uint32_t step = STEP_OFFER; step <= STEP_ACTIVATE; step++) {
+        if (below(16) == 0)
+            continue;
+        gateway_feed(g, wire, gateway_encode(wire, frame, make_step(g, step, image, sha256, frame)));
+        gateway_wait(g, below(8) == 0 ? 0 : 100);
+    }
+}
+
 static void send_noise(gateway_t *g)
 {
     uint8_t bytes[3000];
@@ -146,6 +194,8 @@ static void stir(gateway_t *g)
 {
     if (below(5) == 0)
         send_noise(g);
+    else if (below(20) == 0)
+        send_update(g);
     else
         send_frame(g);
     disturb(g);

@@ -184,6 +184,19 @@ static uint32_t on_offer(void *context, const rcp_offer_t *offer)
     return lab->view.refuse;
 }
 
+/* Whether the slot holds what it is about to start. */
+static bool holds(const lab_t *lab, const uint8_t sha256[32], uint32_t size)
+{
+    sha256_t hash;
+    uint8_t digest[32];
+    if (size > lab->setup.slot_size)
+        return false;
+    sha256_begin(&hash);
+    sha256_add(&hash, lab->flash + 2 * lab->setup.journal_area, size);
+    sha256_end(&hash, digest);
+    return memcmp(digest, sha256, 32) == 0;
+}
+
 static bool on_activate(void *context, const uint8_t sha256[32], uint32_t size, uint16_t trial_s)
 {
     lab_t *lab = context;
@@ -191,6 +204,7 @@ static bool on_activate(void *context, const uint8_t sha256[32], uint32_t size, 
         longjmp(lab->power, 1);
     if (fails(lab))
         return false;
+    lab->view.unsound += !holds(lab, sha256, size);
     memcpy(lab->view.flag_sha256, sha256, 32);
     lab->view.flag_size = size;
     lab->view.flag_trial_s = trial_s;

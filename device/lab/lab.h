@@ -42,7 +42,7 @@ typedef struct {
     uint32_t fail_at;    /* write: this operation reports a failure; 0: never */
     uint32_t flip_at;    /* write: this write leaves a bit as it was, and says nothing; 0: never */
     uint32_t refuse;     /* write: what the OFFER hook answers */
-    uint32_t unsound;    /* times it did what no NOR flash can, or promised what is not erased */
+    uint32_t unsound;    /* times it did what no NOR flash can, promised what is not erased, or started what is not there */
     uint32_t out_size;   /* bytes it has to say */
     uint32_t baud;
     uint32_t idle_ms;     /* as rcp_idle_ms() */

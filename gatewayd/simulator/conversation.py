@@ -167,7 +167,7 @@ class Conversation:
             self._send(frames.Refuse(offer.session, Code.TOO_LARGE))
         elif self._was_tried(offer):
             self._send(frames.Refuse(offer.session, Code.ALREADY_TRIED))
-        elif self.state is State.PREPARE and offer == self._offer:
+        elif self.state is State.PREPARE and self._repeats(offer):
             self._send_busy(now)
         else:
             self._take_up(offer, now)
@@ -178,6 +178,12 @@ class Conversation:
         in_use = now - self._session_heard_at < _IN_USE_S
         return in_use and self._gateway_id != self._session_gateway_id
 
+    def _repeats(self, offer: Offer) -> bool:
+        """Whether it is the session's OFFER again; its flags do not count (section 4)."""
+        known = self._offer
+        same = known is not None and (known.sha256, known.size) == (offer.sha256, offer.size)
+        return same and offer.session == self._session
+
     def _was_tried(self, offer: Offer) -> bool:
         memory = self._journal.memory
         if memory.tried_count == 0 or memory.tried_sha256 != offer.sha256:
@@ -185,12 +191,12 @@ class Conversation:
         return not (offer.second_try and memory.tried_count == 1)
 
     def _take_up(self, offer: Offer, now: float) -> None:
-        is_repeated = offer == self._offer
+        is_repeated = self._repeats(offer)
         if not is_repeated:
             self._end_session()
             self._session, self._session_gateway_id = offer.session, self._gateway_id
-            self._offer = offer
             self._session_heard_at = now
+        self._offer = offer
         self._slot.take_up(offer.sha256, offer.size, from_zero=offer.from_zero and not is_repeated)
         self.state = State.PREPARE
         self.work_at = now
