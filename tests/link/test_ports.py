@@ -155,7 +155,7 @@ def test_who_has_a_port_open_is_named(terminal: str, program: str, tmp_path: Pat
 
 
 CUT = "терминал".encode()[:15]  # as the kernel cuts it
-FOREIGN = f"open('/proc/self/comm', 'wb', 0).write({CUT}); {OPEN}"
+FOREIGN = f"open('/proc/self/comm', 'wb', 0).write({CUT!r}); {OPEN}"
 
 
 def test_a_holder_whose_name_was_cut_in_the_middle_of_a_letter_is_found(terminal: str) -> None:
