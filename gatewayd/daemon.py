@@ -39,8 +39,6 @@ log = structlog.get_logger()
 
 # systemd and people take a daemon that needs longer than five seconds for one that hangs.
 STOP_LIMIT_S = 4.5
-# What a radio carries at the slowest connection interval in common use, as a serial line would.
-BLE_BAUD = 20_000
 # A person who has made room does not want to wait longer, nor a disk that fails be asked more often.
 DISK_RETRY_S = 20.0
 
@@ -302,7 +300,7 @@ def _make_session(settings: Settings, device: Device) -> TransferSession:
     link = device.link
     chance = random.Random()  # noqa: S311 - picks nonces and session numbers, not secrets
     if isinstance(link, BleLink):
-        return RcpGateway(settings.gateway.id, base_baud=BLE_BAUD, datagram=True, random=chance)
+        return RcpGateway(settings.gateway.id, datagram=True, random=chance)
     return RcpGateway(
         settings.gateway.id, base_baud=link.baud, transfer_baud=link.transfer_baud, random=chance
     )

@@ -1,5 +1,6 @@
 """`gatewayctl`: everything a person types. Each command lives in a module of its own name."""
 
+import contextlib
 import importlib
 import sys
 from pathlib import Path
@@ -92,13 +93,14 @@ def main() -> None:
 
 def _tell(error: GatewaydError) -> None:
     """One line for a person, or an object for whoever asked for JSON."""
-    if "--json" in sys.argv:
-        from gatewayd.cli.report import CommandFailed  # noqa: PLC0415 - only now is it needed
+    with contextlib.suppress(OSError):  # on a full disk nobody can be told; the exit code remains
+        if "--json" in sys.argv:
+            from gatewayd.cli.report import CommandFailed  # noqa: PLC0415 - only now is it needed
 
-        click.echo(CommandFailed.of(error).model_dump_json())
-    else:
-        for line in str(error).splitlines():
-            click.echo(f"gatewayctl: {printable(line)}", err=True)
+            click.echo(CommandFailed.of(error).model_dump_json())
+        else:
+            for line in str(error).splitlines():
+                click.echo(f"gatewayctl: {printable(line)}", err=True)
 
 
 if __name__ == "__main__":

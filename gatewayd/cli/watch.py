@@ -1,8 +1,7 @@
 """`gatewayctl watch`: transfers as they go, until Ctrl-C; a daemon that restarts is waited for."""
 
-import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +14,7 @@ from rich.text import Text
 
 from gatewayd.cli.devices import progress_text
 from gatewayd.cli.options import json_option, socket_option
-from gatewayd.cli.words import because, duration, plural, printable, speed, tell
+from gatewayd.cli.words import because, duration, is_on_terminal, plural, printable, speed, tell
 from gatewayd.control.client import DaemonUnreachable, subscribe
 from gatewayd.control.messages import DeviceView, Watch, WatchResult
 
@@ -42,7 +41,7 @@ def command(control_socket: Path, as_json: bool) -> None:
     shown: _Lines | _Bars | _Json
     if as_json:
         shown = _Json()
-    elif sys.stdout.isatty():
+    elif is_on_terminal():
         shown = _Bars()
     else:
         shown = _Lines()
@@ -56,9 +55,10 @@ def command(control_socket: Path, as_json: bool) -> None:
 def _follow(path: Path, show: Callable[[WatchResult], None], say: Callable[[str], None]) -> None:
     """Show news for ever. Raises DaemonUnreachable when there never was a daemon."""
     was_there = is_told = False
+    seen: set[str] = set()
     while True:
         try:
-            for news in subscribe(path, Watch(), WatchResult):
+            for news in _subscription(path, seen):
                 if is_told:
                     say("gatewayd is back")
                 was_there, is_told = True, False
@@ -70,6 +70,18 @@ def _follow(path: Path, show: Callable[[WatchResult], None], say: Callable[[str]
                 say("gatewayd is gone; waiting for it")
             is_told = True
             time.sleep(RECONNECT_S)
+
+
+def _subscription(path: Path, seen: set[str]) -> Iterator[WatchResult]:
+    """Yield news; of devices in `seen` those that were removed while nobody listened are news as well."""
+    is_everything = True
+    for said in subscribe(path, Watch(), WatchResult):
+        names = {device.name for device in said.devices}
+        removed = {*said.removed, *(seen - names if is_everything else ())}
+        is_everything = False
+        seen.update(names)
+        seen -= removed
+        yield said.model_copy(update={"removed": tuple(sorted(removed))})
 
 
 class _Json:

@@ -4,7 +4,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -59,9 +59,15 @@ def tell(text: str = "", **style: Any) -> None:
     click.secho("\n".join(map(printable, text.split("\n"))), **style)
 
 
+def is_on_terminal() -> bool:
+    """Whether a person reads this on a terminal; standard output may also be closed (`>&-`)."""
+    output: TextIO | None = sys.stdout
+    return output is not None and output.isatty()
+
+
 def width() -> int:
     """Return the columns of the terminal; where there is none, lines are not wrapped (0)."""
-    return min(shutil.get_terminal_size().columns, _WIDEST) if sys.stdout.isatty() else 0
+    return min(shutil.get_terminal_size().columns, _WIDEST) if is_on_terminal() else 0
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 import structlog
@@ -13,11 +13,11 @@ from gatewayd import __version__
 from gatewayd.config import Settings
 from gatewayd.control import messages, views
 from gatewayd.control.server import Peer
-from gatewayd.errors import FirmwareError, GatewaydError, RequestError
+from gatewayd.errors import FirmwareError, GatewaydError, HostError, RequestError
 from gatewayd.jobs.database import Database, utc_now
 from gatewayd.jobs.firmware import FirmwareReader
 from gatewayd.jobs.foresight import Foresight, assessments, forecasts, with_message
-from gatewayd.jobs.model import EVERYTHING, AttemptRecord, DeviceRecord, Job, pause_of
+from gatewayd.jobs.model import ENDED, EVERYTHING, AttemptRecord, DeviceRecord, Job, pause_of
 from gatewayd.jobs.planner import Known
 from gatewayd.jobs.reconciler import Reconciler
 from gatewayd.jobs.steering import Outcome, Steering, find_device
@@ -128,7 +128,7 @@ class ControlOperations:
                 configured = {device.name for device in self._settings.devices}
                 yield messages.WatchResult(
                     gateway=gateway,
-                    devices=self._views(names & configured, self._parts.reconciler.latest or known),
+                    devices=self._views(names & configured, await self._known_about(names) or known),
                     removed=tuple(sorted(names - configured)),
                 )
                 await asyncio.sleep(WATCH_INTERVAL_S)
@@ -261,6 +261,14 @@ class ControlOperations:
             for device in self._settings.devices
             if device.name in wanted
         )
+
+    async def _known_about(self, names: set[str]) -> Known | None:
+        """What the planner knew last; read anew where a job has just ended, for that it may not know yet."""
+        latest = self._parts.reconciler.latest
+        if any(status.state in ENDED for status in self._parts.board.all() if status.name in names):
+            with suppress(HostError):
+                return await self._parts.reconciler.known()
+        return latest
 
     async def _read(self, peer: Peer) -> bytes:
         """Read the file that came along. Raises RequestError, FirmwareError `too_large`."""

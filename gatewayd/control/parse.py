@@ -19,6 +19,7 @@ _MOST_FAULTS = 100
 # pydantic's error types -> what was expected.
 _EXPECTED = {
     "string_type": "a text",
+    "string_unicode": "a text in UTF-8",
     "int_type": "a whole number",
     "int_parsing": "a whole number",
     "bool_type": "true or false",

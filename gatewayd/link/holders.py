@@ -50,7 +50,8 @@ def _held(process: Path, wanted: set[str], terminals: dict[int, str]) -> set[str
     """Which of `wanted` the process has open."""
     held = set()
     try:
-        fields = (process / "stat").read_text().rpartition(")")[2].split()
+        # A name is cut off after 15 bytes, in the middle of a letter perhaps.
+        fields = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
         held = {terminals[number] for number in [int(fields[_TTY_NR])] if number in terminals}
         links = {fd.name: str(fd.readlink()) for fd in (process / "fd").iterdir()}
         held |= wanted.intersection(links.values())
@@ -84,6 +85,6 @@ def _terminal_number(path: str) -> int:
 
 def _name(process: Path) -> str:
     try:
-        return (process / "comm").read_text().strip()
+        return (process / "comm").read_text(errors="replace").strip()
     except OSError:
         return "a process"

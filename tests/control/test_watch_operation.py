@@ -8,11 +8,13 @@ from typing import Any, cast
 
 import pytest
 from config_lab import Lab
+from jobs_lab import a_job
 
 from gatewayd.control import operations
 from gatewayd.control.messages import Watch, WatchResult
 from gatewayd.control.operations import ControlOperations, Parts
 from gatewayd.control.server import Peer
+from gatewayd.jobs.model import JobState
 from gatewayd.jobs.planner import Known
 from gatewayd.status import StatusBoard, StatusFeed
 
@@ -22,12 +24,13 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.board = StatusBoard(lambda: datetime(2026, 1, 1, tzinfo=UTC))
-        known = Known((), {}, {}, [], {})
+        self.known = Known((), {}, {}, [], {})
 
         async def read() -> Known:
-            return known
+            return self.known
 
         reconciler = SimpleNamespace(settings=Lab(folder).settings(), known=read, latest=None)
+        self.reconciler = reconciler
         parts = SimpleNamespace(reconciler=reconciler, board=self.board, feed=StatusFeed(self.board))
         self.name = reconciler.settings.devices[0].name
         self.operations = ControlOperations(cast("Parts", parts))
@@ -57,6 +60,18 @@ async def test_first_everything_then_what_changed(bench: Bench) -> None:
         assert news.removed == ("gone-1",)
         assert bench.subscriptions == 1
     assert bench.subscriptions == 0
+
+
+async def test_a_job_that_ends_is_its_devices_last_result_at_once(bench: Bench) -> None:
+    """The planner hears of it a moment later, and then nothing more may change."""
+    answers = cast("Any", bench.operations.answer(Watch(), Peer()))
+    async with aclosing(answers):
+        await anext(answers)
+        bench.reconciler.latest = Known((), {}, {}, [], {})
+        bench.known = Known((), {}, {}, [a_job(device=bench.name, state=JobState.SUCCEEDED)], {})
+        bench.board.update(bench.name, state="succeeded", job=1)
+        (device,) = (await anext(answers)).devices
+        assert device.last_result.job == 1
 
 
 async def test_who_leaves_between_two_answers_is_forgotten_at_once(bench: Bench) -> None:

@@ -23,9 +23,7 @@ STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")
 def hostile(kind: Any) -> Any:
     """Make a value of a type in which every text is hostile, and nothing is left out."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return hostile(arguments[0])
-    if origin is typing.Annotated:
+    if origin in (typing.Union, types.UnionType, typing.Annotated):
         return hostile(arguments[0])
     if origin is typing.Literal:
         return arguments[0]
@@ -57,10 +55,10 @@ def test_what_is_shown_of_it_is_harmless(
     tmp_path: Path, result: type[BaseModel], words: tuple[object, ...]
 ) -> None:
     ran = run(tmp_path, hostile(result), *words)
-    refused = result is messages.OutcomesResult  # every list of a hostile answer has an entry
-    assert (ran.exit_code, "owned" in ran.err) == (int(refused), refused), ran.err
+    is_partly_refused = result is messages.OutcomesResult
+    assert (ran.exit_code, bool(ran.err)) == (is_partly_refused, is_partly_refused)
     assert "owned" in ran.out
-    assert not STEERING.search(ran.out + ran.err), ran.out + ran.err
+    assert not STEERING.search(ran.out + ran.err), ran
 
 
 def test_nor_by_what_is_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,6 +96,19 @@ def test_a_device_that_is_removed_is_said_to_be(barn: Desk) -> None:
         pipe.until("^pump-2  ")
 
 
+def test_a_device_that_is_removed_while_the_daemon_is_away_is_said_to_be(barn: Desk) -> None:
+    with Pipe(barn.socket, "watch") as pipe:
+        pipe.until("^pump-2  ")
+        barn.stop()
+        removed = barn.gateway.config["devices"].pop()
+        barn.start()
+        pipe.until("^pump-2  removed from the configuration$")
+        barn.gateway.config["devices"].append(removed)
+        barn.write()
+        barn.good("reload")
+        assert pipe.interrupt() == (0, "")
+
+
 def completions(line: str, barn: Desk) -> list[str]:
     """Ask bash what it would offer behind `line`."""
     words = line.split(" ")

@@ -154,6 +154,17 @@ def test_who_has_a_port_open_is_named(terminal: str, program: str, tmp_path: Pat
     assert find_holder(terminal) is None
 
 
+CUT = "терминал".encode()[:15]  # as the kernel cuts it
+FOREIGN = f"open('/proc/self/comm', 'wb', 0).write({CUT!r}); {OPEN}"
+
+
+def test_a_holder_whose_name_was_cut_in_the_middle_of_a_letter_is_found(terminal: str) -> None:
+    with process(FOREIGN, terminal) as pid:
+        holder = find_holder(terminal)
+        assert holder is not None
+        assert (holder.pid, holder.name[:7]) == (pid, CUT[:14].decode())
+
+
 DEVICE = """
 import os, pty, sys
 master, slave = pty.openpty()
