@@ -186,6 +186,7 @@ static void calm(gateway_t *g)
 {
     g->view->cut_at = g->view->fail_at = g->view->refuse = 0;
     memset(lab_unreadable(g->lab), 0, lab_flash_size(g->lab) / g->setup.write_unit);
+    gateway_wait(g, 1000); /* what was activated restarts first */
     if (g->on_trial)
         gateway_boot(g);
 }
