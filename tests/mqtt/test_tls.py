@@ -51,6 +51,13 @@ async def test_a_broker_that_our_authority_vouches_for(tmp_path: Path, ca: Path)
         await works(broker.port, Trust(ca_file=ca, pins=(OURS.vouch().pin, identity.pin)))
 
 
+@pytest.mark.attack(
+    "another broker in its place, with any certificate but a good one",
+    "unknown_ca",
+    "wrong_name",
+    "certificate_expired",
+    "certificate_not_yet_valid",
+)
 @pytest.mark.parametrize(
     ("identity", "host", "code"),
     [
@@ -79,6 +86,9 @@ async def test_without_anything_the_systems_authorities_decide(tmp_path: Path) -
         assert "as gw" not in broker.log()
 
 
+@pytest.mark.attack(
+    "another broker in its place, with a good certificate and another key than the pinned one", "wrong_pin"
+)
 @pytest.mark.parametrize("has_ca", [True, False])
 async def test_with_another_key_than_the_pinned_one_nothing_leaves(
     tmp_path: Path, ca: Path, has_ca: bool
@@ -163,6 +173,7 @@ async def test_old_tls_is_not_spoken(ca: Path) -> None:
     assert found.code == "old_tls"
 
 
+@pytest.mark.attack("a TLS handshake without an end")
 async def test_a_handshake_that_is_never_answered_does_not_hold_the_loop(ca: Path) -> None:
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as server:
