@@ -28,7 +28,10 @@ _TARGETS = "DEVICE|JOB..."
 @socket_option
 @json_option
 def approve(targets: tuple[str, ...], control_socket: Path, as_json: bool) -> None:
-    """Let updates begin that wait for approval (install: manual)."""
+    """Let updates begin that wait for approval (install: manual).
+
+    Of several all begin that can; the others are named, and it exits with 1. So do the commands alike.
+    """
     _steer("approve", targets, control_socket, as_json=as_json)
 
 

@@ -6,7 +6,7 @@ Each public method of `Database` is one transaction: it happened, durably, when 
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,14 +77,13 @@ class Database:
         return self._db.total_changes
 
     def close(self) -> None:
-        """Write what was only counted, and close the connection."""
-        try:
+        """Write what was only counted, if the disk lets us, and close the connection."""
+        with suppress(sqlite3.Error):
             if self._again:
                 with self._transaction():
                     for job_id in list(self._again):
                         self._write_again(job_id)
-        finally:
-            self._db.close()
+        self._db.close()
 
     def _check(self) -> None:
         """Raise sqlite3.DatabaseError when the file or what it holds is damaged. Some ms for a few MiB."""

@@ -105,6 +105,7 @@ class Scheduler:
                 if device.probe == "start":
                     lane.probe_due = self._ends.clock()
             if lane.device.link != device.link:
+                lane.port = port_identity(device)
                 self._take_other_link(lane, ask=device.probe == "start")
             lane.device, lane.settings = device, settings
             lane.is_paused = device.name in paused

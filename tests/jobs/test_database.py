@@ -352,6 +352,18 @@ def test_the_same_in_vain_is_counted_and_written_with_what_comes_next(path: Path
     database.close()
 
 
+def test_a_full_disk_keeps_nobody_from_closing(path: Path, spool: Spool) -> None:
+    database = Database(path, spool)
+    job = create(database)
+    for _ in range(2):
+        database.update_job(job.id, attempt("a"), code="a")
+    database._db.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)  # noqa: SLF001 - as a disk fails that is full
+    database.close()
+    again = Database(path, spool)
+    assert [one.times for one in again.attempts(job.id)] == [1]
+    again.close()
+
+
 def test_the_oldest_attempts_are_forgotten_and_all_go_with_their_job(database: Database) -> None:
     job = create(database)
     for number in range(KEPT_ATTEMPTS + 5):

@@ -146,3 +146,15 @@ async def test_another_baud_is_tried_at_once(tmp_path: Path) -> None:
         await rig.reconciler.settled()
         await until(lambda: rig.bench.witness.seen == ["pump-1"])
         assert clock() - before < 5
+
+
+@timeless
+async def test_another_port_is_asked_once(tmp_path: Path) -> None:
+    for name in ("port-a", "port-b"):
+        (tmp_path / name).touch()
+    async with a_rig(tmp_path, a_device(link={"uart": str(tmp_path / "port-a")})) as rig:
+        await until(lambda: rig.bench.witness.seen == ["pump-1"])
+        other = a_device(link={"uart": str(tmp_path / "port-b")})
+        await rig.reconciler.configure(some_settings(other))
+        await asyncio.sleep(60)
+        assert len(rig.board.opened_at) == 2
