@@ -30,7 +30,7 @@ _TARGETS = "DEVICE|JOB..."
 def approve(targets: tuple[str, ...], control_socket: Path, as_json: bool) -> None:
     """Let updates begin that wait for approval (install: manual).
 
-    Of several all begin that can; the others are named, and it exits with 1. So do the commands alike.
+    Of several, all begin that can; the others are named, and the exit code is 1.
     """
     _steer("approve", targets, control_socket, as_json=as_json)
 
