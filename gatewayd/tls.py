@@ -124,6 +124,7 @@ def parse_pin(text: str) -> str:
 
     The base64 of other tools (`sha256//…`, `pin-sha256`) is read as well.
     """
+    text = re.sub("^sha256", "sha256", text, flags=re.IGNORECASE)
     digits = re.sub(r"[:\s]", "", text.removeprefix(ALGORITHM)).lower()
     if text.startswith(ALGORITHM) and re.fullmatch(rf"[0-9a-f]{{{_SHA256_DIGITS}}}", digits):
         return ALGORITHM + digits

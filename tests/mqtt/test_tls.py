@@ -3,16 +3,19 @@
 import asyncio
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 import pytest
 from brokers import Mosquitto, free_port
 from certificates import DAY, OURS, Authority, Identity, tls_broker
 from pydantic import SecretStr
 
+from gatewayd import tls
 from gatewayd.errors import ConfigError
 from gatewayd.mqtt.connection import connect
 from gatewayd.mqtt.login import BrokerError, Login
@@ -163,12 +166,47 @@ async def test_the_wrong_port_is_told(tmp_path: Path, ca: Path, mosquitto: Mosqu
     assert (await refusal(free_port(), Trust(ca))).code == "broker_unreachable"
 
 
-async def test_old_tls_is_not_spoken(ca: Path) -> None:
-    context = make_context(Trust(ca))
-    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
-    error = ssl.SSLError(1, "alert")
-    error.reason = "TLSV1_ALERT_PROTOCOL_VERSION"
-    found = explain(error, "here", datetime.now(UTC))
+class Lenient(tls._Context):  # noqa: SLF001 - as it is where neither Python nor OpenSSL chooses a version
+    """A context that would speak TLS 1.0, if nobody said otherwise."""
+
+    def __new__(cls, *arguments: int) -> Self:
+        context = super().__new__(cls, *arguments)
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.set_ciphers("DEFAULT@SECLEVEL=0")
+        return context
+
+
+def version_spoken(client: ssl.SSLContext, server: ssl.SSLContext) -> str | None:
+    """Return what the two agree on. Raises what the client does."""
+    ours, theirs = socket.socketpair()
+
+    def serve() -> None:
+        with theirs, suppress(OSError), server.wrap_socket(theirs, server_side=True):
+            pass
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        with ours, client.wrap_socket(ours) as agreed:
+            return agreed.version()
+    finally:
+        thread.join()
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+def test_old_tls_is_not_spoken(tmp_path: Path, ca: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(*OURS.vouch().write(tmp_path, "broker"))
+    server.set_ciphers("DEFAULT@SECLEVEL=0")
+    server.minimum_version, server.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    monkeypatch.setattr(tls, "_Context", Lenient)
+    lenient, ours = Lenient(ssl.PROTOCOL_TLS_CLIENT), make_context(Trust(ca))
+    for context in (lenient, ours):
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    assert version_spoken(lenient, server) == "TLSv1.1"
+    with pytest.raises(ssl.SSLError) as raised:
+        version_spoken(ours, server)
+    found = explain(raised.value, "here", datetime.now(UTC))
     assert found is not None
     assert found.code == "old_tls"
 
@@ -192,6 +230,7 @@ async def test_a_handshake_that_is_never_answered_does_not_hold_the_loop(ca: Pat
     [
         ("sha256:" + "ab" * 32, "sha256:" + "ab" * 32),
         ("sha256:" + ":".join(["AB"] * 32), "sha256:" + "ab" * 32),
+        ("SHA256:" + "AB" * 32, "sha256:" + "ab" * 32),
         ("sha256//q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s=", "sha256:" + "ab" * 32),
     ],
 )
