@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from brokers import Mosquitto
 from certificates import OURS, tls_broker
 from ctl_lab import Desk
 from e2e_lab import ROOT
 from ota_lab import gatewayctl
+from paho.mqtt import subscribe
 
 from gatewayd.ota.keys import OtaKey
 
@@ -104,8 +106,10 @@ def test_nothing_that_is_said_holds_a_secret(tmp_path: Path) -> None:
                 container,
             )
             assert ran.exit_code == 0, ran.err
+            said.append(f"{ran.out}{ran.err}".encode())
             whole.until_state("pump-1", "succeeded")
             said += commands(whole, container)
+            said += published(tmp_path, broker)
             # A password that is refused, and files that are broken, in force and on reload.
             (tmp_path / "password").write_text(f"not-{PASSWORD}\n")
             said += [
@@ -136,6 +140,7 @@ def commands(whole: Desk, container: Path) -> list[bytes]:
         ("check-config", config),
         ("reload",),
         ("push", "pump-1", container, "--version", "4.3.9"),
+        *((op, "pump-1") for op in ("approve", "cancel", "retry", "pause", "resume")),
     ]
     said = [ran_text(whole, *each, *json) for each in words for json in ((), ("--json",))]
     crash = subprocess.run(
@@ -143,6 +148,21 @@ def commands(whole: Desk, container: Path) -> list[bytes]:
     )
     assert b"ZeroDivisionError" in crash.stdout, crash.stderr
     return [*said, crash.stdout, crash.stderr]
+
+
+def published(folder: Path, broker: Mosquitto) -> list[bytes]:
+    """Return what gatewayd has the broker keep: its own status, and that of its device."""
+    certificate, key = OURS.vouch("barn").write(folder, "reader")
+    kept = subscribe.simple(  # type: ignore[no-untyped-call]  # paho has not written its types down
+        ["gatewayd/+/status", "gatewayd/+/devices/+"],
+        msg_count=2,
+        hostname="localhost",
+        port=broker.port,
+        auth={"username": "barn", "password": PASSWORD},
+        tls={"ca_certs": str(folder / "b" / "ca.pem"), "certfile": str(certificate), "keyfile": str(key)},
+    )
+    assert {message.topic.split("/")[2] for message in kept} == {"status", "devices"}
+    return [message.payload for message in kept]
 
 
 def ran_text(whole: Desk, *words: object) -> bytes:
