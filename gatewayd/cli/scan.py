@@ -95,11 +95,11 @@ def uart(
 
 @command.command()
 def ble() -> None:
-    """Refused: this version has no Bluetooth."""
+    """Refused: this version cannot look for Bluetooth devices."""
     raise HostError(
-        "this version of gatewayd has no Bluetooth",
+        "this version of gatewayd does not look for Bluetooth devices",
         code="not_supported",
-        hint="scan uart finds serial devices",
+        hint="`bluetoothctl scan le` lists them; docs/bluetooth.md says what to write into the configuration",
     )
 
 

@@ -113,7 +113,7 @@ class Radio:
             raise LinkError(
                 f"{target} was not heard for {limit_s:.0f} s",
                 code="not_heard",
-                hint="is it on and near, and not connected to another? `gatewayctl scan ble` lists devices",
+                hint="is it on and near, and not connected to another? `bluetoothctl scan le` lists devices",
             ) from None
         finally:
             self._seekers.remove(seeker)
