@@ -1,6 +1,7 @@
 """`gatewayd`: the daemon's entry."""
 
 import asyncio
+import faulthandler
 import logging
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ DEFAULT_CONFIG = Path("/etc/gatewayd/config.yaml")
 @click.version_option(__version__, prog_name="gatewayd")
 def main(config: Path, *, verbose: bool) -> None:
     """Bring firmware from MQTT to the devices of this gateway. Runs in the foreground until SIGTERM."""
+    faulthandler.enable()  # the watchdog's SIGABRT leaves in the log where it hung
     log.configure(logging.DEBUG if verbose else logging.INFO)
     try:
         settings = load(config)
