@@ -1,38 +1,21 @@
 """What is said to a service manager, on a real socket."""
 
 import os
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from service_lab import Manager
 
 from gatewayd.service import LONGEST_STATUS, Service
-
-
-class Manager:
-    """The receiving end of sd_notify."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.settimeout(5)
-        self._socket.bind(address.replace("@", "\0", 1))
-
-    def heard(self) -> str:
-        return self._socket.recv(8192).decode()
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 @pytest.fixture(params=["path", "abstract"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]:
     address = str(tmp_path / "notify") if request.param == "path" else f"@gatewayd-test-{os.getpid()}"
-    manager = Manager(address)
-    yield manager
-    manager.close()
+    with Manager(address) as manager:
+        yield manager
 
 
 def test_what_is_said_is_what_sd_notify_prescribes(manager: Manager) -> None:
@@ -66,18 +49,16 @@ def test_a_status_that_nobody_took_is_said_again(tmp_path: Path) -> None:
     address = str(tmp_path / "notify")
     service = Service(address)
     service.status("1 device")
-    manager = Manager(address)
-    service.status("1 device")
-    assert manager.heard() == "STATUS=1 device"
-    manager.close()
+    with Manager(address) as manager:
+        service.status("1 device")
+        assert manager.heard() == "STATUS=1 device"
 
 
 def test_a_manager_that_does_not_listen_stops_nobody(tmp_path: Path) -> None:
-    manager = Manager(str(tmp_path / "notify"))
-    service = Service(manager.address)
-    for _ in range(2000):  # more than any queue of datagrams holds
-        service.feed_watchdog()
-    manager.close()
+    with Manager(str(tmp_path / "notify")) as manager:
+        service = Service(manager.address)
+        for _ in range(2000):  # more than any queue of datagrams holds
+            service.feed_watchdog()
     for lost in (
         service,
         Service(str(tmp_path / "nothing")),
