@@ -12,8 +12,9 @@ POINTS ?= 1000
 SECONDS ?= 600
 ONLY ?=
 FAULTS_ARGS ?=
+SYSTEM_ARGS ?=
 
-.PHONY: help demo test check deb test-deb transcripts kills sweep faults soak large fuzz bench crowd size clean
+.PHONY: help demo test check deb test-deb test-system transcripts kills sweep faults soak large fuzz bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +38,12 @@ deb:  ## The Debian package, into build/deb, made in a Debian 13 tree of its own
 
 test-deb: deb  ## Install, upgrade, remove and purge the package in a clean Debian 13 tree
 	./.ci/test-deb
+
+test-system: $(STAMP)  ## The package on a clean Debian 13 with a real systemd in a container (as root or with sudo; two minutes)
+	@./.ci/packages system
+	$(MAKE) -C device
+	DEB_BUILD_OPTIONS=nocheck ./.ci/deb
+	PYTHONPATH=tests $(BIN)/python -m system $(SYSTEM_ARGS)
 
 bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/bench.json (20 minutes; BENCH_ARGS=--quick)
 	$(MAKE) -C device
