@@ -51,6 +51,7 @@ kills: $(STAMP) system-packages  ## SIGKILL at 50 random moments of updates, wit
 fuzz: $(STAMP) system-packages  ## Fuzz all parsers, and the C receiver with sanitizers: FUZZ_SECONDS=60 for each, TARGETS=
 	@./.ci/packages fuzz
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,fuzz]'
+	GATEWAYD_EXAMPLES=10000 $(BIN)/python -m pytest -q tests/test_parsers.py
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(TARGETS)
 	$(MAKE) -C device libfuzzer SECONDS=$(FUZZ_SECONDS)
 
