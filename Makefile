@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEER := $(VENV)/.peer
 PYTEST_ARGS ?=
+# Tests wait for lines and devices more than they compute.
+TEST_JOBS ?= $(shell expr 2 '*' $$(nproc))
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 TARGETS ?=
@@ -23,7 +25,7 @@ demo: $(STAMP)  ## Watch an update survive a broken line, from MQTT message to n
 
 test: $(STAMP) system-packages  ## All tests, with a real mosquitto and the compiled C receiver
 	$(MAKE) -C device all lab
-	PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m pytest $(PYTEST_ARGS)
+	PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m pytest -n $(TEST_JOBS) --dist worksteal $(PYTEST_ARGS)
 
 check: $(STAMP)  ## Linters, types and import contracts
 	$(BIN)/ruff check .
