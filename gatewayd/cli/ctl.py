@@ -19,6 +19,7 @@ COMMANDS = {
     "cancel": "steer.cancel",
     "check-config": "check_config.command",
     "completion": "completion.command",
+    "config": "config.command",
     "demo": "demo.command",
     "devices": "devices.command",
     "doctor": "doctor.command",

@@ -12,7 +12,8 @@ import click
 
 from gatewayd.cli.options import json_option, socket_option
 from gatewayd.cli.paste import to_yaml
-from gatewayd.config.document import read_document
+from gatewayd.config import Host
+from gatewayd.config.fragments import read_all
 from gatewayd.control.client import ask
 from gatewayd.control.messages import Devices, DevicesResult
 from gatewayd.errors import GatewaydError, HostError
@@ -112,7 +113,7 @@ def _know(path: Path | None, control_socket: Path) -> Known:
     if path is None and not DEFAULT_CONFIG.exists():
         return _ask_daemons({control_socket}) or Known()
     file = path or DEFAULT_CONFIG
-    root = _mapping(read_document(file).root)
+    root = _mapping(read_all(file, Host.here()).root)
     gateway = _mapping(root.get("gateway"))
     configured = dict(_written_ports(root.get("devices")))
     sockets = {control_socket, file.parent / _text(gateway.get("control_socket"), str(control_socket))}

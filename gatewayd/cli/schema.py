@@ -10,7 +10,16 @@ from typing import Any
 import click
 from pydantic import BaseModel, TypeAdapter
 
-from gatewayd.cli.report import CommandFailed, ConfigBad, ConfigGood, KeysMade, Packed, PinReport, Published
+from gatewayd.cli.report import (
+    CommandFailed,
+    ConfigBad,
+    ConfigGood,
+    EffectiveConfig,
+    KeysMade,
+    Packed,
+    PinReport,
+    Published,
+)
 from gatewayd.config.schema import tidy
 from gatewayd.control import messages
 from gatewayd.doctor import DoctorReport
@@ -35,6 +44,7 @@ PRINTED: dict[str, type[BaseModel]] = {
     "approve": messages.OutcomesResult,
     "cancel": messages.OutcomesResult,
     "check-config": ConfigGood,
+    "config": EffectiveConfig,
     "devices": messages.DevicesResult,
     "doctor": DoctorReport,
     "explain DEVICE": messages.ExplainDeviceResult,
