@@ -25,6 +25,7 @@ from bumble.gatt import Characteristic, CharacteristicValue, Service
 from bumble.host import Host
 from bumble.link import LocalLink
 from bumble.transport.common import AsyncPipeSink
+from rcp_radio import Airtime, Timetable
 
 from gatewayd.link.ble import FROM_DEVICE, SERVICE, TO_DEVICE
 from gatewayd.link.bluetooth import Backend
@@ -34,10 +35,24 @@ CENTRAL_MTU = 517
 ACL_BYTES = 251
 
 
-class Air:
-    """A place with a radio."""
+class PacedController(Controller):
+    """A controller that has airtime: each of its packets waits for its turn, and is completed then.
 
-    def __init__(self) -> None:
+    All its connections share it, and each direction has its own, that of the controller which sends.
+    """
+
+    timetable: Timetable
+
+    def on_hci_acl_data_packet(self, packet: hci.HCI_AclDataPacket) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_at(self.timetable.book(loop.time()), super().on_hci_acl_data_packet, packet)
+
+
+class Air:
+    """A place with a radio. `airtime`: how much each controller may send, which is all at once without it."""
+
+    def __init__(self, airtime: Airtime | None = None) -> None:
+        self._airtime = airtime
         self._link = LocalLink()  # type: ignore[no-untyped-call]  # bumble has not written its types down
         self._numbers = count(1)
         self._devices: list[Device] = []
@@ -45,7 +60,7 @@ class Air:
     async def device(self, name: str, address: str | None = None) -> Device:
         """Put a controller and a host there."""
         own = hci.Address(address or f"C0:FF:EE:00:01:{next(self._numbers):02X}")
-        controller = Controller(name, link=self._link, public_address=own.to_string(False))
+        controller = self._controller(name, own.to_string(False))
         controller.le_acl_data_packet_length = ACL_BYTES  # the default costs 3.5 times the CPU
         device = Device(name=name, address=own, host=Host(controller, AsyncPipeSink(controller)))
         await device.power_on()
@@ -66,6 +81,13 @@ class Air:
         for device in self._devices:
             with contextlib.suppress(Exception):
                 await device.power_off()
+
+    def _controller(self, name: str, address: str) -> Controller:
+        if self._airtime is None:
+            return Controller(name, link=self._link, public_address=address)
+        controller = PacedController(name, link=self._link, public_address=address)
+        controller.timetable = Timetable(self._airtime)
+        return controller
 
 
 @dataclass
