@@ -2,13 +2,26 @@
 
 from typing import TYPE_CHECKING
 
-from gatewayd.config import Adapter, BleLink, Device
+from gatewayd.config import Adapter, BleLink, BleTarget, Device
 from gatewayd.link.base import Link
 from gatewayd.link.uart import UartLink
 
 if TYPE_CHECKING:
     from gatewayd.link.bluetooth import Backend
+    from gatewayd.link.radio import Target
     from gatewayd.link.radios import Radios
+
+
+def radio_target(written: BleTarget) -> "Target":
+    """Return whom to listen for."""
+    from gatewayd.link.radio import Target  # noqa: PLC0415 - see the module's text
+
+    data = written.service_data
+    return Target(
+        address=written.address,
+        name=written.name,
+        service_data=(data.uuid, bytes.fromhex(data.starts_with)) if data else None,
+    )
 
 
 class Links:
@@ -37,16 +50,10 @@ class Links:
         if self._radios is None:
             connections = {name: one.max_connections for name, one in self._adapters.items()}
             self._radios = radios.Radios(connections, backend=self._backend)
-        data = link.ble.service_data
-        target = radio.Target(
-            address=link.ble.address,
-            name=link.ble.name,
-            service_data=(data.uuid, bytes.fromhex(data.starts_with)) if data else None,
-        )
         choose, limits = self._radios.choose, link.limits
         return ble.BleLink(
             lambda: choose(link.adapter),
-            target,
+            radio_target(link.ble),
             limits=radio.Limits(limits.scan_s, limits.connect_s, limits.discovery_s),
             pair=link.pair,
             waits_for_advertisement=link.wake == "advertisement",

@@ -101,6 +101,8 @@ class BumbleBackend:
     connects: int = 0
     connecting: int = 0
     most_connecting: int = 0
+    connected: int = 0
+    most_connected: int = 0
     scans: int = 0
     pairs: int = 0
 
@@ -143,14 +145,14 @@ class BumbleScanner(BaseBleakScanner):
     def _on_report(self, report: Advertisement) -> None:
         name = report.data.get(AdvertisingData.Type.COMPLETE_LOCAL_NAME)
         raw = report.data.get(AdvertisingData.Type.SERVICE_DATA_128_BIT_UUID)
-        service_data = {str(raw[0]).lower(): bytes(raw[1])} if raw else {}
+        uuids = report.data.get(AdvertisingData.Type.COMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS) or ()
         heard = AdvertisementData(
             local_name=str(name) if name else None,
             manufacturer_data={},
-            service_data=service_data,
-            service_uuids=[],
+            service_data={_text(raw[0]): bytes(raw[1])} if raw else {},
+            service_uuids=[_text(uuid) for uuid in uuids],
             tx_power=None,
-            rssi=-40,
+            rssi=report.rssi,
             platform_data=(),
         )
         address = report.address.to_string(False)
@@ -191,6 +193,8 @@ class BumbleClient(BaseBleakClient):
             connection = await adapter.central.connect(self._device.details, timeout=self._timeout)
             self._connection = connection
             connection.on("disconnection", self._on_disconnection)
+            adapter.connected += 1
+            adapter.most_connected = max(adapter.most_connected, adapter.connected)
             self._peer = Peer(connection)
             await self._peer.request_mtu(CENTRAL_MTU)
             await self.get_services()
@@ -265,6 +269,7 @@ class BumbleClient(BaseBleakClient):
 
     def _on_disconnection(self, _: int) -> None:
         self._connection = None
+        self.adapter.connected -= 1
         if self._disconnected_callback:
             self._disconnected_callback()
 
@@ -348,7 +353,7 @@ class Peripheral:
         self.on_frame = on_frame or self.frames.append
         self.on_connected: Callable[[int], None] = lambda _size: None
         self.connection: Connection | None = None
-        self._needs_bond = needs_bond
+        self._has_service = has_service
         device.gatt_server.max_mtu = mtu
         self._inlet: Characteristic[bytes] = Characteristic(
             UUID(TO_DEVICE),
@@ -367,9 +372,15 @@ class Peripheral:
         device.on("connection", self._on_connection)
 
     async def advertise(self, service_data: bytes | None = None) -> None:
-        data: list[Any] = [(AdvertisingData.Type.COMPLETE_LOCAL_NAME, self.device.name.encode())]
+        """Say that it offers RCP, by service data if there are any, and its name where there is room."""
+        kinds = AdvertisingData.Type
+        data: list[Any] = [(kinds.FLAGS, b"\x06")]
         if service_data is not None:
-            data = [(AdvertisingData.Type.SERVICE_DATA_128_BIT_UUID, bytes(UUID(SERVICE)) + service_data)]
+            data.append((kinds.SERVICE_DATA_128_BIT_UUID, bytes(UUID(SERVICE)) + service_data))
+        else:
+            if self._has_service:
+                data.append((kinds.COMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS, bytes(UUID(SERVICE))))
+            data.append((kinds.COMPLETE_LOCAL_NAME, self.device.name.encode()))
         self.device.advertising_data = bytes(AdvertisingData(data))
         await self.device.start_advertising(
             auto_restart=True, advertising_interval_min=20, advertising_interval_max=20

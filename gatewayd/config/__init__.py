@@ -12,6 +12,7 @@ from gatewayd.config.mistakes import ConfigErrors, Mistake
 from gatewayd.config.model import (
     Adapter,
     BleLink,
+    BleTarget,
     Device,
     Gateway,
     KeyFiles,
@@ -25,6 +26,7 @@ from gatewayd.config.model import (
 __all__ = [
     "Adapter",
     "BleLink",
+    "BleTarget",
     "ConfigErrors",
     "Device",
     "Gateway",

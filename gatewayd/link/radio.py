@@ -17,7 +17,7 @@ the next who does: it heals by itself.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from gatewayd.errors import LinkError
@@ -113,13 +113,27 @@ class Radio:
             raise LinkError(
                 f"{target} was not heard for {limit_s:.0f} s",
                 code="not_heard",
-                hint="is it on and near, and not connected to another? `bluetoothctl scan le` lists devices",
+                hint="is it on and near, and not connected to another? `gatewayctl scan ble` lists who is",
             ) from None
         finally:
             self._seekers.remove(seeker)
             if not self._seekers:
                 self._heard.set()
                 self._hurry.set()
+
+    async def survey(self, duration_s: float) -> list[tuple[BLEDevice, AdvertisementData]]:
+        """Listen for so long; return who was heard, and what was said last. Raises LinkError as `find`."""
+        heard: dict[str, tuple[BLEDevice, AdvertisementData]] = {}
+
+        def note(device: BLEDevice, advertisement: AdvertisementData) -> None:
+            heard[device.address] = device, advertisement
+
+        try:
+            async with self._turn, self._scanner(note):
+                await asyncio.sleep(duration_s)
+        except FOREIGN as error:
+            raise explain(str(self), error, "adapter_blocked") from error
+        return list(heard.values())
 
     async def connect(
         self, target: Target, limits: Limits, *, pair: bool, is_patient: bool, on_end: Callable[[], None]
@@ -212,13 +226,20 @@ class Radio:
     async def _listen(self) -> None:
         """Scan for one stretch; end it when somebody was found, who wants to connect then."""
         self._heard.clear()
-        scanner = self._backend.make_scanner(self.adapter, self._on_advertisement)
-        async with asyncio.timeout(CALL_LIMIT_S):
-            await scanner.start()
-        try:
+        async with self._scanner(self._on_advertisement):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SCAN_S):
                     await self._heard.wait()
+
+    @contextlib.asynccontextmanager
+    async def _scanner(
+        self, on_advertisement: Callable[[BLEDevice, AdvertisementData], None]
+    ) -> AsyncIterator[None]:
+        scanner = self._backend.make_scanner(self.adapter, on_advertisement)
+        async with asyncio.timeout(CALL_LIMIT_S):
+            await scanner.start()
+        try:
+            yield
         finally:
             with contextlib.suppress(*FOREIGN):
                 async with asyncio.timeout(CALL_LIMIT_S):
