@@ -14,8 +14,9 @@ POINTS ?= 1000
 SECONDS ?= 600
 ONLY ?=
 FAULTS_ARGS ?=
+SYSTEM_ARGS ?=
 
-.PHONY: help demo test check deb transcripts kills sweep faults soak large fuzz bench crowd size clean
+.PHONY: help demo test check deb test-system transcripts kills sweep faults soak large fuzz bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +37,12 @@ check: $(STAMP)  ## Linters, types and import contracts
 deb:  ## The Debian package, into build/deb, made in a Debian 13 tree of its own (as root or with sudo)
 	@./.ci/packages deb
 	./.ci/deb
+
+test-system: $(STAMP)  ## The package on a clean Debian 13 with a real systemd in a container (as root or with sudo; two minutes)
+	@./.ci/packages system
+	$(MAKE) -C device
+	DEB_BUILD_OPTIONS=nocheck ./.ci/deb
+	PYTHONPATH=tests $(BIN)/python -m system $(SYSTEM_ARGS)
 
 bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/bench.json (20 minutes; BENCH_ARGS=--quick)
 	$(MAKE) -C device
