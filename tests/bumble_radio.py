@@ -29,6 +29,7 @@ from rcp_radio import Airtime, Timetable
 
 from gatewayd.link.ble import FROM_DEVICE, SERVICE, TO_DEVICE
 from gatewayd.link.bluetooth import Backend
+from gatewayd.link.bluez import Connected
 
 # What a Pi's controller asks for.
 CENTRAL_MTU = 517
@@ -116,8 +117,22 @@ class BumbleBackend:
         adapter = cls(central, Backend())
         client = type("Client", (BumbleClient,), {"adapter": adapter})
         scanner = type("Scanner", (BumbleScanner,), {"adapter": adapter})
-        adapter.backend = Backend(client=client, scanner=scanner)
+        adapter.backend = Backend(client, scanner, BumbleConnections(central))
         return adapter
+
+
+@dataclass(frozen=True)
+class BumbleConnections:
+    """The connections of a bumble device, whoever made them."""
+
+    central: Device
+
+    async def connected(self) -> list[Connected]:
+        connections = self.central.connections.values()
+        return [Connected(str(one.handle), one.peer_address.to_string(False)) for one in connections]
+
+    async def disconnect(self, device: Connected) -> None:
+        await self.central.connections[int(device.path)].disconnect()
 
 
 class BumbleScanner(BaseBleakScanner):

@@ -1,9 +1,9 @@
 """Scanning a virtual radio: who is listed, who is asked, and what can be pasted."""
 
+import asyncio
 import io
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import yaml
 from ble_device import Tag
 from bleak.exc import BleakError
 from bumble_radio import Air, BumbleBackend
+from jobs_lab import timeless
 
 from gatewayd.cli import known
 from gatewayd.cli.ctl import cli
@@ -22,7 +23,8 @@ from gatewayd.cli.paste import ble_to_yaml
 from gatewayd.config import BleTarget, ConfigErrors, load
 from gatewayd.errors import LinkError
 from gatewayd.link.ble import SERVICE
-from gatewayd.link.radio import Radio, Target
+from gatewayd.link.radio import Radio
+from gatewayd.link.target import Target
 from gatewayd.scan import ble
 from gatewayd.scan.answers import Answer
 from gatewayd.scan.ble import BleReport, HeardDevice, Ours, scan_ble
@@ -42,26 +44,20 @@ class Lab:
     radio: Radio
 
     @classmethod
-    @asynccontextmanager
-    async def open(cls) -> AsyncIterator["Lab"]:
+    async def make(cls) -> "Lab":
         air = Air()
         adapter = await air.backend()
-        yield cls(air, adapter, Radio(backend=adapter.backend))
-        await air.close()
+        return cls(air, adapter, Radio(backend=adapter.backend))
 
     async def scan(self, *, targets: dict[str, Target] | None = None, **settings: Any) -> BleReport:
-        usual: dict[str, Any] = {"duration_s": 0.2, "ask": False, "everything": False}
+        usual: dict[str, Any] = {"duration_s": 1.0, "ask": False, "everything": False}
         ours = Ours("barn", targets or {}, settings.pop("claimed", {}))
         return await scan_ble(self.radio, ours, **(usual | settings))
 
 
-@pytest.fixture
-async def lab() -> AsyncIterator[Lab]:
-    async with Lab.open() as lab:
-        yield lab
-
-
-async def test_who_offers_rcp_is_listed_and_nobody_is_connected_to(lab: Lab) -> None:
+@timeless
+async def test_who_offers_rcp_is_listed_and_nobody_is_connected_to() -> None:
+    lab = await Lab.make()
     await lab.air.peripheral("tag-1", FIRST)
     sleepy = await lab.air.peripheral("tag-2", SECOND)
     await sleepy.advertise(service_data=b"\x07")
@@ -76,7 +72,9 @@ async def test_who_offers_rcp_is_listed_and_nobody_is_connected_to(lab: Lab) -> 
     assert lab.adapter.connects == 0
 
 
-async def test_the_configurations_devices_are_known_and_missed(lab: Lab) -> None:
+@timeless
+async def test_the_configurations_devices_are_known_and_missed() -> None:
+    lab = await Lab.make()
     await lab.air.peripheral("tag-1", FIRST)
     await lab.air.peripheral("old", SECOND, has_service=False)
     targets = {"by-address": Target(address=FIRST), "by-name": Target(name="old"), "away": Target(name="x")}
@@ -88,18 +86,21 @@ async def test_the_configurations_devices_are_known_and_missed(lab: Lab) -> None
     assert report.not_heard == ("away",)
 
 
-async def test_who_offers_rcp_is_asked_one_at_a_time(lab: Lab) -> None:
-    tags = [await Tag.at(lab.air, f"tag-{n}", f"C0:FF:EE:00:00:0{n}", PROFILE) for n in range(3)]
+@timeless
+async def test_who_offers_rcp_is_asked_one_at_a_time() -> None:
+    lab = await Lab.make()
+    for n in range(3):
+        await Tag.at(lab.air, f"tag-{n}", f"C0:FF:EE:00:00:0{n}", PROFILE)
     await lab.air.peripheral("lamp", "C0:FF:EE:00:00:09", has_service=False)
     report = await lab.scan(ask=True, everything=True)
     assert [one.device for one in report.devices if one.offers_rcp] == [ANSWER] * 3
     assert (lab.adapter.connects, lab.adapter.most_connected, lab.adapter.pairs) == (3, 1, 0)
     assert lab.radio.free_slots == 3
-    for tag in tags:
-        await tag.close()
 
 
-async def test_what_the_running_gateway_has_is_not_asked(lab: Lab) -> None:
+@timeless
+async def test_what_the_running_gateway_has_is_not_asked() -> None:
+    lab = await Lab.make()
     await lab.air.peripheral("tag-1", FIRST)
     mine = {"tag-7": Target(address=FIRST)}
     report = await lab.scan(ask=True, targets=mine, claimed={"tag-7": "in use by the running gatewayd"})
@@ -108,7 +109,9 @@ async def test_what_the_running_gateway_has_is_not_asked(lab: Lab) -> None:
     assert lab.adapter.connects == 0
 
 
-async def test_a_device_that_wants_a_bond_says_nothing_and_that_is_told(lab: Lab) -> None:
+@timeless
+async def test_a_device_that_wants_a_bond_says_nothing_and_that_is_told() -> None:
+    lab = await Lab.make()
     await lab.air.peripheral("tag-1", FIRST, needs_bond=True)
     (heard,) = (await lab.scan(ask=True)).devices
     assert (heard.device, heard.code, lab.adapter.pairs) == (None, "link_lost", 0)
@@ -116,14 +119,17 @@ async def test_a_device_that_wants_a_bond_says_nothing_and_that_is_told(lab: Lab
     assert "bluetoothctl pair" in heard.hint
 
 
-async def test_a_device_that_does_not_answer(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ble, "PATIENCE_S", 0.2)
+@timeless
+async def test_a_device_that_does_not_answer() -> None:
+    lab = await Lab.make()
     await lab.air.peripheral("tag-1", FIRST)
     (heard,) = (await lab.scan(ask=True)).devices
     assert (heard.device, heard.code) == (None, "no_answer")
 
 
-async def test_an_adapter_that_cannot_has_the_daemons_codes(lab: Lab) -> None:
+@timeless
+async def test_an_adapter_that_cannot_has_the_daemons_codes() -> None:
+    lab = await Lab.make()
     lab.adapter.fault = BleakError("No powered Bluetooth adapters found.")
     with pytest.raises(LinkError) as raised:
         await lab.scan()
@@ -141,16 +147,17 @@ def run(*words: object) -> str:
 
 @pytest.fixture
 def two_tags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The command has a radio in its own event loop, with a device of the configuration and another."""
+    """The command looks at a radio in virtual time, with a device of the configuration and another."""
+
+    @timeless
+    async def look(ours: Ours, settings: dict[str, Any]) -> BleReport:
+        lab = await Lab.make()
+        await Tag.at(lab.air, "tag-1", FIRST, PROFILE)
+        await Tag.at(lab.air, "tag-2", SECOND, PROFILE)
+        return await scan_ble(lab.radio, ours, **settings | {"duration_s": 1.0})
 
     async def scan(_: Radio, ours: Ours, **settings: Any) -> BleReport:
-        async with Lab.open() as lab:
-            known_one = await Tag.at(lab.air, "tag-1", FIRST, PROFILE)
-            new_one = await Tag.at(lab.air, "tag-2", SECOND, PROFILE)
-            report = await scan_ble(lab.radio, ours, **(settings | {"duration_s": 0.2}))
-            await known_one.close()
-            await new_one.close()
-        return report
+        return await asyncio.to_thread(look, ours, settings)
 
     monkeypatch.setattr(ble, "scan_ble", scan)
     monkeypatch.setattr(known, "DEFAULT_CONFIG", tmp_path / "config.yaml")

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from gatewayd.errors import GatewaydError, LinkError, LinkLost
 from gatewayd.link.ble import SERVICE, BleLink
 from gatewayd.link.bluetooth import AdvertisementData, BLEDevice
-from gatewayd.link.radio import Limits, Radio, Target
+from gatewayd.link.radio import Limits, Radio
+from gatewayd.link.target import Target
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import DeviceInfo
 from gatewayd.scan.answers import Answer, Frozen, identity, say_hello

@@ -9,7 +9,8 @@ from jobs_lab import clock, timeless
 from rcp_radio import Airtime
 
 from gatewayd.link.ble import BleLink
-from gatewayd.link.radio import Radio, Target
+from gatewayd.link.radio import Radio
+from gatewayd.link.target import Target
 
 PACKETS = 120
 
