@@ -23,6 +23,7 @@ from gatewayd.cli.report import (
 from gatewayd.config.schema import tidy
 from gatewayd.control import messages
 from gatewayd.doctor import DoctorReport
+from gatewayd.fleet import FleetStatus
 from gatewayd.scan import ScanReport
 
 _DEFS = "#/$defs/{model}"
@@ -49,6 +50,7 @@ PRINTED: dict[str, type[BaseModel]] = {
     "doctor": DoctorReport,
     "explain DEVICE": messages.ExplainDeviceResult,
     "explain TOPIC MESSAGE": messages.ExplainMessageResult,
+    "fleet status": FleetStatus,
     "job": messages.JobResult,
     "jobs": messages.JobsResult,
     "keygen": KeysMade,
