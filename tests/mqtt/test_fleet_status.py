@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,13 @@ async def read(folder: Path, port: int, messages: Mapping[str, bytes], **options
 FLEET = {
     "barn/status": b"online",
     "barn/devices/pump-1": report("succeeded", installed_version="4.3.2"),
-    "barn/devices/pump-2": report("failed", code="bad_signature", reason="signed with another key"),
+    "barn/devices/pump-2": report(
+        "failed",
+        latest_version="4.3.2",
+        code="bad_signature",
+        reason="signed with another key",
+        updated_at=datetime(2026, 11, 26, 8, 30, tzinfo=UTC),
+    ),
     "barn/devices/tank-1": report("idle", app_id="tank", installed_version="2.0.7"),
     "shed/status": b"offline",
     "shed/devices/pump-1": report("queued", code="paused", paused=True),
@@ -284,11 +291,13 @@ def test_who_runs_what_and_who_is_stuck_and_why(tmp_path: Path, mosquitto: Mosqu
         "tank  2.0.7    1",
         "",
         "STUCK AT  DEVICE  INSTALLED  LATEST  STATE   SINCE",
-        "barn      pump-2  4.3.1      -       failed  -",
+        "barn      pump-2  4.3.1      4.3.2   failed  2026-11-26T08:30:00Z",
         "  bad_signature: signed with another key",
         "",
         f"3 gateways at 127.0.0.1:{mosquitto.port}: 1 online, 1 offline, 1 sleeping; 5 devices, 1 stuck",
     ]
+    page = (Path(__file__).parent.parent.parent / "docs" / "fleet.md").read_text()
+    assert ran.out.replace(f"127.0.0.1:{mosquitto.port}", "broker.example.com:1883") in page
 
 
 def test_a_fleet_in_which_all_is_well_ends_with_0(tmp_path: Path, mosquitto: Mosquitto) -> None:
