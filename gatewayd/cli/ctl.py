@@ -24,6 +24,7 @@ COMMANDS = {
     "devices": "devices.command",
     "doctor": "doctor.command",
     "explain": "explain.command",
+    "fleet": "fleet.group",
     "job": "jobs.job",
     "jobs": "jobs.jobs",
     "keygen": "keygen.command",

@@ -23,6 +23,7 @@ from gatewayd.cli.report import (
 from gatewayd.config.schema import tidy
 from gatewayd.control import messages
 from gatewayd.doctor import DoctorReport
+from gatewayd.fleet import FleetStatus
 from gatewayd.scan.ble import BleReport
 from gatewayd.scan.uart import ScanReport
 
@@ -50,6 +51,7 @@ PRINTED: dict[str, type[BaseModel]] = {
     "doctor": DoctorReport,
     "explain DEVICE": messages.ExplainDeviceResult,
     "explain TOPIC MESSAGE": messages.ExplainMessageResult,
+    "fleet status": FleetStatus,
     "job": messages.JobResult,
     "jobs": messages.JobsResult,
     "keygen": KeysMade,
