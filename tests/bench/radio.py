@@ -23,7 +23,8 @@ from bench.section import Scale, Section, markdown
 from bench.transfer import bring
 from gatewayd.jobs.conversation import Conversation
 from gatewayd.link.ble import BleLink
-from gatewayd.link.radio import Radio, Target
+from gatewayd.link.radio import Radio
+from gatewayd.link.target import Target
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import Identified
 from gatewayd.simulator.profile import DeviceProfile
