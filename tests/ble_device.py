@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from typing import Any
 
 from bumble_radio import Air, Peripheral
@@ -42,7 +41,7 @@ class Tag:
         peripheral = await air.peripheral(name, address, **settings)
         ids = random.Random(address)
         boot_ids = iter(lambda: ids.randrange(1, 2**32), 0)
-        return cls(peripheral, Receiver(profile, boot_ids=boot_ids, now=time.monotonic()))
+        return cls(peripheral, Receiver(profile, boot_ids=boot_ids, now=asyncio.get_running_loop().time()))
 
     async def close(self) -> None:
         self._speaking.cancel()
@@ -64,11 +63,11 @@ class Tag:
             self.dies_after, self.is_deaf = None, True
         if self.is_deaf or self.peripheral.connection is None:
             return
-        self.receiver.receive_data(packet, time.monotonic())
+        self.receiver.receive_data(packet, self._loop.time())
         self._turn()
 
     def _turn(self) -> None:
-        now = time.monotonic()
+        now = self._loop.time()
         due = self.receiver.next_deadline()
         if due is not None and due <= now:
             self.receiver.handle_timeout(now)
