@@ -65,7 +65,7 @@ async def test_who_offers_rcp_is_listed_and_nobody_is_connected_to() -> None:
     report = await lab.scan()
     assert {(one.address, one.name, one.offers_rcp) for one in report.devices} == {
         (FIRST, "tag-1", True),
-        (SECOND, None, True),
+        (SECOND, "tag-2", True),
     }
     assert {one.rssi_dbm for one in report.devices} == {-50}  # what bumble's air has for all
     assert {one.address for one in (await lab.scan(everything=True)).devices} == {FIRST, SECOND, THIRD}
