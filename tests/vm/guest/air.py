@@ -1,0 +1,36 @@
+"""A place with a radio in which the kernel has an adapter: bumble's controller, behind hci_vhci."""
+
+from bumble import hci, ll
+from bumble.controller import Controller
+from bumble.transport import open_transport
+from bumble.transport.common import Transport
+from bumble_radio import ACL_BYTES, Air
+
+# What bumble's controller says it can do, and BlueZ would then want to use.
+CANNOT = hci.LeFeatureMask.LL_PRIVACY | hci.LeFeatureMask.LE_EXTENDED_ADVERTISING
+
+
+class KernelAir(Air):
+    """The place. `plug` and `unplug` are what a USB stick goes through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._transport: Transport | None = None
+        self._controller: Controller | None = None
+
+    async def plug(self) -> None:
+        self._transport = await open_transport("vhci")
+        controller = Controller("adapter", self._transport.source, self._transport.sink, self._link)
+        controller.le_features &= ~CANNOT
+        controller.le_acl_data_packet_length = ACL_BYTES
+        self._controller = controller
+
+    async def unplug(self) -> None:
+        """Take the adapter away; its connections end for the other side, too."""
+        if self._controller is None or self._transport is None:
+            return
+        for connection in list(self._controller.le_connections.values()):
+            connection.send_ll_control_pdu(ll.TerminateInd(hci.HCI_ErrorCode.CONNECTION_TIMEOUT_ERROR))
+        self._link.remove_controller(self._controller)
+        await self._transport.close()
+        self._controller = self._transport = None
