@@ -144,6 +144,7 @@ class Daemon:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._lag.run(), name="loop lag")
+                tasks.create_task(self._links.clear(self._settings.devices), name="leftovers")
                 tasks.create_task(self._scheduler.run(), name="scheduler")
                 tasks.create_task(self._reconciler.run(), name="reconciler")
                 tasks.create_task(self._keep_uplink(), name="uplink")

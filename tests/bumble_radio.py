@@ -25,19 +25,35 @@ from bumble.gatt import Characteristic, CharacteristicValue, Service
 from bumble.host import Host
 from bumble.link import LocalLink
 from bumble.transport.common import AsyncPipeSink
+from rcp_radio import Airtime, Timetable
 
 from gatewayd.link.ble import FROM_DEVICE, SERVICE, TO_DEVICE
 from gatewayd.link.bluetooth import Backend
+from gatewayd.link.bluez import Connected
 
 # What a Pi's controller asks for.
 CENTRAL_MTU = 517
 ACL_BYTES = 251
 
 
-class Air:
-    """A place with a radio."""
+class PacedController(Controller):
+    """A controller that has airtime: each of its packets waits for its turn, and is completed then.
 
-    def __init__(self) -> None:
+    All its connections share it, and each direction has its own, that of the controller which sends.
+    """
+
+    timetable: Timetable
+
+    def on_hci_acl_data_packet(self, packet: hci.HCI_AclDataPacket) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_at(self.timetable.book(loop.time()), super().on_hci_acl_data_packet, packet)
+
+
+class Air:
+    """A place with a radio. `airtime`: how much each controller may send, which is all at once without it."""
+
+    def __init__(self, airtime: Airtime | None = None) -> None:
+        self._airtime = airtime
         self._link = LocalLink()  # type: ignore[no-untyped-call]  # bumble has not written its types down
         self._numbers = count(1)
         self._devices: list[Device] = []
@@ -45,7 +61,7 @@ class Air:
     async def device(self, name: str, address: str | None = None) -> Device:
         """Put a controller and a host there."""
         own = hci.Address(address or f"C0:FF:EE:00:01:{next(self._numbers):02X}")
-        controller = Controller(name, link=self._link, public_address=own.to_string(False))
+        controller = self._controller(name, own.to_string(False))
         controller.le_acl_data_packet_length = ACL_BYTES  # the default costs 3.5 times the CPU
         device = Device(name=name, address=own, host=Host(controller, AsyncPipeSink(controller)))
         await device.power_on()
@@ -67,6 +83,13 @@ class Air:
             with contextlib.suppress(Exception):
                 await device.power_off()
 
+    def _controller(self, name: str, address: str) -> Controller:
+        if self._airtime is None:
+            return Controller(name, link=self._link, public_address=address)
+        controller = PacedController(name, link=self._link, public_address=address)
+        controller.timetable = Timetable(self._airtime)
+        return controller
+
 
 @dataclass
 class BumbleBackend:
@@ -79,6 +102,8 @@ class BumbleBackend:
     connects: int = 0
     connecting: int = 0
     most_connecting: int = 0
+    connected: int = 0
+    most_connected: int = 0
     scans: int = 0
     pairs: int = 0
 
@@ -92,8 +117,22 @@ class BumbleBackend:
         adapter = cls(central, Backend())
         client = type("Client", (BumbleClient,), {"adapter": adapter})
         scanner = type("Scanner", (BumbleScanner,), {"adapter": adapter})
-        adapter.backend = Backend(client=client, scanner=scanner)
+        adapter.backend = Backend(client, scanner, BumbleConnections(central))
         return adapter
+
+
+@dataclass(frozen=True)
+class BumbleConnections:
+    """The connections of a bumble device, whoever made them."""
+
+    central: Device
+
+    async def connected(self) -> list[Connected]:
+        connections = self.central.connections.values()
+        return [Connected(str(one.handle), one.peer_address.to_string(False)) for one in connections]
+
+    async def disconnect(self, device: Connected) -> None:
+        await self.central.connections[int(device.path)].disconnect()
 
 
 class BumbleScanner(BaseBleakScanner):
@@ -121,14 +160,14 @@ class BumbleScanner(BaseBleakScanner):
     def _on_report(self, report: Advertisement) -> None:
         name = report.data.get(AdvertisingData.Type.COMPLETE_LOCAL_NAME)
         raw = report.data.get(AdvertisingData.Type.SERVICE_DATA_128_BIT_UUID)
-        service_data = {str(raw[0]).lower(): bytes(raw[1])} if raw else {}
+        uuids = report.data.get(AdvertisingData.Type.COMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS) or ()
         heard = AdvertisementData(
             local_name=str(name) if name else None,
             manufacturer_data={},
-            service_data=service_data,
-            service_uuids=[],
+            service_data={_text(raw[0]): bytes(raw[1])} if raw else {},
+            service_uuids=[_text(uuid) for uuid in uuids],
             tx_power=None,
-            rssi=-40,
+            rssi=report.rssi,
             platform_data=(),
         )
         address = report.address.to_string(False)
@@ -169,6 +208,8 @@ class BumbleClient(BaseBleakClient):
             connection = await adapter.central.connect(self._device.details, timeout=self._timeout)
             self._connection = connection
             connection.on("disconnection", self._on_disconnection)
+            adapter.connected += 1
+            adapter.most_connected = max(adapter.most_connected, adapter.connected)
             self._peer = Peer(connection)
             await self._peer.request_mtu(CENTRAL_MTU)
             await self.get_services()
@@ -243,6 +284,7 @@ class BumbleClient(BaseBleakClient):
 
     def _on_disconnection(self, _: int) -> None:
         self._connection = None
+        self.adapter.connected -= 1
         if self._disconnected_callback:
             self._disconnected_callback()
 
@@ -326,7 +368,7 @@ class Peripheral:
         self.on_frame = on_frame or self.frames.append
         self.on_connected: Callable[[int], None] = lambda _size: None
         self.connection: Connection | None = None
-        self._needs_bond = needs_bond
+        self._has_service = has_service
         device.gatt_server.max_mtu = mtu
         self._inlet: Characteristic[bytes] = Characteristic(
             UUID(TO_DEVICE),
@@ -345,9 +387,15 @@ class Peripheral:
         device.on("connection", self._on_connection)
 
     async def advertise(self, service_data: bytes | None = None) -> None:
-        data: list[Any] = [(AdvertisingData.Type.COMPLETE_LOCAL_NAME, self.device.name.encode())]
+        """Say that it offers RCP, by service data if there are any, and its name where there is room."""
+        kinds = AdvertisingData.Type
+        data: list[Any] = [(kinds.FLAGS, b"\x06")]
         if service_data is not None:
-            data = [(AdvertisingData.Type.SERVICE_DATA_128_BIT_UUID, bytes(UUID(SERVICE)) + service_data)]
+            data.append((kinds.SERVICE_DATA_128_BIT_UUID, bytes(UUID(SERVICE)) + service_data))
+        else:
+            if self._has_service:
+                data.append((kinds.COMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS, bytes(UUID(SERVICE))))
+            data.append((kinds.COMPLETE_LOCAL_NAME, self.device.name.encode()))
         self.device.advertising_data = bytes(AdvertisingData(data))
         await self.device.start_advertising(
             auto_restart=True, advertising_interval_min=20, advertising_interval_max=20

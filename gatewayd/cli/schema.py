@@ -14,7 +14,8 @@ from gatewayd.cli.report import CommandFailed, ConfigBad, ConfigGood, KeysMade, 
 from gatewayd.config.schema import tidy
 from gatewayd.control import messages
 from gatewayd.doctor import DoctorReport
-from gatewayd.scan import ScanReport
+from gatewayd.scan.ble import BleReport
+from gatewayd.scan.uart import ScanReport
 
 _DEFS = "#/$defs/{model}"
 _REQUESTS: tuple[type[BaseModel], ...] = (
@@ -50,6 +51,7 @@ PRINTED: dict[str, type[BaseModel]] = {
     "reload": messages.ReloadResult,
     "resume": messages.OutcomesResult,
     "retry": messages.OutcomesResult,
+    "scan ble": BleReport,
     "scan uart": ScanReport,
     "watch": messages.WatchResult,
 }

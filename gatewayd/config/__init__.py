@@ -9,6 +9,7 @@ from gatewayd.config.mistakes import ConfigErrors, Mistake
 from gatewayd.config.model import (
     Adapter,
     BleLink,
+    BleTarget,
     Device,
     Gateway,
     KeyFiles,
@@ -22,6 +23,7 @@ from gatewayd.config.model import (
 __all__ = [
     "Adapter",
     "BleLink",
+    "BleTarget",
     "ConfigErrors",
     "Device",
     "Gateway",

@@ -19,6 +19,9 @@ from e2e_lab import VirtualDevice
 from gatewayd.config import load
 from gatewayd.daemon import Daemon
 from gatewayd.jobs.store import Store
+from gatewayd.link.ble import BleLink
+from gatewayd.link.radio import Radio
+from gatewayd.link.target import Target
 from gatewayd.links import Links
 from gatewayd.simulator.profile import DeviceProfile
 
@@ -139,6 +142,20 @@ async def test_a_bonded_device_is_paired_with_and_updated(gateway: Gateway) -> N
         await gateway.publish("1.0.1", IMAGE)
         await gateway.until("tag-7", "succeeded")
     assert tag.receiver.running_image == IMAGE
+
+
+async def test_what_a_former_life_left_connected_is_ended_at_start(gateway: Gateway) -> None:
+    """Also when nobody is going to ask the device anything."""
+    tag = await gateway.tag("tag-7", "C0:FF:EE:00:00:01")
+    gateway.devices[0]["probe"] = "job"
+    former = BleLink(lambda: Radio(backend=gateway.backend), Target(name="tag-7"), pair=False)
+    await former.open()
+    assert tag.peripheral.connection is not None
+    gone = asyncio.Event()
+    tag.peripheral.connection.on("disconnection", lambda _: gone.set())
+    async with gateway.running(), asyncio.timeout(LIMIT_S):
+        await gone.wait()
+        await gateway.until("tag-7", "unknown")
 
 
 async def test_a_sleepy_device_gets_its_update_when_it_wakes(gateway: Gateway) -> None:
