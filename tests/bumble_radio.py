@@ -361,6 +361,7 @@ class Peripheral:
         mtu: int = 247,
         needs_bond: bool = False,
         has_service: bool = True,
+        advertising_ms: int = 20,
         on_frame: Callable[[bytes], Awaitable[None] | None] | None = None,
     ) -> None:
         self.device = device
@@ -369,6 +370,7 @@ class Peripheral:
         self.on_connected: Callable[[int], None] = lambda _size: None
         self.connection: Connection | None = None
         self._has_service = has_service
+        self._advertising_ms = advertising_ms
         device.gatt_server.max_mtu = mtu
         self._inlet: Characteristic[bytes] = Characteristic(
             UUID(TO_DEVICE),
@@ -398,7 +400,9 @@ class Peripheral:
             data.append((kinds.COMPLETE_LOCAL_NAME, self.device.name.encode()))
         self.device.advertising_data = bytes(AdvertisingData(data))
         await self.device.start_advertising(
-            auto_restart=True, advertising_interval_min=20, advertising_interval_max=20
+            auto_restart=True,
+            advertising_interval_min=self._advertising_ms,
+            advertising_interval_max=self._advertising_ms,
         )
 
     async def notify(self, frame: bytes) -> None:

@@ -25,6 +25,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 IMAGE = random.Random(5).randbytes(40_000)
 # An emulated processor on a busy machine.
 LIMIT_S = 90.0
+# More often, bluetoothd here comes to nothing else than to hear it.
+ADVERTISING_MS = 200
 NEWEST_BLEAK = "/opt/bleak-newest"
 NAMES = ("early", "dropped", "left", "right", "orphan", "bonded", "killed", "newest")
 ADDRESSES = {name: f"C0:FF:EE:00:00:{number:02X}" for number, name in enumerate(NAMES, 1)}
@@ -41,6 +43,7 @@ class Place:
     async def tag(self, name: str, **settings: Any) -> Tag:
         """Put a device of the configuration into the air."""
         profile = DeviceProfile(app_id=name, version="1.0.0", slot_address=0x2000, boot_s=0.05)
+        settings |= {"advertising_ms": ADVERTISING_MS}
         self.tags[name] = await Tag.at(self.air, name, ADDRESSES[name], profile, **settings)
         return self.tags[name]
 
@@ -58,6 +61,7 @@ class Place:
     async def until_updated(self, name: str) -> None:
         await self.until(name, "succeeded")
         assert self.tags[name].receiver.running_image == IMAGE
+        await self.tags[name].peripheral.device.stop_advertising()
 
     async def until_in_mid_transfer(self, *names: str) -> None:
         def reached() -> bool:
