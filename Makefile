@@ -89,5 +89,5 @@ $(STAMP): pyproject.toml
 	@./.ci/packages venv
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/oldest 'bleak==0.22.3'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/oldest 'bleak==0.22.3' 'dbus-fast==2.44.1'
 	@touch $@

@@ -301,7 +301,14 @@ def _make_session(settings: Settings, device: Device) -> TransferSession:
     link = device.link
     chance = random.Random()  # noqa: S311 - picks nonces and session numbers, not secrets
     if isinstance(link, BleLink):
-        return RcpGateway(settings.gateway.id, datagram=True, random=chance)
+        limits = link.limits
+        return RcpGateway(
+            settings.gateway.id,
+            datagram=True,
+            busy_s=limits.erase_s,
+            ack_floor_s=limits.chunk_ms / 1000,
+            random=chance,
+        )
     return RcpGateway(
         settings.gateway.id, base_baud=link.baud, transfer_baud=link.transfer_baud, random=chance
     )

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from bleak.exc import BleakError
 from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
-from dbus_fast.errors import DBusFastError
+from dbus_fast.errors import AuthError, InvalidAddressError
 
 _NAME = "org.bluez"
 _DEVICE = "org.bluez.Device1"
@@ -69,7 +69,7 @@ def _device(path: str, facts: dict[str, Any]) -> Connected:
 async def _system_bus() -> AsyncIterator[MessageBus]:
     try:
         bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
-    except DBusFastError as error:
+    except (AuthError, InvalidAddressError) as error:
         raise BleakError(str(error)) from error
     try:
         yield bus
