@@ -13,7 +13,7 @@ SECONDS ?= 600
 ONLY ?=
 FAULTS_ARGS ?=
 
-.PHONY: help demo test check transcripts kills sweep faults soak large fuzz bench crowd size clean
+.PHONY: help demo test check deb transcripts kills sweep faults soak large fuzz bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,10 @@ check: $(STAMP)  ## Linters, types and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+deb:  ## The Debian package, into build/deb, made in a Debian 13 tree of its own (as root or with sudo)
+	@./.ci/packages deb
+	./.ci/deb
 
 bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/bench.json (20 minutes; BENCH_ARGS=--quick)
 	$(MAKE) -C device

@@ -18,7 +18,8 @@ from gatewayd.control import messages
 from gatewayd.control.operations import ControlOperations, Parts
 from gatewayd.control.server import ControlServer
 from gatewayd.errors import GatewaydError, HostError
-from gatewayd.health import LoopLag
+from gatewayd.health import LoopLag, Pulse, Vitals
+from gatewayd.heartbeat import Heartbeat, status_line
 from gatewayd.jobs.disk import DISK_TROUBLE
 from gatewayd.jobs.firmware import FirmwareReader
 from gatewayd.jobs.model import Plan
@@ -33,6 +34,7 @@ from gatewayd.moments import utc_text
 from gatewayd.mqtt.uplink import Uplink
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import TransferSession
+from gatewayd.service import Service, from_environment
 from gatewayd.status import StatusBoard, StatusFeed
 
 log = structlog.get_logger()
@@ -53,11 +55,12 @@ async def serve(settings: Settings) -> None:
     log.info(
         "gatewayd starts", version=__version__, gateway=settings.gateway.id, devices=len(settings.devices)
     )
-    store = await _open_store(settings.gateway.state_dir, stop)
+    service = from_environment()
+    store = await _open_store(settings.gateway.state_dir, stop, service)
     if store is None:
         return
     async with store:
-        running = asyncio.create_task(Daemon(settings, store).run(hang_up), name="gatewayd")
+        running = asyncio.create_task(Daemon(settings, store, service=service).run(hang_up), name="gatewayd")
         stopping = asyncio.create_task(stop.wait(), name="signals")
         damaged = asyncio.create_task(store.damaged.wait(), name="database")
         await asyncio.wait([running, stopping, damaged], return_when=asyncio.FIRST_COMPLETED)
@@ -65,6 +68,7 @@ async def serve(settings: Settings) -> None:
         damaged.cancel()
         if not running.done():
             log.info("gatewayd stops")
+            service.stopping()
             _leave_in_time()
         running.cancel()
         await asyncio.wait([running])
@@ -75,8 +79,8 @@ async def serve(settings: Settings) -> None:
     log.info("gatewayd has stopped")
 
 
-async def _open_store(state_dir: Path, stop: asyncio.Event) -> Store | None:
-    """Open the store; while the disk does not let us, wait for it. None: told to stop.
+async def _open_store(state_dir: Path, stop: asyncio.Event, service: Service) -> Store | None:
+    """Open the store; while the disk does not let us, wait for it, and say so. None: told to stop.
 
     Raises HostError for what does not pass by itself.
     """
@@ -90,6 +94,7 @@ async def _open_store(state_dir: Path, stop: asyncio.Event) -> Store | None:
                 raise
             wait_s = min(DISK_RETRY_S, 2.0**attempt)
             log.error("waiting for the disk", code=error.code, reason=str(error), retry_in_s=round(wait_s))  # noqa: TRY400 - not ours
+            service.status(f"waiting for the disk: {error} ({error.code})")
         try:
             async with asyncio.timeout(wait_s):
                 await stop.wait()
@@ -114,8 +119,15 @@ async def _open_and_recover(state_dir: Path) -> Store:
 class Daemon:
     """The parts, and how they hear of each other."""
 
-    def __init__(self, settings: Settings, store: Store, links: Links | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        links: Links | None = None,
+        service: Service | None = None,
+    ) -> None:
         self._store = store
+        self._service = service or Service()
         self._board = StatusBoard(lambda: datetime.now(UTC))
         self._feed = StatusFeed(self._board)
         self._firmware = FirmwareReader(store.spool)
@@ -130,7 +142,12 @@ class Daemon:
         )
         self._scheduler = Scheduler(ends, on_end=self._changed, on_unreachable=self._feed.unreachable)
         self._reconciler = Reconciler(settings, store, self._firmware, self._scheduler, on_plan=self._planned)
-        self._lag = LoopLag(asyncio.get_running_loop().time)
+        self._lag = LoopLag(ends.clock)
+        self._pulse = Pulse(lambda: store.run(lambda _: None), ends.clock)
+        self._heartbeat = Heartbeat(
+            self._service, line=self._status_line, vitals=self._vitals, clock=ends.clock
+        )
+        self._refusal = ""  # why the configuration was not reloaded last
         self._topics: frozenset[str] | None = None
         self._asked_again: frozenset[str] = frozenset()
         self._uplink = self._make_uplink(replay_retained=store.is_new)
@@ -145,12 +162,15 @@ class Daemon:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._lag.run(), name="loop lag")
                 tasks.create_task(self._links.clear(self._settings.devices), name="leftovers")
+                tasks.create_task(self._pulse.run(), name="pulse")
+                tasks.create_task(self._heartbeat.run(), name="heartbeat")
                 tasks.create_task(self._scheduler.run(), name="scheduler")
                 tasks.create_task(self._reconciler.run(), name="reconciler")
                 tasks.create_task(self._keep_uplink(), name="uplink")
                 tasks.create_task(self._control.run(), name="control")
                 tasks.create_task(self._reload_on(hang_up), name="reload")
-                log.info("gatewayd is ready")  # neither a broker nor a device needs to answer for that
+                self._tell_ready()  # neither a broker nor a device needs to answer for that
+                log.info("gatewayd is ready")
         finally:
             self._control.close()
             await self._links.close()
@@ -161,14 +181,26 @@ class Daemon:
         Raises ConfigError; then the old one stays in force.
         """
         async with self._reloading:
-            old = self._settings
-            new = await asyncio.to_thread(read_again, old)
-            changes = Changes.between(old, new)
-            await self._reconciler.configure(new)
-            if new.mqtt != old.mqtt:
-                self._another_uplink.set()
-            await self._reconciler.settled()
-            self._uplink.session.wake()
+            self._service.reloading()
+            try:
+                result = await self._reload()
+                self._refusal = ""
+            except GatewaydError as error:
+                self._refusal = str(error)
+                raise
+            finally:
+                self._tell_ready()
+        return result
+
+    async def _reload(self) -> messages.ReloadResult:
+        old = self._settings
+        new = await asyncio.to_thread(read_again, old)
+        changes = Changes.between(old, new)
+        await self._reconciler.configure(new)
+        if new.mqtt != old.mqtt:
+            self._another_uplink.set()
+        await self._reconciler.settled()
+        self._uplink.session.wake()
         log.info(
             "configuration reloaded",
             added=changes.added,
@@ -196,6 +228,27 @@ class Daemon:
                     log.error("configuration not reloaded", code=error.code, reason=line)  # noqa: TRY400 - it is theirs
             except Exception:  # the last resort: devices are served with the configuration that is in force
                 log.exception("this is a defect in gatewayd, please report it")
+
+    def _tell_ready(self) -> None:
+        self._service.status(self._status_line())
+        self._service.ready()
+
+    def _status_line(self) -> str:
+        session = self._uplink.session
+        broker = "broker connected" if session.is_connected else "broker not connected"
+        if session.next_connection_in_s is not None:
+            broker = "sleeping (mqtt.connect)"
+        return status_line(
+            self._board.all(),
+            broker,
+            configured=len(self._settings.devices),
+            trouble=self._store.trouble,
+            refusal=self._refusal,
+        )
+
+    def _vitals(self) -> Vitals:
+        overdue_s, device = self._scheduler.most_overdue()
+        return Vitals(self._lag.take_worst_s(), self._pulse.silent_s, overdue_s, device)
 
     @property
     def _settings(self) -> Settings:

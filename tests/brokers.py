@@ -93,7 +93,7 @@ class Mosquitto:
 @asynccontextmanager
 async def amqtt_broker() -> AsyncIterator[int]:
     """Run an amqtt broker (MQTT 3.1.1 only) in this process; gives its port."""
-    from amqtt.broker import Broker  # noqa: PLC0415 - the virtual machine has Debian's packages: no amqtt
+    from amqtt.broker import Broker  # noqa: PLC0415 - Debian has none, and most tests do without
 
     port = free_port()
     broker = Broker(

@@ -1,11 +1,12 @@
-"""What LoopLag makes of late ticks."""
+"""What LoopLag makes of late ticks, and what is held to hang."""
 
 import asyncio
 
 import pytest
 from structlog.testing import capture_logs
 
-from gatewayd.health import INTERVAL_S, KEPT, LagFigures, LoopLag
+from gatewayd.errors import HostError
+from gatewayd.health import INTERVAL_S, KEPT, PULSE_S, LagFigures, LoopLag, Pulse, Vitals, complaint
 
 
 class Clock:
@@ -81,3 +82,68 @@ async def test_its_figures_are_in_the_log_when_it_ends() -> None:
     (line,) = logs
     assert (line["event"], line["samples"]) == ("event loop", 3)
     assert (line["lag_p50_ms"], line["lag_p99_9_ms"], line["lag_max_ms"]) == (3.0, 4.0, 4.0)
+
+
+def test_the_worst_is_told_once() -> None:
+    lag = LoopLag(lambda: 0.0)
+    due = lag.woke(10.0, 12.5)
+    lag.woke(due, due + 0.01)
+    assert lag.take_worst_s() == pytest.approx(2.5)
+    assert lag.take_worst_s() == 0
+    assert lag.figures().max_ms == pytest.approx(2500)
+
+
+async def test_a_database_is_silent_from_the_question_to_the_answer() -> None:
+    now, answer, slept = 1000.0, asyncio.Event(), asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        assert seconds == PULSE_S
+        slept.set()
+        await asyncio.Event().wait()
+
+    pulse = Pulse(answer.wait, lambda: now, sleep=sleep)
+    assert pulse.silent_s == 0
+    running = asyncio.create_task(pulse.run())
+    await asyncio.sleep(0)
+    now += 7
+    assert pulse.silent_s == 7
+    answer.set()
+    await slept.wait()
+    now += 7
+    assert pulse.silent_s == 0
+    running.cancel()
+
+
+async def test_a_database_that_has_trouble_is_there() -> None:
+    asked = 0
+
+    async def ask() -> None:
+        nonlocal asked
+        asked += 1
+        raise HostError("the disk is full", code="disk_full")
+
+    async def sleep(_: float) -> None:
+        if asked == 3:
+            raise asyncio.CancelledError
+
+    pulse = Pulse(ask, lambda: 0.0, sleep=sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await pulse.run()
+    assert pulse.silent_s == 0
+
+
+@pytest.mark.parametrize(
+    ("vitals", "why"),
+    [
+        (Vitals(), ""),
+        (Vitals(9, 299, 59, "pump-1"), ""),
+        (Vitals(late_loop_s=11), "the event loop was late by 11 s"),
+        (Vitals(silent_database_s=301), "the database has not answered for 301 s"),
+        (
+            Vitals(overdue_transfer_s=61, overdue_device="pump-1"),
+            "the transfer to pump-1 should have acted for 61 s, and has not",
+        ),
+    ],
+)
+def test_only_what_a_restart_would_mend_is_complained_of(vitals: Vitals, why: str) -> None:
+    assert complaint(vitals) == why

@@ -1,17 +1,20 @@
 """`gatewayd`: the daemon's entry."""
 
 import asyncio
+import faulthandler
 import logging
 import sys
 from pathlib import Path
 
 import click
+import structlog
 
 from gatewayd import __version__, log
 from gatewayd.cli.exits import exit_code
 from gatewayd.config import ConfigErrors, load
 from gatewayd.daemon import serve
 from gatewayd.errors import GatewaydError
+from gatewayd.service import from_environment
 
 DEFAULT_CONFIG = Path("/etc/gatewayd/config.yaml")
 
@@ -29,19 +32,27 @@ DEFAULT_CONFIG = Path("/etc/gatewayd/config.yaml")
 @click.version_option(__version__, prog_name="gatewayd")
 def main(config: Path, *, verbose: bool) -> None:
     """Bring firmware from MQTT to the devices of this gateway. Runs in the foreground until SIGTERM."""
+    faulthandler.enable()  # the watchdog's SIGABRT leaves in the log where it hung
     log.configure(logging.DEBUG if verbose else logging.INFO)
     try:
         settings = load(config)
         for warning in settings.warnings:
-            click.echo(f"gatewayd: warning: {warning}", err=True)
+            _tell(logging.WARNING, f"warning: {warning}")
         asyncio.run(serve(settings))
-    except ConfigErrors as error:
-        for mistake in error.mistakes:
-            click.echo(f"gatewayd: {mistake}", err=True)
-        sys.exit(exit_code(error))
     except GatewaydError as error:
-        click.echo(f"gatewayd: {error}", err=True)
+        mistakes = [str(one) for one in error.mistakes] if isinstance(error, ConfigErrors) else [str(error)]
+        for mistake in mistakes:
+            _tell(logging.ERROR, mistake, error.code)
+        from_environment().status(f"{mistakes[0]} ({error.code})")
         sys.exit(exit_code(error))
+
+
+def _tell(level: int, text: str, code: str | None = None) -> None:
+    """Say what a person at a terminal is to read, or at the journal."""
+    if log.is_journal():
+        structlog.get_logger().log(level, text, code=code)
+    else:
+        click.echo(f"gatewayd: {text}", err=True)
 
 
 if __name__ == "__main__":

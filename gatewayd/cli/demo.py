@@ -7,9 +7,7 @@ the ones a user runs.
 import asyncio
 import contextlib
 import json
-import logging
 import random
-import socket
 import sys
 import tempfile
 import time
@@ -24,6 +22,7 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from gatewayd.cli.demo_broker import demo_broker
 from gatewayd.errors import DeviceError, HostError
 
 GATEWAY, DEVICE, APP = "demo", "pump-1", "pump"
@@ -95,7 +94,7 @@ async def _within_limit(play: Any) -> None:
 async def _play(story: Story, console: Console) -> None:
     folder = story.folder
     console.print(f"gatewayd demo in [bold]{folder}[/]\n")
-    async with _broker() as port, contextlib.AsyncExitStack() as processes:
+    async with demo_broker() as port, contextlib.AsyncExitStack() as processes:
         await _gatewayctl(story, "keygen", "-o", "ota.key")
         console.print("[green]keygen[/]    ota.key, decrypt.key.bin, verify.key.bin")
         (folder / "firmware.bin").write_bytes(story.image)
@@ -212,30 +211,6 @@ def _line(status: dict[str, Any]) -> str:
 
 
 # -- what runs
-
-
-@contextlib.asynccontextmanager
-async def _broker() -> AsyncIterator[int]:
-    try:
-        from amqtt.broker import Broker  # noqa: PLC0415 - an extra: the rest of gatewayctl does without it
-    except ImportError:
-        hint = "pip install 'gatewayd[demo]'"
-        raise HostError("the demo's broker is missing", code="no_demo_broker", hint=hint) from None
-    logging.disable(logging.CRITICAL)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    broker = Broker(
-        {
-            "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
-            "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
-        }
-    )
-    await broker.start()
-    try:
-        yield port
-    finally:
-        await broker.shutdown()
 
 
 def _write_config(story: Story, port: int) -> None:

@@ -37,6 +37,8 @@ class Conversation:
         self._news = asyncio.Event()
         self._broken: Exception | None = None  # what ended the reading
         self._reader: asyncio.Task[None] | None = None
+        # While an operation is under way: when it acts again at the latest. Who comes later than that hangs.
+        self.due: float | None = None
 
     async def __aenter__(self) -> Self:
         """Open. Raises LinkError."""
@@ -79,6 +81,12 @@ class Conversation:
 
     async def outcome(self) -> Outcome:
         """Run the operation under way to its outcome. Raises LinkLost."""
+        try:
+            return await self._run()
+        finally:
+            self.due = None
+
+    async def _run(self) -> Outcome:
         while True:
             self._news.clear()
             if self._broken is not None:
@@ -122,6 +130,7 @@ class Conversation:
     async def _send(self, frame: bytes) -> None:
         confirmed = self.session.needs_response
         limit_s = CONFIRM_LIMIT_S if confirmed else SEND_LIMIT_S
+        self.due = self._clock() + limit_s
         try:
             async with asyncio.timeout(limit_s):
                 await self._link.send(frame, confirmed=confirmed)
@@ -130,7 +139,7 @@ class Conversation:
             raise LinkLost(f"the {what} for {limit_s:.0f} s") from None
 
     async def _wait(self) -> None:
-        deadline = self.session.next_deadline()
+        deadline = self.due = self.session.next_deadline()
         delay = None if deadline is None else max(0.0, deadline - self._clock())
         try:
             async with asyncio.timeout(delay):

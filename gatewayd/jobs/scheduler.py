@@ -149,6 +149,13 @@ class Scheduler:
         attempts = [lane.under_way for lane in self._lanes.values() if lane.under_way is not None]
         return next((one.standing() for one in attempts if one.job and one.job.id == job_id), None)
 
+    def most_overdue(self) -> tuple[float, str]:
+        """Return how many seconds ago a transfer should have acted and has not, and whose: the worst one."""
+        lanes = self._lanes.items()
+        return max(
+            ((lane.under_way.overdue_s, name) for name, lane in lanes if lane.under_way), default=(0.0, "")
+        )
+
     async def run(self) -> None:
         """Run until cancelled; then every attempt ends where it is, and its device keeps what it has."""
         async with asyncio.TaskGroup() as tasks:

@@ -115,6 +115,12 @@ class Attempt:
         """The furthest the device ever got, in bytes of this job's image."""
         return self._tally.durable
 
+    @property
+    def overdue_s(self) -> float:
+        """How long ago it should have done something, and has not."""
+        due = None if self._session is None else self._talk.due
+        return 0.0 if due is None else max(0.0, self._ends.clock() - due)
+
     def standing(self) -> AttemptRecord:
         """What it has moved so far."""
         return self._tally.record(self._ends.clock(), self._session)

@@ -64,3 +64,16 @@ async def test_a_write_that_is_never_confirmed_is_a_lost_link() -> None:
         with pytest.raises(LinkLost, match="confirmed no write for 15 s"):
             await talk.outcome()
     assert clock() - begin == pytest.approx(CONFIRM_LIMIT_S)
+
+
+@timeless
+async def test_who_runs_says_until_when_it_acts_again_and_who_is_done_does_not() -> None:
+    async with conversation(DeadLink(244, confirms=False)) as talk:
+        assert talk.due is None
+        talk.session.identify(talk.now, 60.0)
+        running = asyncio.create_task(talk.outcome())
+        await asyncio.sleep(5)
+        assert talk.due == pytest.approx(clock() + CONFIRM_LIMIT_S - 5)
+        await asyncio.wait([running])
+        assert isinstance(running.exception(), LinkLost)
+        assert talk.due is None

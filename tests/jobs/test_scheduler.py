@@ -11,11 +11,12 @@ from unittest import mock
 
 import pytest
 from jobs_board import Board
-from jobs_lab import a_device, an_info, clock, some_settings, timeless, until
+from jobs_lab import VirtualLoop, a_device, an_info, clock, some_settings, timeless, until
 from jobs_rig import a_rig
 from structlog.testing import capture_logs
 
 from gatewayd.config import Device
+from gatewayd.jobs.conversation import SEND_LIMIT_S
 from gatewayd.jobs.database import Database
 from gatewayd.jobs.model import Job, JobState
 from gatewayd.jobs.retry import TRIAL_MARGIN_S
@@ -349,3 +350,18 @@ async def test_an_update_that_turns_out_not_to_be_one_is_cancelled(tmp_path: Pat
         rig.assign(await rig.bench.a_job())
         assert (await rig.run_until(JobState.CANCELLED)).code == "not_newer"
         assert rig.board.heard == ["hello"]
+
+
+@timeless
+async def test_a_transfer_that_did_not_act_when_it_should_have_is_found(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    async with a_rig(tmp_path, lazy()) as rig:
+        rig.board.pace_s = 1.0
+        assert rig.scheduler.most_overdue() == (0.0, "")
+        rig.assign(await rig.bench.a_job())
+        await until(lambda: bool(rig.bench.witness.received))
+        assert rig.scheduler.most_overdue() == (0.0, "pump-1")
+        loop.now += SEND_LIMIT_S + 100  # and nobody else has had a turn since
+        overdue_s, name = rig.scheduler.most_overdue()
+        assert (round(overdue_s), name) == (100, "pump-1")
