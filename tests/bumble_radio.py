@@ -13,6 +13,7 @@ from typing import Any
 
 import bleak.backends.characteristic as bleak_characteristic
 import bleak.backends.service as bleak_service
+from bleak import BleakClient
 from bleak.backends.client import BaseBleakClient
 from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData, BaseBleakScanner
@@ -133,6 +134,9 @@ class BumbleConnections:
 
     async def disconnect(self, device: Connected) -> None:
         await self.central.connections[int(device.path)].disconnect()
+
+    async def pair(self, client: BleakClient, _: BLEDevice) -> None:
+        await client.pair()
 
 
 class BumbleScanner(BaseBleakScanner):

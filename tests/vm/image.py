@@ -1,4 +1,4 @@
-"""The virtual machine's disk, made once: Debian 13 with its kernel, BlueZ, and what gatewayd depends on there.
+"""The virtual machine's disk, made once: Debian 13 with its kernel, BlueZ, and gatewayd's dependencies.
 
 From PyPI come bumble, which is the radio, and the newest bleak, each in a folder of its own: the daemon does
 not see them unless it is told to.
@@ -22,7 +22,16 @@ FOLDER = ROOT / "build" / "vm"
 INIT = Path(__file__).parent / "guest" / "initrd"
 SIZE = "800M"
 
-MACHINE = ("linux-image-amd64", "busybox-static", "systemd-sysv", "udev", "dbus", "bluez", "mosquitto")
+MACHINE = (
+    "linux-image-amd64",
+    "busybox-static",
+    "systemd-sysv",
+    "udev",
+    "dbus",
+    "bluez",
+    "mosquitto",
+    "socat",
+)
 DEPENDENCIES = (
     "python3-asyncio-mqtt",
     "python3-bleak",
@@ -68,12 +77,12 @@ def make() -> Image:
 
 @contextmanager
 def _tree() -> Iterator[Path]:
-    """Unpack the distribution. Its kernel comes without an initrd, which would take as long as all the rest."""
+    """Unpack the distribution. Its kernel comes without an initrd: making one takes as long as all else."""
     tarball = FOLDER / "trixie.tar"
     trixie = [str(ROOT / ".ci" / "trixie"), str(tarball), *PACKAGES]
     subprocess.run(trixie, check=True, env=os.environ | {"INITRD": "No"})
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
-        subprocess.run(["tar", "-xf", tarball, "-C", folder], check=True)
+        subprocess.run(["tar", "-xf", str(tarball), "-C", folder], check=True)
         yield Path(folder)
 
 
@@ -84,8 +93,12 @@ def _add_from_pypi(tree: Path) -> None:
     pip += ["--platform=manylinux_2_28_x86_64", "--platform=manylinux2014_x86_64"]
     for folder, requirement in FROM_PYPI.items():
         target = tree / "opt" / folder
-        subprocess.run([*pip, "--root-user-action=ignore", "--target", target, requirement], check=True)
-    subprocess.run(["chroot", tree, "python3", "-m", "compileall", "-q", "/opt"], check=True)
+        # It warns of what concerns only the environment that it runs in.
+        command = [*pip, "--target", str(target), requirement]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise OSError(done.stderr)
+    subprocess.run(["chroot", str(tree), "python3", "-m", "compileall", "-q", "/opt"], check=True)
 
 
 def _make(image: Image, tree: Path) -> None:
@@ -93,7 +106,20 @@ def _make(image: Image, tree: Path) -> None:
     shutil.copyfile(kernel, image.kernel)
     _make_initrd(image.initrd, tree, kernel.name.removeprefix("vmlinuz-"))
     image.disk.unlink(missing_ok=True)
-    mke2fs = ["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-m0", "-d", tree, image.disk, SIZE]
+    mke2fs = [
+        "mke2fs",
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        "-O",
+        "^has_journal",
+        "-m0",
+        "-d",
+        str(tree),
+        str(image.disk),
+        SIZE,
+    ]
     subprocess.run(mke2fs, check=True)
 
 
@@ -108,7 +134,7 @@ def _make_initrd(initrd: Path, tree: Path, release: str) -> None:
             plain = folder / "modules" / f"{number:02}-{module.stem}"
             plain.write_bytes(lzma.decompress(module.read_bytes()))
         names = "\n".join(str(path.relative_to(folder)) for path in folder.rglob("*"))
-        archive = [folder / "busybox", "cpio", "-o", "-H", "newc"]
+        archive = [str(folder / "busybox"), "cpio", "-o", "-H", "newc"]
         done = subprocess.run(archive, cwd=folder, input=names.encode(), capture_output=True, check=True)
         initrd.write_bytes(gzip.compress(done.stdout, 1))
 
@@ -117,7 +143,7 @@ def _modules(tree: Path, release: str) -> list[Path]:
     """Return the files of the first modules and all they need, each once."""
     modules: dict[Path, None] = {}
     for name in FIRST_MODULES:
-        asking = ["chroot", tree, "modprobe", "-S", release, "--show-depends", name]
+        asking = ["chroot", str(tree), "modprobe", "-S", release, "--show-depends", name]
         for line in subprocess.check_output(asking, text=True).splitlines():
             modules[tree / line.split()[1].lstrip("/")] = None
     return list(modules)

@@ -1,4 +1,4 @@
-"""Updates over the real BlueZ: the daemon from MQTT message to new version, bumble is the radio and the devices.
+"""Updates over the real BlueZ, from MQTT message to new version; bumble is the radio and the devices.
 
 One daemon, with Debian's bleak, lives through all of them but the last, which has the newest.
 """
@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from air import KernelAir
 from ble_device import Tag
 from e2e_lab import Gateway, farm
+from vm.guest.air import KernelAir
 
 from gatewayd.simulator.profile import DeviceProfile
 

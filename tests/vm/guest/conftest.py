@@ -1,4 +1,4 @@
-"""Tells the host, line by line, what becomes of each scenario: also when the machine is ended in the middle."""
+"""Tells the host what becomes of each scenario, at once: the machine may be ended in the middle."""
 
 import json
 from pathlib import Path
