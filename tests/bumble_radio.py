@@ -175,7 +175,7 @@ class BumbleScanner(BaseBleakScanner):
             platform_data=(),
         )
         address = report.address.to_string(False)
-        device: Any = BLEDevice(address, heard.local_name, report.address, **_OLD_DEVICE)
+        device: Any = BLEDevice(address, heard.local_name, report.address, **OLD_DEVICE)
         self.call_detection_callbacks(device, heard)
 
 
@@ -296,7 +296,7 @@ class BumbleClient(BaseBleakClient):
 _IS_OLD = hasattr(bleak_characteristic.BleakGATTCharacteristic, "add_descriptor") and bool(
     getattr(bleak_characteristic.BleakGATTCharacteristic, "__abstractmethods__", None)
 )
-_OLD_DEVICE: dict[str, Any] = {"rssi": -40} if _IS_OLD else {}
+OLD_DEVICE: dict[str, Any] = {"rssi": -40} if _IS_OLD else {}
 
 
 def make_service(proxy: Any) -> Any:

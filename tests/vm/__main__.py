@@ -20,10 +20,15 @@ from vm.machine import TIMED_OUT, Machine
 
 LIMIT_S = 600.0
 TAIL = 3000
-ENDS = "systemd.run_success_action=poweroff systemd.run_failure_action=poweroff systemd.journald.forward_to_console=1"
+SYSTEMD = (
+    "systemd.run=/src/tests/vm/guest/installed",
+    "systemd.run_success_action=poweroff",
+    "systemd.run_failure_action=poweroff",
+    "systemd.journald.forward_to_console=1",
+)
 MACHINES = (
     Machine("bluetooth", "/src/tests/vm/guest/bare"),
-    Machine("hotplug", "/usr/lib/systemd/systemd", f"systemd.run=/src/tests/vm/guest/installed {ENDS}"),
+    Machine("hotplug", "/usr/lib/systemd/systemd", " ".join(SYSTEMD)),
 )
 NEEDED = ("gatewayd", "tests", "device/build", "pyproject.toml")
 

@@ -120,7 +120,7 @@ def _make(image: Image, tree: Path) -> None:
         str(image.disk),
         SIZE,
     ]
-    subprocess.run(mke2fs, check=True)
+    subprocess.run(mke2fs, check=True, stdout=subprocess.DEVNULL)
 
 
 def _make_initrd(initrd: Path, tree: Path, release: str) -> None:
