@@ -13,7 +13,7 @@ SECONDS ?= 600
 ONLY ?=
 FAULTS_ARGS ?=
 
-.PHONY: help demo test check deb transcripts kills sweep faults soak large fuzz bench crowd size clean
+.PHONY: help demo test test-vm check deb transcripts kills sweep faults soak large fuzz bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,11 @@ check: $(STAMP)  ## Linters, types and import contracts
 deb:  ## The Debian package, into build/deb, made in a Debian 13 tree of its own (as root or with sudo)
 	@./.ci/packages deb
 	./.ci/deb
+
+test-vm: $(STAMP)  ## The real stack in QEMU: BlueZ with virtual radios, and the package with an FTDI port (3 minutes; ONLY=bluetooth or hotplug)
+	@./.ci/packages vm
+	$(MAKE) -C device
+	PYTHONPATH=tests $(BIN)/python -m vm $(ONLY)
 
 bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/bench.json (20 minutes; BENCH_ARGS=--quick)
 	$(MAKE) -C device

@@ -28,7 +28,7 @@ SYSTEMD = (
 )
 MACHINES = (
     Machine("bluetooth", "/src/tests/vm/guest/bare"),
-    Machine("hotplug", "/usr/lib/systemd/systemd", " ".join(SYSTEMD)),
+    Machine("hotplug", "/usr/lib/systemd/systemd", " ".join(SYSTEMD), has_package=True),
 )
 NEEDED = ("gatewayd", "tests", "device/build", "pyproject.toml")
 
@@ -69,21 +69,21 @@ def main() -> int:
     machines = [machine for machine in MACHINES if not only or machine.name in only]
     begun = time.monotonic()
     made = image.make()
-    deb = package.make()
-    click.echo(f"image and package: {time.monotonic() - begun:.0f} s")
+    click.echo(f"the image is there: {time.monotonic() - begun:.0f} s")
     with ThreadPoolExecutor() as pool:
-        outcomes = list(pool.map(lambda machine: run(machine, made, deb), machines))
+        outcomes = list(pool.map(lambda machine: run(machine, made), machines))
     for outcome in outcomes:
         click.echo(report(outcome))
     click.echo(f"{time.monotonic() - begun:.0f} s in all")
     return 0 if all(outcome.is_well for outcome in outcomes) else 1
 
 
-def run(machine: Machine, made: Image, deb: Path) -> Outcome:
+def run(machine: Machine, made: Image) -> Outcome:
     out = FOLDER / machine.name
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    shutil.copyfile(deb, out / "gatewayd.deb")
+    if machine.has_package:
+        shutil.copyfile(package.make(), out / "gatewayd.deb")
     begun = time.monotonic()
     status = machine.boot(made, project_for(machine), out, LIMIT_S)
     return Outcome(machine, out, status, time.monotonic() - begun)

@@ -66,6 +66,8 @@ def make() -> Image:
     stamp = FOLDER / "made-of"
     inputs = hashlib.sha256(Path(__file__).read_bytes() + INIT.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != inputs:
+        if os.geteuid():
+            raise SystemExit("gatewayd: the virtual machine's disk is made as root: sudo make test-vm")
         FOLDER.mkdir(parents=True, exist_ok=True)
         stamp.unlink(missing_ok=True)
         with _tree() as tree:

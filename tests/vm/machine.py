@@ -15,11 +15,15 @@ LOOPS = {"monitor": ("-mon", "chardev={near},mode=control"), "board": ()}
 
 @dataclass(frozen=True)
 class Machine:
-    """A virtual machine without a network. `first` is its first process, `words` go to the kernel with it."""
+    """A virtual machine without a network. `first` is its first process, `words` go to the kernel with it.
+
+    `has_package`: wants to find the Debian package at /out.
+    """
 
     name: str
     first: str
     words: str = ""
+    has_package: bool = False
 
     def boot(self, image: Image, project: Path, out: Path, limit_s: float) -> int:
         """Boot with the project at /src and `out` at /out, until it powers off; returns the exit status."""
