@@ -38,7 +38,7 @@ deb:  ## The Debian package, into build/deb, made in a Debian 13 tree of its own
 test-vm: $(STAMP)  ## The real stack in QEMU: BlueZ with virtual radios, and the package with an FTDI port (3 minutes; ONLY=bluetooth or hotplug)
 	@./.ci/packages vm
 	$(MAKE) -C device
-	PYTHONPATH=tests $(BIN)/python -m vm $(ONLY)
+	PYTHONPATH=tests $(BIN)/python -m vm $(addprefix --only ,$(ONLY))
 
 bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/bench.json (20 minutes; BENCH_ARGS=--quick)
 	$(MAKE) -C device

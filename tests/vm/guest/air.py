@@ -14,6 +14,22 @@ if TYPE_CHECKING:
 CANNOT = hci.LeFeatureMask.LL_PRIVACY | hci.LeFeatureMask.LE_EXTENDED_ADVERTISING
 
 
+class OneAddress(Controller):
+    """A controller that keeps its address.
+
+    Linux scans under one that changes, and bumble's link would take what is sent on a connection meanwhile
+    for somebody else's.
+    """
+
+    @property
+    def random_address(self) -> hci.Address:
+        return self.public_address
+
+    @random_address.setter
+    def random_address(self, _: hci.Address | str) -> None:
+        pass
+
+
 class KernelAir(Air):
     """The place. `plug` and `unplug` are what a USB stick goes through."""
 
@@ -24,7 +40,7 @@ class KernelAir(Air):
 
     async def plug(self) -> None:
         self._transport = await open_transport("vhci")
-        controller = Controller("adapter", self._transport.source, self._transport.sink, self._link)
+        controller = OneAddress("adapter", self._transport.source, self._transport.sink, self._link)
         controller.le_features &= ~CANNOT
         controller.le_acl_data_packet_length = ACL_BYTES
         self._adapter = controller
