@@ -11,6 +11,7 @@ from typing import Any
 
 import bleak.backends.characteristic as bleak_characteristic
 import bleak.backends.service as bleak_service
+from bleak import BleakClient
 from bleak.backends.client import BaseBleakClient
 from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData, BaseBleakScanner
@@ -113,6 +114,9 @@ class BumbleConnections:
     async def disconnect(self, device: Connected) -> None:
         await self.central.connections[int(device.path)].disconnect()
 
+    async def pair(self, client: BleakClient, _: BLEDevice) -> None:
+        await client.pair()
+
 
 class BumbleScanner(BaseBleakScanner):
     """A scanner on a bumble device."""
@@ -150,7 +154,7 @@ class BumbleScanner(BaseBleakScanner):
             platform_data=(),
         )
         address = report.address.to_string(False)
-        device: Any = BLEDevice(address, heard.local_name, report.address, **_OLD_DEVICE)
+        device: Any = BLEDevice(address, heard.local_name, report.address, **OLD_DEVICE)
         self.call_detection_callbacks(device, heard)
 
 
@@ -271,7 +275,7 @@ class BumbleClient(BaseBleakClient):
 _IS_OLD = hasattr(bleak_characteristic.BleakGATTCharacteristic, "add_descriptor") and bool(
     getattr(bleak_characteristic.BleakGATTCharacteristic, "__abstractmethods__", None)
 )
-_OLD_DEVICE: dict[str, Any] = {"rssi": -40} if _IS_OLD else {}
+OLD_DEVICE: dict[str, Any] = {"rssi": -40} if _IS_OLD else {}
 
 
 def make_service(proxy: Any) -> Any:

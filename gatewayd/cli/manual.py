@@ -109,9 +109,9 @@ def _configuration_page() -> Iterator[str]:
         " machine."
     )
     yield from roff.paragraph(
-        "Files named conf.d/*.yaml beside it are laid over it, in the order of their names: mappings are merged,"
-        " devices are put one after the other, of anything else the later one wins. `gatewayctl config --effective`"
-        " shows what is in force."
+        "Files named conf.d/*.yaml beside it are laid over it, in the order of their names: mappings are"
+        " merged, devices are put one after the other, of anything else the later one wins."
+        " `gatewayctl config --effective` shows what is in force."
     )
     yield from roff.heading("example")
     yield from roff.example(_CONFIGURATION.strip())

@@ -21,7 +21,7 @@ from bumble.transport.common import AsyncPipeSink
 from gatewayd.errors import HostError
 
 # The largest packet of a connection with data length extension. The default costs 3.5 times the CPU.
-_ACL_BYTES = 251
+ACL_BYTES = 251
 # A controller that is there answers its reset within a second.
 _POWER_ON_S = 10.0
 # The transport that is no controller: it gives one to this machine's kernel, which wants it simple.
@@ -40,7 +40,7 @@ class Air:
     def controller(self, name: str, address: str | None = None, **host: Any) -> Controller:
         """Put a controller there. `host_source`, `host_sink`: the transport to whoever uses it."""
         controller = self._make_controller(name, link=self._link, public_address=address, **host)
-        controller.le_acl_data_packet_length = _ACL_BYTES
+        controller.le_acl_data_packet_length = ACL_BYTES
         return controller
 
     async def device(self, name: str, address: str | None = None) -> Device:

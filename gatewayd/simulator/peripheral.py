@@ -12,7 +12,6 @@ from gatewayd.link.ble import FROM_DEVICE, SERVICE, TO_DEVICE
 
 _KINDS = AdvertisingData.Type
 _LEGACY_ADVERTISEMENT = 31  # bytes
-_ADVERTISES_EVERY_MS = 20
 _SUPERVISION_MS = 5000
 
 
@@ -31,6 +30,7 @@ class Peripheral:
         needs_bond: bool = False,
         interval_ms: float | None = None,
         has_service: bool = True,
+        advertising_ms: int = 20,
         on_frame: Callable[[bytes], None] | None = None,
     ) -> None:
         self.device = device
@@ -41,6 +41,7 @@ class Peripheral:
         self.connection: Connection | None = None
         self._interval_ms = interval_ms
         self._has_service = has_service
+        self._advertising_ms = advertising_ms
         device.gatt_server.max_mtu = mtu
         device.pairing_config_factory = lambda _: PairingConfig(mitm=False)  # nobody is there to compare
         self._outlet: Characteristic[bytes] = Characteristic(
@@ -69,7 +70,8 @@ class Peripheral:
         self.device.advertising_data = bytes(AdvertisingData(data))
         self.device.scan_response_data = bytes(AdvertisingData([name]))
         await self.device.start_advertising(
-            advertising_interval_min=_ADVERTISES_EVERY_MS, advertising_interval_max=_ADVERTISES_EVERY_MS
+            advertising_interval_min=self._advertising_ms,
+            advertising_interval_max=self._advertising_ms,
         )
 
     async def fall_silent(self) -> None:
