@@ -17,7 +17,7 @@ FAULTS_ARGS ?=
 SYSTEM_ARGS ?=
 FLEET_ARGS ?=
 
-.PHONY: help demo test check deb test-deb test-system ansible fleet transcripts kills sweep faults soak large fuzz bench crowd size clean
+.PHONY: help demo test test-vm check deb test-deb test-system ansible fleet transcripts kills sweep faults soak large fuzz bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,11 @@ test-system: $(STAMP)  ## The package on a clean Debian 13 with a real systemd i
 	$(MAKE) -C device
 	DEB_BUILD_OPTIONS=nocheck ./.ci/deb
 	PYTHONPATH=tests $(BIN)/python -m system $(SYSTEM_ARGS)
+
+test-vm: $(STAMP)  ## The real stack in QEMU: BlueZ with virtual radios, and the package with an FTDI port (3 minutes; ONLY=bluetooth or hotplug)
+	@./.ci/packages vm
+	$(MAKE) -C device
+	PYTHONPATH=tests $(BIN)/python -m vm $(addprefix --only ,$(ONLY))
 
 bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/bench.json (20 minutes; BENCH_ARGS=--quick)
 	$(MAKE) -C device

@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from gatewayd.config import Settings
-from gatewayd.mqtt.connection import Connection, connect
+from gatewayd.mqtt.connection import Connection, Delivery, connect
 from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, BrokerError, visitor
 
 # Ten times the longest status there is: names and reasons are short.
@@ -211,9 +211,18 @@ class _Reading:
         self._found: dict[tuple[str, str | None], bytes] = {}
         self._to_ask = [topics.gateway] if topics.gateway else []
         self._known = set(self._to_ask)
+        self._coming: asyncio.Future[Delivery] | None = None
 
     async def run(self) -> dict[tuple[str, str | None], bytes]:
         """Raises BrokerError; TimeoutError is the caller's."""
+        try:
+            return await self._read()
+        finally:
+            if self._coming is not None:
+                self._coming.cancel()
+                await asyncio.wait([self._coming])
+
+    async def _read(self) -> dict[tuple[str, str | None], bytes]:
         await self._look_at([self._topics.gateways])
         clock = asyncio.get_running_loop().time
         newest_at = clock()
@@ -232,12 +241,16 @@ class _Reading:
                 newest_at = clock()
 
     async def _take(self, until: float) -> bool:
-        """Take one message, if one comes in time; whether something is known that was not."""
-        try:
-            async with asyncio.timeout_at(until):
-                message = (await self._connection.receive()).message
-        except TimeoutError:
+        """Take one message, if one comes in time; whether something is known that was not.
+
+        Who does not wait any longer leaves `receive` alone: a message that has just come would be lost.
+        """
+        if self._coming is None:
+            self._coming = asyncio.ensure_future(self._connection.receive())
+        await asyncio.wait([self._coming], timeout=until - asyncio.get_running_loop().time())
+        if not self._coming.done():
             return False
+        message, self._coming = self._coming.result().message, None
         place = self._topics.parse(message.topic)
         if place is None:
             return False

@@ -160,7 +160,11 @@ class Fleet:
         """Return what gateways logged as warnings and errors, but for what the configuration deserves."""
         lines = [line for log in self.folder.glob("gateways-*.log") for line in log.read_text().splitlines()]
         entries = [json.loads(line) if line.startswith("{") else {"event": line} for line in lines]
-        return [str(one["event"]) for one in entries if one.get("level") not in ("info", "debug")]
+        return [
+            " ".join(str(one[key]) for key in ("event", "device", "code", "reason") if key in one)
+            for one in entries
+            if one.get("level") not in ("info", "debug")
+        ]
 
     def __enter__(self) -> Self:
         self.broker.start()
@@ -240,10 +244,11 @@ def misses(found: Found) -> Iterator[str]:
         yield f"{name}: {why}"
     if len(found.succeeded_s) != found.devices:
         yield f"{len(found.succeeded_s)} of {found.devices} devices succeeded"
-    seen = [gateway for gateway in found.fleet_status["gateways"] if gateway["status"] == "online"]
+    seen = found.fleet_status["gateways"]
+    online = sum(gateway["status"] == "online" for gateway in seen)
     devices = sum(len(gateway["devices"]) for gateway in seen)
-    if (len(seen), devices) != (found.gateways, found.devices) or not found.fleet_status["ok"]:
-        yield f"fleet status tells of {len(seen)} gateways online with {devices} devices"
+    if (online, devices) != (found.gateways, found.devices) or not found.fleet_status["ok"]:
+        yield f"fleet status tells of {len(seen)} gateways, {online} online, with {devices} devices"
     yield from found.troubles[:10]
 
 

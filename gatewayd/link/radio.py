@@ -189,7 +189,7 @@ class Radio:
             async with asyncio.timeout(limits.connect_s + limits.discovery_s + CALL_LIMIT_S):
                 await client.connect()
                 if pair:
-                    await client.pair()
+                    await self._backend.connections.pair(client, device)
         except BaseException:
             await _part(client)
             raise

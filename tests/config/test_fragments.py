@@ -7,6 +7,7 @@ import pytest
 from config_lab import Lab
 
 from gatewayd.config import ConfigErrors, load
+from gatewayd.config.changes import Changes, read_again
 from gatewayd.config.document import MISTAKES_LIMIT, SIZE_LIMIT_BYTES, VALUES_LIMIT
 from gatewayd.config.fragments import FILES_LIMIT
 
@@ -39,6 +40,7 @@ class Tree(Lab):
     def told(self) -> list[str]:
         with pytest.raises(ConfigErrors) as caught:
             load(self.file)
+        assert caught.value.code == "bad_configuration"
         return [self.plain(str(mistake)) for mistake in caught.value.mistakes]
 
     def warned(self) -> list[str]:
@@ -170,6 +172,16 @@ def test_devices_that_are_no_list_are_told(tree: Tree, base: str) -> None:
     )
 
 
+def test_reload_reads_all_of_them_again(tree: Tree) -> None:
+    old = load(tree.file)
+    tree.add("1.yaml", device("pump-2", "/dev/2"))
+    new = read_again(old)
+    assert Changes.between(old, new).added == ("pump-2",)
+    tree.add("2.yaml", device("pump-2", "/dev/3"))
+    with pytest.raises(ConfigErrors, match=r"conf\.d/2\.yaml:1: devices\[2\]\.name: pump-2 is also"):
+        read_again(new)
+
+
 # -- the folder
 
 
@@ -221,6 +233,7 @@ def test_a_named_pipe_is_not_waited_for(tree: Tree) -> None:
     assert tree.told() == ["conf.d/1.yaml: is not a regular file. Only files belong into conf.d."]
 
 
+@pytest.mark.attack("a configuration or conf.d that everybody may write", "bad_configuration")
 def test_what_everybody_can_write_is_refused(tree: Tree) -> None:
     tree.add("1.yaml", "mqtt: {host: other}\n").chmod(0o666)
     tree.fragments.chmod(0o1777)
@@ -243,6 +256,7 @@ def test_the_number_of_files_is_limited(tree: Tree) -> None:
     assert tree.told() == [f"conf.d: holds more than {FILES_LIMIT} files. Join some of them."]
 
 
+@pytest.mark.attack("1 MiB in several fragments", "bad_configuration")
 def test_the_size_of_all_is_limited(tree: Tree) -> None:
     half = "#" * (SIZE_LIMIT_BYTES // 2)
     tree.add("1.yaml", half)

@@ -5,10 +5,14 @@ import asyncio
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from bleak import BleakClient
+from bleak.backends.device import BLEDevice
 from bleak.exc import BleakError
-from dbus_fast import BusType, DBusError, PropertyAccess, Variant
+from bumble_radio import OLD_DEVICE
+from dbus_fast import BusType, DBusError, Message, MessageType, PropertyAccess, Variant
 from dbus_fast.aio import MessageBus
 from dbus_fast.service import ServiceInterface, dbus_property, method
 
@@ -26,11 +30,12 @@ UUID = "c1b70001-3e5a-4d8b-9f06-67617465776d"
 class Device1(ServiceInterface):
     """A device as BlueZ has it."""
 
-    def __init__(self, address: str, label: str, *, connected: bool) -> None:
+    def __init__(self, address: str, label: str, agents: "AgentManager1", *, connected: bool) -> None:
         super().__init__("org.bluez.Device1")
         self.path = f"/org/bluez/hci0/dev_{address.replace(':', '_')}"
         self.address, self.label, self.connected = address, label, connected
-        self.is_stuck = self.hangs = False
+        self.is_stuck = self.hangs = self.is_paired = False
+        self._agents = agents
 
     @dbus_property(access=PropertyAccess.READ)
     def Address(self) -> "s":  # type: ignore[name-defined]
@@ -56,6 +61,51 @@ class Device1(ServiceInterface):
             raise DBusError("org.bluez.Error.Failed", "it is stuck")
         self.connected = False
 
+    @method()
+    async def Pair(self) -> None:
+        if self.is_paired:
+            raise DBusError("org.bluez.Error.AlreadyExists", "Already Exists")
+        if self.is_stuck or await self._agents.ask("RequestConfirmation", "ou", self.path, 0):
+            raise DBusError("org.bluez.Error.AuthenticationFailed", "Authentication Failed")
+        self.is_paired = not await self._agents.ask("RequestAuthorization", "o", self.path)
+        for member, signature, *body in REFUSED:
+            self.is_paired &= await self._agents.ask(member, signature, *body) == "org.bluez.Error.Rejected"
+
+
+# What is asked about another device, and what takes a display or keys.
+REFUSED: tuple[tuple[Any, ...], ...] = (
+    ("RequestConfirmation", "ou", "/org/bluez/hci0/dev_C0_FF_EE_00_00_09", 0),
+    ("RequestAuthorization", "o", "/org/bluez/hci0/dev_C0_FF_EE_00_00_09"),
+    ("RequestPasskey", "o", "/org/bluez/hci0/dev_C0_FF_EE_00_00_01"),
+)
+
+
+class AgentManager1(ServiceInterface):
+    """Where agents are registered, as BlueZ has it; each is that of who has registered it."""
+
+    def __init__(self, bus: MessageBus) -> None:
+        super().__init__("org.bluez.AgentManager1")
+        self._bus = bus
+        self.agent: tuple[str, str] | None = None
+        bus.add_message_handler(self._note_sender)
+
+    def _note_sender(self, message: Message) -> None:
+        if message.member == "RegisterAgent":
+            self.agent = message.sender, message.body[0]
+
+    @method()
+    def RegisterAgent(self, path: "o", capability: "s") -> None:  # type: ignore[name-defined]  # noqa: ARG002 - BlueZ takes it
+        assert capability == "NoInputNoOutput"
+
+    async def ask(self, member: str, signature: str, *body: object) -> str | None:
+        """Ask the agent; returns the name of its error."""
+        assert self.agent is not None
+        sender, path = self.agent
+        asked = Message(sender, path, "org.bluez.Agent1", member, signature=signature, body=list(body))
+        reply = await self._bus.call(asked)
+        assert reply is not None
+        return reply.error_name if reply.message_type is MessageType.ERROR else None
+
 
 Devices = dict[str, Device1]
 
@@ -76,10 +126,12 @@ async def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 
 async def stand_in_for_bluez(bus: MessageBus) -> Devices:
+    agents = AgentManager1(bus)
+    bus.export("/org/bluez", agents)
     made = [
-        Device1("C0:FF:EE:00:00:01", "tag-1", connected=True),
-        Device1("C0:FF:EE:00:00:02", "tag-2", connected=True),
-        Device1("C0:FF:EE:00:00:03", "tag-3", connected=False),
+        Device1("C0:FF:EE:00:00:01", "tag-1", agents, connected=True),
+        Device1("C0:FF:EE:00:00:02", "tag-2", agents, connected=True),
+        Device1("C0:FF:EE:00:00:03", "tag-3", agents, connected=False),
     ]
     for one in made:
         bus.export(one.path, one)
@@ -140,6 +192,27 @@ async def test_a_bluez_that_hangs_holds_nobody_up(devices: Devices, monkeypatch:
     devices["tag-1"].hangs = True
     await Leftovers(BluezConnections()).clear([Target(name="tag-1")])
     assert devices["tag-1"].connected
+
+
+async def test_a_pairing_has_our_consent_and_nothing_else_has(devices: Devices) -> None:
+    await _pair(devices["tag-1"])
+    assert devices["tag-1"].is_paired
+
+
+async def test_a_bond_that_is_there_is_all_that_is_wanted(devices: Devices) -> None:
+    devices["tag-1"].is_paired = True
+    await _pair(devices["tag-1"])
+
+
+async def test_a_pairing_that_fails_is_told(devices: Devices) -> None:
+    devices["tag-1"].is_stuck = True
+    with pytest.raises(BleakError, match="AuthenticationFailed"):
+        await _pair(devices["tag-1"])
+
+
+async def _pair(device: Device1) -> None:
+    heard: Any = BLEDevice(device.address, device.label, {"path": device.path}, **OLD_DEVICE)
+    await BluezConnections().pair(BleakClient(heard), heard)
 
 
 # dbus-fast 2.44 leaves the socket to the collector.

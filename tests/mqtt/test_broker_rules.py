@@ -94,6 +94,7 @@ async def test_who_reads_what(mosquitto: Mosquitto, user: str, topics: set[str])
     assert await readable(mosquitto, user) == topics
 
 
+@pytest.mark.attack("a gateway that writes another's status, or firmware", "publish_refused")
 @pytest.mark.parametrize(
     ("user", "topic", "may"),
     [

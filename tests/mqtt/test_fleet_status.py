@@ -19,7 +19,7 @@ from gatewayd import fleet
 from gatewayd.config import load
 from gatewayd.errors import GatewaydError
 from gatewayd.fleet import PAYLOAD_LIMIT_BYTES, DeviceReport, FleetStatus, read_fleet
-from gatewayd.mqtt.connection import connect
+from gatewayd.mqtt.connection import Connection, Delivery, connect
 from gatewayd.mqtt.login import Login
 from gatewayd.status import DeviceStatus
 
@@ -112,6 +112,26 @@ async def test_more_gateways_than_are_asked_for_at_once(tmp_path: Path, mosquitt
     assert found.ok
 
 
+async def test_no_message_is_lost_to_a_wait_that_ends(
+    tmp_path: Path, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Waits end before each batch; a `receive` that is cancelled then may have a message already."""
+    cancelled = 0
+    receive = Connection.receive
+
+    async def receive_and_note(self: Connection) -> Delivery:
+        nonlocal cancelled
+        try:
+            return await receive(self)
+        except asyncio.CancelledError:
+            cancelled += 1
+            raise
+
+    monkeypatch.setattr(Connection, "receive", receive_and_note)
+    assert len((await read(tmp_path, mosquitto.port, FLEET)).gateways) == 3
+    assert cancelled == 1  # at the end
+
+
 async def test_what_was_cleared_is_gone(tmp_path: Path, mosquitto: Mosquitto) -> None:
     await read(tmp_path, mosquitto.port, FLEET)
     found = await read(tmp_path, mosquitto.port, {"barn/devices/tank-1": b"", "yard/status": b""})
@@ -187,6 +207,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.attack("what is no status, retained where gateways report", "bad_report")
 async def test_what_is_no_status_is_unreadable_and_stuck(tmp_path: Path, mosquitto: Mosquitto) -> None:
     messages = {f"barn/devices/{name}": payload for name, payload in HOSTILE.items()}
     found = await read(tmp_path, mosquitto.port, messages | {"barn/status": b"on\x1b[31m"})
@@ -244,6 +265,7 @@ async def test_a_fleet_that_never_falls_silent_is_read_all_the_same(tmp_path: Pa
     assert [one.name for one in found.gateways] == ["g0"]
 
 
+@pytest.mark.attack("statuses without an end", "fleet_too_large")
 async def test_gateways_without_end_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet, "TIME_LIMIT_S", 2 * QUIET_S)
     async with flooding("new") as broker:
@@ -315,6 +337,7 @@ def test_json(tmp_path: Path, mosquitto: Mosquitto) -> None:
     assert document["ok"] is False
 
 
+@pytest.mark.attack("names and reasons that steer a terminal")
 def test_nothing_retained_steers_the_terminal(tmp_path: Path, mosquitto: Mosquitto) -> None:
     hostile = "\x1b]0;owned\x07\x9b2J\r\n\u202e"
     device = report("failed", app_id=hostile, installed_version=hostile, code=hostile, reason=hostile)
