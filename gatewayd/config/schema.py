@@ -109,7 +109,7 @@ def _link_properties(definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def tidy(schema: Any) -> Any:
-    """Drop what only repeats: pydantic's titles, `null` as default of what may be left out, what is so anyway."""
+    """Drop what only repeats: pydantic's titles, `null` and `true` where they are so anyway."""
     if isinstance(schema, list):
         return [tidy(item) for item in schema]
     if not isinstance(schema, dict):
