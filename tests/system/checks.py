@@ -1,13 +1,14 @@
 """What is shown on a running system, in the order of a gateway's life; a check returns what it saw."""
 
 import json
+import random
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from system.machine import until
-from system.scene import Scene
+from system.scene import IMAGE_BYTES, Scene
 from system.tree import LAB, LAB_PACKAGES
 
 SCORE_LIMIT = 1.5
@@ -19,7 +20,7 @@ RUN_PROBE = """
     [Service]
     Type=oneshot
     ExecStart=
-    ExecStart=/usr/bin/python3 /usr/local/bin/probe.py
+    ExecStart=/usr/bin/python3 /usr/local/bin/probe.py {port}
     Restart=no
 """
 HUNGRY = "[Service]\nWatchdogSec=3s\n"
@@ -39,14 +40,27 @@ HANGS = """
 Check = Callable[[Scene], str]
 
 
-def it_is_installed_and_runs(scene: Scene) -> str:
-    """`apt install` of the previous version: READY, and nothing to do."""
-    install(scene, "0.0.1", *LAB_PACKAGES)
+def it_is_installed(scene: Scene) -> str:
+    """`apt install` of the previous version: it runs, is ready, and has nothing to do."""
+    scene.machine.run("apt-get", "install", "-q", *LAB_PACKAGES)
+    apt_install(scene, "previous")
     assert scene.property("ActiveState") == "active"
-    assert scene.property("StatusText") == "no devices configured"
     assert scene.machine.run("systemctl", "is-enabled", "gatewayd").stdout.strip() == "enabled"
-    scene.start_broker()
+    assert scene.property("StatusText") == "no devices configured"
     return scene.property("StatusText")
+
+
+def the_readme_leads_to_an_update(scene: Scene) -> str:
+    """README.md, typed as it stands there: from `apt install` to a device that runs what was published."""
+    scene.start_device()
+    roms = [random.Random(number).randbytes(IMAGE_BYTES) for number in (0, 1)]
+    for number, rom in enumerate(roms):
+        scene.machine.tree_path(f"/{LAB}/previous/rom{number}.bin").write_bytes(rom)
+    typed = scene.readme.install + scene.readme.publish
+    scene.machine.shell(f"cd /{LAB}/previous\n{typed}", limit_s=120)
+    scene.image = roms[0]
+    scene.await_updated("4.3.2")
+    return f"{len(typed.splitlines())} lines typed"
 
 
 def it_is_hardened(scene: Scene) -> str:
@@ -61,13 +75,14 @@ def it_takes_credentials(scene: Scene) -> str:
     """Keys and passwords from systemd, one of them encrypted; the files are root's alone."""
     scene.machine.shell(f"""
         cd /{LAB}
-        gatewayctl keygen -o ota.key
+        cp previous/ota.key previous/*.key.bin .
         install -D -m 600 client.pem /etc/credstore/gatewayd.client.pem
         install -D -m 600 decrypt.key.bin /etc/credstore/gatewayd.decrypt.key.bin
         install -m 644 verify.key.bin /etc/gatewayd/verify.key.bin
         mkdir -p -m 700 /etc/credstore.encrypted
         systemd-creds encrypt --with-key=host client.key /etc/credstore.encrypted/gatewayd.client.key
     """)
+    scene.secure_broker()
     scene.configure()
     scene.machine.run("systemctl", "restart", "gatewayd")
     until(
@@ -84,7 +99,6 @@ def it_takes_credentials(scene: Scene) -> str:
 
 def it_updates_over_tls(scene: Scene) -> str:
     """From mosquitto, with pin and client certificate, to the C receiver; the status shows it."""
-    scene.start_device()
     version = scene.begin_update()
     until(lambda: "1 updating (pump-1 " in scene.property("StatusText"), "the status shows the transfer")
     shown = scene.property("StatusText")
@@ -160,7 +174,7 @@ def it_is_shut_in(scene: Scene) -> str:
     machine.shell("touch /tmp/of-another; mkdir -p /home/pi; touch /home/pi/file")
     machine.shell("mknod -m 666 /dev/everybodys c 1 11")
     since = scene.now()
-    scene.drop_in(RUN_PROBE)
+    scene.drop_in(RUN_PROBE.format(port=scene.readme.port))
     (said,) = [
         one["MESSAGE"] for one in scene.entries("--after-cursor", since) if one["MESSAGE"].startswith("{")
     ]
@@ -169,7 +183,7 @@ def it_is_shut_in(scene: Scene) -> str:
     assert {name: why for name, why in found["allowed"].items() if why} == {}, "needed, and refused"
     assert [name for name, why in found["denied"].items() if not why] == [], "possible, and should not be"
     # What root cannot do either on this machine, the sandbox has not shown anything about.
-    free = json.loads(machine.run("python3", "/usr/local/bin/probe.py").stdout)["denied"]
+    free = json.loads(machine.run("python3", "/usr/local/bin/probe.py", scene.readme.port).stdout)["denied"]
     unknown = [name for name, why in free.items() if why]
     shown = len(free) - len(unknown)
     assert shown > 20, unknown
@@ -232,7 +246,7 @@ def it_is_upgraded_in_mid_transfer(scene: Scene) -> str:
     """`apt install` of the new version: the transfer goes on, an edited configuration is kept."""
     version, since = scene.begin_update(), scene.now()
     before = scene.machine.tree_path(CONFIG).read_text()
-    install(scene, "*")
+    apt_install(scene, "new")
     assert scene.machine.tree_path(CONFIG).read_text() == before
     assert scene.machine.shell("stat -c '%U:%G %a' /etc/gatewayd/config.yaml") == "root:gatewayd 640"
     installed = scene.machine.shell("dpkg-query -W -f '${Version}' gatewayd")
@@ -260,15 +274,16 @@ def it_is_purged(scene: Scene) -> str:
     return "what is left: " + left.replace("\n", " ")
 
 
-def install(scene: Scene, version: str, *others: str) -> None:
-    """Let apt install a version of the package that lies in the lab."""
-    words = "apt-get install -y -q --no-install-recommends -o Dpkg::Options::=--force-confold"
-    packages = " ".join((f"./gatewayd_{version}_all.deb", *others))
-    scene.machine.shell(f"cd /{LAB}; {words} {packages}", limit_s=180)
+def apt_install(scene: Scene, place: str) -> None:
+    """Let apt install the package that lies in a folder of the lab; edited configurations stay."""
+    scene.machine.shell(
+        f"apt-get install -q -o Dpkg::Options::=--force-confold /{LAB}/{place}/*.deb", limit_s=180
+    )
 
 
 ALL: tuple[Check, ...] = (
-    it_is_installed_and_runs,
+    it_is_installed,
+    the_readme_leads_to_an_update,
     it_is_hardened,
     it_takes_credentials,
     it_updates_over_tls,
