@@ -139,7 +139,7 @@ def it_reloads(scene: Scene) -> str:
     scene.machine.run("systemctl", "reload", "gatewayd")
     assert scene.property("StatusText").startswith("2 devices"), scene.property("StatusText")
     scene.configure(more="wrong: 1\n")
-    done = scene.machine.run("systemctl", "reload", "gatewayd", check=False)
+    assert scene.machine.run("systemctl", "reload", "gatewayd", check=False).returncode != 0
     status = scene.property("StatusText")
     assert scene.property("ActiveState") == "active"
     assert status.startswith(f"the new configuration is refused, the old one is in force: {CONFIG}:"), status
@@ -147,7 +147,7 @@ def it_reloads(scene: Scene) -> str:
     scene.configure()
     scene.machine.run("systemctl", "reload", "gatewayd")
     assert scene.property("StatusText").startswith("1 device, "), scene.property("StatusText")
-    return f"a bad one: exit {done.returncode}"
+    return status
 
 
 def it_does_not_start_with_a_bad_configuration(scene: Scene) -> str:
@@ -167,6 +167,25 @@ def it_does_not_start_with_a_bad_configuration(scene: Scene) -> str:
     return str(said[0]["MESSAGE"])
 
 
+def it_waits_for_the_disk(scene: Scene) -> str:
+    """A full disk at the start: not ready, the status says why; it goes on by itself when there is room."""
+    machine = scene.machine
+    machine.shell("""
+        systemctl stop gatewayd
+        mount -t tmpfs -o size=3m,mode=700,uid=$(id -u gatewayd),gid=$(id -g gatewayd) none /var/lib/gatewayd
+        dd if=/dev/zero of=/var/lib/gatewayd/fill bs=64k status=none || true
+        systemctl start --no-block gatewayd
+    """)
+    until(lambda: scene.property("StatusText").startswith("waiting for the disk: "), "the status says so")
+    told = scene.property("StatusText")
+    assert told.endswith("(disk_full)"), told
+    assert scene.property("ActiveState") == "activating"
+    machine.run("rm", "/var/lib/gatewayd/fill")
+    until(lambda: scene.property("ActiveState") == "active", "it goes on")
+    machine.shell("systemctl stop gatewayd; umount /var/lib/gatewayd; systemctl start gatewayd")
+    return told
+
+
 def it_is_shut_in(scene: Scene) -> str:
     """The sandbox, tried from within: what it needs it may, and nothing else."""
     machine = scene.machine
@@ -180,6 +199,7 @@ def it_is_shut_in(scene: Scene) -> str:
     ]
     scene.drop_in("")
     found = json.loads(said)
+    assert any(len(entry["MESSAGE"]) == 10**6 for entry in scene.entries("--after-cursor", since))
     assert {name: why for name, why in found["allowed"].items() if why} == {}, "needed, and refused"
     assert [name for name, why in found["denied"].items() if not why] == [], "possible, and should not be"
     # What root cannot do either on this machine, the sandbox has not shown anything about.
@@ -290,6 +310,7 @@ ALL: tuple[Check, ...] = (
     its_log_has_fields,
     it_reloads,
     it_does_not_start_with_a_bad_configuration,
+    it_waits_for_the_disk,
     it_is_shut_in,
     a_stranger_may_not_steer,
     it_stops_in_mid_transfer,

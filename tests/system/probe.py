@@ -9,13 +9,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from gatewayd.journal import Journal
+
 
 def write_to(folder: str) -> Callable[[], object]:
     return lambda: (Path(folder) / "probe").write_text("")
 
 
-def open_socket(family: int, kind: int) -> Callable[[], object]:
-    return lambda: socket.socket(family, kind).close()
+def open_socket(family: int, kind: int, protocol: int = 0) -> Callable[[], object]:
+    return lambda: socket.socket(family, kind, protocol).close()
 
 
 def connect_to(path: str) -> Callable[[], object]:
@@ -49,7 +51,7 @@ DENIED: dict[str, Callable[[], object]] = {
     "a device that its mode would let it have": lambda: os.close(os.open("/dev/everybodys", os.O_RDONLY)),
     "speak to the kernel (AF_NETLINK)": open_socket(socket.AF_NETLINK, socket.SOCK_RAW),
     "see every packet (AF_PACKET)": open_socket(socket.AF_PACKET, socket.SOCK_RAW),
-    "a raw socket": open_socket(socket.AF_INET, socket.SOCK_RAW),
+    "a raw socket": open_socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP),
     "a radio of its own (AF_BLUETOOTH)": open_socket(31, socket.SOCK_RAW),
     "become root": lambda: os.setuid(0),
     "memory that is written and run": lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_WRITE | mmap.PROT_EXEC),
@@ -67,7 +69,7 @@ ALLOWED: dict[str, Callable[[], object]] = {
     "IP": open_socket(socket.AF_INET, socket.SOCK_STREAM),
     "IPv6": open_socket(socket.AF_INET6, socket.SOCK_STREAM),
     "D-Bus": connect_to("/run/dbus/system_bus_socket"),
-    "the journal": lambda: Path("/run/systemd/journal/socket").stat(),
+    "a line of a million characters": lambda: Journal(sys.stdout).info(MESSAGE="x" * 10**6, PRIORITY="6"),
     "its serial port": lambda: os.close(os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY)),
 }
 
