@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from system.machine import until
-from system.scene import IMAGE_BYTES, Scene
+from system.scene import DROP_IN, IMAGE_BYTES, Scene
 from system.tree import LAB, LAB_PACKAGES
 
 SCORE_LIMIT = 1.5
 STOP_LIMIT_S = 5.0
 CONFIG = "/etc/gatewayd/config.yaml"
+EXAMPLES = "/usr/share/doc/gatewayd/examples"
 PROBE = Path(__file__).with_name("probe.py")
 # In gatewayd's unit, run something else, once.
 RUN_PROBE = """
@@ -69,6 +70,18 @@ def it_is_hardened(scene: Scene) -> str:
     score = float(re.findall(r"Overall exposure level.*?: ([0-9.]+)", said)[-1])
     assert score <= SCORE_LIMIT, said
     return f"{score}, {SCORE_LIMIT} at most"
+
+
+def its_examples_are_understood(scene: Scene) -> str:
+    """`systemd-analyze verify` with each drop-in example of the package."""
+    names = scene.machine.run("ls", EXAMPLES).stdout.split()
+    for name in names:
+        scene.put(DROP_IN, scene.machine.tree_path(f"{EXAMPLES}/{name}").read_text())
+        said = scene.machine.run("systemd-analyze", "verify", "gatewayd.service")
+        assert said.stdout + said.stderr == "", name
+    scene.machine.run("rm", DROP_IN)
+    assert len(names) == 4, names
+    return ", ".join(names)
 
 
 def it_takes_credentials(scene: Scene) -> str:
@@ -305,6 +318,7 @@ ALL: tuple[Check, ...] = (
     it_is_installed,
     the_readme_leads_to_an_update,
     it_is_hardened,
+    its_examples_are_understood,
     it_takes_credentials,
     it_updates_over_tls,
     its_log_has_fields,

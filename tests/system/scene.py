@@ -15,6 +15,7 @@ from system.readme import read
 from system.tree import LAB, ROOT
 
 RCP_DEVICE = ROOT / "device" / "build" / "rcp-device"
+DROP_IN = "/run/systemd/system/gatewayd.service.d/test.conf"
 UPDATED_S = 60.0
 IMAGE_BYTES = 120_000
 # A transfer of some seconds: long enough to be interrupted in, short enough to be waited for.
@@ -122,9 +123,9 @@ class Scene:
 
     def drop_in(self, text: str) -> None:
         """Give gatewayd's unit a drop-in of the test, or with an empty text none; restart it."""
-        self.machine.shell("rm -rf /run/systemd/system/gatewayd.service.d")
+        self.machine.run("rm", "-f", DROP_IN)
         if text:
-            self.put("/run/systemd/system/gatewayd.service.d/test.conf", text)
+            self.put(DROP_IN, text)
         self.machine.shell("systemctl daemon-reload; systemctl restart gatewayd")
 
     # -- updates
