@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEER := $(VENV)/.peer
 PYTEST_ARGS ?=
+# Tests wait for lines and devices more than they compute.
+TEST_JOBS ?= $(shell expr 2 '*' $$(nproc))
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 TARGETS ?=
@@ -13,8 +15,9 @@ SECONDS ?= 600
 ONLY ?=
 FAULTS_ARGS ?=
 SYSTEM_ARGS ?=
+FLEET_ARGS ?=
 
-.PHONY: help demo test check deb test-deb test-system transcripts kills sweep faults soak large fuzz bench crowd size clean
+.PHONY: help demo test test-vm check deb test-deb test-system ansible fleet transcripts kills sweep faults soak large fuzz bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,7 +27,7 @@ demo: $(STAMP)  ## Watch an update survive a broken line, from MQTT message to n
 
 test: $(STAMP) system-packages  ## All tests, with a real mosquitto and the compiled C receiver
 	$(MAKE) -C device all lab
-	PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m pytest $(PYTEST_ARGS)
+	PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m pytest -n $(TEST_JOBS) --dist worksteal $(PYTEST_ARGS)
 
 check: $(STAMP)  ## Linters, types and import contracts
 	$(BIN)/ruff check .
@@ -45,10 +48,21 @@ test-system: $(STAMP)  ## The package on a clean Debian 13 with a real systemd i
 	DEB_BUILD_OPTIONS=nocheck ./.ci/deb
 	PYTHONPATH=tests $(BIN)/python -m system $(SYSTEM_ARGS)
 
+test-vm: $(STAMP)  ## The real stack in QEMU: BlueZ with virtual radios, and the package with an FTDI port (3 minutes; ONLY=bluetooth or hotplug)
+	@./.ci/packages vm
+	$(MAKE) -C device
+	PYTHONPATH=tests $(BIN)/python -m vm $(addprefix --only ,$(ONLY))
+
 bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/bench.json (20 minutes; BENCH_ARGS=--quick)
 	$(MAKE) -C device
 	@$(MAKE) --no-print-directory $(PEER) || echo "gatewayd: the bench will run without its peer"
 	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_ARGS)
+
+ansible: $(STAMP)  ## The role in docs/ansible by the real ansible-playbook, for two hosts with running daemons (two minutes)
+	$(BIN)/python -m pytest tests/ansible_role.py
+
+fleet: $(STAMP) system-packages  ## 200 gateways with ten devices each at one mosquitto, one release to all (three minutes)
+	PYTHONPATH=tests $(BIN)/python tests/bench_fleet.py $(FLEET_ARGS)
 
 crowd: $(STAMP) system-packages  ## What 7 bad devices cost 25 healthy ones, with goals (half a minute)
 	$(MAKE) -C device
@@ -65,6 +79,7 @@ kills: $(STAMP) system-packages  ## SIGKILL at 50 random moments of updates, wit
 fuzz: $(STAMP) system-packages  ## Fuzz all parsers, and the C receiver with sanitizers: FUZZ_SECONDS=60 for each, TARGETS=
 	@./.ci/packages fuzz
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,fuzz]'
+	GATEWAYD_EXAMPLES=10000 $(BIN)/python -m pytest -q tests/test_parsers.py
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(TARGETS)
 	$(MAKE) -C device libfuzzer SECONDS=$(FUZZ_SECONDS)
 
@@ -103,5 +118,5 @@ $(STAMP): pyproject.toml
 	@./.ci/packages venv
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/oldest 'bleak==0.22.3'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/oldest 'bleak==0.22.3' 'dbus-fast==2.44.1'
 	@touch $@

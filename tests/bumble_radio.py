@@ -5,14 +5,13 @@ bleak is to use in place of BlueZ; `Air.peripheral()` puts a device there.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 import bleak.backends.characteristic as bleak_characteristic
 import bleak.backends.service as bleak_service
+from bleak import BleakClient
 from bleak.backends.client import BaseBleakClient
 from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData, BaseBleakScanner
@@ -21,51 +20,55 @@ from bumble import hci
 from bumble.controller import Controller
 from bumble.core import UUID, AdvertisingData, ProtocolError
 from bumble.device import Advertisement, Connection, Device, Peer
-from bumble.gatt import Characteristic, CharacteristicValue, Service
-from bumble.host import Host
-from bumble.link import LocalLink
-from bumble.transport.common import AsyncPipeSink
+from rcp_radio import Airtime, Timetable
 
-from gatewayd.link.ble import FROM_DEVICE, SERVICE, TO_DEVICE
 from gatewayd.link.bluetooth import Backend
+from gatewayd.link.bluez import Connected
+from gatewayd.simulator import air
+from gatewayd.simulator.peripheral import Peripheral
 
 # What a Pi's controller asks for.
 CENTRAL_MTU = 517
-ACL_BYTES = 251
 
 
-class Air:
-    """A place with a radio."""
+class PacedController(Controller):
+    """A controller that has airtime: each of its packets waits for its turn, and is completed then.
 
-    def __init__(self) -> None:
-        self._link = LocalLink()  # type: ignore[no-untyped-call]  # bumble has not written its types down
-        self._numbers = count(1)
-        self._devices: list[Device] = []
+    All its connections share it, and each direction has its own, that of the controller which sends.
+    """
 
-    async def device(self, name: str, address: str | None = None) -> Device:
-        """Put a controller and a host there."""
-        own = hci.Address(address or f"C0:FF:EE:00:01:{next(self._numbers):02X}")
-        controller = Controller(name, link=self._link, public_address=own.to_string(False))
-        controller.le_acl_data_packet_length = ACL_BYTES  # the default costs 3.5 times the CPU
-        device = Device(name=name, address=own, host=Host(controller, AsyncPipeSink(controller)))
-        await device.power_on()
-        self._devices.append(device)
-        return device
+    timetable: Timetable
+
+    def on_hci_acl_data_packet(self, packet: hci.HCI_AclDataPacket) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_at(self.timetable.book(loop.time()), super().on_hci_acl_data_packet, packet)
+
+
+class Air(air.Air):
+    """A place with a radio. `airtime`: how much each controller may send, which is all at once without it."""
+
+    def __init__(self, airtime: Airtime | None = None) -> None:
+        super().__init__()
+        self._airtime = airtime
 
     async def backend(self) -> "BumbleBackend":
         """Put an adapter there."""
         return BumbleBackend.on(await self.device("central"))
 
-    async def peripheral(self, name: str, address: str, **settings: Any) -> "Peripheral":
-        """Put a device there that offers RCP, and let it advertise."""
+    async def peripheral(self, name: str, address: str, **settings: Any) -> Peripheral:
+        """Put a device there that offers RCP, and let it advertise, again after each connection."""
         peripheral = Peripheral(await self.device(name, address), **settings)
+        loop = asyncio.get_running_loop()
+        peripheral.on_disconnected = lambda: loop.create_task(peripheral.advertise())
         await peripheral.advertise()
         return peripheral
 
-    async def close(self) -> None:
-        for device in self._devices:
-            with contextlib.suppress(Exception):
-                await device.power_off()
+    def _make_controller(self, name: str, **parts: Any) -> Controller:
+        if self._airtime is None:
+            return super()._make_controller(name, **parts)
+        controller = PacedController(name, **parts)
+        controller.timetable = Timetable(self._airtime)
+        return controller
 
 
 @dataclass
@@ -79,6 +82,8 @@ class BumbleBackend:
     connects: int = 0
     connecting: int = 0
     most_connecting: int = 0
+    connected: int = 0
+    most_connected: int = 0
     scans: int = 0
     pairs: int = 0
 
@@ -92,8 +97,25 @@ class BumbleBackend:
         adapter = cls(central, Backend())
         client = type("Client", (BumbleClient,), {"adapter": adapter})
         scanner = type("Scanner", (BumbleScanner,), {"adapter": adapter})
-        adapter.backend = Backend(client=client, scanner=scanner)
+        adapter.backend = Backend(client, scanner, BumbleConnections(central))
         return adapter
+
+
+@dataclass(frozen=True)
+class BumbleConnections:
+    """The connections of a bumble device, whoever made them."""
+
+    central: Device
+
+    async def connected(self) -> list[Connected]:
+        connections = self.central.connections.values()
+        return [Connected(str(one.handle), one.peer_address.to_string(False)) for one in connections]
+
+    async def disconnect(self, device: Connected) -> None:
+        await self.central.connections[int(device.path)].disconnect()
+
+    async def pair(self, client: BleakClient, _: BLEDevice) -> None:
+        await client.pair()
 
 
 class BumbleScanner(BaseBleakScanner):
@@ -121,18 +143,18 @@ class BumbleScanner(BaseBleakScanner):
     def _on_report(self, report: Advertisement) -> None:
         name = report.data.get(AdvertisingData.Type.COMPLETE_LOCAL_NAME)
         raw = report.data.get(AdvertisingData.Type.SERVICE_DATA_128_BIT_UUID)
-        service_data = {str(raw[0]).lower(): bytes(raw[1])} if raw else {}
+        uuids = report.data.get(AdvertisingData.Type.COMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS) or ()
         heard = AdvertisementData(
             local_name=str(name) if name else None,
             manufacturer_data={},
-            service_data=service_data,
-            service_uuids=[],
+            service_data={_text(raw[0]): bytes(raw[1])} if raw else {},
+            service_uuids=[_text(uuid) for uuid in uuids],
             tx_power=None,
-            rssi=-40,
+            rssi=report.rssi,
             platform_data=(),
         )
         address = report.address.to_string(False)
-        device: Any = BLEDevice(address, heard.local_name, report.address, **_OLD_DEVICE)
+        device: Any = BLEDevice(address, heard.local_name, report.address, **OLD_DEVICE)
         self.call_detection_callbacks(device, heard)
 
 
@@ -169,6 +191,8 @@ class BumbleClient(BaseBleakClient):
             connection = await adapter.central.connect(self._device.details, timeout=self._timeout)
             self._connection = connection
             connection.on("disconnection", self._on_disconnection)
+            adapter.connected += 1
+            adapter.most_connected = max(adapter.most_connected, adapter.connected)
             self._peer = Peer(connection)
             await self._peer.request_mtu(CENTRAL_MTU)
             await self.get_services()
@@ -243,6 +267,7 @@ class BumbleClient(BaseBleakClient):
 
     def _on_disconnection(self, _: int) -> None:
         self._connection = None
+        self.adapter.connected -= 1
         if self._disconnected_callback:
             self._disconnected_callback()
 
@@ -250,7 +275,7 @@ class BumbleClient(BaseBleakClient):
 _IS_OLD = hasattr(bleak_characteristic.BleakGATTCharacteristic, "add_descriptor") and bool(
     getattr(bleak_characteristic.BleakGATTCharacteristic, "__abstractmethods__", None)
 )
-_OLD_DEVICE: dict[str, Any] = {"rssi": -40} if _IS_OLD else {}
+OLD_DEVICE: dict[str, Any] = {"rssi": -40} if _IS_OLD else {}
 
 
 def make_service(proxy: Any) -> Any:
@@ -303,73 +328,3 @@ def _filled(abstract: Any) -> Any:
 
 def _text(uuid: UUID) -> str:
     return uuid.to_hex_str("-").lower()
-
-
-class Peripheral:
-    """A device that offers RCP: what is written to it goes to `on_frame`, in order; `notify` sends a frame.
-
-    `mtu` is the largest it takes; `needs_bond` refuses who has not encrypted; without `has_service` it is
-    another device.
-    """
-
-    def __init__(
-        self,
-        device: Device,
-        *,
-        mtu: int = 247,
-        needs_bond: bool = False,
-        has_service: bool = True,
-        on_frame: Callable[[bytes], Awaitable[None] | None] | None = None,
-    ) -> None:
-        self.device = device
-        self.frames: list[bytes] = []
-        self.on_frame = on_frame or self.frames.append
-        self.on_connected: Callable[[int], None] = lambda _size: None
-        self.connection: Connection | None = None
-        self._needs_bond = needs_bond
-        device.gatt_server.max_mtu = mtu
-        self._inlet: Characteristic[bytes] = Characteristic(
-            UUID(TO_DEVICE),
-            Characteristic.Properties.WRITE | Characteristic.Properties.WRITE_WITHOUT_RESPONSE,
-            Characteristic.WRITEABLE | (Characteristic.WRITE_REQUIRES_ENCRYPTION if needs_bond else 0),
-            CharacteristicValue(write=self._written),
-        )
-        self._outlet: Characteristic[bytes] = Characteristic(
-            UUID(FROM_DEVICE),
-            Characteristic.Properties.NOTIFY,
-            Characteristic.READABLE,
-            b"",
-        )
-        if has_service:
-            device.add_service(Service(UUID(SERVICE), [self._inlet, self._outlet]))
-        device.on("connection", self._on_connection)
-
-    async def advertise(self, service_data: bytes | None = None) -> None:
-        data: list[Any] = [(AdvertisingData.Type.COMPLETE_LOCAL_NAME, self.device.name.encode())]
-        if service_data is not None:
-            data = [(AdvertisingData.Type.SERVICE_DATA_128_BIT_UUID, bytes(UUID(SERVICE)) + service_data)]
-        self.device.advertising_data = bytes(AdvertisingData(data))
-        await self.device.start_advertising(
-            auto_restart=True, advertising_interval_min=20, advertising_interval_max=20
-        )
-
-    async def notify(self, frame: bytes) -> None:
-        await self.device.notify_subscribers(self._outlet, frame)
-
-    async def drop(self) -> None:
-        """End the connection from this side."""
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            await connection.disconnect()
-
-    def _on_connection(self, connection: Connection) -> None:
-        self.connection = connection
-        connection.on("connection_att_mtu_update", lambda: self.on_connected(connection.att_mtu - 3))
-        connection.on("disconnection", self._on_disconnection)
-        self.on_connected(connection.att_mtu - 3)
-
-    def _on_disconnection(self, _: int) -> None:
-        self.connection = None
-
-    def _written(self, _: Any, value: bytes) -> None:
-        self.on_frame(bytes(value))

@@ -240,15 +240,15 @@ class Farm:
     def __init__(self, folder: Path, gateway: Gateway) -> None:
         self.folder = folder
         self.gateway = gateway
-        self._devices: list[VirtualDevice] = []
+        self.devices: list[VirtualDevice] = []
 
     def device(self, name: str, receiver: str = "c", **flags: object) -> VirtualDevice:
         device = VirtualDevice(self.folder, name, receiver, **flags).start()
-        self._devices.append(device)
+        self.devices.append(device)
         return device
 
     def end(self) -> None:
-        for device in self._devices:
+        for device in self.devices:
             device.stop()
 
 

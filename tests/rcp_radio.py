@@ -23,22 +23,15 @@ class Airtime:
     lose: float = 0.0
 
 
-class Radio:
-    """One direction; used as rcp_line.Wire is."""
+class Timetable:
+    """When packets have their turn: in events, every so often, and so many in each."""
 
-    def __init__(self, airtime: Airtime, rng: random.Random) -> None:
-        self.free_at = -math.inf
+    def __init__(self, airtime: Airtime) -> None:
         self._airtime = airtime
-        self._rng = rng
         self._event = self._used = 0
-        self._travelling: deque[tuple[float, bytes, int]] = deque()
 
-    def set_airtime(self, airtime: Airtime) -> None:
-        """From now on the radio is like this."""
-        self._airtime, self._event, self._used = airtime, 0, 0
-
-    def put(self, packet: bytes, now: float, baud: int) -> None:
-        """Send a packet in the next event that has room."""
+    def book(self, now: float) -> float:
+        """Return when a packet that is given now arrives; none before it, none at the same time."""
         airtime = self._airtime
         soonest = math.floor(now / airtime.interval_s + 1e-6) + 1
         if soonest > self._event:
@@ -46,8 +39,26 @@ class Radio:
         elif self._used >= airtime.packets:
             self._event, self._used = self._event + 1, 0
         self._used += 1
-        if self._rng.random() >= airtime.lose:
-            arrival = self._event * airtime.interval_s + self._used * _AIR_S
+        return self._event * airtime.interval_s + self._used * _AIR_S
+
+
+class Radio:
+    """One direction; used as rcp_line.Wire is."""
+
+    def __init__(self, airtime: Airtime, rng: random.Random) -> None:
+        self.free_at = -math.inf
+        self._rng = rng
+        self.set_airtime(airtime)
+        self._travelling: deque[tuple[float, bytes, int]] = deque()
+
+    def set_airtime(self, airtime: Airtime) -> None:
+        """From now on the radio is like this."""
+        self._airtime, self._timetable = airtime, Timetable(airtime)
+
+    def put(self, packet: bytes, now: float, baud: int) -> None:
+        """Send a packet in the next event that has room."""
+        arrival = self._timetable.book(now)
+        if self._rng.random() >= self._airtime.lose:
             self._travelling.append((arrival, packet, baud))
 
     def arrived(self, now: float) -> list[tuple[bytes, int]]:

@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rcp_lab import make_image
 
@@ -45,11 +45,8 @@ Kind = TypeVar("Kind")
 class Script:
     """The session, the time, and everything the session said."""
 
-    def __init__(
-        self, *, transfer_baud: int | None = None, info: DeviceInfo = INFO, rng: random.Random | None = None
-    ) -> None:
-        rng = rng or random.Random(1)
-        self.session = RcpGateway("gw", base_baud=115200, transfer_baud=transfer_baud, random=rng)
+    def __init__(self, *, info: DeviceInfo = INFO, rng: random.Random | None = None, **settings: Any) -> None:
+        self.session = RcpGateway("gw", base_baud=115200, random=rng or random.Random(1), **settings)
         self.info = info
         self.now = 100.0
         self.events: list[Event] = []

@@ -24,21 +24,21 @@ from brokers import until
 from config_lab import Lab
 from e2e_lab import RECEIVERS, VirtualDevice
 
-from gatewayd import scan
+from gatewayd.cli import known
 from gatewayd.cli import scan as command
 from gatewayd.cli.ctl import cli
-from gatewayd.cli.paste import to_yaml
+from gatewayd.cli.paste import uart_to_yaml
 from gatewayd.config import ConfigErrors, load
-from gatewayd.errors import HostError
 from gatewayd.jobs.lock import Daemon
 from gatewayd.link.ports import Port, named_port
-from gatewayd.scan import FoundDevice, FoundPort, ScanReport, scan_uart
+from gatewayd.scan import uart
+from gatewayd.scan.uart import FoundDevice, FoundPort, ScanReport, scan_uart
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "PATIENCE_S", 0.3)
-    monkeypatch.setattr(scan, "RESET_PATIENCE_S", 0.3)
+    monkeypatch.setattr(uart, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(uart, "RESET_PATIENCE_S", 0.3)
 
 
 @pytest_asyncio.fixture(name="device")
@@ -257,7 +257,7 @@ async def test_a_configured_device_is_asked_unless_gatewayd_runs(
 async def test_a_daemon_that_cannot_be_seen_is_taken_for_running(
     silent: SilentPort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "find_daemon", lambda _: Daemon(runs=None))
+    monkeypatch.setattr(known, "find_daemon", lambda _: Daemon(runs=None))
     lab = Lab(tmp_path)
     lab.tree["devices"][0]["link"]["uart"] = silent.port.node
     lab.settings()
@@ -277,7 +277,7 @@ async def test_json_is_what_its_schema_says(device: VirtualDevice, silent: Silen
 
 def test_without_ports_it_looks_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "machine_ports", lambda: ())
-    monkeypatch.setattr(command, "DEFAULT_CONFIG", Path("/nonexistent"))
+    monkeypatch.setattr(known, "DEFAULT_CONFIG", Path("/nonexistent"))
     printed = run()
     assert yaml.safe_load(printed) == {"devices": []}
     assert "No serial ports are here" in printed
@@ -286,12 +286,6 @@ def test_without_ports_it_looks_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_configuration_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigErrors):
         run("--config", tmp_path / "none.yaml", "--port", "/dev/none")
-
-
-def test_bluetooth_is_refused() -> None:
-    with pytest.raises(HostError) as refused:
-        cli.main(["scan", "ble"], standalone_mode=False)
-    assert refused.value.code == "not_supported"
 
 
 # -- what to paste
@@ -305,7 +299,7 @@ def found(
 
 
 def paste(*ports: FoundPort, names: tuple[str, ...] = ()) -> str:
-    return to_yaml(ScanReport(ports=ports), names)
+    return uart_to_yaml(ScanReport(ports=ports), names)
 
 
 @pytest.mark.parametrize("text", ["yes", "4.10", "0x10", "C0:FF:EE:00:00:01", "a: b", 'q"\\', "pümp", "null"])

@@ -3,11 +3,17 @@
 import json
 import re
 from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
 
+from gatewayd.cli.known import Known
 from gatewayd.errors import GatewaydError
 from gatewayd.ota.topic import validate_app_id
 from gatewayd.ota.version import Version
-from gatewayd.scan import FoundDevice, FoundPort, ScanReport
+from gatewayd.scan.answers import Answer
+from gatewayd.scan.uart import FoundPort, ScanReport
+
+if TYPE_CHECKING:
+    from gatewayd.scan.ble import BleReport, HeardDevice
 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9/._-]*")
 # What some reader of YAML takes for something else than a text.
@@ -15,50 +21,109 @@ _WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 _LONGEST_STEM = 56  # of a name of at most 64 characters, so that a number has room
 
 
-def to_yaml(report: ScanReport, names: Collection[str]) -> str:
+def uart_to_yaml(report: ScanReport, names: Collection[str]) -> str:
     """Write the report; `names` are in use already."""
     taken = set(names)
     entries: list[str] = []
     remarks: list[str] = []
     for port in report.ports:
-        remark = _remark(port)
+        remark = _port_remark(port)
         if remark is None and port.device is not None:
-            entries += _entry(port.port, port.device, _new_name(port.device.app_id, taken))
+            link = f"{{uart: {_scalar(port.port)}, baud: {port.device.baud}}}"
+            entries += _entry(port.device, _new_name(port.device.app_id, taken), link)
         else:
-            remarks.append(f"# {_one_line(remark or '')}")
+            remarks.append(remark or "")
     if not report.ports:
-        remarks.append("# No serial ports are here; is the adapter plugged in?")
+        remarks.append("No serial ports are here; is the adapter plugged in?")
+    return _document(entries, remarks)
+
+
+def ble_to_yaml(report: "BleReport", known: Known) -> str:
+    """Write the report; what is `known` is in use already."""
+    taken = known.names
+    entries: list[str] = []
+    remarks: list[str] = []
+    for heard in report.devices:
+        remark = _ble_remark(heard)
+        if remark is None:
+            stem = heard.device.app_id if heard.device else heard.name or "tag"
+            entries.append(f"  # {_one_line(_about(heard))}")
+            entries += _entry(heard.device, _new_name(stem, taken), f"{{ble: {_scalar(heard.address)}}}")
+        else:
+            remarks.append(remark)
+    for name in report.not_heard:
+        why = known.claimed.get(name) or f"is {known.targets[name]} on, near, and free?"
+        remarks.append(f"{name} was not heard: {why}")
+    if not report.devices:
+        remarks.append("Nobody who offers RCP was heard; --all lists everybody, --seconds 60 listens longer")
+    return _document(entries, remarks)
+
+
+def _document(entries: list[str], remarks: list[str]) -> str:
     head = ["devices:"] if entries else ["devices: []"]
-    return "\n".join([*head, *entries, *remarks]) + "\n"
+    return "\n".join([*head, *entries, *(f"# {_one_line(remark)}" for remark in remarks)]) + "\n"
 
 
-def _remark(port: FoundPort) -> str | None:
+def _port_remark(port: FoundPort) -> str | None:
     """What to say of a port in a comment; None for a device to paste."""
     about = f" ({port.description})" if port.description else ""
     ours = f"is {port.configured_as} in the configuration; " if port.configured_as else ""
     if port.device is None:
         text = (port.text or "").removeprefix(port.port).removeprefix(port.node).strip()
         return f"{port.port}{about}: {ours}{text}" + (f" ({port.hint})" if port.hint else "")
-    version = f" {port.device.version}" if port.device.version else ""
-    answer = f"{port.device.app_id}{version} answers at {port.device.baud} baud"
+    answer = f"{_self_description(port.device)} answers at {port.device.baud} baud"
     if port.configured_as:
         return f"{port.port}{about}: {ours}{answer}"
+    obstacle = _obstacle(port.device)
+    return obstacle and f"{port.port}{about}: {answer}, and cannot be configured: {obstacle}"
+
+
+def _ble_remark(heard: "HeardDevice") -> str | None:
+    """What to say of a device in a comment; None for one to paste."""
+    obstacle = heard.device and _obstacle(heard.device)
+    if heard.offers_rcp and not (heard.configured_as or heard.code or obstacle):
+        return None
+    said = [f"is {heard.configured_as} in the configuration"] if heard.configured_as else []
+    if heard.code is not None:
+        said.append(f"{heard.text}" + (f" ({heard.hint})" if heard.hint else ""))
+    elif heard.device is not None:
+        answer = f"{_self_description(heard.device)} answers"
+        said.append(f"{answer}, and cannot be configured: {obstacle}" if obstacle else answer)
+    elif not heard.offers_rcp:
+        said.append("does not say that it offers RCP")
+    return f"{_about(heard)}: {'; '.join(said)}"
+
+
+def _about(heard: "HeardDevice") -> str:
+    return " ".join(filter(None, (heard.address, heard.name, f"({heard.rssi_dbm} dBm)")))
+
+
+def _self_description(device: Answer) -> str:
+    return f"{device.app_id} {device.version}" if device.version else device.app_id
+
+
+def _obstacle(device: Answer) -> str | None:
+    """Why the device cannot be configured, if so."""
     try:
-        validate_app_id(port.device.app_id)
+        validate_app_id(device.app_id)
     except GatewaydError as error:
-        return f"{port.port}{about}: {answer}, and cannot be configured: {error}"
+        return str(error)
     return None
 
 
-def _entry(port: str, device: FoundDevice, name: str) -> Iterator[str]:
+def _entry(device: Answer | None, name: str, link: str) -> Iterator[str]:
     yield f"  - name: {_scalar(name)}"
-    yield f"    app_id: {_scalar(device.app_id)}"
-    if device.hardware_id is not None:
-        yield f"    hardware_id: {_scalar(device.hardware_id)}"
-    yield _version_line(device.version)
+    if device is None:
+        yield "    # app_id: pump         # fill in what it is an application of, or scan with --ask"
+        yield '    # version: "1.0.0"     # and what it runs'
+    else:
+        yield f"    app_id: {_scalar(device.app_id)}"
+        if device.hardware_id is not None:
+            yield f"    hardware_id: {_scalar(device.hardware_id)}"
+        yield _version_line(device.version)
     yield "    # payload: advanced   # if its firmware comes in Sming's containers, and then"
     yield "    # keys: ...           # the key set that opens and verifies them"
-    yield f"    link: {{uart: {_scalar(port)}, baud: {device.baud}}}"
+    yield f"    link: {link}"
 
 
 def _version_line(version: str | None) -> str:

@@ -1,46 +1,34 @@
 """`gatewayctl scan`: who is there, as a configuration to paste."""
 
 import asyncio
-import os
-import socket
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import re
 from pathlib import Path
-from typing import Any
 
 import click
+from pydantic import BaseModel
 
-from gatewayd.cli.options import json_option, socket_option
-from gatewayd.cli.paste import to_yaml
-from gatewayd.config.document import read_document
-from gatewayd.control.client import ask
-from gatewayd.control.messages import Devices, DevicesResult
-from gatewayd.errors import GatewaydError, HostError
-from gatewayd.jobs.lock import find_daemon
+from gatewayd.cli.known import DEFAULT_CONFIG, look_up
+from gatewayd.cli.options import F, json_option, socket_option
+from gatewayd.cli.paste import ble_to_yaml, uart_to_yaml
+from gatewayd.config.model import ADAPTER_PATTERN
 from gatewayd.link.ports import machine_ports, named_port
-from gatewayd.scan import scan_uart
+from gatewayd.links import radio_target
+from gatewayd.scan.uart import scan_uart
 
-DEFAULT_CONFIG = Path("/etc/gatewayd/config.yaml")
 DEFAULT_BAUD = 115_200
-# Where we may not look, it is better to take the daemon for running.
-_CLAIMS: dict[bool | None, str] = {
-    True: "in use by the running gatewayd",
-    None: "left to gatewayd, which may be running: this user cannot see whether it is",
-}
-
-
-@dataclass(frozen=True)
-class Known:
-    """This gateway: its id, its devices by the node of their port, and the ports that are the daemon's."""
-
-    gateway_id: str = field(default_factory=socket.gethostname)
-    configured: dict[str, str] = field(default_factory=dict)
-    claimed: dict[str, str] = field(default_factory=dict)
 
 
 @click.group()
 def command() -> None:
     """Find devices."""
+
+
+def _config_option(function: F) -> F:
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        help=f"Whose devices are known already.  [default: {DEFAULT_CONFIG}, if it is there]",
+    )(function)
 
 
 @command.command()
@@ -55,11 +43,7 @@ def command() -> None:
     help=f"A speed to try; several are tried in this order.  [default: {DEFAULT_BAUD}]",
 )
 @click.option("--reset", "may_reset", is_flag=True, help="Also open ports where that may reset the board.")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    help=f"Whose devices are known already.  [default: {DEFAULT_CONFIG}, if it is there]",
-)
+@_config_option
 @socket_option
 @json_option
 def uart(
@@ -75,7 +59,7 @@ def uart(
     A port in use is left alone. A port that may reset its board when it is opened, as USB adapters may, is
     listed and not asked, unless --reset is given. Nothing in a device is changed.
     """
-    known = _know(config, control_socket)
+    known = look_up(config, control_socket)
     named = {port.node: port for port in map(named_port, paths)}
     ports = tuple(named.values()) or machine_ports()
     report = asyncio.run(
@@ -84,76 +68,65 @@ def uart(
             gateway_id=known.gateway_id,
             bauds=list(dict.fromkeys(bauds)),
             may_reset=may_reset,
-            configured=known.configured,
-            claimed=known.claimed,
+            configured=known.ports,
+            claimed=known.claimed_ports,
         )
     )
-    click.echo(
-        report.model_dump_json() if as_json else to_yaml(report, known.configured.values()), nl=as_json
-    )
+    _print(report, uart_to_yaml(report, known.names), as_json=as_json)
+
+
+def _check_adapter(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(ADAPTER_PATTERN, value):
+        raise click.BadParameter(f"{value!r} is no adapter; hci0 is")
+    return value
 
 
 @command.command()
-def ble() -> None:
-    """Refused: this version cannot look for Bluetooth devices."""
-    raise HostError(
-        "this version of gatewayd does not look for Bluetooth devices",
-        code="not_supported",
-        hint="`bluetoothctl scan le` lists them; docs/bluetooth.md says what to write into the configuration",
-    )
+@click.option(
+    "--adapter",
+    metavar="NAME",
+    callback=_check_adapter,
+    help="hci0, hci1, …  [default: the first that is on]",
+)
+@click.option(
+    "--seconds",
+    "duration_s",
+    type=click.FloatRange(1, 600),
+    default=10,
+    show_default=True,
+    help="How long to listen; sleepy devices need more.",
+)
+@click.option("--ask", is_flag=True, help="Connect to devices that offer RCP, and ask who they are.")
+@click.option("--all", "everything", is_flag=True, help="Also devices that do not say that they offer RCP.")
+@_config_option
+@socket_option
+@json_option
+def ble(
+    adapter: str | None,
+    duration_s: float,
+    ask: bool,
+    everything: bool,
+    config: Path | None,
+    control_socket: Path,
+    as_json: bool,
+) -> None:
+    """Listen for Bluetooth devices; prints YAML to paste into the configuration.
 
-
-def _know(path: Path | None, control_socket: Path) -> Known:
-    """Read what the configuration says of ports, also when other parts have mistakes or are not ours to read.
-
-    A daemon that answers knows its ports best. Raises ConfigErrors when the file cannot be read at all, but
-    for a default one that is not there.
+    Only those that advertise the RCP service, and those of the configuration, are listed. A device that is
+    connected does not advertise. With --ask each one is connected to, one after the other, unless the running
+    gatewayd has it; nothing in it is changed, and it is not paired with.
     """
-    if path is None and not DEFAULT_CONFIG.exists():
-        return _ask_daemons({control_socket}) or Known()
-    file = path or DEFAULT_CONFIG
-    root = _mapping(read_document(file).root)
-    gateway = _mapping(root.get("gateway"))
-    configured = dict(_written_ports(root.get("devices")))
-    sockets = {control_socket, file.parent / _text(gateway.get("control_socket"), str(control_socket))}
-    if (answered := _ask_daemons(sockets)) is not None:
-        return Known(answered.gateway_id, {**configured, **answered.configured}, answered.claimed)
-    daemon = find_daemon(file.parent / _text(gateway.get("state_dir"), "/var/lib/gatewayd"))
-    return Known(
-        gateway_id=_text(gateway.get("id"), socket.gethostname()),
-        configured=configured,
-        claimed={} if daemon.runs is False else dict.fromkeys(configured, _CLAIMS[daemon.runs]),
+    from gatewayd.link.radio import Radio  # noqa: PLC0415 - who looks at ports needs no Bluetooth
+    from gatewayd.scan.ble import Ours, scan_ble  # noqa: PLC0415
+
+    known = look_up(config, control_socket)
+    targets = {name: radio_target(written) for name, written in known.targets.items()}
+    ours = Ours(known.gateway_id, targets, known.claimed)
+    report = asyncio.run(
+        scan_ble(Radio(adapter), ours, duration_s=duration_s, ask=ask, everything=everything)
     )
+    _print(report, ble_to_yaml(report, known), as_json=as_json)
 
 
-def _ask_daemons(sockets: set[Path]) -> Known | None:
-    """Ask the daemons there for their ports; None when nobody answers."""
-    known = None
-    for path in sorted(sockets):
-        try:
-            answer = ask(path, Devices(), DevicesResult)
-        except GatewaydError:
-            continue
-        known = known or Known(answer.gateway)
-        for device in answer.devices:
-            node = os.path.realpath(device.link.address)
-            known.configured[node] = device.name
-            about = f"runs {device.installed_version}, link {device.link.health}"
-            known.claimed[node] = f"in use by the running gatewayd: {device.name} {about}"
-    return known
-
-
-def _written_ports(devices: Any) -> Iterator[tuple[str, str]]:
-    """Yield each device's node and name, as far as they are there."""
-    for device in map(_mapping, devices if isinstance(devices, list) else []):
-        uart, name = _mapping(device.get("link")).get("uart"), device.get("name")
-        if isinstance(uart, str) and isinstance(name, str):
-            yield os.path.realpath(uart), name
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any, otherwise: str) -> str:
-    return value if isinstance(value, str) else otherwise
+def _print(report: BaseModel, text: str, *, as_json: bool) -> None:
+    click.echo(report.model_dump_json() if as_json else text, nl=as_json)

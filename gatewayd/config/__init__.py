@@ -1,14 +1,18 @@
 """YAML -> frozen, typed settings; every mistake at once, each with file, line and key path.
 
-document reads strict YAML; model says what a configuration is; explain turns pydantic's findings into words;
-files reads keys and the password; checks compares the parts; loader joins them; schema is for editors.
+document reads strict YAML; fragments merges config.yaml and conf.d; host and placeholders say what `${…}`
+stands for; model says what a configuration is; explain turns pydantic's findings into words; files reads keys
+and the password; checks compares the parts; loader joins them; effective writes it all down; schema is for
+editors.
 """
 
+from gatewayd.config.host import Host
 from gatewayd.config.loader import load
 from gatewayd.config.mistakes import ConfigErrors, Mistake
 from gatewayd.config.model import (
     Adapter,
     BleLink,
+    BleTarget,
     Device,
     Gateway,
     KeyFiles,
@@ -22,9 +26,11 @@ from gatewayd.config.model import (
 __all__ = [
     "Adapter",
     "BleLink",
+    "BleTarget",
     "ConfigErrors",
     "Device",
     "Gateway",
+    "Host",
     "KeyFiles",
     "Mistake",
     "Mqtt",

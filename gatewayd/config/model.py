@@ -363,11 +363,21 @@ class Wake(Section):
 
 
 class BleLimits(Section):
-    """How long each step may take over Bluetooth, in seconds."""
+    """How long each step may take over Bluetooth."""
 
     scan_s: float = Field(30.0, ge=1, le=600, strict=False, description="To hear the device")
     connect_s: float = Field(20.0, ge=1, le=120, strict=False, description="To connect")
     discovery_s: float = Field(30.0, ge=1, le=120, strict=False, description="To read what it offers")
+    erase_s: float = Field(
+        300.0,
+        ge=1,
+        le=3600,
+        strict=False,
+        description="To erase or check, for which a device says it is busy",
+    )
+    chunk_ms: int = Field(
+        200, ge=50, le=10_000, description="The least wait for its word on what was sent, in milliseconds"
+    )
 
 
 class ServiceData(Section):
@@ -503,9 +513,10 @@ class Device(Section):
 
 
 class Settings(Section):
-    """Everything a daemon needs to know; what `load` returns."""
+    """Everything a daemon needs to know; what `load` returns. `files`: all that were read, in order."""
 
     file: Path
+    files: tuple[Path, ...] = Field((), exclude=True, repr=False)
     gateway: Gateway
     mqtt: Mqtt
     devices: tuple[Device, ...]

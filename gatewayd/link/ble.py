@@ -16,7 +16,8 @@ from bleak.backends.characteristic import BleakGATTCharacteristic
 
 from gatewayd.errors import LinkError, LinkLost
 from gatewayd.link.bluetooth import FOREIGN, BleakClient, explain
-from gatewayd.link.radio import Limits, Radio, Target
+from gatewayd.link.radio import Limits, Radio
+from gatewayd.link.target import Target
 
 # docs/protocol.md, section "Bluetooth Low Energy".
 SERVICE = "c1b70001-3e5a-4d8b-9f06-67617465776d"

@@ -4,7 +4,7 @@ bleak 0.22 is Debian 13's, 3.x the newest. The backend is BlueZ over D-Bus unles
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -15,6 +15,7 @@ from bleak.backends.scanner import AdvertisementData, BaseBleakScanner
 from bleak.exc import BleakError
 
 from gatewayd.errors import LinkError
+from gatewayd.link.bluez import BluezConnections, Connections
 
 __all__ = ["FOREIGN", "AdvertisementData", "BLEDevice", "Backend", "BleakClient", "BleakScanner", "explain"]
 
@@ -59,10 +60,11 @@ _TABLE: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What bleak is to use in place of BlueZ; None: BlueZ."""
+    """What is used in place of BlueZ; None, and so by default: BlueZ."""
 
     client: type[BaseBleakClient] | None = None
     scanner: type[BaseBleakScanner] | None = None
+    connections: Connections = field(default_factory=BluezConnections)
 
     def make_scanner(
         self, adapter: str | None, on_advertisement: Callable[[BLEDevice, AdvertisementData], None]

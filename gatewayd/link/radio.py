@@ -17,11 +17,13 @@ the next who does: it heals by itself.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from gatewayd.errors import LinkError
 from gatewayd.link.bluetooth import FOREIGN, AdvertisementData, Backend, BleakClient, BLEDevice, explain
+from gatewayd.link.leftovers import Leftovers
+from gatewayd.link.target import Target
 
 # One stretch of scan: two rounds of the slowest advertisement in common use, 2 s, and not long for who waits.
 SCAN_S = 5.0
@@ -32,31 +34,6 @@ CALL_LIMIT_S = 10.0
 CONNECT_TRIES = 3
 # A connect fails now and then on a good link (a lost packet at the wrong moment), and not twice in a row.
 RETRY_S = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Whom to look for: all that is given must fit. `service_data` is a UUID and how its data begins."""
-
-    address: str | None = None
-    name: str | None = None
-    service_data: tuple[str, bytes] | None = None
-
-    def is_in(self, device: BLEDevice, advertisement: AdvertisementData) -> bool:
-        """Whether an advertisement is the target's."""
-        if self.address is not None and device.address.upper() != self.address.upper():
-            return False
-        if self.name is not None and self.name not in (advertisement.local_name, device.name):
-            return False
-        if self.service_data is None:
-            return True
-        uuid, start = self.service_data
-        found = advertisement.service_data.get(uuid.lower())
-        return found is not None and bytes(found).startswith(start)
-
-    def __str__(self) -> str:
-        uuid = self.service_data and f"service data {self.service_data[0]}={self.service_data[1].hex()}"
-        return " ".join(part for part in (self.address, self.name, uuid) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +53,25 @@ class _Seeker:
 
 
 class Radio:
-    """One adapter by its name (hci0); None: the first that is powered."""
+    """One adapter by its name (hci0); None: the first that is powered.
+
+    `leftovers` knows whose connections are ours, so that others to a device that is sought are ended; without
+    it nobody's are.
+    """
 
     def __init__(
-        self, adapter: str | None = None, *, max_connections: int = 3, backend: Backend | None = None
+        self,
+        adapter: str | None = None,
+        *,
+        max_connections: int = 3,
+        backend: Backend | None = None,
+        leftovers: Leftovers | None = None,
     ) -> None:
         self.adapter = adapter
         self._backend = backend or Backend()
         self.free_slots = max_connections
         self._slots = asyncio.Semaphore(max_connections)
+        self._leftovers = leftovers
         self._turn = asyncio.Lock()
         self._seekers: list[_Seeker] = []
         self._hurry = asyncio.Event()  # somebody came who is not patient
@@ -100,6 +87,8 @@ class Radio:
         Raises LinkError: `not_heard`, `bluetooth_missing`, `adapter_missing`, `adapter_blocked`,
         `link_denied`.
         """
+        if self._leftovers is not None:
+            await self._leftovers.clear([target])
         seeker = _Seeker(target, asyncio.get_running_loop().create_future(), is_patient=limit_s is None)
         self._seekers.append(seeker)
         if not seeker.is_patient:
@@ -113,13 +102,27 @@ class Radio:
             raise LinkError(
                 f"{target} was not heard for {limit_s:.0f} s",
                 code="not_heard",
-                hint="is it on and near, and not connected to another? `bluetoothctl scan le` lists devices",
+                hint="is it on and near, and not connected to another? `gatewayctl scan ble` lists who is",
             ) from None
         finally:
             self._seekers.remove(seeker)
             if not self._seekers:
                 self._heard.set()
                 self._hurry.set()
+
+    async def survey(self, duration_s: float) -> list[tuple[BLEDevice, AdvertisementData]]:
+        """Listen for so long; return who was heard, and what was said last. Raises LinkError as `find`."""
+        heard: dict[str, tuple[BLEDevice, AdvertisementData]] = {}
+
+        def note(device: BLEDevice, advertisement: AdvertisementData) -> None:
+            heard[device.address] = device, advertisement
+
+        try:
+            async with self._turn, self._scanner(note):
+                await asyncio.sleep(duration_s)
+        except FOREIGN as error:
+            raise explain(str(self), error, "adapter_blocked") from error
+        return list(heard.values())
 
     async def connect(
         self, target: Target, limits: Limits, *, pair: bool, is_patient: bool, on_end: Callable[[], None]
@@ -131,11 +134,11 @@ class Radio:
         """
         device = await self.find(target, None if is_patient else limits.scan_s)
         await self._slots.acquire()
-        self.free_slots -= 1
+        self._take_slot(device.address)
         try:
             return await self._connect(device, limits, pair=pair, on_end=on_end)
         except BaseException:
-            self._free_slot()
+            self._free_slot(device.address)
             raise
 
     async def disconnect(self, client: BleakClient) -> None:
@@ -143,7 +146,7 @@ class Radio:
         try:
             await _part(client)
         finally:
-            self._free_slot()
+            self._free_slot(client.address)
 
     async def close(self) -> None:
         """Stop scanning."""
@@ -151,7 +154,14 @@ class Radio:
             self._scanning.cancel()
             await asyncio.wait([self._scanning])
 
-    def _free_slot(self) -> None:
+    def _take_slot(self, address: str) -> None:
+        self.free_slots -= 1
+        if self._leftovers is not None:
+            self._leftovers.hold(address)
+
+    def _free_slot(self, address: str) -> None:
+        if self._leftovers is not None:
+            self._leftovers.let_go(address)
         self.free_slots += 1
         self._slots.release()
 
@@ -179,7 +189,7 @@ class Radio:
             async with asyncio.timeout(limits.connect_s + limits.discovery_s + CALL_LIMIT_S):
                 await client.connect()
                 if pair:
-                    await client.pair()
+                    await self._backend.connections.pair(client, device)
         except BaseException:
             await _part(client)
             raise
@@ -212,13 +222,20 @@ class Radio:
     async def _listen(self) -> None:
         """Scan for one stretch; end it when somebody was found, who wants to connect then."""
         self._heard.clear()
-        scanner = self._backend.make_scanner(self.adapter, self._on_advertisement)
-        async with asyncio.timeout(CALL_LIMIT_S):
-            await scanner.start()
-        try:
+        async with self._scanner(self._on_advertisement):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SCAN_S):
                     await self._heard.wait()
+
+    @contextlib.asynccontextmanager
+    async def _scanner(
+        self, on_advertisement: Callable[[BLEDevice, AdvertisementData], None]
+    ) -> AsyncIterator[None]:
+        scanner = self._backend.make_scanner(self.adapter, on_advertisement)
+        async with asyncio.timeout(CALL_LIMIT_S):
+            await scanner.start()
+        try:
+            yield
         finally:
             with contextlib.suppress(*FOREIGN):
                 async with asyncio.timeout(CALL_LIMIT_S):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gatewayd.link.bluetooth import Backend
+from gatewayd.link.leftovers import Leftovers
 from gatewayd.link.radio import Radio
 
 _ADAPTERS = Path("/sys/class/bluetooth")
@@ -26,7 +27,8 @@ class Radios:
         list_adapters: Callable[[], list[str]] = adapters_here,
     ) -> None:
         self._max_connections = max_connections
-        self._backend = backend
+        self._backend = backend or Backend()
+        self.leftovers = Leftovers(self._backend.connections)
         self._list_adapters = list_adapters
         self._radios: dict[str, Radio] = {}
 
@@ -45,5 +47,7 @@ class Radios:
     def _radio(self, adapter: str) -> Radio:
         if adapter not in self._radios:
             connections = self._max_connections.get(adapter, DEFAULT_CONNECTIONS)
-            self._radios[adapter] = Radio(adapter, max_connections=connections, backend=self._backend)
+            self._radios[adapter] = Radio(
+                adapter, max_connections=connections, backend=self._backend, leftovers=self.leftovers
+            )
         return self._radios[adapter]

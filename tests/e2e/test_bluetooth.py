@@ -5,7 +5,7 @@ import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,15 @@ from e2e_lab import VirtualDevice
 from gatewayd.config import load
 from gatewayd.daemon import Daemon
 from gatewayd.jobs.store import Store
+from gatewayd.link.ble import BleLink
+from gatewayd.link.radio import Radio
+from gatewayd.link.target import Target
 from gatewayd.links import Links
 from gatewayd.simulator.profile import DeviceProfile
 
 LIMIT_S = 60.0
 IMAGE = random.Random(5).randbytes(20_000)
+PROFILE = DeviceProfile(app_id="tag", version="1.0.0", slot_address=0x2000, boot_s=0.05)
 
 
 @dataclass
@@ -39,9 +43,10 @@ class Gateway:
     status: dict[str, dict[str, Any]] = field(default_factory=dict)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def tag(self, name: str, address: str, *, mtu: int = 247, **link: Any) -> Tag:
+    async def tag(
+        self, name: str, address: str, *, mtu: int = 247, profile: DeviceProfile = PROFILE, **link: Any
+    ) -> Tag:
         """Put a device into the air and into the configuration."""
-        profile = DeviceProfile(app_id="tag", version="1.0.0", slot_address=0x2000, boot_s=0.05)
         tag = await Tag.at(self.air, name, address, profile, mtu=mtu, needs_bond=link.get("pair", False))
         self.tags.append(tag)
         self.devices.append(
@@ -81,9 +86,12 @@ class Gateway:
         async with aiomqtt.Client("127.0.0.1", self.broker.port) as client:
             await client.publish(f"/a/{app}/u/{line}", bytes([int(patch)]) + image, qos=1, retain=True)
 
-    async def until(self, name: str, state: str) -> dict[str, Any]:
+    async def until(self, name: str, state: str, code: str | None = None) -> dict[str, Any]:
         async with asyncio.timeout(LIMIT_S):
-            while self.status.get(name, {}).get("state") != state:
+            while (found := self.status.get(name, {})).get("state") != state or code not in (
+                None,
+                found["code"],
+            ):
                 self.news.clear()
                 await self.news.wait()
         return self.status[name]
@@ -139,6 +147,30 @@ async def test_a_bonded_device_is_paired_with_and_updated(gateway: Gateway) -> N
         await gateway.publish("1.0.1", IMAGE)
         await gateway.until("tag-7", "succeeded")
     assert tag.receiver.running_image == IMAGE
+
+
+async def test_how_long_an_erase_may_take_is_a_limit_of_the_link(gateway: Gateway) -> None:
+    slow = replace(PROFILE, erase_s=0.4)  # five blocks: two seconds
+    await gateway.tag("hasty", "C0:FF:EE:00:00:01", profile=slow, limits={"erase_s": 1})
+    await gateway.tag("usual", "C0:FF:EE:00:00:02", profile=slow)
+    async with gateway.running():
+        await gateway.publish("1.0.1", IMAGE)
+        await gateway.until("hasty", "queued", "stalled")
+        await gateway.until("usual", "succeeded")
+
+
+async def test_what_a_former_life_left_connected_is_ended_at_start(gateway: Gateway) -> None:
+    """Also when nobody is going to ask the device anything."""
+    tag = await gateway.tag("tag-7", "C0:FF:EE:00:00:01")
+    gateway.devices[0]["probe"] = "job"
+    former = BleLink(lambda: Radio(backend=gateway.backend), Target(name="tag-7"), pair=False)
+    await former.open()
+    assert tag.peripheral.connection is not None
+    gone = asyncio.Event()
+    tag.peripheral.connection.on("disconnection", lambda _: gone.set())
+    async with gateway.running(), asyncio.timeout(LIMIT_S):
+        await gone.wait()
+        await gateway.until("tag-7", "unknown")
 
 
 async def test_a_sleepy_device_gets_its_update_when_it_wakes(gateway: Gateway) -> None:

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 from bleak.exc import BleakError
-from bumble_radio import Air, BumbleBackend, Peripheral
+from bumble_radio import Air, BumbleBackend
 
 from gatewayd.errors import LinkError, LinkLost
 from gatewayd.link import ble, radio
 from gatewayd.link.ble import UNREAD_LIMIT, BleLink
-from gatewayd.link.radio import CONNECT_TRIES, Limits, Radio, Target
+from gatewayd.link.radio import CONNECT_TRIES, Limits, Radio
+from gatewayd.link.radios import Radios
+from gatewayd.link.target import Target
+from gatewayd.simulator.peripheral import Peripheral
 
 ADDRESS = "C0:FF:EE:00:00:01"
 SHORT = Limits(scan_s=0.3)
@@ -32,7 +35,7 @@ class Lab:
         return self.radios[-1]
 
     def link(self, target: Target = TAG, **settings: Any) -> BleLink:
-        given: dict[str, Any] = {"limits": SHORT, "pair": False} | settings
+        given: dict[str, Any] = {"pair": False} | settings
         radio: Radio = given.pop("radio", None) or self.radio()
         return BleLink(lambda: radio, target, **given)
 
@@ -136,7 +139,7 @@ async def test_a_device_is_found_by_what_it_says(lab: Lab, target: Target) -> No
 async def test_one_that_is_not_heard_is_named(lab: Lab, target: Target) -> None:
     await lab.tag()
     with pytest.raises(LinkError) as raised:
-        await lab.link(target).open()
+        await lab.link(target, limits=SHORT).open()
     assert raised.value.code == "not_heard"
     assert str(target) in str(raised.value)
 
@@ -192,7 +195,7 @@ async def test_an_adapter_that_cannot_is_told_apart_and_heals(lab: Lab, fault: E
 async def test_one_scan_serves_all_and_connects_come_one_at_a_time(lab: Lab) -> None:
     tags = [await lab.air.peripheral(f"tag-{n}", f"C0:FF:EE:00:02:{n:02X}") for n in range(6)]
     shared = lab.radio(max_connections=6)
-    links = [lab.link(Target(name=f"tag-{n}"), radio=shared, limits=Limits()) for n in range(6)]
+    links = [lab.link(Target(name=f"tag-{n}"), radio=shared) for n in range(6)]
     await asyncio.gather(*(link.open() for link in links))
     assert lab.adapter.most_connecting == 1
     for link in links:
@@ -223,9 +226,9 @@ async def test_no_more_connections_than_the_adapter_holds(lab: Lab) -> None:
 async def test_an_absent_device_holds_no_slot(lab: Lab) -> None:
     await lab.tag()
     shared = lab.radio(max_connections=1)
-    absent = asyncio.create_task(lab.link(Target(name="gone"), radio=shared, limits=Limits()).open())
+    absent = asyncio.create_task(lab.link(Target(name="gone"), radio=shared).open())
     await asyncio.sleep(0)
-    link = lab.link(radio=shared, limits=Limits())
+    link = lab.link(radio=shared)
     await link.open()
     await link.close()
     absent.cancel()
@@ -267,3 +270,19 @@ async def test_a_bonded_device_takes_frames_from_who_has_paired(lab: Lab, pair: 
         assert tag.frames == []
     assert lab.adapter.pairs == pair
     await link.close()
+
+
+async def test_a_device_that_a_former_life_left_connected_is_heard_again(lab: Lab) -> None:
+    tag = await lab.tag()
+    former = lab.link()
+    await former.open()  # and never closed, as nobody does who is killed
+    with pytest.raises(LinkError, match="not heard"):
+        await lab.link(limits=SHORT).open()
+    radios = Radios({}, backend=lab.adapter.backend, list_adapters=lambda: ["hci0"])
+    link = lab.link(radio=radios.choose(None))
+    await link.open()
+    await radios.leftovers.clear([TAG])  # what this life has made stays
+    await link.send(b"again", confirmed=True)
+    assert tag.frames == [b"again"]
+    await link.close()
+    await radios.close()

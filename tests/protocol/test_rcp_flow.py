@@ -1,6 +1,7 @@
 """The flow of DATA alone: bounds, probes, going back, time-outs."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -112,6 +113,17 @@ def test_the_time_out_is_the_lines_time_and_a_floor_from_the_last_frame_on() -> 
     assert flow.deadline() == pytest.approx(1.0 + 4 * CHUNK_WIRE / RATE + 0.05)
     flow.take(ack(1024, 4096), 1.0 + CHUNK_WIRE / RATE)
     assert flow.deadline() == pytest.approx(1.0 + 4 * CHUNK_WIRE / RATE + 0.05)
+
+
+@pytest.mark.parametrize("overhead", [None, 3])
+def test_the_floor_is_a_setting_beyond_which_nothing_doubles(overhead: int | None) -> None:
+    flow = make_flow(replace(LIMITS, chunk=200, overhead=overhead, floor_s=2.0))
+    drain(flow)
+    first, _ = time_out(flow)
+    second, _ = time_out(flow)
+    third, _ = time_out(flow)
+    assert 2.0 < first < 3.0
+    assert third - second == pytest.approx(second - first if overhead is None else 2.0)
 
 
 def test_a_slow_turnaround_is_waited_for_four_times() -> None:

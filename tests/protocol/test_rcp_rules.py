@@ -238,6 +238,23 @@ def test_rule_05_a_device_that_is_busy_for_ever_is_given_up(state: str) -> None:
     assert script.now - begin > 250
 
 
+def test_rule_05_how_long_a_device_may_be_busy_is_a_setting() -> None:
+    script = Script(busy_s=40.0)
+    session, begin = enter(script, "offer"), script.now
+    while isinstance(script.outcome(), Identified):
+        script.say(frames.Busy(session, 10_000))
+        script.silence_for(5.0)
+    assert script.failed_code() == "stalled"
+    assert 30 < script.now - begin <= 40
+
+
+def test_rule_05_how_long_an_ack_is_waited_for_is_a_setting() -> None:
+    script = Script(ack_floor_s=20.0)
+    enter(script, "data")
+    assert script.silence_for(19.9) == []
+    assert len(script.silence_for(2.0)) > 0
+
+
 @pytest.mark.parametrize("ms", [60_001, 2**32 - 1])
 def test_rule_05_a_busy_of_more_than_a_minute_is_not_believed(ms: int) -> None:
     script = Script()

@@ -52,7 +52,8 @@ _FRAMES_IN_FLIGHT = 24
 class Limits:
     """What the device and the link take. Bytes of payload, but for `ring`.
 
-    `overhead` is a chunk's on a datagram link; None on a stream.
+    `overhead` is a chunk's on a datagram link; None on a stream. `floor_s`: the least wait for an ACK, if
+    not the usual one.
     """
 
     chunk: int
@@ -60,15 +61,19 @@ class Limits:
     window: int
     ring: int
     overhead: int | None = None
+    floor_s: float | None = None
 
     @classmethod
-    def of(cls, info: DeviceInfo, chunk: int, packet: int | None = None) -> "Limits":
+    def of(
+        cls, info: DeviceInfo, chunk: int, packet: int | None = None, floor_s: float | None = None
+    ) -> "Limits":
         """Return what this device takes of chunks of so many bytes; in datagrams of `packet` bytes."""
         most = min(chunk, info.max_frame - DATA_OVERHEAD, info.window)
         if packet is None:
-            return cls(whole_units(most, info.write_unit), info.write_unit, info.window, info.rx_ring)
+            chunk = whole_units(most, info.write_unit)
+            return cls(chunk, info.write_unit, info.window, info.rx_ring, floor_s=floor_s)
         overhead = SHORT_OVERHEAD if info.can_short_data else DATA_OVERHEAD
-        return cls(min(most, packet - overhead), 1, info.window, info.rx_ring, overhead)
+        return cls(min(most, packet - overhead), 1, info.window, info.rx_ring, overhead, floor_s)
 
     @property
     def frames(self) -> int:
@@ -101,9 +106,10 @@ class _Timing:
     @classmethod
     def of(cls, rate: float, limits: Limits) -> "_Timing":
         if limits.overhead is None:
-            return cls(rate, rate / _SLOWEST, rate, _SPAN_BYTES, _FLOOR_S, _CEILING_S)
+            return cls(rate, rate / _SLOWEST, rate, _SPAN_BYTES, limits.floor_s or _FLOOR_S, _CEILING_S)
         span = limits.frames * limits.wire(limits.chunk)
-        return cls(rate, rate / _RADIO_SLOWEST, _RADIO_FASTEST, span, _RADIO_FLOOR_S, _RADIO_CEILING_S)
+        floor_s = limits.floor_s or _RADIO_FLOOR_S
+        return cls(rate, rate / _RADIO_SLOWEST, _RADIO_FASTEST, span, floor_s, _RADIO_CEILING_S)
 
 
 class _InFlight(NamedTuple):

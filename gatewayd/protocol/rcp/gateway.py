@@ -34,7 +34,7 @@ from gatewayd.protocol.rcp.transfer import BAUD_FAILURES, Transfer
 
 _PATIENCE_S = 5.0  # a board that resets on open needs up to 3 s
 _BUSY_MS = 60_000  # each; SHA-256 of 4 MiB takes that on a 16 MHz M0
-_BUSY_SUM_S = 300.0
+BUSY_SUM_S = 300.0
 _BAUD_ROUNDS = 5  # outlast the second after which a device goes back to base
 _BAUD_TOLERANCE = 0.015  # half of what a UART stands, the other half is the peer's
 _BASE_AGAIN_S = 0.5  # after a second of silence at a raised speed: the device is surely back at base
@@ -44,7 +44,8 @@ _ABOUT_HELLO = {Code.MALFORMED, Code.UNKNOWN_TYPE, Code.UNKNOWN_CRITICAL_TAG, Co
 class RcpGateway(Talk):
     """A TransferSession; see the module's text. `chunk` is the most payload of one DATA.
 
-    A `datagram` link has no speed: the bauds mean nothing then.
+    A `datagram` link has no speed: the bauds mean nothing then. `busy_s`: how long the device may say BUSY
+    without getting on; `ack_floor_s`: the least wait for an ACK, which is the link's own without it.
     """
 
     def __init__(
@@ -55,11 +56,15 @@ class RcpGateway(Talk):
         transfer_baud: int | None = None,
         chunk: int = 1024,
         datagram: bool = False,
+        busy_s: float = BUSY_SUM_S,
+        ack_floor_s: float | None = None,
         random: random_module.Random,
     ) -> None:
         super().__init__(gateway_id, base_baud=base_baud, datagram=datagram, random=random)
         self._fast_baud = base_baud if transfer_baud is None or datagram else transfer_baud
         self._chunk = chunk
+        self._busy_s = busy_s
+        self._ack_floor_s = ack_floor_s
         self._info: session.DeviceInfo | None = None
         self._transfer: Transfer | None = None
 
@@ -142,7 +147,7 @@ class RcpGateway(Talk):
         waiting = self._flow or self._request
         if waiting is None:
             return
-        if frame.ms > _BUSY_MS or until - waiting.moved_at > _BUSY_SUM_S:
+        if frame.ms > _BUSY_MS or until - waiting.moved_at > self._busy_s:
             self._fail(failures.stalled(f"the device says BUSY for too long in {self._what()}"))
         else:
             waiting.hold(until)
@@ -232,7 +237,7 @@ class RcpGateway(Talk):
             flow = DataFlow(
                 job.image.content,
                 self._session,
-                Limits.of(self._known(), self._chunk, self._wire.packet),
+                Limits.of(self._known(), self._chunk, self._wire.packet, self._ack_floor_s),
                 offset=frame.offset,
                 credit=frame.credit,
                 rate=self._rate,

@@ -15,15 +15,13 @@ import asyncio
 import random
 from collections.abc import Iterable, Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict
-
 from gatewayd.errors import GatewaydError, LinkError
-from gatewayd.jobs.conversation import Conversation
 from gatewayd.link.holders import Holder, find_holders
 from gatewayd.link.ports import Port
 from gatewayd.link.uart import UartLink
 from gatewayd.protocol.rcp.gateway import RcpGateway
-from gatewayd.protocol.session import SILENCE, DeviceInfo, Event, Failed, Identified, Outcome
+from gatewayd.protocol.session import SILENCE, DeviceInfo
+from gatewayd.scan.answers import Answer, Frozen, identity, say_hello
 
 # A device that runs answers the first HELLO, or after a lost frame the next, a quarter of a second later.
 PATIENCE_S = 2.0
@@ -33,21 +31,13 @@ RESET_PATIENCE_S = 5.0
 SPARE_S = 3.0
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class FoundDevice(Answer):
+    """What a device said of itself, and at which speed."""
 
-
-class FoundDevice(_Frozen):
-    """What a device said of itself; null is what it did not say."""
-
-    app_id: str
-    hardware_id: str | None
-    device_id: str | None
-    version: str | None
     baud: int
 
 
-class FoundPort(_Frozen):
+class FoundPort(Frozen):
     """A port. Without `device`, `code` and `text` say why; `configured_as` is a device's name."""
 
     port: str
@@ -61,7 +51,7 @@ class FoundPort(_Frozen):
     hint: str | None = None
 
 
-class ScanReport(_Frozen):
+class ScanReport(Frozen):
     """What `gatewayctl scan uart --json` prints."""
 
     ports: tuple[FoundPort, ...]
@@ -127,42 +117,23 @@ async def _ask(
         link = UartLink(port.node, baud=baud)
         try:
             async with asyncio.timeout(patience_s + SPARE_S):
-                outcome = await _hello(link, gateway_id, baud, patience_s)
+                info = await _hello(link, gateway_id, baud, patience_s)
         except TimeoutError:
             return LinkError(f"{port.name} does not let itself be opened and closed", code="link_error")
         except GatewaydError as error:
-            return error
-        if isinstance(outcome, Identified):
-            return _device(outcome.info, baud)
-        if isinstance(outcome, Failed):
-            if outcome.error.code not in SILENCE:
-                return outcome.error
-            silences.append(outcome.error)
+            if error.code not in SILENCE:
+                return error
+            silences.append(error)
+        else:
+            return FoundDevice(**identity(info), baud=baud)
     # At one of several speeds what came instead of an answer may have made sense.
     return next((error for error in silences if error.code != "no_answer"), silences[-1])
 
 
-async def _hello(link: UartLink, gateway_id: str, baud: int, patience_s: float) -> Outcome:
+async def _hello(link: UartLink, gateway_id: str, baud: int, patience_s: float) -> DeviceInfo:
     rng = random.Random()  # noqa: S311 - picks a nonce, not a secret
     session = RcpGateway(gateway_id, base_baud=baud, random=rng)
-    clock = asyncio.get_running_loop().time
-    async with Conversation(link, session, clock=clock, on_notice=_ignore) as talk:
-        session.identify(talk.now, patience_s)
-        return await talk.outcome()
-
-
-def _ignore(_event: Event) -> None:
-    pass
-
-
-def _device(info: DeviceInfo, baud: int) -> FoundDevice:
-    return FoundDevice(
-        app_id=info.app_id,
-        hardware_id=info.hardware_id,
-        device_id=info.device_id,
-        version=info.version,
-        baud=baud,
-    )
+    return await say_hello(link, session, patience_s)
 
 
 def _told(port: Port, answer: FoundDevice | GatewaydError, configured_as: str | None) -> FoundPort:

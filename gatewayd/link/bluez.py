@@ -1,0 +1,126 @@
+"""BlueZ over D-Bus, for what bleak has no call for: connections of others, and consent to a pairing.
+
+Linux asks for consent also where neither side can show or enter anything, and on a machine without a desktop
+there is nobody to give it: each pairing would fail. So we pair on a connection to D-Bus of our own, with an
+agent on it, which BlueZ asks about this pairing and no other. bleak's own way to BlueZ is dbus-fast, so it
+is there.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from bleak import BleakClient
+from bleak.backends.device import BLEDevice
+from bleak.exc import BleakError
+from dbus_fast import BusType, Message, MessageType
+from dbus_fast.aio import MessageBus
+from dbus_fast.errors import AuthError, InvalidAddressError
+
+_NAME = "org.bluez"
+_DEVICE = "org.bluez.Device1"
+_AGENT = "org.bluez.Agent1"
+_AGENTS = "org.bluez.AgentManager1"
+_AGENT_PATH = "/gatewayd/agent"
+_IS_ABOUT_US = ("RequestConfirmation", "RequestAuthorization")
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A device that is connected to this machine. `path` is what BlueZ calls it."""
+
+    path: str
+    address: str
+    name: str | None = None
+    service_data: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class Connections(Protocol):
+    """The connections of this machine, whoever made them. Raises what bleak raises."""
+
+    async def connected(self) -> list[Connected]:
+        """List the devices that are connected now."""
+
+    async def disconnect(self, device: Connected) -> None:
+        """End a connection; returns when it has ended."""
+
+    async def pair(self, client: BleakClient, device: BLEDevice) -> None:
+        """Pair with a device that `client` is connected to, unless there is a bond."""
+
+
+class BluezConnections:
+    """See Connections."""
+
+    async def connected(self) -> list[Connected]:
+        """See Connections."""
+        manager = "org.freedesktop.DBus.ObjectManager"
+        async with _system_bus() as bus:
+            (objects,) = await _call(bus, "/", manager, "GetManagedObjects")
+        devices = {path: about[_DEVICE] for path, about in objects.items() if _DEVICE in about}
+        return [_device(path, facts) for path, facts in devices.items() if facts["Connected"].value]
+
+    async def disconnect(self, device: Connected) -> None:
+        """See Connections."""
+        async with _system_bus() as bus:
+            await _call(bus, device.path, _DEVICE, "Disconnect")
+
+    async def pair(self, _: BleakClient, device: BLEDevice) -> None:
+        """See Connections. The agent goes with the bus."""
+        path = device.details["path"]
+        async with _system_bus() as bus:
+            bus.add_message_handler(_consent_to(path))
+            await _call(bus, "/org/bluez", _AGENTS, "RegisterAgent", "os", _AGENT_PATH, "NoInputNoOutput")
+            try:
+                await _call(bus, path, _DEVICE, "Pair")
+            except BleakError as error:
+                if "org.bluez.Error.AlreadyExists" not in error.args:
+                    raise
+
+
+def _consent_to(path: str) -> Callable[[Message], Message | None]:
+    """Return our agent: it agrees to what is asked about one device, and to nothing else."""
+
+    def answer(asked: Message) -> Message | None:
+        if asked.path != _AGENT_PATH or asked.interface != _AGENT:
+            return None
+        if asked.member in _IS_ABOUT_US and asked.body[0] != path:
+            return Message.new_error(asked, "org.bluez.Error.Rejected", "not paired by gatewayd now")
+        if asked.member in (*_IS_ABOUT_US, "Cancel", "Release"):
+            return Message.new_method_return(asked)
+        return Message.new_error(asked, "org.bluez.Error.Rejected", "gatewayd has neither display nor keys")
+
+    return answer
+
+
+def _device(path: str, facts: dict[str, Any]) -> Connected:
+    values = {key: variant.value for key, variant in facts.items()}
+    said = values.get("ServiceData", {})
+    return Connected(
+        path,
+        address=values["Address"],
+        name=values.get("Name"),
+        service_data={uuid: bytes(data.value) for uuid, data in said.items()},
+    )
+
+
+@contextlib.asynccontextmanager
+async def _system_bus() -> AsyncIterator[MessageBus]:
+    try:
+        bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
+    except (AuthError, InvalidAddressError) as error:
+        raise BleakError(str(error)) from error
+    try:
+        yield bus
+    finally:
+        bus.disconnect()
+
+
+async def _call(
+    bus: MessageBus, path: str, interface: str, member: str, signature: str = "", *body: str
+) -> list[Any]:
+    message = Message(_NAME, path, interface, member, signature=signature, body=list(body))
+    reply = await bus.call(message)
+    if reply is None or reply.message_type is MessageType.ERROR:
+        raise BleakError(*([reply.error_name, *reply.body] if reply else ["NoReply"]))
+    return list(reply.body)

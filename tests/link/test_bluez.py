@@ -1,0 +1,222 @@
+# ruff: noqa: F722, F821, N802 - D-Bus wants its signatures as annotations, and its names
+"""What is asked of BlueZ, over a real D-Bus with a stand-in for BlueZ on it."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bleak import BleakClient
+from bleak.backends.device import BLEDevice
+from bleak.exc import BleakError
+from bumble_radio import OLD_DEVICE
+from dbus_fast import BusType, DBusError, Message, MessageType, PropertyAccess, Variant
+from dbus_fast.aio import MessageBus
+from dbus_fast.service import ServiceInterface, dbus_property, method
+
+from gatewayd.link import leftovers
+from gatewayd.link.bluez import BluezConnections, Connected
+from gatewayd.link.leftovers import Leftovers
+from gatewayd.link.target import Target
+
+CONFIG = """<busconfig><type>session</type><listen>unix:path={0}</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/></policy>
+</busconfig>"""
+UUID = "c1b70001-3e5a-4d8b-9f06-67617465776d"
+
+
+class Device1(ServiceInterface):
+    """A device as BlueZ has it."""
+
+    def __init__(self, address: str, label: str, agents: "AgentManager1", *, connected: bool) -> None:
+        super().__init__("org.bluez.Device1")
+        self.path = f"/org/bluez/hci0/dev_{address.replace(':', '_')}"
+        self.address, self.label, self.connected = address, label, connected
+        self.is_stuck = self.hangs = self.is_paired = False
+        self._agents = agents
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Address(self) -> "s":  # type: ignore[name-defined]
+        return self.address
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Name(self) -> "s":  # type: ignore[name-defined]
+        return self.label
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Connected(self) -> "b":  # type: ignore[name-defined]
+        return self.connected
+
+    @dbus_property(access=PropertyAccess.READ)
+    def ServiceData(self) -> "a{sv}":  # type: ignore[valid-type]
+        return {UUID: Variant("ay", self.label.encode())}
+
+    @method()
+    async def Disconnect(self) -> None:
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.is_stuck:
+            raise DBusError("org.bluez.Error.Failed", "it is stuck")
+        self.connected = False
+
+    @method()
+    async def Pair(self) -> None:
+        if self.is_paired:
+            raise DBusError("org.bluez.Error.AlreadyExists", "Already Exists")
+        if self.is_stuck or await self._agents.ask("RequestConfirmation", "ou", self.path, 0):
+            raise DBusError("org.bluez.Error.AuthenticationFailed", "Authentication Failed")
+        self.is_paired = not await self._agents.ask("RequestAuthorization", "o", self.path)
+        for member, signature, *body in REFUSED:
+            self.is_paired &= await self._agents.ask(member, signature, *body) == "org.bluez.Error.Rejected"
+
+
+# What is asked about another device, and what takes a display or keys.
+REFUSED: tuple[tuple[Any, ...], ...] = (
+    ("RequestConfirmation", "ou", "/org/bluez/hci0/dev_C0_FF_EE_00_00_09", 0),
+    ("RequestAuthorization", "o", "/org/bluez/hci0/dev_C0_FF_EE_00_00_09"),
+    ("RequestPasskey", "o", "/org/bluez/hci0/dev_C0_FF_EE_00_00_01"),
+)
+
+
+class AgentManager1(ServiceInterface):
+    """Where agents are registered, as BlueZ has it; each is that of who has registered it."""
+
+    def __init__(self, bus: MessageBus) -> None:
+        super().__init__("org.bluez.AgentManager1")
+        self._bus = bus
+        self.agent: tuple[str, str] | None = None
+        bus.add_message_handler(self._note_sender)
+
+    def _note_sender(self, message: Message) -> None:
+        if message.member == "RegisterAgent":
+            self.agent = message.sender, message.body[0]
+
+    @method()
+    def RegisterAgent(self, path: "o", capability: "s") -> None:  # type: ignore[name-defined]  # noqa: ARG002 - BlueZ takes it
+        assert capability == "NoInputNoOutput"
+
+    async def ask(self, member: str, signature: str, *body: object) -> str | None:
+        """Ask the agent; returns the name of its error."""
+        assert self.agent is not None
+        sender, path = self.agent
+        asked = Message(sender, path, "org.bluez.Agent1", member, signature=signature, body=list(body))
+        reply = await self._bus.call(asked)
+        assert reply is not None
+        return reply.error_name if reply.message_type is MessageType.ERROR else None
+
+
+Devices = dict[str, Device1]
+
+
+@pytest.fixture
+async def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Devices]:
+    (tmp_path / "bus.conf").write_text(CONFIG.format(tmp_path / "bus"))
+    command = ["dbus-daemon", "--nofork", "--print-address", "--config-file", str(tmp_path / "bus.conf")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as daemon:  # noqa: ASYNC220 - it is brief
+        try:
+            assert daemon.stdout is not None
+            monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", daemon.stdout.readline().decode().strip())
+            bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
+            yield await stand_in_for_bluez(bus)
+            bus.disconnect()
+        finally:
+            daemon.terminate()
+
+
+async def stand_in_for_bluez(bus: MessageBus) -> Devices:
+    agents = AgentManager1(bus)
+    bus.export("/org/bluez", agents)
+    made = [
+        Device1("C0:FF:EE:00:00:01", "tag-1", agents, connected=True),
+        Device1("C0:FF:EE:00:00:02", "tag-2", agents, connected=True),
+        Device1("C0:FF:EE:00:00:03", "tag-3", agents, connected=False),
+    ]
+    for one in made:
+        bus.export(one.path, one)
+    await bus.request_name("org.bluez")
+    return {one.label: one for one in made}
+
+
+async def test_who_is_connected(devices: Devices) -> None:
+    found = await BluezConnections().connected()
+    assert {(one.path, one.address, one.name) for one in found} == {
+        (devices[name].path, devices[name].address, name) for name in ("tag-1", "tag-2")
+    }
+    assert {bytes(one.service_data[UUID]) for one in found} == {b"tag-1", b"tag-2"}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        Target(address="c0:ff:ee:00:00:01"),
+        Target(name="tag-1"),
+        Target(service_data=(UUID, b"tag-1")),
+        Target(address="C0:FF:EE:00:00:01", name="tag-1"),
+    ],
+)
+async def test_what_a_former_life_left_is_ended_and_nothing_else(devices: Devices, target: Target) -> None:
+    await Leftovers(BluezConnections()).clear([Target(name="somebody"), target])
+    assert {name: one.connected for name, one in devices.items()} == {
+        "tag-1": False,
+        "tag-2": True,
+        "tag-3": False,
+    }
+
+
+async def test_what_this_life_has_is_left_alone(devices: Devices) -> None:
+    ours = Leftovers(BluezConnections())
+    ours.hold(devices["tag-1"].address)
+    await ours.clear([Target(name="tag-1")])
+    assert devices["tag-1"].connected
+    ours.let_go(devices["tag-1"].address)
+    await ours.clear([Target(name="tag-1")])
+    assert not devices["tag-1"].connected
+
+
+async def test_what_cannot_be_ended_is_no_reason_to_fail(devices: Devices) -> None:
+    devices["tag-1"].is_stuck = True
+    await Leftovers(BluezConnections()).clear([Target(name="tag-1"), Target(name="tag-2")])
+    assert {name: one.connected for name, one in devices.items()} == {
+        "tag-1": True,
+        "tag-2": False,
+        "tag-3": False,
+    }
+    with pytest.raises(BleakError, match="stuck"):
+        await BluezConnections().disconnect(Connected(devices["tag-1"].path, ""))
+
+
+async def test_a_bluez_that_hangs_holds_nobody_up(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftovers, "CLEAR_LIMIT_S", 0.1)
+    devices["tag-1"].hangs = True
+    await Leftovers(BluezConnections()).clear([Target(name="tag-1")])
+    assert devices["tag-1"].connected
+
+
+async def test_a_pairing_has_our_consent_and_nothing_else_has(devices: Devices) -> None:
+    await _pair(devices["tag-1"])
+    assert devices["tag-1"].is_paired
+
+
+async def test_a_bond_that_is_there_is_all_that_is_wanted(devices: Devices) -> None:
+    devices["tag-1"].is_paired = True
+    await _pair(devices["tag-1"])
+
+
+async def test_a_pairing_that_fails_is_told(devices: Devices) -> None:
+    devices["tag-1"].is_stuck = True
+    with pytest.raises(BleakError, match="AuthenticationFailed"):
+        await _pair(devices["tag-1"])
+
+
+async def _pair(device: Device1) -> None:
+    heard: Any = BLEDevice(device.address, device.label, {"path": device.path}, **OLD_DEVICE)
+    await BluezConnections().pair(BleakClient(heard), heard)
+
+
+# dbus-fast 2.44 leaves the socket to the collector.
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
+async def test_without_bluez_there_is_nothing_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/none")
+    await Leftovers(BluezConnections()).clear([Target(name="tag-1")])

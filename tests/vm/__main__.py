@@ -1,0 +1,124 @@
+"""`make test-vm`: the daemon on the real stack, in two virtual machines that no network leads to.
+
+One has BlueZ, with bumble as the radio and the devices, and nothing more than that needs. The other has
+systemd, the package installed in it, and a USB port.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from vm import image, package
+from vm.image import FOLDER, ROOT, Image
+from vm.machine import TIMED_OUT, Machine
+
+LIMIT_S = 600.0
+TAIL = 3000
+SYSTEMD = (
+    "systemd.run=/src/tests/vm/guest/installed",
+    "systemd.run_success_action=poweroff",
+    "systemd.run_failure_action=poweroff",
+    "systemd.journald.forward_to_console=1",
+)
+MACHINES = (
+    Machine("bluetooth", "/src/tests/vm/guest/bare"),
+    Machine("hotplug", "/usr/lib/systemd/systemd", " ".join(SYSTEMD), has_package=True),
+)
+NEEDED = ("gatewayd", "tests", "device/build", "pyproject.toml")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a machine."""
+
+    machine: Machine
+    out: Path
+    status: int
+    seconds: float
+
+    def rows(self) -> list[tuple[str, float, str]]:
+        """Return each scenario, its seconds, and `ok` or why not."""
+        results = self.out / "results"
+        lines = results.read_text().splitlines() if results.exists() else []
+        rows: dict[str, tuple[float, str]] = {}
+        for told in map(json.loads, lines):
+            seconds, verdict = rows.get(told["scenario"], (0.0, "not reached"))
+            if "phase" in told:
+                bad = f"{told['phase']} {told['outcome']}: {told['why']}"
+                fine = verdict in ("ok", "not reached") and told["outcome"] == "passed"
+                verdict = ("ok" if told["phase"] != "setup" else verdict) if fine else bad
+            rows[told["scenario"]] = (seconds + told.get("seconds", 0.0), verdict)
+        return [(name, *rest) for name, rest in rows.items()]
+
+    @property
+    def is_well(self) -> bool:
+        rows = self.rows()
+        return self.status == 0 and bool(rows) and all(verdict == "ok" for _, _, verdict in rows)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make test-vm", description=__doc__)
+    parser.add_argument("--only", choices=[machine.name for machine in MACHINES])
+    only = parser.parse_args().only
+    machines = [machine for machine in MACHINES if only in (None, machine.name)]
+    begun = time.monotonic()
+    made = image.make()
+    click.echo(f"the image is there: {time.monotonic() - begun:.0f} s")
+    with ThreadPoolExecutor() as pool:
+        outcomes = list(pool.map(lambda machine: run(machine, made), machines))
+    for outcome in outcomes:
+        click.echo(report(outcome))
+    click.echo(f"{time.monotonic() - begun:.0f} s in all")
+    return 0 if all(outcome.is_well for outcome in outcomes) else 1
+
+
+def run(machine: Machine, made: Image) -> Outcome:
+    out = FOLDER / machine.name
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    if machine.has_package:
+        shutil.copyfile(package.make(), out / "gatewayd.deb")
+    begun = time.monotonic()
+    status = machine.boot(made, project_for(machine), out, LIMIT_S)
+    return Outcome(machine, out, status, time.monotonic() - begun)
+
+
+def project_for(machine: Machine) -> Path:
+    """Copy what a machine needs of the project; what its Python has compiled of the same files remains."""
+    project = FOLDER / f"{machine.name}-project"
+    for path in project.rglob("*.py"):
+        path.unlink()
+    for name in NEEDED:
+        source, target = ROOT / name, project / name
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, target)
+    return project
+
+
+def report(outcome: Outcome) -> str:
+    """Return the table of a machine; when something went wrong also the ends of its logs."""
+    lines = [f"{outcome.machine.name}: {outcome.seconds:.0f} s"]
+    for name, seconds, verdict in outcome.rows():
+        lines.append(f"{seconds:7.0f} s  {name.removeprefix('test_').replace('_', ' ')}: {verdict}")
+    if not outcome.is_well:
+        why = "its time was over" if outcome.status == TIMED_OUT else f"QEMU ended with {outcome.status}"
+        lines += [why, *(_tail(outcome.out / name) for name in ("console", "log"))]
+        lines.append(f"everything is in {outcome.out}")
+    return "\n".join(lines)
+
+
+def _tail(log: Path) -> str:
+    text = log.read_text(errors="replace")[-TAIL:] if log.exists() else "nothing"
+    return f"--- the end of {log}\n{text}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
