@@ -1,4 +1,4 @@
-"""`make fleet`: one mosquitto, 200 gateways with ten devices each, one release to all; 1 when a device fails.
+"""`make fleet-bench`: one mosquitto, 200 gateways with ten devices each, one release to all; 1 when a device fails.
 
 What is real: the broker, a session of each gateway with it, each gateway's store on the disk, verification,
 planning, jobs, reports, and both ends of the protocol. What is not: the lines, which take no time, and the
