@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEER := $(VENV)/.peer
 PYTEST_ARGS ?=
+# Tests wait for lines and devices more than they compute.
+TEST_JOBS ?= $(shell expr 2 '*' $$(nproc))
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 TARGETS ?=
@@ -12,8 +14,10 @@ POINTS ?= 1000
 SECONDS ?= 600
 ONLY ?=
 FAULTS_ARGS ?=
+SYSTEM_ARGS ?=
+FLEET_ARGS ?=
 
-.PHONY: help demo test test-vm check deb transcripts kills sweep faults soak large fuzz bench crowd size clean
+.PHONY: help demo test test-vm check deb test-deb test-system ansible fleet transcripts kills sweep faults soak large fuzz bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,7 +27,7 @@ demo: $(STAMP)  ## Watch an update survive a broken line, from MQTT message to n
 
 test: $(STAMP) system-packages  ## All tests, with a real mosquitto and the compiled C receiver
 	$(MAKE) -C device all lab
-	PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m pytest $(PYTEST_ARGS)
+	PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m pytest -n $(TEST_JOBS) --dist worksteal $(PYTEST_ARGS)
 
 check: $(STAMP)  ## Linters, types and import contracts
 	$(BIN)/ruff check .
@@ -35,6 +39,15 @@ deb:  ## The Debian package, into build/deb, made in a Debian 13 tree of its own
 	@./.ci/packages deb
 	./.ci/deb
 
+test-deb: deb  ## Install, upgrade, remove and purge the package in a clean Debian 13 tree
+	./.ci/test-deb
+
+test-system: $(STAMP)  ## The package on a clean Debian 13 with a real systemd in a container (as root or with sudo; two minutes)
+	@./.ci/packages system
+	$(MAKE) -C device
+	DEB_BUILD_OPTIONS=nocheck ./.ci/deb
+	PYTHONPATH=tests $(BIN)/python -m system $(SYSTEM_ARGS)
+
 test-vm: $(STAMP)  ## The real stack in QEMU: BlueZ with virtual radios, and the package with an FTDI port (3 minutes; ONLY=bluetooth or hotplug)
 	@./.ci/packages vm
 	$(MAKE) -C device
@@ -44,6 +57,12 @@ bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/ben
 	$(MAKE) -C device
 	@$(MAKE) --no-print-directory $(PEER) || echo "gatewayd: the bench will run without its peer"
 	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_ARGS)
+
+ansible: $(STAMP)  ## The role in docs/ansible by the real ansible-playbook, for two hosts with running daemons (two minutes)
+	$(BIN)/python -m pytest tests/ansible_role.py
+
+fleet: $(STAMP) system-packages  ## 200 gateways with ten devices each at one mosquitto, one release to all (three minutes)
+	PYTHONPATH=tests $(BIN)/python tests/bench_fleet.py $(FLEET_ARGS)
 
 crowd: $(STAMP) system-packages  ## What 7 bad devices cost 25 healthy ones, with goals (half a minute)
 	$(MAKE) -C device
@@ -60,6 +79,7 @@ kills: $(STAMP) system-packages  ## SIGKILL at 50 random moments of updates, wit
 fuzz: $(STAMP) system-packages  ## Fuzz all parsers, and the C receiver with sanitizers: FUZZ_SECONDS=60 for each, TARGETS=
 	@./.ci/packages fuzz
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,fuzz]'
+	GATEWAYD_EXAMPLES=10000 $(BIN)/python -m pytest -q tests/test_parsers.py
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(TARGETS)
 	$(MAKE) -C device libfuzzer SECONDS=$(FUZZ_SECONDS)
 

@@ -161,9 +161,9 @@ class Daemon:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._lag.run(), name="loop lag")
-                tasks.create_task(self._links.clear(self._settings.devices), name="leftovers")
                 tasks.create_task(self._pulse.run(), name="pulse")
                 tasks.create_task(self._heartbeat.run(), name="heartbeat")
+                tasks.create_task(self._links.clear(self._settings.devices), name="leftovers")
                 tasks.create_task(self._scheduler.run(), name="scheduler")
                 tasks.create_task(self._reconciler.run(), name="reconciler")
                 tasks.create_task(self._keep_uplink(), name="uplink")
@@ -197,24 +197,14 @@ class Daemon:
         new = await asyncio.to_thread(read_again, old)
         changes = Changes.between(old, new)
         await self._reconciler.configure(new)
-        if new.mqtt != old.mqtt:
+        if changes.mqtt:
             self._another_uplink.set()
         await self._reconciler.settled()
         self._uplink.session.wake()
-        log.info(
-            "configuration reloaded",
-            added=changes.added,
-            changed=changes.changed,
-            removed=changes.removed,
-        )
-        return messages.ReloadResult(
-            file=str(new.file),
-            added=changes.added,
-            changed=changes.changed,
-            removed=changes.removed,
-            unchanged=changes.unchanged,
-            warnings=tuple(str(warning) for warning in new.warnings),
-        )
+        told = asdict(changes)
+        log.info("configuration reloaded", **{key: told[key] for key in told if key != "unchanged"})
+        warnings = tuple(str(warning) for warning in new.warnings)
+        return messages.ReloadResult(file=str(new.file), warnings=warnings, **told)
 
     async def _reload_on(self, hang_up: asyncio.Event) -> None:
         """Reload when SIGHUP comes. Nobody waits for an answer, so the log has it."""

@@ -42,6 +42,7 @@ class DeviceStatus:
 
     name: str
     state: str
+    app_id: str | None = None
     installed_version: str | None = None
     latest_version: str | None = None
     progress: int | None = None
@@ -68,6 +69,7 @@ class DeviceStatus:
         at = self.updated_at
         return {
             "state": self.state,
+            "app_id": self.app_id,
             "installed_version": self.installed_version,
             "latest_version": self.latest_version,
             "progress": self.progress,
@@ -274,7 +276,9 @@ class StatusFeed:
         """Show what is true now: a job that has ended only for as long as it says why things are so."""
         installed = str(installed_version(device, record))
         latest = installed if decision.code == "not_newer" else decision.version or installed
-        self._board.update(device.name, installed_version=installed, latest_version=latest)
+        self._board.update(
+            device.name, app_id=device.app_id, installed_version=installed, latest_version=latest
+        )
         if last is not None and last.is_active:
             status = self._board.get(device.name)
             if last.state in WAITING or status is None or status.job != last.id:

@@ -32,15 +32,15 @@ class Mosquitto:
         self._folder = folder
         self._process: subprocess.Popen[str] | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        anonymous = not any(line.startswith("allow_anonymous") for line in extra)
+        usual = ["log_type all", "allow_anonymous true"]
+        unsaid = [line for line in usual if not any(one.startswith(line.split()[0]) for one in extra)]
         (folder / "mosquitto.conf").write_text(
             "\n".join(
                 [
                     f"listener {self.port} 127.0.0.1",
                     "log_dest stderr",
-                    "log_type all",
                     "user root",
-                    *(["allow_anonymous true"] if anonymous else []),
+                    *unsaid,
                     *extra,
                     "",
                 ]
@@ -73,6 +73,11 @@ class Mosquitto:
 
     def log(self) -> str:
         return self.log_file.read_text()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def __enter__(self) -> Self:
         return self.start()

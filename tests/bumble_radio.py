@@ -5,10 +5,8 @@ bleak is to use in place of BlueZ; `Air.peripheral()` puts a device there.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 import bleak.backends.characteristic as bleak_characteristic
@@ -22,19 +20,15 @@ from bumble import hci
 from bumble.controller import Controller
 from bumble.core import UUID, AdvertisingData, ProtocolError
 from bumble.device import Advertisement, Connection, Device, Peer
-from bumble.gatt import Characteristic, CharacteristicValue, Service
-from bumble.host import Host
-from bumble.link import LocalLink
-from bumble.transport.common import AsyncPipeSink
 from rcp_radio import Airtime, Timetable
 
-from gatewayd.link.ble import FROM_DEVICE, SERVICE, TO_DEVICE
 from gatewayd.link.bluetooth import Backend
 from gatewayd.link.bluez import Connected
+from gatewayd.simulator import air
+from gatewayd.simulator.peripheral import Peripheral
 
 # What a Pi's controller asks for.
 CENTRAL_MTU = 517
-ACL_BYTES = 251
 
 
 class PacedController(Controller):
@@ -50,44 +44,29 @@ class PacedController(Controller):
         loop.call_at(self.timetable.book(loop.time()), super().on_hci_acl_data_packet, packet)
 
 
-class Air:
+class Air(air.Air):
     """A place with a radio. `airtime`: how much each controller may send, which is all at once without it."""
 
     def __init__(self, airtime: Airtime | None = None) -> None:
+        super().__init__()
         self._airtime = airtime
-        self._link = LocalLink()  # type: ignore[no-untyped-call]  # bumble has not written its types down
-        self._numbers = count(1)
-        self._devices: list[Device] = []
-
-    async def device(self, name: str, address: str | None = None) -> Device:
-        """Put a controller and a host there."""
-        own = hci.Address(address or f"C0:FF:EE:00:01:{next(self._numbers):02X}")
-        controller = self._controller(name, own.to_string(False))
-        controller.le_acl_data_packet_length = ACL_BYTES  # the default costs 3.5 times the CPU
-        device = Device(name=name, address=own, host=Host(controller, AsyncPipeSink(controller)))
-        await device.power_on()
-        self._devices.append(device)
-        return device
 
     async def backend(self) -> "BumbleBackend":
         """Put an adapter there."""
         return BumbleBackend.on(await self.device("central"))
 
-    async def peripheral(self, name: str, address: str, **settings: Any) -> "Peripheral":
-        """Put a device there that offers RCP, and let it advertise."""
+    async def peripheral(self, name: str, address: str, **settings: Any) -> Peripheral:
+        """Put a device there that offers RCP, and let it advertise, again after each connection."""
         peripheral = Peripheral(await self.device(name, address), **settings)
+        loop = asyncio.get_running_loop()
+        peripheral.on_disconnected = lambda: loop.create_task(peripheral.advertise())
         await peripheral.advertise()
         return peripheral
 
-    async def close(self) -> None:
-        for device in self._devices:
-            with contextlib.suppress(Exception):
-                await device.power_off()
-
-    def _controller(self, name: str, address: str) -> Controller:
+    def _make_controller(self, name: str, **parts: Any) -> Controller:
         if self._airtime is None:
-            return Controller(name, link=self._link, public_address=address)
-        controller = PacedController(name, link=self._link, public_address=address)
+            return super()._make_controller(name, **parts)
+        controller = PacedController(name, **parts)
         controller.timetable = Timetable(self._airtime)
         return controller
 
@@ -349,83 +328,3 @@ def _filled(abstract: Any) -> Any:
 
 def _text(uuid: UUID) -> str:
     return uuid.to_hex_str("-").lower()
-
-
-class Peripheral:
-    """A device that offers RCP: what is written to it goes to `on_frame`, in order; `notify` sends a frame.
-
-    `mtu` is the largest it takes; `needs_bond` refuses who has not encrypted; without `has_service` it is
-    another device.
-    """
-
-    def __init__(
-        self,
-        device: Device,
-        *,
-        mtu: int = 247,
-        needs_bond: bool = False,
-        has_service: bool = True,
-        advertising_ms: int = 20,
-        on_frame: Callable[[bytes], Awaitable[None] | None] | None = None,
-    ) -> None:
-        self.device = device
-        self.frames: list[bytes] = []
-        self.on_frame = on_frame or self.frames.append
-        self.on_connected: Callable[[int], None] = lambda _size: None
-        self.connection: Connection | None = None
-        self._has_service = has_service
-        self._advertising_ms = advertising_ms
-        device.gatt_server.max_mtu = mtu
-        self._inlet: Characteristic[bytes] = Characteristic(
-            UUID(TO_DEVICE),
-            Characteristic.Properties.WRITE | Characteristic.Properties.WRITE_WITHOUT_RESPONSE,
-            Characteristic.WRITEABLE | (Characteristic.WRITE_REQUIRES_ENCRYPTION if needs_bond else 0),
-            CharacteristicValue(write=self._written),
-        )
-        self._outlet: Characteristic[bytes] = Characteristic(
-            UUID(FROM_DEVICE),
-            Characteristic.Properties.NOTIFY,
-            Characteristic.READABLE,
-            b"",
-        )
-        if has_service:
-            device.add_service(Service(UUID(SERVICE), [self._inlet, self._outlet]))
-        device.on("connection", self._on_connection)
-
-    async def advertise(self, service_data: bytes | None = None) -> None:
-        """Say that it offers RCP, by service data if there are any, and its name where there is room."""
-        kinds = AdvertisingData.Type
-        data: list[Any] = [(kinds.FLAGS, b"\x06")]
-        if service_data is not None:
-            data.append((kinds.SERVICE_DATA_128_BIT_UUID, bytes(UUID(SERVICE)) + service_data))
-        else:
-            if self._has_service:
-                data.append((kinds.COMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS, bytes(UUID(SERVICE))))
-            data.append((kinds.COMPLETE_LOCAL_NAME, self.device.name.encode()))
-        self.device.advertising_data = bytes(AdvertisingData(data))
-        await self.device.start_advertising(
-            auto_restart=True,
-            advertising_interval_min=self._advertising_ms,
-            advertising_interval_max=self._advertising_ms,
-        )
-
-    async def notify(self, frame: bytes) -> None:
-        await self.device.notify_subscribers(self._outlet, frame)
-
-    async def drop(self) -> None:
-        """End the connection from this side."""
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            await connection.disconnect()
-
-    def _on_connection(self, connection: Connection) -> None:
-        self.connection = connection
-        connection.on("connection_att_mtu_update", lambda: self.on_connected(connection.att_mtu - 3))
-        connection.on("disconnection", self._on_disconnection)
-        self.on_connected(connection.att_mtu - 3)
-
-    def _on_disconnection(self, _: int) -> None:
-        self.connection = None
-
-    def _written(self, _: Any, value: bytes) -> None:
-        self.on_frame(bytes(value))

@@ -97,6 +97,12 @@ def test_every_section_of_the_file_is_there() -> None:
     assert {section.upper() for section in SCHEMA["properties"]} <= set(headings)
 
 
+def test_what_a_device_needs_is_said() -> None:
+    told = read("gatewayd.yaml.5")
+    assert "app_id, version are required, here or in defaults." in told
+    assert "\n.TP\nname\nName of the device in topics, logs and commands. [text; required]\n" in told
+
+
 def test_the_example_in_the_manual_is_a_configuration(tmp_path: Path) -> None:
     example = re.search(r"\.EX\n(.*?)\.EE", read("gatewayd.yaml.5"), re.DOTALL)
     assert example

@@ -9,7 +9,8 @@ import pytest
 
 from gatewayd.cli.ctl import cli
 from gatewayd.cli.daemon import main as daemon
-from gatewayd.config import load
+from gatewayd.config import Host, load
+from gatewayd.config.host import APPLICATION
 from gatewayd.jobs.model import JobState
 from gatewayd.ota.keys import generate
 from gatewayd.status import DeviceStatus
@@ -59,7 +60,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [ROOT / "README.md", ROOT / "docs" / "operations.md"], ids=lambda page: page.name
+    "page",
+    [ROOT / "README.md", ROOT / "docs" / "operations.md", ROOT / "docs" / "fleet.md"],
+    ids=lambda page: page.name,
 )
 def test_commands_and_their_options_exist(page: Path) -> None:
     found = commands(page)
@@ -107,6 +110,24 @@ def test_the_configuration_example_loads(tmp_path: Path) -> None:
 
     assert [device.name for device in settings.devices] == ["pump-1"]
     assert settings.warnings == ()
+
+
+def test_the_files_of_a_fleet_are_good_for_any_host(tmp_path: Path) -> None:
+    for text in blocks(ROOT / "docs" / "fleet.md", "yaml"):
+        name = text.splitlines()[0].removeprefix("# /etc/gatewayd/")
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    settings = load(tmp_path / "config.yaml", Host("barn-pi", is_here=False))
+
+    assert [file.name for file in settings.files] == ["config.yaml", "10-fleet.yaml", "50-devices.yaml"]
+    assert (settings.gateway.id, settings.mqtt.username) == ("barn-pi", "barn-pi")
+    assert [(device.name, device.app_id) for device in settings.devices] == [("pump-1", "pump")]
+    assert {"was not looked at" in warning.message for warning in settings.warnings} == {True}
+
+
+def test_the_identifier_in_the_page_is_ours() -> None:
+    assert f"--app-specific={APPLICATION}\n" in (ROOT / "docs" / "fleet.md").read_text()
 
 
 def test_the_keys_of_a_status_are_documented() -> None:

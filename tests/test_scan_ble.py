@@ -3,10 +3,11 @@
 import asyncio
 import io
 import json
+from collections.abc import Awaitable, Callable
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jsonschema
 import pytest
@@ -33,6 +34,7 @@ from gatewayd.simulator.profile import DeviceProfile
 FIRST, SECOND, THIRD = (f"C0:FF:EE:00:00:0{n}" for n in range(1, 4))
 PROFILE = DeviceProfile(app_id="tag", version="4.3.1", hardware_id="rev-b", device_id="0815")
 ANSWER = Answer(app_id="tag", version="4.3.1", hardware_id="rev-b", device_id="0815")
+T = TypeVar("T")
 
 
 @dataclass
@@ -43,11 +45,22 @@ class Lab:
     adapter: BumbleBackend
     radio: Radio
 
+    tags: list[Tag] = field(default_factory=list)
+
     @classmethod
     async def make(cls) -> "Lab":
         air = Air()
         adapter = await air.backend()
         return cls(air, adapter, Radio(backend=adapter.backend))
+
+    async def tag(self, name: str, address: str) -> None:
+        self.tags.append(await Tag.at(self.air, name, address, PROFILE))
+
+    async def close(self) -> None:
+        for tag in self.tags:
+            await tag.close()
+        await self.radio.close()
+        await self.air.close()
 
     async def scan(self, *, targets: dict[str, Target] | None = None, **settings: Any) -> BleReport:
         usual: dict[str, Any] = {"duration_s": 1.0, "ask": False, "everything": False}
@@ -55,9 +68,22 @@ class Lab:
         return await scan_ble(self.radio, ours, **(usual | settings))
 
 
-@timeless
-async def test_who_offers_rcp_is_listed_and_nobody_is_connected_to() -> None:
-    lab = await Lab.make()
+def in_air(test: Callable[[Lab], Awaitable[T]]) -> Callable[[], T]:
+    """Run a test with a laboratory of its own, in virtual time."""
+
+    @timeless
+    async def run() -> T:
+        lab = await Lab.make()
+        try:
+            return await test(lab)
+        finally:
+            await lab.close()
+
+    return run
+
+
+@in_air
+async def test_who_offers_rcp_is_listed_and_nobody_is_connected_to(lab: Lab) -> None:
     await lab.air.peripheral("tag-1", FIRST)
     sleepy = await lab.air.peripheral("tag-2", SECOND)
     await sleepy.advertise(service_data=b"\x07")
@@ -65,16 +91,15 @@ async def test_who_offers_rcp_is_listed_and_nobody_is_connected_to() -> None:
     report = await lab.scan()
     assert {(one.address, one.name, one.offers_rcp) for one in report.devices} == {
         (FIRST, "tag-1", True),
-        (SECOND, None, True),
+        (SECOND, "tag-2", True),
     }
     assert {one.rssi_dbm for one in report.devices} == {-50}  # what bumble's air has for all
     assert {one.address for one in (await lab.scan(everything=True)).devices} == {FIRST, SECOND, THIRD}
     assert lab.adapter.connects == 0
 
 
-@timeless
-async def test_the_configurations_devices_are_known_and_missed() -> None:
-    lab = await Lab.make()
+@in_air
+async def test_the_configurations_devices_are_known_and_missed(lab: Lab) -> None:
     await lab.air.peripheral("tag-1", FIRST)
     await lab.air.peripheral("old", SECOND, has_service=False)
     targets = {"by-address": Target(address=FIRST), "by-name": Target(name="old"), "away": Target(name="x")}
@@ -86,11 +111,10 @@ async def test_the_configurations_devices_are_known_and_missed() -> None:
     assert report.not_heard == ("away",)
 
 
-@timeless
-async def test_who_offers_rcp_is_asked_one_at_a_time() -> None:
-    lab = await Lab.make()
+@in_air
+async def test_who_offers_rcp_is_asked_one_at_a_time(lab: Lab) -> None:
     for n in range(3):
-        await Tag.at(lab.air, f"tag-{n}", f"C0:FF:EE:00:00:0{n}", PROFILE)
+        await lab.tag(f"tag-{n}", f"C0:FF:EE:00:00:0{n}")
     await lab.air.peripheral("lamp", "C0:FF:EE:00:00:09", has_service=False)
     report = await lab.scan(ask=True, everything=True)
     assert [one.device for one in report.devices if one.offers_rcp] == [ANSWER] * 3
@@ -98,9 +122,8 @@ async def test_who_offers_rcp_is_asked_one_at_a_time() -> None:
     assert lab.radio.free_slots == 3
 
 
-@timeless
-async def test_what_the_running_gateway_has_is_not_asked() -> None:
-    lab = await Lab.make()
+@in_air
+async def test_what_the_running_gateway_has_is_not_asked(lab: Lab) -> None:
     await lab.air.peripheral("tag-1", FIRST)
     mine = {"tag-7": Target(address=FIRST)}
     report = await lab.scan(ask=True, targets=mine, claimed={"tag-7": "in use by the running gatewayd"})
@@ -109,9 +132,8 @@ async def test_what_the_running_gateway_has_is_not_asked() -> None:
     assert lab.adapter.connects == 0
 
 
-@timeless
-async def test_a_device_that_wants_a_bond_says_nothing_and_that_is_told() -> None:
-    lab = await Lab.make()
+@in_air
+async def test_a_device_that_wants_a_bond_says_nothing_and_that_is_told(lab: Lab) -> None:
     await lab.air.peripheral("tag-1", FIRST, needs_bond=True)
     (heard,) = (await lab.scan(ask=True)).devices
     assert (heard.device, heard.code, lab.adapter.pairs) == (None, "link_lost", 0)
@@ -119,17 +141,15 @@ async def test_a_device_that_wants_a_bond_says_nothing_and_that_is_told() -> Non
     assert "bluetoothctl pair" in heard.hint
 
 
-@timeless
-async def test_a_device_that_does_not_answer() -> None:
-    lab = await Lab.make()
+@in_air
+async def test_a_device_that_does_not_answer(lab: Lab) -> None:
     await lab.air.peripheral("tag-1", FIRST)
     (heard,) = (await lab.scan(ask=True)).devices
     assert (heard.device, heard.code) == (None, "no_answer")
 
 
-@timeless
-async def test_an_adapter_that_cannot_has_the_daemons_codes() -> None:
-    lab = await Lab.make()
+@in_air
+async def test_an_adapter_that_cannot_has_the_daemons_codes(lab: Lab) -> None:
     lab.adapter.fault = BleakError("No powered Bluetooth adapters found.")
     with pytest.raises(LinkError) as raised:
         await lab.scan()
@@ -149,15 +169,14 @@ def run(*words: object) -> str:
 def two_tags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The command looks at a radio in virtual time, with a device of the configuration and another."""
 
-    @timeless
-    async def look(ours: Ours, settings: dict[str, Any]) -> BleReport:
-        lab = await Lab.make()
-        await Tag.at(lab.air, "tag-1", FIRST, PROFILE)
-        await Tag.at(lab.air, "tag-2", SECOND, PROFILE)
-        return await scan_ble(lab.radio, ours, **settings | {"duration_s": 1.0})
-
     async def scan(_: Radio, ours: Ours, **settings: Any) -> BleReport:
-        return await asyncio.to_thread(look, ours, settings)
+        @in_air
+        async def look(lab: Lab) -> BleReport:
+            await lab.tag("tag-1", FIRST)
+            await lab.tag("tag-2", SECOND)
+            return await scan_ble(lab.radio, ours, **settings | {"duration_s": 1.0})
+
+        return await asyncio.to_thread(look)
 
     monkeypatch.setattr(ble, "scan_ble", scan)
     monkeypatch.setattr(known, "DEFAULT_CONFIG", tmp_path / "config.yaml")

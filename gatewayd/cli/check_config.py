@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from gatewayd.cli.exits import CONFIGURATION
-from gatewayd.cli.options import json_option
-from gatewayd.config import ConfigErrors, Mistake, Settings, load
+from gatewayd.cli.options import host_options, json_option
+from gatewayd.cli.words import plural
+from gatewayd.config import ConfigErrors, Host, Mistake, Settings, load
 from gatewayd.config.schema import schema_text
 
 DEFAULT_CONFIG = Path("/etc/gatewayd/config.yaml")
@@ -20,12 +21,16 @@ DEFAULT_CONFIG = Path("/etc/gatewayd/config.yaml")
 @click.command("check-config")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--config", "option", type=click.Path(path_type=Path), help=f"[default: {DEFAULT_CONFIG}]")
+@host_options
 @json_option
 @click.option("--print-schema", is_flag=True, help="Print the JSON Schema for editors, and check nothing.")
-def command(file: Path | None, option: Path | None, as_json: bool, print_schema: bool) -> None:
-    """Check a configuration and the keys it names.
+def command(
+    file: Path | None, option: Path | None, host: Host | None, as_json: bool, print_schema: bool
+) -> None:
+    """Check a configuration, with the conf.d beside it and the keys it names.
 
-    Prints every mistake with file, line and key; exits with 78 when there is one.
+    Prints every mistake with file, line and key; exits with 78 when there is one. With --host it is checked
+    for another machine: keys and passwords that are not here are warnings.
     """
     if print_schema:
         click.echo(schema_text(), nl=False)
@@ -34,7 +39,7 @@ def command(file: Path | None, option: Path | None, as_json: bool, print_schema:
         raise click.UsageError("give the file either as argument or with --config")
     path = file or option or DEFAULT_CONFIG
     try:
-        settings = load(path)
+        settings = load(path, host)
     except ConfigErrors as error:
         _tell_mistakes(path, error, as_json=as_json)
         sys.exit(CONFIGURATION)
@@ -52,12 +57,15 @@ def _tell_mistakes(path: Path, error: ConfigErrors, *, as_json: bool) -> None:
 def _tell_success(path: Path, settings: Settings, *, as_json: bool) -> None:
     count = len(settings.devices)
     if as_json:
-        warnings = _listed(settings.warnings)
-        click.echo(json.dumps({"file": str(path), "ok": True, "devices": count, "warnings": warnings}))
+        warnings, files = _listed(settings.warnings), [str(file) for file in settings.files]
+        found = {"file": str(path), "files": files, "ok": True, "devices": count, "warnings": warnings}
+        click.echo(json.dumps(found))
         return
     for warning in settings.warnings:
         click.echo(f"warning: {warning}")
-    click.echo(f"{path}: ok, {count} device{'' if count == 1 else 's'}")
+    fragments = len(settings.files) - 1
+    more = f", with {plural(fragments, 'file')} of conf.d" if fragments else ""
+    click.echo(f"{path}: ok, {plural(count, 'device')}{more}")
 
 
 def _listed(mistakes: Iterable[Mistake]) -> list[dict[str, Any]]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gatewayd.config import BleTarget
-from gatewayd.config.document import read_document
+from gatewayd.config import BleTarget, Host
+from gatewayd.config.fragments import read_all
 from gatewayd.control.client import ask
 from gatewayd.control.messages import Devices, DevicesResult
 from gatewayd.errors import GatewaydError
@@ -56,7 +56,7 @@ def look_up(path: Path | None, control_socket: Path) -> Known:
     if path is None and not DEFAULT_CONFIG.exists():
         return _ask_daemons({control_socket}) or Known()
     file = path or DEFAULT_CONFIG
-    root = _mapping(read_document(file).root)
+    root = _mapping(read_all(file, Host.here()).root)
     gateway = _mapping(root.get("gateway"))
     written = Known(gateway_id=_text(gateway.get("id"), socket.gethostname()))
     for name, link in _written_links(root.get("devices")):

@@ -105,7 +105,13 @@ def _configuration_page() -> Iterator[str]:
         f"{DEFAULT_CONFIG} is YAML. Aliases, keys that come twice, unknown keys and values of the wrong type"
         " are mistakes; `gatewayctl check-config` tells all of them at once. Relative paths start at the"
         " folder of the file; credential:NAME is a file that systemd hands over. Versions, and whatever else"
-        " looks like a number, go in quotes."
+        " looks like a number, go in quotes. ${hostname} and ${machine_id} in a value become those of this"
+        " machine."
+    )
+    yield from roff.paragraph(
+        "Files named conf.d/*.yaml beside it are laid over it, in the order of their names: mappings are"
+        " merged, devices are put one after the other, of anything else the later one wins."
+        " `gatewayctl config --effective` shows what is in force."
     )
     yield from roff.heading("example")
     yield from roff.example(_CONFIGURATION.strip())

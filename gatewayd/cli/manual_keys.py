@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from gatewayd.config.model import LINKS
+from gatewayd.config.model import LINKS, Device
 from gatewayd.config.schema import json_schema
 
 Schema = dict[str, Any]
@@ -24,6 +24,8 @@ def all_keys() -> Iterator[tuple[str, str, list[Key]]]:
         text = section.get("description") or inner["description"]
         if name == "defaults":
             text += f": any key of `devices` but {', '.join(_no_defaults(definitions))}"
+        if name == "devices":
+            text += f". {', '.join(_needed_somewhere(inner))} are required, here or in `defaults`"
         keys = [] if name == "defaults" else list(_keys(inner, definitions))
         yield (f"{name}.NAME" if named else name), _sentence(text), keys
 
@@ -32,6 +34,12 @@ def _no_defaults(definitions: Schema) -> list[str]:
     """Return the keys of a device that `defaults` does not take: its name, and where it is."""
     device, defaults = (definitions[model]["properties"] for model in ("Device", "Defaults"))
     return [*(key for key in device if key not in defaults), *(f"link.{kind}" for kind in LINKS)]
+
+
+def _needed_somewhere(device: Schema) -> list[str]:
+    """Return the keys that every device has, if not of its own then from `defaults`."""
+    fields = Device.model_fields.items()
+    return [key for key, field in fields if field.is_required() and key not in device["required"]]
 
 
 def _keys(schema: Schema, definitions: Schema, path: str = "", condition: str = "") -> Iterator[Key]:
@@ -49,7 +57,7 @@ def _text(schema: Schema, *, required: bool) -> str:
     facts = [_expected(schema)] if _expected(schema) else []
     if required:
         facts.append("required")
-    elif schema.get("default") not in (None, []) and "Default:" not in said:
+    elif schema.get("default") not in (None, [], "") and "Default:" not in said:
         facts.append("default: " + json.dumps(schema["default"]).strip('"'))
     return f"{said} [{'; '.join(facts)}]" if facts else said
 

@@ -1,18 +1,24 @@
 """Options that several commands share."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from gatewayd.errors import GatewaydError
 
+if TYPE_CHECKING:
+    from gatewayd.config import Host
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_SOCKET = Path("/run/gatewayd/control.sock")
 SOCKET_VARIABLE = "GATEWAYD_SOCKET"
+# Any other would do: an identifier says nothing by itself.
+STAND_IN_MACHINE_ID = "0" * 32
 # Who presses the tab key waits for no daemon that hangs.
 _COMPLETION_S = 1.0
 
@@ -20,6 +26,39 @@ _COMPLETION_S = 1.0
 def json_option(function: F) -> F:
     """`--json`, as `as_json`; errors are then JSON, too."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)
+
+
+def host_options(function: F) -> F:
+    """`--host` and `--machine-id`, as `host`: for whom a configuration is read; None: this machine."""
+
+    def choose(context: click.Context, _: click.Parameter, name: str | None) -> "Host | None":
+        from gatewayd.config import Host  # noqa: PLC0415 - many commands read no configuration
+
+        machine_id: str | None = context.params.pop("machine_id", None)
+        if name is None:
+            if machine_id is not None:
+                raise click.UsageError("--machine-id goes with --host")
+            return None
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
+            raise click.BadParameter("expected 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+        return Host(name, machine_id or STAND_IN_MACHINE_ID, is_here=False)
+
+    def machine(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch("[0-9a-f]{32}", value):
+            raise click.BadParameter("expected 32 of the digits 0-9 a-f, as ${machine_id} gives them")
+        return value
+
+    of_host = click.option(
+        "--host", metavar="NAME", callback=choose, help="Read it as this host would: ${hostname} is NAME."
+    )
+    of_machine = click.option(
+        "--machine-id",
+        metavar="ID",
+        callback=machine,
+        is_eager=True,
+        help="With --host: what ${machine_id} stands for there.  [default: zeros]",
+    )
+    return of_machine(of_host(function))
 
 
 def socket_option(function: F) -> F:

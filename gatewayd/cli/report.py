@@ -1,7 +1,7 @@
 """What --json prints where the daemon is not asked; commands that ask it print its answer."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -33,9 +33,10 @@ class ConfigMistake(BaseModel):
 
 
 class ConfigGood(BaseModel):
-    """`check-config`: it can be used."""
+    """`check-config`: it can be used. `files`: all that were read, in order."""
 
     file: str
+    files: list[str]
     ok: Literal[True]
     devices: int
     warnings: list[ConfigMistake]
@@ -47,6 +48,21 @@ class ConfigBad(BaseModel):
     file: str
     ok: Literal[False]
     mistakes: list[ConfigMistake]
+
+
+class Source(BaseModel):
+    """Where a value of the configuration was written."""
+
+    file: str
+    line: int
+
+
+class EffectiveConfig(BaseModel):
+    """`config --effective`: `configuration` has the form of a file; `sources` by key, null: the default."""
+
+    files: list[str]
+    configuration: dict[str, Any]
+    sources: dict[str, Source | None]
 
 
 class KeysMade(BaseModel):

@@ -26,8 +26,8 @@ def bold(text: str) -> str:
 
 
 def title(name: str, section: str, date: str, source: str) -> list[str]:
-    """The first line of a page."""
-    return [f'.TH {name.upper()} {section} {date} "{source}"']
+    """How a page begins; no word in it is broken, as many are commands and paths."""
+    return [f'.TH {name.upper()} {section} {date} "{source}"', ".nh", ".ad l"]
 
 
 def heading(text: str) -> list[str]:

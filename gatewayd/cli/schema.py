@@ -10,10 +10,20 @@ from typing import Any
 import click
 from pydantic import BaseModel, TypeAdapter
 
-from gatewayd.cli.report import CommandFailed, ConfigBad, ConfigGood, KeysMade, Packed, PinReport, Published
+from gatewayd.cli.report import (
+    CommandFailed,
+    ConfigBad,
+    ConfigGood,
+    EffectiveConfig,
+    KeysMade,
+    Packed,
+    PinReport,
+    Published,
+)
 from gatewayd.config.schema import tidy
 from gatewayd.control import messages
 from gatewayd.doctor import DoctorReport
+from gatewayd.fleet import FleetStatus
 from gatewayd.scan.ble import BleReport
 from gatewayd.scan.uart import ScanReport
 
@@ -36,10 +46,12 @@ PRINTED: dict[str, type[BaseModel]] = {
     "approve": messages.OutcomesResult,
     "cancel": messages.OutcomesResult,
     "check-config": ConfigGood,
+    "config": EffectiveConfig,
     "devices": messages.DevicesResult,
     "doctor": DoctorReport,
     "explain DEVICE": messages.ExplainDeviceResult,
     "explain TOPIC MESSAGE": messages.ExplainMessageResult,
+    "fleet status": FleetStatus,
     "job": messages.JobResult,
     "jobs": messages.JobsResult,
     "keygen": KeysMade,

@@ -118,6 +118,8 @@ def reload(control_socket: Path, as_json: bool) -> None:
     for what, names in (("added", result.added), ("changed", result.changed), ("removed", result.removed)):
         for name in names:
             tell(f"{what}: {name}")
+    if result.mqtt:
+        tell("changed: mqtt; the gateway connects to the broker anew")
     tell(f"{result.file} is in force; {plural(len(result.unchanged), 'device')} unchanged")
 
 

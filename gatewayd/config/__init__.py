@@ -1,9 +1,12 @@
 """YAML -> frozen, typed settings; every mistake at once, each with file, line and key path.
 
-document reads strict YAML; model says what a configuration is; explain turns pydantic's findings into words;
-files reads keys and the password; checks compares the parts; loader joins them; schema is for editors.
+document reads strict YAML; fragments merges config.yaml and conf.d; host and placeholders say what `${…}`
+stands for; model says what a configuration is; explain turns pydantic's findings into words; files reads keys
+and the password; checks compares the parts; loader joins them; effective writes it all down; schema is for
+editors.
 """
 
+from gatewayd.config.host import Host
 from gatewayd.config.loader import load
 from gatewayd.config.mistakes import ConfigErrors, Mistake
 from gatewayd.config.model import (
@@ -27,6 +30,7 @@ __all__ = [
     "ConfigErrors",
     "Device",
     "Gateway",
+    "Host",
     "KeyFiles",
     "Mistake",
     "Mqtt",

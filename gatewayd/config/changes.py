@@ -10,12 +10,13 @@ from gatewayd.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Devices by name."""
+    """Devices by name, and whether the broker or how it is talked to is another."""
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
     removed: tuple[str, ...]
     unchanged: tuple[str, ...]
+    mqtt: bool
 
     @classmethod
     def between(cls, old: Settings, new: Settings) -> Self:
@@ -28,6 +29,7 @@ class Changes:
             changed=tuple(device.name for device in changed),
             removed=tuple(sorted(before.keys() - {device.name for device in new.devices})),
             unchanged=tuple(device.name for device in kept if device not in changed),
+            mqtt=new.mqtt != old.mqtt,
         )
 
 

@@ -31,9 +31,9 @@ def check_names(devices: Sequence[Written], document: Document) -> None:
         if not isinstance(name, str):
             continue
         if name in first:
-            line = document.mistake(("devices", first[name], "name"), "").line
-            message = f"{name} is also the name of devices[{first[name]}] (line {line})"
-            document.wrong(("devices", index, "name"), message, "Give each device a name of its own")
+            here, there = ("devices", index, "name"), ("devices", first[name], "name")
+            message = f"{name} is also the name of devices[{first[name]}] ({document.beside(there, here)})"
+            document.wrong(here, message, "Give each device a name of its own")
         first.setdefault(name, index)
 
 
@@ -47,10 +47,10 @@ def check_addresses(devices: Sequence[Written], document: Document) -> None:
             continue
         who = target.upper() if isinstance(target, str) else json.dumps(target, sort_keys=True, default=str)
         if who in first:
-            line = document.mistake(("devices", first[who], "link", "ble"), "").line
-            message = f"devices[{first[who]}] is looked for in the same way (line {line})"
-            suggestion = "Give each device an address or a name of its own"
-            document.wrong(("devices", index, "link", "ble"), message, suggestion)
+            here, there = ("devices", index, "link", "ble"), ("devices", first[who], "link", "ble")
+            where = document.beside(there, here)
+            message = f"devices[{first[who]}] is looked for in the same way ({where})"
+            document.wrong(here, message, "Give each device an address or a name of its own")
         first.setdefault(who, index)
 
 
@@ -64,9 +64,10 @@ def check_ports(devices: Sequence[Written], document: Document) -> None:
             continue
         port = os.path.realpath(uart)
         if port in first:
-            line = document.mistake(("devices", first[port], "link", "uart"), "").line
-            message = f"{uart} is the port of devices[{first[port]}] as well (line {line})"
-            document.wrong(("devices", index, "link", "uart"), message, "Give each device a port of its own")
+            here, there = ("devices", index, "link", "uart"), ("devices", first[port], "link", "uart")
+            where = document.beside(there, here)
+            message = f"{uart} is the port of devices[{first[port]}] as well ({where})"
+            document.wrong(here, message, "Give each device a port of its own")
         first.setdefault(port, index)
 
 
@@ -107,14 +108,14 @@ def warnings(
     mqtt: Mqtt,
     devices: Sequence[Placed],
     keys: dict[str, KeyFiles],
-    key_sets: dict[str, KeySet],
     document: Document,
 ) -> list[Mistake]:
     """What works and is unwise."""
     return [
+        *document.warnings,
         *_broker_warnings(mqtt, document),
         *_key_warnings(keys, document),
-        *_device_warnings(devices, key_sets, document),
+        *_device_warnings(devices, keys, document),
     ]
 
 
@@ -127,9 +128,9 @@ def origin(document: Document, index: int, *keys: str | int) -> KeyPath:
 
 def _broker_warnings(mqtt: Mqtt, document: Document) -> list[Mistake]:
     found = []
-    if mqtt.username is not None and mqtt.password is None:
+    if mqtt.username is not None and mqtt.password_file is None:
         found.append(document.mistake(("mqtt", "username"), "has no password", "Give mqtt.password_file"))
-    if mqtt.password is not None and mqtt.tls is None and not _is_local(mqtt.host):
+    if mqtt.password_file is not None and mqtt.tls is None and not _is_local(mqtt.host):
         message = f"the password goes to {mqtt.host} unencrypted"
         suggestion = "Give mqtt.tls, or use a broker on this machine"
         found.append(document.mistake(("mqtt", "password_file"), message, suggestion))
@@ -154,12 +155,12 @@ def _key_warnings(keys: dict[str, KeyFiles], document: Document) -> list[Mistake
 
 
 def _device_warnings(
-    devices: Sequence[Placed], key_sets: dict[str, KeySet], document: Document
+    devices: Sequence[Placed], keys: dict[str, KeyFiles], document: Document
 ) -> list[Mistake]:
     """One warning for each kind and place, naming the devices."""
     found: dict[tuple[str, str, str], list[Placed]] = defaultdict(list)
     for placed in devices:
-        for kind in _unwise(placed[1], key_sets):
+        for kind in _unwise(placed[1], keys):
             found[kind].append(placed)
     mistakes = []
     for (key, message, suggestion), placed_devices in found.items():
@@ -171,9 +172,9 @@ def _device_warnings(
     return mistakes
 
 
-def _unwise(device: Device, key_sets: dict[str, KeySet]) -> Iterable[tuple[str, str, str]]:
-    key_set = key_sets.get(device.keys) if device.keys is not None else None
-    can_verify = key_set is not None and key_set.verify_key is not None
+def _unwise(device: Device, keys: dict[str, KeyFiles]) -> Iterable[tuple[str, str, str]]:
+    files = keys.get(device.keys) if device.keys is not None else None
+    can_verify = files is not None and bool(files.verify_key_file or files.ota_key_file)
     if device.payload is Payload.STANDARD:
         message = (
             "standard firmware has no signature and no anti-rollback mark: who may publish decides what runs"

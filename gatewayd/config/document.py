@@ -9,14 +9,17 @@ PyYAML's events are read here rather than its nodes or objects: they come one by
 before it costs anything, and they still know quotes, anchors, tags and lines.
 """
 
+import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
+from gatewayd.config.host import Host
 from gatewayd.config.mistakes import ConfigErrors, KeyPath, Mistake, dotted
 
 # 200 devices with every key written out are some 150 KB.
@@ -98,22 +101,46 @@ class _Broken:
 BROKEN = _Broken()
 
 
-@dataclass
-class Document:
-    """A configuration as written: plain values, and where each stands."""
+class Place(NamedTuple):
+    """Where a key or an item was written; line and column from 1."""
 
     file: Path
+    line: int
+    column: int
+
+
+@dataclass
+class Document:
+    """A configuration as written, in one file or several: plain values, and where each stands.
+
+    Relative paths in it start at the folder of `file`, whichever file they stand in.
+    """
+
+    file: Path
+    host: Host = field(default_factory=Host.here)
     root: Any = None
-    places: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
+    places: dict[KeyPath, Place] = field(default_factory=dict)
     mistakes: list[Mistake] = field(default_factory=list)
+    warnings: list[Mistake] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    size_bytes: int = 0
+    is_empty: bool = False
+
+    def place(self, path: KeyPath) -> Place:
+        """Return the place of `path`, or of the nearest thing around it that was written."""
+        while path and path not in self.places:
+            path = path[:-1]
+        return self.places.get(path, Place(self.file, 0, 0))
 
     def mistake(self, path: KeyPath, message: str, suggestion: str = "") -> Mistake:
-        """Describe a mistake at `path`, or at the nearest thing around it that was written."""
-        written = path
-        while written and written not in self.places:
-            written = written[:-1]
-        line, column = self.places.get(written, (0, 0))
-        return Mistake(self.file, line, column, dotted(path), message, suggestion)
+        """Describe a mistake at `path`."""
+        return Mistake(*self.place(path), dotted(path), message, suggestion)
+
+    def beside(self, path: KeyPath, other: KeyPath) -> str:
+        """Say where `path` stands to who reads of `other`: the line, and the file where it is another."""
+        place = self.place(path)
+        is_near = place.file == self.place(other).file
+        return f"line {place.line}" if is_near else f"{place.file}:{place.line}"
 
     def wrong(self, path: KeyPath, message: str, suggestion: str = "") -> None:
         """Note a mistake and go on; ConfigErrors after too many."""
@@ -133,15 +160,25 @@ def read_document(file: Path) -> Document:
     try:
         with file.open("rb") as stream:
             content = stream.read(SIZE_LIMIT_BYTES + 1)
+            mode = os.fstat(stream.fileno()).st_mode
     except OSError as error:
-        raise _refusal(file, 0, f"cannot be read: {error.strerror}", _missing_hint(error)) from None
-    return parse_document(file, content)
+        raise refusal(file, 0, f"cannot be read: {error.strerror}", _missing_hint(error)) from None
+    document = parse_document(file, content)
+    if stat.S_ISREG(mode) and mode & stat.S_IWOTH:
+        document.note(open_to_all(file, mode))
+    return document
+
+
+def open_to_all(path: Path, mode: int) -> Mistake:
+    """Describe a file or folder that anybody may change: whoever can, decides what runs on the devices."""
+    message = f"is writable by everybody (mode {mode & 0o7777:04o})"
+    return Mistake(path, 0, 0, "", message, f"Run: chmod o-w {path}")
 
 
 def parse_document(file: Path, content: bytes) -> Document:
     """Parse the bytes of a configuration; `file` is only named. Raises as read_document."""
     text = _decode(file, content)
-    document = Document(file)
+    document = Document(file, files=[file], size_bytes=len(content))
     events = yaml.parse(text, Loader=_LOADER)
     try:
         _Reader(document, events).read()
@@ -154,7 +191,8 @@ def parse_document(file: Path, content: bytes) -> Document:
     return document
 
 
-def _refusal(file: Path, line: int, message: str, suggestion: str = "") -> ConfigErrors:
+def refusal(file: Path, line: int, message: str, suggestion: str = "") -> ConfigErrors:
+    """Make of one mistake what is raised; `line` 0: the file as a whole."""
     return ConfigErrors([Mistake(file, line, 1 if line else 0, "", message, suggestion)])
 
 
@@ -166,19 +204,17 @@ def _missing_hint(error: OSError) -> str:
 
 def _decode(file: Path, content: bytes) -> str:
     if len(content) > SIZE_LIMIT_BYTES:
-        raise _refusal(
-            file, 0, f"is larger than {SIZE_LIMIT_BYTES} bytes", "This is not a configuration file"
-        )
+        raise refusal(file, 0, f"is larger than {SIZE_LIMIT_BYTES} bytes", "This is not a configuration file")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise _refusal(
+        raise refusal(
             file, line, f"byte 0x{content[error.start]:02x} is not UTF-8", "Save the file as UTF-8"
         ) from None
     if match := _UNPRINTABLE.search(text):
         line = text.count("\n", 0, match.start()) + 1
-        raise _refusal(file, line, f"control character {match[0]!r}", "Delete it")
+        raise refusal(file, line, f"control character {match[0]!r}", "Delete it")
     if tabs := [text.count("\n", 0, match.start()) + 1 for match in _TAB_INDENT.finditer(text)]:
         raise ConfigErrors(Mistake(file, n, 1, "", "a tab in the indentation", "Use spaces") for n in tabs)
     return text
@@ -208,7 +244,8 @@ class _Reader:
         next(self._events)  # the start of the stream
         start = next(self._events)
         if isinstance(start, yaml.StreamEndEvent):
-            raise _refusal(self._document.file, 0, "is empty", "Start from config.example.yaml")
+            self._document.is_empty = True
+            return
         if getattr(start, "version", None) or getattr(start, "tags", None):
             self._refuse(start, (), "a % directive is not used here", "Delete it")
         self._document.root = self._value(next(self._events), ())
@@ -255,7 +292,7 @@ class _Reader:
                 # Its value is read only to get past it, and for the mistakes in it.
                 here = (*path, "?" if key is None else key)
                 if key is not None:
-                    line, _ = self._document.places[here]
+                    line = self._document.places[here].line
                     self._refuse(
                         event, here, f"is written twice, first in line {line}", "Delete one of the two"
                     )
@@ -307,7 +344,7 @@ class _Reader:
         return text
 
     def _place(self, event: yaml.Event, path: KeyPath) -> None:
-        self._document.places[path] = _position(event)
+        self._document.places[path] = Place(self._document.file, *_position(event))
         if len(self._document.places) > VALUES_LIMIT:
             self._refuse(event, (), f"there are more than {VALUES_LIMIT} values", "This is no configuration")
             raise ConfigErrors(self._document.mistakes)

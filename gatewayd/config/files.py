@@ -43,7 +43,10 @@ def read_key_set(files: KeyFiles, document: Document, path: KeyPath) -> KeySet |
     before = len(document.mistakes)
     decrypt_key = _raw_key(document, (*path, "decrypt_key_file"), files.decrypt_key_file, is_secret=True)
     verify_key = _raw_key(document, (*path, "verify_key_file"), files.verify_key_file, is_secret=False)
-    return KeySet(decrypt_key, verify_key, shared) if len(document.mistakes) == before else None
+    has_all = (decrypt_key is None) == (files.decrypt_key_file is None) and (
+        (verify_key is None) == (files.verify_key_file is None)
+    )
+    return KeySet(decrypt_key, verify_key, shared) if has_all and len(document.mistakes) == before else None
 
 
 def read_password(mqtt: MqttSection, document: Document) -> SecretStr | None:
@@ -63,7 +66,7 @@ def read_tls(tls: TlsSection, document: Document) -> tuple[SecretStr | None, str
     """
     before, where = len(document.mistakes), ("mqtt", "tls")
     contents = [
-        _read(document, (*where, name), file, bytes, is_secret=is_secret) or b""
+        _read(document, (*where, name), file, bytes, is_secret=is_secret)
         for name, file, is_secret in (
             ("ca_file", tls.ca_file, False),
             ("cert_file", tls.cert_file, tls.key_file is None),
@@ -75,16 +78,17 @@ def read_tls(tls: TlsSection, document: Document) -> tuple[SecretStr | None, str
     if tls.key_password_file is not None:
         path = (*where, "key_password_file")
         password = _read(document, path, tls.key_password_file, _password, is_secret=True)
+    has_all = None not in contents and (password is not None or tls.key_password_file is None)
     for key in ("key_file", "key_password_file"):
         if getattr(tls, key) is not None and tls.cert_file is None:
             document.wrong((*where, key), "is given without cert_file", "Give mqtt.tls.cert_file as well")
-    if len(document.mistakes) == before:
+    if has_all and len(document.mistakes) == before:
         try:
             secret = password.get_secret_value() if password else None
             make_context(Trust(tls.ca_file, tls.cert_file, tls.key_file, secret, tls.pins))
         except TlsError as error:
             document.wrong(where, error.message, error.hint)
-    return password, hashlib.sha256(b"\0".join(contents)).hexdigest()
+    return password, hashlib.sha256(b"\0".join(content or b"" for content in contents)).hexdigest()
 
 
 def _raw_key(document: Document, path: KeyPath, file: Path | None, *, is_secret: bool) -> bytes | None:
@@ -122,7 +126,11 @@ def _read(
         suggestion = f"LoadCredential={file.name}:… in the unit, and is gatewayd started by systemd?"
         if not is_credential:
             suggestion = "Check the path and its permissions"
-        document.wrong(path, f"{file} cannot be read: {error.strerror}", suggestion)
+        if document.host.is_here:
+            document.wrong(path, f"{file} cannot be read: {error.strerror}", suggestion)
+        else:
+            message = f"{file} was not looked at: {error.strerror}"
+            document.warnings.append(document.mistake(path, message, f"It has to be on {document.host.name}"))
         return None
     if not stat.S_ISREG(mode):
         document.wrong(path, f"{file} is not a regular file")

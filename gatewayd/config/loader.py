@@ -1,4 +1,4 @@
-"""From a file to settings.
+"""From a file, and the fragments beside it, to settings.
 
 Each part is checked by itself, so that a mistake in one hides none in another. `defaults:` are checked once,
 where they stand; then each device is its own values over the defaults. `link` is merged key by key:
@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from gatewayd.config import checks
-from gatewayd.config.document import BROKEN, Document, read_document
+from gatewayd.config.document import BROKEN, Document
 from gatewayd.config.explain import check, explain, explain_unknown, validate, without_kind
 from gatewayd.config.files import read_key_set, read_password, read_tls
+from gatewayd.config.fragments import read_all
+from gatewayd.config.host import Host
 from gatewayd.config.mistakes import ConfigErrors, KeyPath, by_line
 from gatewayd.config.model import (
     ADAPTER_PATTERN,
@@ -45,15 +47,19 @@ class ConfigFile(Section):
     devices: list[Device]
 
 
-def load(path: Path) -> Settings:
-    """Read the configuration in `path` with the keys and the password it names. Raises ConfigErrors."""
-    return settle(read_document(path))
+def load(path: Path, host: Host | None = None) -> Settings:
+    """Read the configuration in `path` and the conf.d beside it, with the keys and the password it names.
+
+    With `host` as that host would read it; what is not here of another's files is a warning.
+    Raises ConfigErrors.
+    """
+    return settle(read_all(path, host or Host.here()))
 
 
 def settle(document: Document) -> Settings:
     """Make settings of a document. Raises ConfigErrors with all mistakes."""
     root = _root(document)
-    gateway = check(Gateway, root.get("gateway", {}), document, ("gateway",))
+    gateway = _gateway(document, root)
     mqtt = _mqtt(document, root, gateway)
     keys, key_sets = _keys(document, root)
     adapters = _adapters(document, root)
@@ -68,13 +74,14 @@ def settle(document: Document) -> Settings:
         raise ConfigErrors(document.mistakes)
     return Settings(
         file=document.file,
+        files=tuple(document.files),
         gateway=gateway,
         mqtt=mqtt,
         devices=tuple(device for _, device in devices),
         adapters=adapters,
         key_files=keys,
         key_sets=key_sets,
-        warnings=by_line(checks.warnings(mqtt, devices, keys, key_sets, document)),
+        warnings=by_line(checks.warnings(mqtt, devices, keys, document)),
     )
 
 
@@ -82,9 +89,8 @@ def _root(document: Document) -> dict[str, Any]:
     root = document.root
     if not isinstance(root, dict):
         if root is not BROKEN:
-            document.wrong(
-                (), "expected a mapping with gateway, mqtt and devices", "Start from config.example.yaml"
-            )
+            is_not = "is empty" if document.is_empty else "expected a mapping with gateway, mqtt and devices"
+            document.wrong((), is_not, "Start from config.example.yaml")
         raise ConfigErrors(document.mistakes)
     for key in root:
         if key not in ConfigFile.model_fields:
@@ -102,6 +108,13 @@ def _mapping(document: Document, parent: dict[str, Any], *path: str) -> dict[str
     if value is not BROKEN:
         document.wrong(path, "expected a mapping of keys to values", "Write {} for an empty one")
     return {}
+
+
+def _gateway(document: Document, root: dict[str, Any]) -> Gateway | None:
+    written = root.get("gateway", {})
+    if isinstance(written, dict):
+        written = {"id": document.host.name, **written}
+    return check(Gateway, written, document, ("gateway",))
 
 
 def _mqtt(document: Document, root: dict[str, Any], gateway: Gateway | None) -> Mqtt | None:
@@ -132,8 +145,10 @@ def _keys(document: Document, root: dict[str, Any]) -> tuple[dict[str, KeyFiles]
             document.wrong(path, "expected 1 to 64 of the characters A-Z a-z 0-9 . _ - as name")
         files = check(KeyFiles, written, document, path)
         key_set = files and read_key_set(files, document, path)
-        if files and key_set:
-            keys[name], key_sets[name] = files, key_set
+        if files:
+            keys[name] = files
+        if key_set:
+            key_sets[name] = key_set
     return keys, key_sets
 
 

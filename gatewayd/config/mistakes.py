@@ -1,5 +1,6 @@
 """What is wrong with a configuration, and where."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ class Mistake:
 
 
 class ConfigErrors(ConfigError):  # noqa: N818 - it holds several, which its name says
-    """Every mistake of one configuration file, sorted by line."""
+    """Every mistake of one configuration, sorted by place."""
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
         self.mistakes = by_line(mistakes)
@@ -63,5 +64,10 @@ class ConfigErrors(ConfigError):  # noqa: N818 - it holds several, which its nam
 
 
 def by_line(mistakes: Iterable[Mistake]) -> tuple[Mistake, ...]:
-    """Sort by place."""
-    return tuple(sorted(mistakes, key=lambda mistake: (mistake.line, mistake.column, mistake.key_path)))
+    """Sort by place; the files as they are read: those of conf.d lie deeper, and come after config.yaml."""
+    return tuple(sorted(mistakes, key=_place))
+
+
+def _place(mistake: Mistake) -> tuple[int, bytes, int, int, str]:
+    file = mistake.file
+    return len(file.parts), os.fsencode(file), mistake.line, mistake.column, mistake.key_path

@@ -513,9 +513,10 @@ class Device(Section):
 
 
 class Settings(Section):
-    """Everything a daemon needs to know; what `load` returns."""
+    """Everything a daemon needs to know; what `load` returns. `files`: all that were read, in order."""
 
     file: Path
+    files: tuple[Path, ...] = Field((), exclude=True, repr=False)
     gateway: Gateway
     mqtt: Mqtt
     devices: tuple[Device, ...]

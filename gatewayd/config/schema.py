@@ -1,7 +1,7 @@
 """The JSON Schema of a configuration, from the models: editors complete and check with it.
 
-It is a little looser than `load`: whether a required value comes from `defaults:` it cannot tell, and it sees
-one value at a time.
+It is a little looser than `load`: whether a required value comes from `defaults:` or from another file it
+cannot tell, and it sees one value at a time.
 """
 
 import copy
@@ -21,6 +21,7 @@ from gatewayd.config.model import (
     KeyFiles,
     MqttSection,
 )
+from gatewayd.config.placeholders import NAMES
 
 _DEFS = "#/$defs/{model}"
 _NAME = {"pattern": NAME_PATTERN}
@@ -34,6 +35,8 @@ def json_schema() -> dict[str, Any]:
     definitions = tidy(generated["$defs"])
     definitions["Defaults"] = _defaults(definitions)
     definitions["Device"]["required"] = ["name", "link"]
+    del definitions["MqttSection"]["required"]
+    _let_placeholders_pass(definitions)
     reference = {name: {"$ref": _DEFS.format(model=name)} for name in definitions}
     properties = {
         "gateway": reference["Gateway"],
@@ -62,7 +65,6 @@ def json_schema() -> dict[str, Any]:
         "title": "Configuration of gatewayd",
         "type": "object",
         "additionalProperties": False,
-        "required": ["mqtt", "devices"],
         "properties": {key: properties[key] for key in ConfigFile.model_fields},
         "$defs": definitions,
     }
@@ -71,6 +73,15 @@ def json_schema() -> dict[str, Any]:
 def schema_text() -> str:
     """Write the schema as it is kept in docs/config.schema.json."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _let_placeholders_pass(schema: Any) -> None:
+    """Let a text that must have a form hold `${hostname}` or `${machine_id}` instead."""
+    for inner in schema if isinstance(schema, list) else schema.values():
+        if isinstance(inner, dict) and isinstance(pattern := inner.get("pattern"), str):
+            inner["pattern"] = f"{pattern}|\\$\\{{({'|'.join(NAMES)})\\}}"
+        if isinstance(inner, dict | list):
+            _let_placeholders_pass(inner)
 
 
 def _defaults(definitions: dict[str, Any]) -> dict[str, Any]:

@@ -394,13 +394,14 @@ class OutcomesResult(Message):
 
 
 class ReloadResult(Message):
-    """What another configuration changed, by device name."""
+    """What another configuration changed, by device name; with another `mqtt` the gateway connects anew."""
 
     file: str
     added: tuple[str, ...]
     changed: tuple[str, ...]
     removed: tuple[str, ...]
     unchanged: tuple[str, ...]
+    mqtt: bool
     warnings: tuple[str, ...]
 
 

@@ -56,6 +56,7 @@ class ControlOperations:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._started_at = utc_now()
+        self._one_file = asyncio.Lock()  # each may take max_message_mib of memory, and all come at once
 
     async def answer(self, request: messages.AnyRequest, peer: Peer) -> AsyncIterator[messages.Result]:
         """Yield the answers to a request. Raises GatewaydError."""
@@ -163,15 +164,16 @@ class ControlOperations:
                 code="not_ours",
                 hint="mqtt.ota_topic sets it",
             )
-        message = await self._read(peer)
-        foresight = await with_message(
-            settings,
-            await self._parts.reconciler.known(),
-            self._parts.firmware,
-            topic=topic,
-            topic_text=request.topic,
-            message=message,
-        )
+        async with self._one_file:
+            message = await self._read(peer)
+            foresight = await with_message(
+                settings,
+                await self._parts.reconciler.known(),
+                self._parts.firmware,
+                topic=topic,
+                topic_text=request.topic,
+                message=message,
+            )
         return messages.ExplainMessageResult(
             topic=request.topic,
             size_bytes=len(message),
@@ -232,8 +234,9 @@ class ControlOperations:
             version = Version.parse(request.version)
         except GatewaydError as error:
             raise RequestError(error.message, code=error.code, hint=error.hint) from None
-        content = await self._read(peer)
-        return await self._parts.steering.push(request.device, version, content, peer.name)
+        async with self._one_file:
+            content = await self._read(peer)
+            return await self._parts.steering.push(request.device, version, content, peer.name)
 
     # -- parts
 

@@ -151,6 +151,8 @@ class ControlServer:
         finally:
             for task in connections:
                 task.cancel()
+            if connections:
+                await asyncio.wait(connections)
 
     def _remove_stale(self) -> None:
         if not os.path.lexists(self._path):

@@ -46,7 +46,6 @@ from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.protocol.session import DeviceInfo
 
-# The f-strings below put our own constants into SQL, never a value: hence each `noqa: S608`.
 _ENDED = ENDED_STATES
 
 # Jobs kept for each device once they have ended, and attempts for each job.
@@ -97,19 +96,25 @@ class Database:
             raise damaged(f"a row that cannot be: {error}") from error
 
     def adopt(self, rows: dict[str, list[dict[str, Any]]]) -> None:
-        """Take rows over, by table, from a database that was damaged. Messages that are gone are left out."""
+        """Take rows over, by table, from a database that was damaged. Messages that are gone are left out.
+
+        So are columns that we do not have: damage may be in their names.
+        """
         with self._transaction():
             for table, each in rows.items():
+                columns = [column["name"] for column in self._db.execute(f"PRAGMA table_info({table})")]
                 for row in each:
-                    if table == "releases" and not self._spool.holds(row["sha256"]):
+                    if table == "releases" and not self._spool.holds(row.get("sha256", "")):
                         continue
-                    names, places = ", ".join(row), ", ".join("?" * len(row))
-                    self._db.execute(
-                        f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({places})",  # noqa: S608
-                        tuple(row.values()),
-                    )
+                    values = {name: row[name] for name in columns if name in row}
+                    names, places = ", ".join(values), ", ".join("?" * len(values))
+                    if values:
+                        self._db.execute(
+                            f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({places})",  # noqa: S608 - names of ours
+                            tuple(values.values()),
+                        )
             highest = "SELECT max(seq) FROM (SELECT seq FROM releases UNION SELECT contact_seq FROM devices)"
-            self._db.execute(f"UPDATE counter SET seq = max(seq, ifnull(({highest}), 0))")  # noqa: S608
+            self._db.execute(f"UPDATE counter SET seq = max(seq, ifnull(({highest}), 0))")  # noqa: S608 - a constant
 
     # -- releases
 
@@ -170,7 +175,7 @@ class Database:
         wanted = {row[0] for row in self._db.execute("SELECT sha256 FROM releases")}
         wanted |= {
             row[0]
-            for row in self._db.execute(f"SELECT message_sha256 FROM jobs WHERE state NOT IN ({_ENDED})")  # noqa: S608
+            for row in self._db.execute(f"SELECT message_sha256 FROM jobs WHERE state NOT IN ({_ENDED})")  # noqa: S608 - a constant
         }
         judged = [row[0] for row in self._db.execute("SELECT DISTINCT sha256 FROM verdicts")]
         obsolete = [(sha256,) for sha256 in judged if sha256 not in wanted]
@@ -238,7 +243,7 @@ class Database:
             if cursor.rowcount == 0:
                 return None
             self._db.execute(
-                f"DELETE FROM jobs WHERE device = ? AND state IN ({_ENDED}) AND id NOT IN"  # noqa: S608
+                f"DELETE FROM jobs WHERE device = ? AND state IN ({_ENDED}) AND id NOT IN"  # noqa: S608 - a constant
                 " (SELECT id FROM jobs WHERE device = ? ORDER BY id DESC LIMIT ?)",
                 (command.device, command.device, KEPT_JOBS),
             )
@@ -331,7 +336,7 @@ class Database:
         job = replace(job, updated_seq=seq, updated_at=self._now())
         values = job_row(job)
         assignments = ", ".join(f"{name} = ?" for name in values)
-        self._db.execute(f"UPDATE jobs SET {assignments} WHERE id = ?", (*values.values(), job.id))  # noqa: S608
+        self._db.execute(f"UPDATE jobs SET {assignments} WHERE id = ?", (*values.values(), job.id))  # noqa: S608 - names of ours
         return job
 
     # -- attempts
@@ -372,7 +377,7 @@ class Database:
     def _close_attempts(self) -> None:
         """End what a stop of gatewayd left open; when it ended nobody knows."""
         rows = self._db.execute(
-            f"SELECT * FROM attempts WHERE job_id IN (SELECT id FROM jobs WHERE state NOT IN ({_ENDED}))"  # noqa: S608
+            f"SELECT * FROM attempts WHERE job_id IN (SELECT id FROM jobs WHERE state NOT IN ({_ENDED}))"  # noqa: S608 - a constant
         )
         for row in rows.fetchall():
             attempt = attempt_of(row)

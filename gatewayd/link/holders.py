@@ -12,6 +12,11 @@ from pathlib import Path
 
 _TTY_NR = 4  # index into what follows the name in /proc/PID/stat
 _MASTERS = {"/dev/ptmx", "/dev/pts/ptmx"}
+_PTS = "/dev/pts/"
+_PTS_MAJORS = range(136, 144)  # Unix98 pseudo-terminals, in the kernel's devices.txt
+
+# A device's numbers, or a file's name.
+_Identity = tuple[int, int] | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,30 +41,61 @@ def find_holders(paths: Iterable[str]) -> dict[str, Holder]:
     Who holds the other end of a pseudo-terminal does not count: that is the device.
     """
     wanted = {os.path.realpath(path): path for path in paths}
+    identities = {_identity(path): path for path in wanted}
     terminals = {number: path for path in wanted if (number := _terminal_number(path))}
     found: dict[str, Holder] = {}
     for process in Path("/proc").glob("[0-9]*"):
         if process.name == str(os.getpid()):
             continue
-        for path in _held(process, set(wanted), terminals):
+        for path in _held(process, identities, terminals):
             found.setdefault(wanted[path], Holder(_name(process), int(process.name)))
     return found
 
 
-def _held(process: Path, wanted: set[str], terminals: dict[int, str]) -> set[str]:
-    """Which of `wanted` the process has open."""
+def _held(process: Path, identities: dict[_Identity, str], terminals: dict[int, str]) -> set[str]:
+    """Which of the wanted paths the process has open."""
     held = set()
     try:
         # A name is cut off after 15 bytes, in the middle of a letter perhaps.
         fields = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
-        held = {terminals[number] for number in [int(fields[_TTY_NR])] if number in terminals}
+        path = terminals.get(int(fields[_TTY_NR]))
+        if path is not None and not (path.startswith(_PTS) and _is_elsewhere(process)):
+            held.add(path)
         links = {fd.name: str(fd.readlink()) for fd in (process / "fd").iterdir()}
-        held |= wanted.intersection(links.values())
+        opened = {_identity_of(process / "fd" / fd, target) for fd, target in links.items()}
+        held |= {path for identity, path in identities.items() if identity in opened}
         if held:
             held -= _far_ends(process, links)
     except (OSError, IndexError, ValueError):  # not ours to look into, or gone meanwhile
         pass
     return held
+
+
+def _identity_of(fd: Path, target: str) -> _Identity:
+    """Return what a file that a process has open is told by."""
+    return _identity(str(fd), target) if target.startswith("/dev/") else target
+
+
+def _identity(path: str, name: str | None = None) -> _Identity:
+    """Return what a file is told by: a device by its number, which is the same in a container's /dev.
+
+    Not so a pseudo-terminal: each container numbers its own from 0, in a file system of their own.
+    """
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return name or path
+    if not stat.S_ISCHR(status.st_mode):
+        return name or path
+    return status.st_rdev, status.st_dev if os.major(status.st_rdev) in _PTS_MAJORS else 0
+
+
+def _is_elsewhere(process: Path) -> bool:
+    """Whether a process is known to have another view of the file system than this one has."""
+    try:
+        return (process / "ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink()
+    except OSError:
+        return False
 
 
 def _far_ends(process: Path, links: dict[str, str]) -> set[str]:
@@ -68,7 +104,7 @@ def _far_ends(process: Path, links: dict[str, str]) -> set[str]:
     for fd in (name for name, target in links.items() if target in _MASTERS):
         lines = (process / "fdinfo" / fd).read_text().splitlines()
         numbers |= {line.partition(":")[2].strip() for line in lines if line.startswith("tty-index:")}
-    return {f"/dev/pts/{number}" for number in numbers}
+    return {f"{_PTS}{number}" for number in numbers}
 
 
 def _terminal_number(path: str) -> int:

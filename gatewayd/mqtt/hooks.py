@@ -19,8 +19,6 @@ from gatewayd.mqtt.login import BrokerError, Login, ending
 
 # Per read: large enough for speed, small enough for the loop to breathe.
 READ_BYTES = 256 * 1024
-# Nothing holds back messages with QoS 0, and they are refused whatever is in them: this much of each is kept.
-QOS_0_BYTES = 64
 
 
 def bound_packets(client: aiomqtt.Client, limit_bytes: int) -> None:
@@ -134,7 +132,7 @@ class Hooks:
     def _on_message(self, paho: Paho, userdata: Any, message: MQTTMessage) -> None:
         self.messages_in += 1
         if message.qos == 0:
-            message.payload = message.payload[:QOS_0_BYTES]
+            message.payload = message.payload[: self._login.qos_0_bytes]
         self._call(2, paho, userdata, message)
 
     def _on_publish(

@@ -24,6 +24,8 @@ KEEPALIVE_S = 60
 CONNECT_TIMEOUT_S = 5.0
 # Topic, properties and packet identifier, on top of the largest payload: a topic has at most 65,535 bytes.
 PACKET_OVERHEAD_BYTES = 128 * 1024
+# Nothing holds back messages with QoS 0, and a gateway refuses them whatever is in them.
+QOS_0_BYTES = 64
 
 # Reason codes of MQTT 5, which paho also translates those of 3.1.1 into.
 FAILURE = 0x80
@@ -48,7 +50,8 @@ class BrokerError(HostError):
 class Login:
     """Whom to connect to and as whom. `session_expiry_s` 0: leave nothing behind.
 
-    Of a packet beyond `max_packet_bytes` the rest is read and thrown away.
+    Of a packet beyond `max_packet_bytes` the rest is read and thrown away; of a message with QoS 0 what is
+    beyond `qos_0_bytes`.
     """
 
     host: str
@@ -59,10 +62,11 @@ class Login:
     will_topic: str | None = None
     session_expiry_s: int = 0
     max_packet_bytes: int | None = None
+    qos_0_bytes: int = QOS_0_BYTES
     trust: Trust | None = None
 
 
-def visitor(mqtt: Mqtt, *, max_packet_bytes: int | None = None) -> Login:
+def visitor(mqtt: Mqtt, *, max_packet_bytes: int | None = None, qos_0_bytes: int = QOS_0_BYTES) -> Login:
     """A login beside the gateway's that leaves nothing behind.
 
     Its client id is its own: with the gateway's, the broker would throw the gateway out.
@@ -74,6 +78,7 @@ def visitor(mqtt: Mqtt, *, max_packet_bytes: int | None = None) -> Login:
         username=mqtt.username,
         password=mqtt.password,
         max_packet_bytes=max_packet_bytes,
+        qos_0_bytes=qos_0_bytes,
         trust=mqtt.trust,
     )
 

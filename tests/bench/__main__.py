@@ -13,11 +13,12 @@ from typing import Any
 
 import click
 
-from bench import cut, delays, disk, goals, line, resources, smp_peer
+from bench import cut, delays, disk, goals, line, radio, resources, smp_peer
 from bench.section import Scale, Section
 
 SECTIONS = (
     line.SECTION,
+    radio.SECTION,
     smp_peer.SECTION,
     cut.SECTION,
     resources.CPU,

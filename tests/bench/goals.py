@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 CLEAN_LINE = 0.97
+# By MTU: fragments and headers are a larger share of small packets.
+AIRTIME = {23: 0.80, 185: 0.92, 247: 0.95}
+CROWD_AIRTIME = 1 / 1.2  # for several devices: connecting is part of it
 IDLE_MIB = 60
 IDLE_DEVICES = 200
 PEAK_MIB = 160  # 16 MiB for eight devices
@@ -21,6 +24,13 @@ def misses(document: dict[str, Any]) -> Iterator[str]:
                 f"{row['receiver']}, {row['rate']} bytes/s, {row['latency_ms']:g} ms, chunk {row['chunk']},"
                 f" window {row['window']}: {row['efficiency']:.1%} of a clean line,"
                 f" the goal is {CLEAN_LINE:.0%}"
+            )
+    for row in document.get("rcp_ble", []):
+        goal = AIRTIME[row["mtu"]] if row["devices"] == 1 else CROWD_AIRTIME
+        if row["efficiency"] < goal:
+            yield (
+                f"{row['devices']} devices, MTU {row['mtu']}, {row['packets']} packets in"
+                f" {row['interval_ms']} ms: {row['efficiency']:.1%} of the airtime, the goal is {goal:.0%}"
             )
     for row in document.get("rss_mib", []):
         if row.get("peak_mib", 0) > PEAK_MIB:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 from config_lab import Lab
 
 from gatewayd.cli import check_config
@@ -88,7 +89,9 @@ def test_the_default_file(lab: Lab, monkeypatch: pytest.MonkeyPatch, run: Run) -
 
 def test_json(lab: Lab, run: Run) -> None:
     result = run("--json", lab.file)
-    assert json.loads(result.stdout) == {"file": str(lab.file), "ok": True, "devices": 1, "warnings": []}
+    file = str(lab.file)
+    good = {"file": file, "files": [file], "ok": True, "devices": 1, "warnings": []}
+    assert json.loads(result.stdout) == good
     lab.file.write_text("mqtt: {host: broker}\ndevices: []\nkees: {}\n")
     result = run("--json", lab.file)
     assert result.exit_code == 78
@@ -115,3 +118,75 @@ def test_print_schema(run: Run) -> None:
 
 def test_two_files_are_a_usage_error(lab: Lab, run: Run) -> None:
     assert run("--config", lab.file, lab.file).exit_code == 2
+
+
+# -- for another host
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Lab:
+    """A configuration whose files are on the host, none of them here."""
+    lab = Lab(tmp_path)
+    lab.tree["gateway"] = {}
+    lab.tree["mqtt"] |= {"client_id": "${hostname}-${machine_id}", "password_file": "/nowhere/password"}
+    tls = ("ca_file", "cert_file", "key_file", "key_password_file")
+    lab.tree["mqtt"]["tls"] = {name: f"/nowhere/{name}" for name in tls}
+    lab.tree["keys"]["pump"] = dict.fromkeys(("decrypt_key_file", "verify_key_file"), "/nowhere/key")
+    lab.tree["keys"]["all"] = {"ota_key_file": "credential:ota-key"}
+    lab.file.write_text(yaml.safe_dump(lab.tree, sort_keys=False))
+    return lab
+
+
+def test_another_hosts_files_are_warned_about(elsewhere: Lab, run: Run) -> None:
+    assert run(elsewhere.file).exit_code == 78
+    result = run("--host", "barn-pi", elsewhere.file)
+    assert (result.exit_code, result.stderr) == (0, "")
+    *warnings, end = result.stdout.splitlines()
+    assert end == f"{elsewhere.file}: ok, 1 device"
+    missing = [line.split(": ")[2] for line in warnings if "was not looked at: No such file" in line]
+    assert missing == [
+        "mqtt.password_file",
+        *(f"mqtt.tls.{name}" for name in ("ca_file", "cert_file", "key_file", "key_password_file")),
+        "keys.pump.decrypt_key_file",
+        "keys.pump.verify_key_file",
+        "keys.all.ota_key_file",
+    ]
+    # That they are not here is no reason to warn of what follows from it.
+    assert len(warnings) == len(missing) + 1
+    assert "holds the key that signs, too" in warnings[-1]
+    assert "It has to be on barn-pi." in warnings[0]
+
+
+def test_another_hosts_mistakes_are_mistakes(elsewhere: Lab, run: Run) -> None:
+    elsewhere.tree["devices"][0]["keys"] = "pomp"
+    elsewhere.file.write_text(yaml.safe_dump(elsewhere.tree, sort_keys=False))
+    result = run("--host", "barn-pi", elsewhere.file)
+    assert result.exit_code == 78
+    assert "there is no key set pomp. Did you mean pump?" in result.stderr
+
+
+def test_keys_that_are_here_in_part_are_not_judged(elsewhere: Lab, run: Run) -> None:
+    """One decryption key for two applications is refused without verification keys: these are elsewhere."""
+    elsewhere.tree["keys"] = {
+        name: {"decrypt_key_file": "decrypt.key.bin", "verify_key_file": f"/nowhere/{name}"}
+        for name in ("pump", "tank")
+    }
+    tank = elsewhere.device("tank-1", app_id="tank", keys="tank")
+    elsewhere.tree["devices"].append(tank)
+    elsewhere.file.write_text(yaml.safe_dump(elsewhere.tree, sort_keys=False))
+    assert run("--host", "barn-pi", elsewhere.file).exit_code == 0
+
+
+def test_files_of_another_host_that_are_here_are_read(elsewhere: Lab, run: Run) -> None:
+    elsewhere.tree["mqtt"] |= {"password_file": "password"}
+    (elsewhere.folder / "password").chmod(0o644)
+    elsewhere.file.write_text(yaml.safe_dump(elsewhere.tree, sort_keys=False))
+    result = run("--host", "barn-pi", elsewhere.file)
+    assert result.exit_code == 78
+    assert "is readable by everybody" in result.stderr
+
+
+def test_a_name_or_an_identifier_that_cannot_be_is_a_usage_error(elsewhere: Lab, run: Run) -> None:
+    for words in (["--host", "a b"], ["--machine-id", "5" * 32], ["--host", "a", "--machine-id", "5"]):
+        assert run(*words, elsewhere.file).exit_code == 2
+    assert run("--host", "a", "--machine-id", "5" * 32, elsewhere.file).exit_code == 0

@@ -164,7 +164,7 @@ def test_a_long_key_is_shortened_in_what_is_told() -> None:
 
 def test_places_are_those_of_the_keys() -> None:
     read = parse_document(FILE, b"mqtt:\n  host: a\nlist:\n  - x\n  - k: 1\n")
-    assert read.places == {
+    assert {path: (place.line, place.column) for path, place in read.places.items()} == {
         ("mqtt",): (1, 1),
         ("mqtt", "host"): (2, 3),
         ("list",): (3, 1),
@@ -172,4 +172,5 @@ def test_places_are_those_of_the_keys() -> None:
         ("list", 1): (5, 5),
         ("list", 1, "k"): (5, 5),
     }
+    assert {place.file for place in read.places.values()} == {FILE}
     assert read.mistake(("list", 1, "absent"), "message").line == 5

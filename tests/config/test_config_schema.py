@@ -47,11 +47,16 @@ def test_good_files_fit_the_schema(tmp_path: Path) -> None:
         "out_of_range",
         "not_supported_yet",
         "wrong_shapes",
-        "missing_sections",
     ],
 )
 def test_bad_files_do_not_fit_the_schema(name: str) -> None:
     assert not accepts(yaml.safe_load((BAD / f"{name}.yaml").read_text()))
+
+
+def test_a_fragment_fits_the_schema_and_placeholders_do() -> None:
+    assert accepts({"mqtt": {"client_id": "${machine_id}"}, "gateway": {"id": "gw-${hostname}"}})
+    assert not accepts({"gateway": {"id": "${host}"}})
+    assert not accepts({"keys": {"${hostname}": {}}})
 
 
 def test_defaults_in_the_schema_take_neither_name_nor_port() -> None:

@@ -30,8 +30,13 @@ class Taken:
 
     def __init__(self) -> None:
         self.contents: list[bytes] = []
+        self.at_once = self.most_at_once = 0
 
     async def push(self, name: str, version: Version, content: bytes, by: str) -> Outcome:  # noqa: ARG002 - as there
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await asyncio.sleep(0)  # another's turn
+        self.at_once -= 1
         self.contents.append(content)
         return Outcome(name, None, "job 1 (4.3.2) is queued")
 
@@ -169,3 +174,17 @@ def test_an_operation_closes_what_it_takes_and_nothing_else(lab: Lab) -> None:
     assert len(peer.files) == 1, "what was not taken stays for whoever closes"
     peer.close()
     assert lab.steering.contents == [b"firmware"]
+
+
+@pytest.mark.attack("memory, with many large files at once")
+def test_of_many_at_once_only_one_is_in_memory(lab: Lab) -> None:
+    async def ask() -> None:
+        peer = Peer(files=[os.open(lab.file(), os.O_RDONLY)])
+        async for _ in lab.operations.answer(parse(PUSH), peer):
+            pass
+
+    async def ask_often() -> None:
+        await asyncio.gather(*(ask() for _ in range(20)))
+
+    asyncio.run(ask_often())
+    assert (len(lab.steering.contents), lab.steering.most_at_once) == (20, 1)

@@ -51,6 +51,7 @@ async def test_those_who_come_at_once_are_served_one_after_the_other(
             await everybody_is_in.wait()
         running.cancel()
         await asyncio.wait([running])
+        assert [task for task in asyncio.all_tasks() if task.get_name() == "control"] == []
     control.close()
     assert max(together) < CROWD / 2
 

@@ -120,7 +120,7 @@ def test_another_broker_is_gone_to_in_mid_transfer(barn: Desk) -> None:
     with Mosquitto(barn.folder / "other") as other:
         barn.gateway.config["mqtt"]["port"] = other.port
         barn.write()
-        barn.good("reload")
+        assert barn.good("reload").startswith("changed: mqtt; the gateway connects to the broker anew\n")
         barn.publish("pump", "4.3.2", IMAGE)  # where the configuration says now
         barn.until_state("pump-1", "succeeded", installed_version="4.3.2")
         undisturbed(barn)

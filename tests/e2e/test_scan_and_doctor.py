@@ -10,7 +10,7 @@ SIZE = 150_000
 
 
 async def test_beside_a_transfer(farm: Farm) -> None:
-    device = farm.device("pump-1", rate=30_000, slot_address=0x2000)
+    device = farm.device("pump-1", rate=12_000, slot_address=0x2000)
     farm.gateway.config["devices"] = [device.config()]
     farm.gateway.start()
     await farm.gateway.until_state("pump-1", "idle")

@@ -20,6 +20,7 @@ from rcp_script import INFO
 from gatewayd.config import ConfigErrors
 from gatewayd.config.document import parse_document
 from gatewayd.config.loader import settle
+from gatewayd.config.placeholders import fill_in
 from gatewayd.control.parse import parse as parse_request
 from gatewayd.errors import FirmwareError, RequestError
 from gatewayd.ota.container import build, open_container
@@ -198,7 +199,9 @@ def control(data: bytes) -> None:
 
 def configuration(data: bytes) -> None:
     with counted() as steps, suppress(ConfigErrors):
-        settle(parse_document(Path("config.yaml"), data))
+        document = parse_document(Path("config.yaml"), data)
+        fill_in(document)
+        settle(document)
     within(steps.count, 5000 + 200 * len(data))
 
 

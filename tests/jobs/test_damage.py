@@ -16,6 +16,7 @@ from gatewayd.jobs.model import EVERYTHING, CreateJob, JobState
 from gatewayd.jobs.planner import damaged_topics
 from gatewayd.jobs.quarantine import KEPT, SUFFIXES, Quarantine
 from gatewayd.jobs.reconciler import _read
+from gatewayd.jobs.spool import Spool
 from gatewayd.jobs.store import Store
 
 PAGE = 4096
@@ -204,3 +205,19 @@ async def test_a_directory_in_the_place_of_a_file_is_moved_away(tmp_path: Path, 
         assert len(await store.run(Database.devices)) == (0 if name == "gatewayd.db" else 61)
         assert store.is_new == (name == "gatewayd.db")
     assert len(list((tmp_path / "quarantine").glob(f"*/{name}/within"))) == 1
+
+
+def test_columns_that_we_do_not_have_are_left_out(tmp_path: Path) -> None:
+    """Damage may hit the schema of the old database: its names then say anything."""
+    database = Database(tmp_path / "gatewayd.db", Spool(tmp_path / "spool"))
+    good = {"name": "pump-1", "since": "2026-11-26T00:00:00Z", "by": "root"}
+    odd = "x) VALUES (1); DROP TABLE jobs; --"
+    database.adopt(
+        {
+            "pauses": [good | {odd: 1}, {odd: 1}, {"NAME": "pump-2"}],
+            "releases": [{odd: 1}],
+        }
+    )
+    assert list(database.pauses()) == ["pump-1"]
+    assert not database.jobs()
+    database.close()

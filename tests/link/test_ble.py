@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from bleak.exc import BleakError
-from bumble_radio import Air, BumbleBackend, Peripheral
+from bumble_radio import Air, BumbleBackend
 
 from gatewayd.errors import LinkError, LinkLost
 from gatewayd.link import ble, radio
@@ -15,6 +15,7 @@ from gatewayd.link.ble import UNREAD_LIMIT, BleLink
 from gatewayd.link.radio import CONNECT_TRIES, Limits, Radio
 from gatewayd.link.radios import Radios
 from gatewayd.link.target import Target
+from gatewayd.simulator.peripheral import Peripheral
 
 ADDRESS = "C0:FF:EE:00:00:01"
 SHORT = Limits(scan_s=0.3)

@@ -140,6 +140,22 @@ def terminal() -> Iterator[str]:
     os.close(slave)
 
 
+CONTAINER = """
+import fcntl, os, struct, subprocess, sys
+subprocess.run(["mount", "-t", "devpts", "-o", "newinstance,ptmxmode=0666", "none", "/dev/pts"], check=True)
+masters = [os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY) for _ in range(NUMBER + 1)]
+if os.fork():  # who holds the other end would not count anyway
+    os.wait()
+    sys.exit()
+fcntl.ioctl(masters[NUMBER], 0x40045431, struct.pack("i", 0))  # TIOCSPTLCK: unlock
+slave = os.open("/dev/pts/NUMBER", os.O_RDWR | os.O_NOCTTY)
+for master in masters:
+    os.close(master)
+print(f"/dev/pts/{os.fstat(slave).st_rdev & 0xff}", flush=True)
+sys.stdin.read()
+"""
+
+
 @pytest.mark.parametrize("program", [OPEN, LOGIN], ids=["open", "controlling terminal"])
 def test_who_has_a_port_open_is_named(terminal: str, program: str, tmp_path: Path) -> None:
     assert find_holder(terminal) is None, "this process does not count"
@@ -152,6 +168,19 @@ def test_who_has_a_port_open_is_named(terminal: str, program: str, tmp_path: Pat
         assert str(holder) == f"{holder.name} (process {pid})"
         assert holder.name.startswith("python")
     assert find_holder(terminal) is None
+
+
+def test_a_containers_terminal_of_the_same_number_is_another_one(terminal: str) -> None:
+    """As in a container: its own devpts, whose terminals are numbered from 0 again."""
+    number = Path(terminal).name
+    program = CONTAINER.replace("NUMBER", number)
+    unshare = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", program]
+    with subprocess.Popen(unshare, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == f"{terminal}\n"
+        assert find_holder(terminal) is None
+        assert child.stdin is not None
+        child.stdin.close()
 
 
 CUT = "терминал".encode()[:15]  # as the kernel cuts it

@@ -98,6 +98,7 @@ async def test_the_document_is_as_documented(lab: Lab) -> None:
     assert lab.broker.of(PUMP) == [
         {
             "state": "transferring",
+            "app_id": None,
             "installed_version": "4.3.1",
             "latest_version": "4.3.2",
             "progress": 41,

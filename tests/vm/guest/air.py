@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 from bumble import hci, ll
 from bumble.controller import Controller
 from bumble.transport import open_transport
-from bumble_radio import ACL_BYTES, Air
+from bumble_radio import Air
+
+from gatewayd.simulator.air import ACL_BYTES
 
 if TYPE_CHECKING:
     from bumble.transport.common import Transport

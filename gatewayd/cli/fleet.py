@@ -1,0 +1,131 @@
+"""`gatewayctl fleet status`: who runs what, who is stuck and why, at all gateways of a broker."""
+
+import asyncio
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
+from pathlib import Path
+
+import click
+
+from gatewayd.cli.exits import DONE, REFUSED
+from gatewayd.cli.options import json_option
+from gatewayd.cli.words import because, columns, indented, plural, printable, tell
+from gatewayd.config import load
+from gatewayd.config.model import NAME_PATTERN
+from gatewayd.fleet import QUIET_S, FleetDevice, FleetGateway, FleetStatus, read_fleet
+from gatewayd.moments import utc_text
+
+DEFAULT_CONFIG = Path("/etc/gatewayd/config.yaml")
+
+
+@click.group("fleet")
+def group() -> None:
+    """Look at all gateways of a broker."""
+
+
+@group.command("status")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    help="A configuration that says where the broker is, and mqtt.status_topic.",
+)
+@click.option("--gateway", metavar="ID", help="Only this gateway.")
+@click.option("--app", metavar="ID", help="Only devices of this application, and gateways that have some.")
+@click.option(
+    "--wait",
+    "quiet_s",
+    metavar="SECONDS",
+    type=click.FloatRange(0.1, 60),
+    default=QUIET_S,
+    show_default=True,
+    help="Nothing new for so long, and all has come.",
+)
+@json_option
+def status(config: Path, gateway: str | None, app: str | None, quiet_s: float, as_json: bool) -> None:
+    """Read what all gateways report to the broker, and show who runs what, who is stuck and why.
+
+    Exits with 1 when a gateway is away or a device is stuck: when it failed, is refused what was published,
+    does not answer, or waits because its last attempt failed. Who waits for a person (offered, paused) or is
+    under way is not stuck.
+    """
+    if gateway is not None and not re.fullmatch(NAME_PATTERN, gateway):
+        raise click.UsageError("--gateway: expected 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+    found = asyncio.run(read_fleet(load(config), gateway=gateway, app=app, quiet_s=quiet_s))
+    if as_json:
+        click.echo(found.model_dump_json())
+    else:
+        _tell(found)
+    sys.exit(DONE if found.ok else REFUSED)
+
+
+def _tell(found: FleetStatus) -> None:
+    _tell_table(["GATEWAY", "STATUS", "DEVICES", "STATES"], map(_gateway_row, found.gateways))
+    tell()
+    running = Counter(
+        (device.app_id or "-", device.installed_version or "-")
+        for gateway in found.gateways
+        for device in gateway.devices
+    )
+    _tell_table(
+        ["APP", "VERSION", "DEVICES"],
+        ([app, version, str(count)] for (app, version), count in sorted(running.items())),
+    )
+    tell()
+    _tell_stuck(found)
+    tell(indented(_summary(found), 0))
+
+
+def _tell_table(heading: list[str], rows: Iterable[list[str]], below: Iterable[str] = ()) -> None:
+    """Print a table; with `below`, each of its lines in red, and an explanation under it."""
+    first, *lines = columns([heading, *([printable(cell) for cell in row] for row in rows)])
+    tell(first, bold=True)
+    for line, more in zip_longest(lines, below):
+        tell(line, fg="red" if more is not None else None)
+        if more:
+            tell(indented(printable(more)))
+
+
+def _gateway_row(gateway: FleetGateway) -> list[str]:
+    states = _counted(device.state for device in gateway.devices)
+    return [gateway.name, gateway.status, str(len(gateway.devices)), states]
+
+
+def _counted(words: Iterable[str]) -> str:
+    return ", ".join(f"{count} {word}" for word, count in Counter(words).most_common())
+
+
+def _stuck(found: FleetStatus) -> Iterator[tuple[FleetGateway, FleetDevice]]:
+    return ((gateway, one) for gateway in found.gateways for one in gateway.devices if one.stuck)
+
+
+def _tell_stuck(found: FleetStatus) -> None:
+    stuck = list(_stuck(found))
+    if not stuck:
+        return
+    _tell_table(
+        ["STUCK AT", "DEVICE", "INSTALLED", "LATEST", "STATE", "SINCE"],
+        (_stuck_row(gateway, one) for gateway, one in stuck),
+        [because(one.code, one.reason) for _, one in stuck],
+    )
+    tell()
+
+
+def _stuck_row(gateway: FleetGateway, device: FleetDevice) -> list[str]:
+    since = utc_text(device.updated_at) if device.updated_at else "-"
+    installed, latest = device.installed_version or "-", device.latest_version or "-"
+    return [gateway.name, device.name, installed, latest, device.state, since]
+
+
+def _summary(found: FleetStatus) -> str:
+    states = _counted(gateway.status for gateway in found.gateways) or "none"
+    devices = sum(len(gateway.devices) for gateway in found.gateways)
+    stuck = sum(1 for _ in _stuck(found))
+    return (
+        f"{plural(len(found.gateways), 'gateway')} at {found.broker}: {states};"
+        f" {plural(devices, 'device')}, {stuck} stuck"
+    )

@@ -1,0 +1,166 @@
+"""config.yaml and the fragments in conf.d beside it, merged into one document.
+
+The rule: config.yaml first, then conf.d/*.yaml in the order of their names, byte by byte. Each is laid over
+what was read before it:
+
+    two mappings        merged key by key
+    `devices`           put one after the other
+    anything else       the later one wins
+
+Every file is strict YAML by itself, with the limits of one; their sum has the limits of one, too. A folder of
+configuration collects what editors and packages leave behind: hidden files, `*~` and `*.dpkg-*` are passed
+over, and whatever else is not *.yaml is warned about, because somebody may think that it counts.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gatewayd.config.document import (
+    BROKEN,
+    SIZE_LIMIT_BYTES,
+    VALUES_LIMIT,
+    Document,
+    open_to_all,
+    read_document,
+    refusal,
+)
+from gatewayd.config.host import Host
+from gatewayd.config.mistakes import ConfigErrors, KeyPath, Mistake
+from gatewayd.config.placeholders import fill_in
+
+FOLDER = "conf.d"
+# More than anybody can keep in mind: what has so many is not a folder of fragments.
+FILES_LIMIT = 256
+_LEFT_BEHIND = re.compile(r"\..*|.*~|.*\.dpkg-[a-z]+", re.DOTALL)
+
+
+def read_all(file: Path, host: Host) -> Document:
+    """Read `file` and its fragments as `host` would. Raises ConfigErrors if one of them is no YAML at all."""
+    document = Document(file, host)
+    files = [file, *_fragments(document)]
+    for one in files:
+        try:
+            part = _read(one, is_fragment=one != file)
+        except ConfigErrors as error:
+            found = list(error.mistakes)
+        else:
+            _lay_over(document, part)
+            found = part.mistakes
+        for mistake in found:
+            document.note(mistake)
+        _check_limits(document, one)
+    if document.files != files:
+        raise ConfigErrors(document.mistakes)
+    fill_in(document)
+    return document
+
+
+def _fragments(document: Document) -> Iterator[Path]:
+    """Yield the files of conf.d that count; what is wrong with the folder is noted."""
+    folder = document.file.parent / FOLDER
+    try:
+        mode = folder.stat().st_mode
+        names = sorted(os.listdir(folder), key=os.fsencode)  # noqa: PTH208 - names are what is sorted
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        hint = "It holds parts of the configuration: check its permissions"
+        document.note(Mistake(folder, 0, 0, "", f"cannot be read: {error.strerror}", hint))
+        return
+    if mode & stat.S_IWOTH:
+        document.note(open_to_all(folder, mode))
+    counted = [name for name in names if _counts(document, folder, name)]
+    if len(counted) > FILES_LIMIT:
+        document.note(Mistake(folder, 0, 0, "", f"holds more than {FILES_LIMIT} files", "Join some of them"))
+        return
+    yield from (folder / name for name in counted)
+
+
+def _counts(document: Document, folder: Path, name: str) -> bool:
+    """Whether a file of conf.d is part of the configuration; a warning if somebody may think that it is."""
+    if _LEFT_BEHIND.fullmatch(name):
+        return False
+    if not name.isprintable() or not name.endswith(".yaml"):
+        hint = "Rename it to end in .yaml, or move it away"
+        document.warnings.append(
+            Mistake(folder, 0, 0, "", f"{name!a} is not read: only plain names in .yaml are", hint)
+        )
+        return False
+    return True
+
+
+def _check_limits(document: Document, file: Path) -> None:
+    """Raise ConfigErrors when all files up to this one are too much."""
+    for amount, limit, what in (
+        (document.size_bytes, SIZE_LIMIT_BYTES, "bytes"),
+        (len(document.places), VALUES_LIMIT, "values"),
+    ):
+        if amount > limit:
+            document.note(Mistake(file, 0, 0, "", f"with it the configuration has more than {limit} {what}"))
+            raise ConfigErrors(document.mistakes)
+
+
+def _read(file: Path, *, is_fragment: bool) -> Document:
+    """Read one file. Raises ConfigErrors, also for a named pipe in conf.d, which would be waited for."""
+    if is_fragment and file.exists() and not file.is_file():
+        raise refusal(file, 0, "is not a regular file", "Only files belong into conf.d")
+    return read_document(file)
+
+
+def _lay_over(document: Document, part: Document) -> None:
+    """Lay what a file says over what the ones before it said."""
+    document.files.append(part.file)
+    document.size_bytes += part.size_bytes
+    if part.file == document.file:
+        document.root, document.places, document.is_empty = part.root, part.places, part.is_empty
+        return
+    if not isinstance(part.root, dict):
+        if not part.is_empty and part.root is not BROKEN:
+            part.wrong((), "expected a mapping with keys such as devices")
+        return
+    if not isinstance(document.root, dict):
+        return  # that is told already, or will be
+    replaced: set[KeyPath] = set()
+    shift = _devices_so_far(document, part)
+    document.root = _merged(document.root, part.root, (), replaced)
+    _place(document, part, replaced, shift)
+
+
+def _devices_so_far(document: Document, part: Document) -> int:
+    before, more = document.root.get("devices"), part.root.get("devices")
+    return len(before) if isinstance(before, list) and isinstance(more, list) else 0
+
+
+def _merged(below: Any, above: Any, path: KeyPath, replaced: set[KeyPath]) -> Any:
+    """Return what the rule makes of two values; where one gave way to another, `replaced` says so."""
+    if isinstance(below, dict) and isinstance(above, dict):
+        merged = dict(below)
+        for key, value in above.items():
+            merged[key] = _merged(below[key], value, (*path, key), replaced) if key in below else value
+        return merged
+    if path == ("devices",) and isinstance(below, list):
+        if isinstance(above, list):
+            return below + above
+    elif path == ("devices",):
+        return below  # it is a mistake, and is told
+    replaced.add(path)
+    return above
+
+
+def _place(document: Document, part: Document, replaced: set[KeyPath], shift: int) -> None:
+    """Take over where the part's values stand. A mapping of several files stands where it was first."""
+    if replaced:
+        document.places = {
+            path: place
+            for path, place in document.places.items()
+            if not any(path[:end] in replaced for end in range(1, len(path) + 1))
+        }
+    for path, place in part.places.items():
+        moved = path
+        if shift and path[0] == "devices" and len(path) > 1 and isinstance(path[1], int):
+            moved = ("devices", path[1] + shift, *path[2:])
+        document.places.setdefault(moved, place)

@@ -1,0 +1,281 @@
+"""What all gateways at a broker say of themselves and their devices: the retained messages, read once.
+
+Anybody whom the broker lets publish there may have written them, so they are judged like any other input:
+what is not a status is said to be unreadable, and size, number and time are limited.
+
+How does one know that all of them have come? MQTT does not say: an answer to SUBSCRIBE may come before them,
+and a broker may send them piece by piece. So they are taken for complete when nothing new has come for a
+while. "New" is a topic that was not heard of yet: a fleet at work never falls silent. Gateways are found by
+`…/status`, and then their devices are asked for, a few gateways at a time: what does not fit into a broker's
+queue it throws away (mosquitto 2.0.11 sent 13,559 of 40,000 that were asked for at once).
+"""
+
+import asyncio
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
+
+from gatewayd.config import Settings
+from gatewayd.mqtt.connection import Connection, Delivery, connect
+from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, BrokerError, visitor
+
+# Ten times the longest status there is: names and reasons are short.
+PAYLOAD_LIMIT_BYTES = 16 * 1024
+# Of gateways and devices together; 10,000 gateways with ten devices each have few more.
+TOPICS_LIMIT = 120_000
+TIME_LIMIT_S = 120.0
+# Nothing new for so long, and all has come. A packet that is lost on the way comes again within a second.
+QUIET_S = 2.0
+# Gateways whose devices are asked for together; and how long to wait for as many.
+BATCH = 20
+BATCH_WAIT_S = 0.2
+
+GatewayStatus = Literal["online", "offline", "sleeping", "unknown", "unreadable"]
+_SAID: dict[bytes, GatewayStatus] = {
+    b"online": "online",
+    b"offline": "offline",
+    b"sleeping": "sleeping",
+}
+_ID = "[A-Za-z0-9._-]{1,64}"
+_UNREADABLE = "unreadable"
+# States in which a device stays until somebody does something.
+_STUCK = {"failed", "refused", "unreachable", _UNREADABLE}
+
+
+def _utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:  # on the first or the last day there is
+        raise ValueError("no such time") from None
+
+
+class DeviceReport(BaseModel):
+    """What a gateway says of a device. A later version may say more."""
+
+    state: str = Field(max_length=64)
+    app_id: str | None = Field(None, max_length=64)
+    installed_version: str | None = Field(None, max_length=64)
+    latest_version: str | None = Field(None, max_length=64)
+    progress: int | None = None
+    job: int | None = None
+    attempt: int | None = None
+    code: str | None = Field(None, max_length=64)
+    reason: str | None = Field(None, max_length=4096)
+    paused: bool = False
+    updated_at: Annotated[datetime, AfterValidator(_utc)] | None = None
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it needs somebody: not one that a person lets wait, nor one whose update is under way."""
+        waits_after_failure = self.state == "queued" and self.code is not None and not self.paused
+        return self.state in _STUCK or waits_after_failure
+
+
+class FleetDevice(DeviceReport):
+    """A device by its name; `updated_at`: since when it is so."""
+
+    name: str
+    stuck: bool
+
+
+class FleetGateway(BaseModel):
+    """A gateway; `unknown`: devices are reported, and nothing of the gateway itself."""
+
+    name: str
+    status: GatewayStatus
+    devices: tuple[FleetDevice, ...]
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it is neither there nor meant to be asleep."""
+        return self.status not in {"online", "sleeping"}
+
+
+class FleetStatus(BaseModel):
+    """`fleet status`: `ok` when every gateway is online or asleep, and no device is stuck."""
+
+    broker: str
+    gateways: tuple[FleetGateway, ...]
+    ok: bool
+
+
+class StatusTopics:
+    """The topics that `mqtt.status_topic` makes, for all gateways or one."""
+
+    def __init__(self, settings: Settings, gateway: str | None) -> None:
+        template = settings.mqtt.status_topic
+        if "{gateway_id}" not in template:  # there can be one gateway at such a topic: the one configured
+            gateway = settings.gateway.id
+        self.gateway = gateway
+        self._template = template
+        before, _, after = template.partition("{gateway_id}")
+        name = re.escape(gateway) if gateway else _ID
+        place = "" if "{gateway_id}" not in template else f"(?P<gateway>{name})"
+        self._pattern = re.compile(
+            f"{re.escape(before)}{place}{re.escape(after)}/(status|devices/(?P<device>{_ID}))"
+        )
+
+    @property
+    def gateways(self) -> str:
+        """The filter for what gateways say of themselves. A wildcard stands for a whole level."""
+        if self.gateway is not None:
+            return f"{self._template.replace('{gateway_id}', self.gateway)}/status"
+        levels = self._template.split("/")
+        return "/".join("+" if "{gateway_id}" in level else level for level in levels) + "/status"
+
+    def devices_of(self, gateway: str) -> str:
+        """The filter for what a gateway says of its devices."""
+        return f"{self._template.replace('{gateway_id}', gateway)}/devices/+"
+
+    def parse(self, topic: str) -> tuple[str, str | None] | None:
+        """Return gateway and device (None: itself); None: nothing of ours."""
+        found = self._pattern.fullmatch(topic)
+        if found is None:
+            return None
+        return found.groupdict().get("gateway") or self.gateway or "", found["device"]
+
+
+async def read_fleet(
+    settings: Settings, *, gateway: str | None = None, app: str | None = None, quiet_s: float = QUIET_S
+) -> FleetStatus:
+    """Ask the broker of `settings` for what is retained. Raises BrokerError, also when there is nothing."""
+    topics = StatusTopics(settings, gateway)
+    limit = PAYLOAD_LIMIT_BYTES + 1
+    login = visitor(settings.mqtt, max_packet_bytes=PACKET_OVERHEAD_BYTES + limit, qos_0_bytes=limit)
+    connection = await connect(login)
+    where = f"{login.host}:{login.port}"
+    try:
+        async with asyncio.timeout(TIME_LIMIT_S):
+            found = await _Reading(connection, topics, quiet_s).run()
+    except TimeoutError:
+        raise BrokerError(
+            f"{where}: statuses still come in after {TIME_LIMIT_S:.0f} s",
+            code="fleet_too_large",
+            hint="look at one gateway with --gateway",
+        ) from None
+    finally:
+        await connection.close()
+    if not found:
+        raise BrokerError(
+            f"{where}: nothing is retained on {topics.gateways}",
+            code="no_reports",
+            hint="check the name, mqtt.status_topic, and whether the broker lets this user read there",
+        )
+    return judge(where, found, app)
+
+
+def judge(broker: str, found: dict[tuple[str, str | None], bytes], app: str | None) -> FleetStatus:
+    """Make of the messages, by gateway and device, what is shown; with `app`, of what runs it."""
+    devices: dict[str, list[FleetDevice]] = {gateway: [] for gateway, _ in sorted(found, key=str)}
+    for (gateway, device), payload in sorted(found.items(), key=str):
+        if device is not None:
+            devices[gateway].append(_device(device, payload))
+    if app is not None:
+        of_app = {gateway: [one for one in each if one.app_id == app] for gateway, each in devices.items()}
+        devices = {gateway: each for gateway, each in of_app.items() if each}
+    gateways = tuple(
+        FleetGateway(name=name, status=_gateway_status(found.get((name, None))), devices=tuple(each))
+        for name, each in devices.items()
+    )
+    ok = not any(gateway.is_away or any(d.stuck for d in gateway.devices) for gateway in gateways)
+    return FleetStatus(broker=broker, gateways=gateways, ok=ok)
+
+
+def _device(name: str, payload: bytes) -> FleetDevice:
+    reason = f"larger than {PAYLOAD_LIMIT_BYTES} bytes" if len(payload) > PAYLOAD_LIMIT_BYTES else ""
+    try:
+        report = DeviceReport.model_validate_json(payload if not reason else b"")
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        reason = reason or f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
+        report = DeviceReport(state=_UNREADABLE, code="bad_report", reason=f"no status: {reason}"[:200])
+    return FleetDevice(name=name, stuck=report.is_stuck, **report.model_dump())
+
+
+def _gateway_status(payload: bytes | None) -> GatewayStatus:
+    if payload is None:
+        return "unknown"
+    return _SAID.get(payload, "unreadable")
+
+
+class _Reading:
+    """Takes what comes until nothing new does. An empty message is none: it clears a topic."""
+
+    def __init__(self, connection: Connection, topics: StatusTopics, quiet_s: float) -> None:
+        self._connection = connection
+        self._topics = topics
+        self._quiet_s = quiet_s
+        self._found: dict[tuple[str, str | None], bytes] = {}
+        self._to_ask = [topics.gateway] if topics.gateway else []
+        self._known = set(self._to_ask)
+        self._coming: asyncio.Future[Delivery] | None = None
+
+    async def run(self) -> dict[tuple[str, str | None], bytes]:
+        """Raises BrokerError; TimeoutError is the caller's."""
+        try:
+            return await self._read()
+        finally:
+            if self._coming is not None:
+                self._coming.cancel()
+                await asyncio.wait([self._coming])
+
+    async def _read(self) -> dict[tuple[str, str | None], bytes]:
+        await self._look_at([self._topics.gateways])
+        clock = asyncio.get_running_loop().time
+        newest_at = clock()
+        while True:
+            if len(self._to_ask) >= BATCH:
+                await self._ask_for_devices()
+            until = newest_at + (BATCH_WAIT_S if self._to_ask else self._quiet_s)
+            if clock() < until:
+                is_new = await self._take(until)
+            elif self._to_ask:
+                await self._ask_for_devices()
+                is_new = True  # what was asked for just now is waited for
+            else:
+                return {key: payload for key, payload in self._found.items() if payload}
+            if is_new:
+                newest_at = clock()
+
+    async def _take(self, until: float) -> bool:
+        """Take one message, if one comes in time; whether something is known that was not.
+
+        Who does not wait any longer leaves `receive` alone: a message that has just come would be lost.
+        """
+        if self._coming is None:
+            self._coming = asyncio.ensure_future(self._connection.receive())
+        await asyncio.wait([self._coming], timeout=until - asyncio.get_running_loop().time())
+        if not self._coming.done():
+            return False
+        message, self._coming = self._coming.result().message, None
+        place = self._topics.parse(message.topic)
+        if place is None:
+            return False
+        is_new = place not in self._found
+        self._found[place] = message.payload
+        if len(self._found) > TOPICS_LIMIT:
+            raise BrokerError(
+                f"more than {TOPICS_LIMIT} statuses are retained",
+                code="fleet_too_large",
+                hint="look at one gateway with --gateway",
+            )
+        gateway, device = place
+        if device is None and gateway not in self._known:
+            self._to_ask.append(gateway)
+            self._known.add(gateway)
+        return is_new
+
+    async def _ask_for_devices(self) -> None:
+        batch, self._to_ask = self._to_ask[:BATCH], self._to_ask[BATCH:]
+        await self._look_at(self._topics.devices_of(gateway) for gateway in batch)
+
+    async def _look_at(self, topics: Iterable[str]) -> None:
+        for topic, reason in (await self._connection.look_at(list(topics))).items():
+            raise BrokerError(
+                f"the broker refuses a subscription to {topic}: {reason}",
+                code="subscription_refused",
+                hint="check its access rules for this user",
+            )

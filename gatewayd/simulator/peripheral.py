@@ -1,0 +1,108 @@
+"""The GATT side of a virtual device (docs/protocol.md, section 11): advertises, is written to, notifies."""
+
+from collections.abc import Callable
+from typing import Any
+
+from bumble.core import UUID, AdvertisingData
+from bumble.device import Connection, Device
+from bumble.gatt import Characteristic, CharacteristicValue, Service
+from bumble.pairing import PairingConfig
+
+from gatewayd.link.ble import FROM_DEVICE, SERVICE, TO_DEVICE
+
+_KINDS = AdvertisingData.Type
+_LEGACY_ADVERTISEMENT = 31  # bytes
+_SUPERVISION_MS = 5000
+
+
+class Peripheral:
+    """A device that offers RCP: what is written to it goes to `on_frame`, in order; `notify` sends a frame.
+
+    `mtu` is the largest it takes; `needs_bond` refuses who has not encrypted; `interval_ms` is what it asks
+    for when it is connected to; without `has_service` it is another device.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        *,
+        mtu: int = 247,
+        needs_bond: bool = False,
+        interval_ms: float | None = None,
+        has_service: bool = True,
+        advertising_ms: int = 20,
+        on_frame: Callable[[bytes], None] | None = None,
+    ) -> None:
+        self.device = device
+        self.frames: list[bytes] = []
+        self.on_frame = on_frame or self.frames.append
+        self.on_connected: Callable[[int], None] = lambda _size: None
+        self.on_disconnected: Callable[[], object] = lambda: None
+        self.connection: Connection | None = None
+        self._interval_ms = interval_ms
+        self._has_service = has_service
+        self._advertising_ms = advertising_ms
+        device.gatt_server.max_mtu = mtu
+        device.pairing_config_factory = lambda _: PairingConfig(mitm=False)  # nobody is there to compare
+        self._outlet: Characteristic[bytes] = Characteristic(
+            UUID(FROM_DEVICE), Characteristic.Properties.NOTIFY, Characteristic.READABLE, b""
+        )
+        inlet: Characteristic[bytes] = Characteristic(
+            UUID(TO_DEVICE),
+            Characteristic.Properties.WRITE | Characteristic.Properties.WRITE_WITHOUT_RESPONSE,
+            Characteristic.WRITEABLE | (Characteristic.WRITE_REQUIRES_ENCRYPTION if needs_bond else 0),
+            CharacteristicValue(write=self._written),
+        )
+        if has_service:
+            device.add_service(Service(UUID(SERVICE), [inlet, self._outlet]))
+        device.on("connection", self._on_connection)
+
+    async def advertise(self, service_data: bytes | None = None) -> None:
+        """Say that it offers RCP, by service data if there are any, and its name where there is room."""
+        data: list[Any] = [(_KINDS.FLAGS, b"\x06")]
+        if service_data is not None:
+            data.append((_KINDS.SERVICE_DATA_128_BIT_UUID, bytes(UUID(SERVICE)) + service_data))
+        elif self._has_service:
+            data.append((_KINDS.COMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS, bytes(UUID(SERVICE))))
+        name = (_KINDS.COMPLETE_LOCAL_NAME, self.device.name.encode())
+        if len(bytes(AdvertisingData([*data, name]))) <= _LEGACY_ADVERTISEMENT:
+            data.append(name)
+        self.device.advertising_data = bytes(AdvertisingData(data))
+        self.device.scan_response_data = bytes(AdvertisingData([name]))
+        await self.device.start_advertising(
+            advertising_interval_min=self._advertising_ms,
+            advertising_interval_max=self._advertising_ms,
+        )
+
+    async def fall_silent(self) -> None:
+        """Be off: no connection, no advertisement."""
+        await self.device.stop_advertising()
+        await self.drop()
+
+    async def notify(self, frame: bytes) -> None:
+        """Send a frame to who has subscribed."""
+        await self.device.notify_subscribers(self._outlet, frame)
+
+    async def drop(self) -> None:
+        """End the connection from this side."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            await connection.disconnect()
+
+    def _on_connection(self, connection: Connection) -> None:
+        self.connection = connection
+        connection.on("connection_att_mtu_update", lambda: self.on_connected(connection.att_mtu - 3))
+        connection.on("disconnection", self._on_disconnection)
+        self.on_connected(connection.att_mtu - 3)
+        if self._interval_ms is not None:
+            connection.cancel_on_disconnection(self._ask_for(connection, self._interval_ms))
+
+    async def _ask_for(self, connection: Connection, interval_ms: float) -> None:
+        await connection.update_parameters(interval_ms, interval_ms, 0, _SUPERVISION_MS, use_l2cap=True)
+
+    def _on_disconnection(self, _: int) -> None:
+        self.connection = None
+        self.on_disconnected()
+
+    def _written(self, _: Any, value: bytes) -> None:
+        self.on_frame(bytes(value))

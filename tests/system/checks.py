@@ -1,0 +1,286 @@
+"""What is shown on a running system, in the order of a gateway's life; a check returns what it saw."""
+
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from system.machine import until
+from system.scene import Scene
+from system.tree import LAB, LAB_PACKAGES
+
+SCORE_LIMIT = 1.5
+STOP_LIMIT_S = 5.0
+CONFIG = "/etc/gatewayd/config.yaml"
+PROBE = Path(__file__).with_name("probe.py")
+# In gatewayd's unit, run something else, once.
+RUN_PROBE = """
+    [Service]
+    Type=oneshot
+    ExecStart=
+    ExecStart=/usr/bin/python3 /usr/local/bin/probe.py
+    Restart=no
+"""
+HUNGRY = "[Service]\nWatchdogSec=3s\n"
+# A defect that holds the event loop up for ever.
+HANGS = """
+    import time
+    import gatewayd.heartbeat as heartbeat
+    line, lines = heartbeat.status_line, []
+    def a_line_that_never_comes(*words, **more):
+        lines.append(0)
+        if len(lines) > 3:
+            time.sleep(3600)
+        return line(*words, **more)
+    heartbeat.status_line = a_line_that_never_comes
+"""
+
+Check = Callable[[Scene], str]
+
+
+def it_is_installed_and_runs(scene: Scene) -> str:
+    """`apt install` of the previous version: READY, and nothing to do."""
+    install(scene, "0.0.1", *LAB_PACKAGES)
+    assert scene.property("ActiveState") == "active"
+    assert scene.property("StatusText") == "no devices configured"
+    assert scene.machine.run("systemctl", "is-enabled", "gatewayd").stdout.strip() == "enabled"
+    scene.start_broker()
+    return scene.property("StatusText")
+
+
+def it_is_hardened(scene: Scene) -> str:
+    """`systemd-analyze security`."""
+    said = scene.machine.run("systemd-analyze", "security", "--no-pager", "gatewayd").stdout
+    score = float(re.findall(r"Overall exposure level.*?: ([0-9.]+)", said)[-1])
+    assert score <= SCORE_LIMIT, said
+    return f"{score}, {SCORE_LIMIT} at most"
+
+
+def it_takes_credentials(scene: Scene) -> str:
+    """Keys and passwords from systemd, one of them encrypted; the files are root's alone."""
+    scene.machine.shell(f"""
+        cd /{LAB}
+        gatewayctl keygen -o ota.key
+        install -D -m 600 client.pem /etc/credstore/gatewayd.client.pem
+        install -D -m 600 decrypt.key.bin /etc/credstore/gatewayd.decrypt.key.bin
+        install -m 644 verify.key.bin /etc/gatewayd/verify.key.bin
+        mkdir -p -m 700 /etc/credstore.encrypted
+        systemd-creds encrypt --with-key=host client.key /etc/credstore.encrypted/gatewayd.client.key
+    """)
+    scene.configure()
+    scene.machine.run("systemctl", "restart", "gatewayd")
+    until(
+        lambda: scene.property("StatusText").endswith("broker connected"),
+        "gatewayd logs in by its certificate",
+    )
+    listed = scene.machine.run("ls", "/run/credentials/gatewayd.service").stdout.split()
+    assert listed == ["gatewayd.client.key", "gatewayd.client.pem", "gatewayd.decrypt.key.bin"]
+    stranger = ("setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups")
+    refused = scene.machine.run(*stranger, "ls", "/run/credentials/gatewayd.service", check=False)
+    assert refused.returncode != 0
+    return scene.property("StatusText")
+
+
+def it_updates_over_tls(scene: Scene) -> str:
+    """From mosquitto, with pin and client certificate, to the C receiver; the status shows it."""
+    scene.start_device()
+    version = scene.begin_update()
+    until(lambda: "1 updating (pump-1 " in scene.property("StatusText"), "the status shows the transfer")
+    shown = scene.property("StatusText")
+    scene.await_updated(version)
+    return shown
+
+
+def its_log_has_fields(scene: Scene) -> str:
+    """`journalctl DEVICE=pump-1`, whole lines in MESSAGE, priorities, and nothing as plain text."""
+    entries = scene.entries("DEVICE=pump-1")
+    assert {entry["MESSAGE"].split()[0] for entry in entries} >= {
+        "transfer",
+        "staged",
+        "activated",
+        "succeeded",
+    }
+    assert {entry["_TRANSPORT"] for entry in entries} == {"journal"}
+    assert {entry["SYSLOG_IDENTIFIER"] for entry in entries} == {"gatewayd"}
+    assert all("JOB" in entry for entry in entries if entry["MESSAGE"].startswith("staged"))
+    plain = [entry["MESSAGE"] for entry in scene.entries("_TRANSPORT=stdout")]
+    assert plain == [], "lines that went around the journal's fields"
+    short = scene.machine.run("journalctl", "-u", "gatewayd", "DEVICE=pump-1", "-o", "cat").stdout
+    assert "device=pump-1" in short
+    return f"{len(entries)} entries"
+
+
+def it_reloads(scene: Scene) -> str:
+    """`systemctl reload` with a good and a bad file: the old configuration stays, the status says why."""
+    scene.configure(
+        more="""
+  - name: tank-1
+    app_id: tank
+    version: "1.0.0"
+    payload: standard
+    link: {uart: /run/tank-1}
+"""
+    )
+    scene.machine.run("systemctl", "reload", "gatewayd")
+    assert scene.property("StatusText").startswith("2 devices"), scene.property("StatusText")
+    scene.configure(more="wrong: 1\n")
+    done = scene.machine.run("systemctl", "reload", "gatewayd", check=False)
+    status = scene.property("StatusText")
+    assert scene.property("ActiveState") == "active"
+    assert status.startswith(f"the new configuration is refused, the old one is in force: {CONFIG}:"), status
+    assert "2 devices" in status, "the old one is in force"
+    scene.configure()
+    scene.machine.run("systemctl", "reload", "gatewayd")
+    assert scene.property("StatusText").startswith("1 device, "), scene.property("StatusText")
+    return f"a bad one: exit {done.returncode}"
+
+
+def it_does_not_start_with_a_bad_configuration(scene: Scene) -> str:
+    """Exit 78, once, with the mistake in the status and the journal."""
+    scene.configure(more="wrong: 1\n")
+    since = scene.now()
+    assert scene.machine.run("systemctl", "restart", "gatewayd", check=False).returncode != 0
+    assert scene.property("ExecMainStatus") == "78"
+    assert scene.property("ActiveState") == "failed", "it is not tried again"
+    said = [one for one in scene.entries("--after-cursor", since) if one.get("CODE") == "bad_configuration"]
+    assert len(said) == 1
+    assert said[0]["MESSAGE"].startswith(f"{CONFIG}:")
+    assert said[0]["PRIORITY"] == "3"
+    assert scene.property("StatusText").startswith(f"{CONFIG}:")
+    scene.configure()
+    scene.machine.run("systemctl", "restart", "gatewayd")
+    return str(said[0]["MESSAGE"])
+
+
+def it_is_shut_in(scene: Scene) -> str:
+    """The sandbox, tried from within: what it needs it may, and nothing else."""
+    machine = scene.machine
+    scene.put("/usr/local/bin/probe.py", PROBE.read_text())
+    machine.shell("touch /tmp/of-another; mkdir -p /home/pi; touch /home/pi/file")
+    machine.shell("mknod -m 666 /dev/everybodys c 1 11")
+    since = scene.now()
+    scene.drop_in(RUN_PROBE)
+    (said,) = [
+        one["MESSAGE"] for one in scene.entries("--after-cursor", since) if one["MESSAGE"].startswith("{")
+    ]
+    scene.drop_in("")
+    found = json.loads(said)
+    assert {name: why for name, why in found["allowed"].items() if why} == {}, "needed, and refused"
+    assert [name for name, why in found["denied"].items() if not why] == [], "possible, and should not be"
+    # What root cannot do either on this machine, the sandbox has not shown anything about.
+    free = json.loads(machine.run("python3", "/usr/local/bin/probe.py").stdout)["denied"]
+    unknown = [name for name, why in free.items() if why]
+    shown = len(free) - len(unknown)
+    assert shown > 20, unknown
+    return f"{shown} things refused, {len(found['allowed'])} possible; not to be shown here: {unknown}"
+
+
+def a_stranger_may_not_steer(scene: Scene) -> str:
+    """Who is in the group gatewayd uses gatewayctl, and the journal knows who; others do not."""
+    scene.machine.shell("useradd --groups gatewayd anna; useradd berta")
+    assert "pump-1" in scene.ctl_as("anna", "devices").stdout
+    assert scene.ctl_as("anna", "pause", "pump-1").returncode == 0
+    assert any(entry.get("USER") == "anna" for entry in scene.entries())
+    scene.machine.run("gatewayctl", "resume", "pump-1")
+    refused = scene.ctl_as("berta", "devices")
+    assert refused.returncode == 75, refused
+    return refused.stderr.strip()
+
+
+def it_stops_in_mid_transfer(scene: Scene) -> str:
+    """SIGTERM in mid-transfer; the next start resumes."""
+    version, since = scene.begin_update(), scene.now()
+    took_s = scene.timed("systemctl", "stop", "gatewayd")
+    assert took_s < STOP_LIMIT_S, f"it took {took_s:.1f} s"
+    assert scene.property("Result") == "success"
+    scene.machine.run("systemctl", "start", "gatewayd")
+    offset = scene.await_resumed(version, since)
+    return f"{took_s:.1f} s; resumed at {offset}"
+
+
+def the_watchdog_restarts_it(scene: Scene) -> str:
+    """SIGSTOP in mid-transfer; systemd notices, restarts it, and the update resumes."""
+    scene.drop_in(HUNGRY)
+    version, since = scene.begin_update(), scene.now()
+    begun = time.monotonic()
+    pid = scene.property("MainPID")
+    scene.machine.run("systemctl", "kill", "--signal=STOP", "gatewayd")
+    until(lambda: scene.property("MainPID") not in (pid, "0"), "systemd starts another")
+    took_s = time.monotonic() - begun
+    assert scene.property("NRestarts") == "1"
+    offset = scene.await_resumed(version, since)
+    scene.drop_in("")
+    return f"restarted after {took_s:.1f} s; resumed at {offset}"
+
+
+def what_hung_leaves_its_stack(scene: Scene) -> str:
+    """A loop that a defect blocks: SIGABRT, and the journal has the line where it stood."""
+    since = scene.now()
+    scene.put("/usr/local/lib/hangs/sitecustomize.py", HANGS)
+    scene.drop_in(f"{HUNGRY}Environment=PYTHONPATH=/usr/local/lib/hangs\n")
+    until(lambda: scene.property("NRestarts") != "0", "the watchdog bites")
+    scene.drop_in("")
+    said = "\n".join(str(entry["MESSAGE"]) for entry in scene.entries("--after-cursor", since))
+    assert "Fatal Python error: Aborted" in said, said
+    (line,) = {line.strip() for line in said.splitlines() if "a_line_that_never_comes" in line}
+    assert "watchdog timeout" in said.lower(), said
+    return str(line)
+
+
+def it_is_upgraded_in_mid_transfer(scene: Scene) -> str:
+    """`apt install` of the new version: the transfer goes on, an edited configuration is kept."""
+    version, since = scene.begin_update(), scene.now()
+    before = scene.machine.tree_path(CONFIG).read_text()
+    install(scene, "*")
+    assert scene.machine.tree_path(CONFIG).read_text() == before
+    assert scene.machine.shell("stat -c '%U:%G %a' /etc/gatewayd/config.yaml") == "root:gatewayd 640"
+    installed = scene.machine.shell("dpkg-query -W -f '${Version}' gatewayd")
+    assert installed != "0.0.1"
+    offset = scene.await_resumed(version, since)
+    return f"0.0.1 to {installed}; resumed at {offset}"
+
+
+def it_is_removed(scene: Scene) -> str:
+    """`apt remove`: nothing runs, configuration and state stay."""
+    scene.machine.run("apt-get", "remove", "-y", "-q", "gatewayd")
+    assert scene.property("ActiveState") == "inactive"
+    kept = [scene.machine.tree_path(path).exists() for path in (CONFIG, "/var/lib/gatewayd/gatewayd.db")]
+    assert kept == [True, True]
+    assert not scene.machine.tree_path("/run/gatewayd").exists()
+    return ""
+
+
+def it_is_purged(scene: Scene) -> str:
+    """`apt purge`: configuration and state are gone."""
+    scene.machine.run("apt-get", "purge", "-y", "-q", "gatewayd")
+    assert not scene.machine.tree_path("/var/lib/gatewayd").exists()
+    assert not scene.machine.tree_path(CONFIG).exists()
+    left = scene.machine.shell("find /etc /usr/bin /usr/lib /usr/share /var/lib -name '*gatewayd*'")
+    return "what is left: " + left.replace("\n", " ")
+
+
+def install(scene: Scene, version: str, *others: str) -> None:
+    """Let apt install a version of the package that lies in the lab."""
+    words = "apt-get install -y -q --no-install-recommends -o Dpkg::Options::=--force-confold"
+    packages = " ".join((f"./gatewayd_{version}_all.deb", *others))
+    scene.machine.shell(f"cd /{LAB}; {words} {packages}", limit_s=180)
+
+
+ALL: tuple[Check, ...] = (
+    it_is_installed_and_runs,
+    it_is_hardened,
+    it_takes_credentials,
+    it_updates_over_tls,
+    its_log_has_fields,
+    it_reloads,
+    it_does_not_start_with_a_bad_configuration,
+    it_is_shut_in,
+    a_stranger_may_not_steer,
+    it_stops_in_mid_transfer,
+    the_watchdog_restarts_it,
+    what_hung_leaves_its_stack,
+    it_is_upgraded_in_mid_transfer,
+    it_is_removed,
+    it_is_purged,
+)
