@@ -29,6 +29,23 @@ _VHCI = "vhci"
 _TOO_MUCH_FOR_BLUEZ = hci.LeFeatureMask.LL_PRIVACY | hci.LeFeatureMask.LE_EXTENDED_ADVERTISING
 
 
+class LentController(Controller):
+    """A controller for a kernel, which keeps its address.
+
+    Linux scans under one that changes, and bumble's link would take what is sent on a connection meanwhile
+    for somebody else's.
+    """
+
+    @property
+    def random_address(self) -> hci.Address:
+        """The one it has."""
+        return self.public_address
+
+    @random_address.setter
+    def random_address(self, _: hci.Address | str) -> None:
+        pass
+
+
 class Air:
     """A place in which virtual controllers hear each other."""
 
@@ -37,9 +54,9 @@ class Air:
         self._numbers = count(1)
         self._devices: list[Device] = []
 
-    def controller(self, name: str, address: str | None = None, **host: Any) -> Controller:
-        """Put a controller there. `host_source`, `host_sink`: the transport to whoever uses it."""
-        controller = self._make_controller(name, link=self._link, public_address=address, **host)
+    def controller(self, name: str, address: str | None = None) -> Controller:
+        """Put a controller there."""
+        controller = self._make_controller(name, link=self._link, public_address=address)
         controller.le_acl_data_packet_length = ACL_BYTES
         return controller
 
@@ -52,10 +69,12 @@ class Air:
         self._devices.append(device)
         return device
 
-    def lend(self, source: Any, sink: Any) -> None:
+    def lend(self, source: Any, sink: Any) -> Controller:
         """Put a controller there for this machine's kernel, behind an open vhci transport."""
-        controller = self.controller("lent", host_source=source, host_sink=sink)
+        controller = LentController("lent", host_source=source, host_sink=sink, link=self._link)
+        controller.le_acl_data_packet_length = ACL_BYTES
         controller.le_features &= ~_TOO_MUCH_FOR_BLUEZ
+        return controller
 
     async def close(self) -> None:
         """Switch everything off."""
