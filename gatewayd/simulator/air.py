@@ -11,7 +11,7 @@ from typing import Any
 
 from bumble import hci
 from bumble.controller import Controller
-from bumble.core import BaseBumbleError
+from bumble.core import BaseBumbleError, PhysicalTransport
 from bumble.device import Device
 from bumble.host import Host
 from bumble.link import LocalLink
@@ -29,34 +29,33 @@ _VHCI = "vhci"
 _TOO_MUCH_FOR_BLUEZ = hci.LeFeatureMask.LL_PRIVACY | hci.LeFeatureMask.LE_EXTENDED_ADVERTISING
 
 
-class LentController(Controller):
-    """A controller for a kernel, which keeps its address.
+class Link(LocalLink):
+    """Sends what a connection carries under the address that the connection was made with.
 
-    Linux scans under one that changes, and bumble's link would take what is sent on a connection meanwhile
-    for somebody else's.
+    bumble's own takes the controller's present one, and Linux takes another for each scan.
     """
 
-    @property
-    def random_address(self) -> hci.Address:
-        """The one it has."""
-        return self.public_address
-
-    @random_address.setter
-    def random_address(self, _: hci.Address | str) -> None:
-        pass
+    def send_acl_data(
+        self, sender: Controller, destination: hci.Address, transport: PhysicalTransport, data: bytes
+    ) -> None:
+        """See LocalLink."""
+        connection, receiver = sender.le_connections.get(destination), self.find_le_controller(destination)
+        if connection is not None and receiver is not None:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(receiver.on_link_acl_data, connection.self_address, transport, data)
 
 
 class Air:
     """A place in which virtual controllers hear each other."""
 
     def __init__(self) -> None:
-        self._link = LocalLink()  # type: ignore[no-untyped-call]  # bumble has not written its types down
+        self._link = Link()  # type: ignore[no-untyped-call]  # bumble has not written its types down
         self._numbers = count(1)
         self._devices: list[Device] = []
 
-    def controller(self, name: str, address: str | None = None) -> Controller:
-        """Put a controller there."""
-        controller = self._make_controller(name, link=self._link, public_address=address)
+    def controller(self, name: str, address: str | None = None, **host: Any) -> Controller:
+        """Put a controller there. `host_source`, `host_sink`: the transport to whoever uses it."""
+        controller = self._make_controller(name, link=self._link, public_address=address, **host)
         controller.le_acl_data_packet_length = ACL_BYTES
         return controller
 
@@ -71,8 +70,7 @@ class Air:
 
     def lend(self, source: Any, sink: Any) -> Controller:
         """Put a controller there for this machine's kernel, behind an open vhci transport."""
-        controller = LentController("lent", host_source=source, host_sink=sink, link=self._link)
-        controller.le_acl_data_packet_length = ACL_BYTES
+        controller = self.controller("lent", host_source=source, host_sink=sink)
         controller.le_features &= ~_TOO_MUCH_FOR_BLUEZ
         return controller
 

@@ -32,7 +32,7 @@ async def _barn() -> AsyncIterator[Farm]:
     async with farm(Path("/run/barn")) as barn:
         board = barn.device("pump-1", slot_address=0x2000, rate=BYTES_A_SECOND)
         await until(board.port.exists, "the board")
-        relay = ["socat", str(PORTS / "board"), f"{board.port},rawer"]
+        relay = ["socat", "-d", "-d", "-x", "-lf/out/socat", str(PORTS / "board"), f"{board.port},rawer"]
         with subprocess.Popen(relay) as line:  # noqa: ASYNC220 - it is brief
             config = barn.gateway.config
             del config["keys"], config["gateway"]["state_dir"], config["gateway"]["control_socket"]
