@@ -11,7 +11,7 @@ from typing import Any
 
 from bumble import hci
 from bumble.controller import Controller
-from bumble.core import BaseBumbleError
+from bumble.core import BaseBumbleError, PhysicalTransport
 from bumble.device import Device
 from bumble.host import Host
 from bumble.link import LocalLink
@@ -29,11 +29,27 @@ _VHCI = "vhci"
 _TOO_MUCH_FOR_BLUEZ = hci.LeFeatureMask.LL_PRIVACY | hci.LeFeatureMask.LE_EXTENDED_ADVERTISING
 
 
+class Link(LocalLink):
+    """Sends what a connection carries under the address that the connection was made with.
+
+    bumble's own takes the controller's present one, and Linux takes another for each scan.
+    """
+
+    def send_acl_data(
+        self, sender: Controller, destination: hci.Address, transport: PhysicalTransport, data: bytes
+    ) -> None:
+        """See LocalLink."""
+        connection, receiver = sender.le_connections.get(destination), self.find_le_controller(destination)
+        if connection is not None and receiver is not None:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(receiver.on_link_acl_data, connection.self_address, transport, data)
+
+
 class Air:
     """A place in which virtual controllers hear each other."""
 
     def __init__(self) -> None:
-        self._link = LocalLink()  # type: ignore[no-untyped-call]  # bumble has not written its types down
+        self._link = Link()  # type: ignore[no-untyped-call]  # bumble has not written its types down
         self._numbers = count(1)
         self._devices: list[Device] = []
 
@@ -52,10 +68,11 @@ class Air:
         self._devices.append(device)
         return device
 
-    def lend(self, source: Any, sink: Any) -> None:
+    def lend(self, source: Any, sink: Any) -> Controller:
         """Put a controller there for this machine's kernel, behind an open vhci transport."""
         controller = self.controller("lent", host_source=source, host_sink=sink)
         controller.le_features &= ~_TOO_MUCH_FOR_BLUEZ
+        return controller
 
     async def close(self) -> None:
         """Switch everything off."""

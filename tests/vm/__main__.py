@@ -5,21 +5,19 @@ systemd, the package installed in it, and a USB port.
 """
 
 import argparse
-import json
 import shutil
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 from vm import image, package
 from vm.image import FOLDER, ROOT, Image
-from vm.machine import TIMED_OUT, Machine
+from vm.machine import Machine
+from vm.report import Outcome
 
 LIMIT_S = 600.0
-TAIL = 3000
 SYSTEMD = (
     "systemd.run=/src/tests/vm/guest/installed",
     "systemd.run_success_action=poweroff",
@@ -33,35 +31,6 @@ MACHINES = (
 NEEDED = ("gatewayd", "tests", "device/build", "pyproject.toml")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a machine."""
-
-    machine: Machine
-    out: Path
-    status: int
-    seconds: float
-
-    def rows(self) -> list[tuple[str, float, str]]:
-        """Return each scenario, its seconds, and `ok` or why not."""
-        results = self.out / "results"
-        lines = results.read_text().splitlines() if results.exists() else []
-        rows: dict[str, tuple[float, str]] = {}
-        for told in map(json.loads, lines):
-            seconds, verdict = rows.get(told["scenario"], (0.0, "not reached"))
-            if "phase" in told:
-                bad = f"{told['phase']} {told['outcome']}: {told['why']}"
-                fine = verdict in ("ok", "not reached") and told["outcome"] == "passed"
-                verdict = ("ok" if told["phase"] != "setup" else verdict) if fine else bad
-            rows[told["scenario"]] = (seconds + told.get("seconds", 0.0), verdict)
-        return [(name, *rest) for name, rest in rows.items()]
-
-    @property
-    def is_well(self) -> bool:
-        rows = self.rows()
-        return self.status == 0 and bool(rows) and all(verdict == "ok" for _, _, verdict in rows)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make test-vm", description=__doc__)
     parser.add_argument("--only", choices=[machine.name for machine in MACHINES])
@@ -73,7 +42,7 @@ def main() -> int:
     with ThreadPoolExecutor() as pool:
         outcomes = list(pool.map(lambda machine: run(machine, made), machines))
     for outcome in outcomes:
-        click.echo(report(outcome))
+        click.echo(str(outcome))
     click.echo(f"{time.monotonic() - begun:.0f} s in all")
     return 0 if all(outcome.is_well for outcome in outcomes) else 1
 
@@ -86,7 +55,7 @@ def run(machine: Machine, made: Image) -> Outcome:
         shutil.copyfile(package.make(), out / "gatewayd.deb")
     begun = time.monotonic()
     status = machine.boot(made, project_for(machine), out, LIMIT_S)
-    return Outcome(machine, out, status, time.monotonic() - begun)
+    return Outcome(machine.name, out, status, time.monotonic() - begun)
 
 
 def project_for(machine: Machine) -> Path:
@@ -101,23 +70,6 @@ def project_for(machine: Machine) -> Path:
         else:
             shutil.copy2(source, target)
     return project
-
-
-def report(outcome: Outcome) -> str:
-    """Return the table of a machine; when something went wrong also the ends of its logs."""
-    lines = [f"{outcome.machine.name}: {outcome.seconds:.0f} s"]
-    for name, seconds, verdict in outcome.rows():
-        lines.append(f"{seconds:7.0f} s  {name.removeprefix('test_').replace('_', ' ')}: {verdict}")
-    if not outcome.is_well:
-        why = "its time was over" if outcome.status == TIMED_OUT else f"QEMU ended with {outcome.status}"
-        lines += [why, *(_tail(outcome.out / name) for name in ("console", "log"))]
-        lines.append(f"everything is in {outcome.out}")
-    return "\n".join(lines)
-
-
-def _tail(log: Path) -> str:
-    text = log.read_text(errors="replace")[-TAIL:] if log.exists() else "nothing"
-    return f"--- the end of {log}\n{text}"
 
 
 if __name__ == "__main__":
