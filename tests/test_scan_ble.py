@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import jsonschema
 import pytest
 import yaml
-from ble_device import Tag
+from ble_device import PythonTag, Tag
 from bleak.exc import BleakError
 from bumble_radio import Air, BumbleBackend
 from jobs_lab import timeless
@@ -54,7 +54,7 @@ class Lab:
         return cls(air, adapter, Radio(backend=adapter.backend))
 
     async def tag(self, name: str, address: str) -> None:
-        self.tags.append(await Tag.at(self.air, name, address, PROFILE))
+        self.tags.append(await PythonTag.at(self.air, name, address, PROFILE))
 
     async def close(self) -> None:
         for tag in self.tags:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from bleak.exc import BleakError
+from bumble.keys import MemoryKeyStore
 from bumble_radio import Air, BumbleBackend
 
 from gatewayd.errors import LinkError, LinkLost
@@ -286,3 +287,18 @@ async def test_a_device_that_a_former_life_left_connected_is_heard_again(lab: La
     assert tag.frames == [b"again"]
     await link.close()
     await radios.close()
+
+
+async def test_a_bond_is_made_once_and_one_that_the_device_has_forgotten_is_told_of(lab: Lab) -> None:
+    tag = await lab.tag(needs_bond=True)
+    link = lab.link(pair=True)
+    for _ in range(2):
+        await link.open()
+        await link.send(b"offer", confirmed=True)
+        await link.close()
+    assert (lab.adapter.bonds, tag.frames) == (1, [b"offer"] * 2)
+    tag.device.keystore = MemoryKeyStore()
+    with pytest.raises(LinkError) as raised:
+        await link.open()
+    assert raised.value.code == "pairing_failed"
+    assert "bluetoothctl remove" in raised.value.hint
