@@ -273,6 +273,7 @@ def test_what_cannot_be_pasted_is_one_line_of_comment(device: HeardDevice, says:
     assert f"# {says}" in printed or says in printed
 
 
+@pytest.mark.attack("a name that breaks out of the YAML that `scan ble` prints")
 def test_a_name_out_of_the_air_is_no_yaml() -> None:
     printed = paste(heard(name='x"\nlink: {uart: /dev/ttyS0}', device=ANSWER))
     (entry,) = yaml.safe_load(printed)["devices"]

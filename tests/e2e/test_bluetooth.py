@@ -27,6 +27,7 @@ from gatewayd.link.target import Target
 from gatewayd.links import Links
 from gatewayd.simulator.profile import DeviceProfile
 
+attack = pytest.mark.attack
 LIMIT_S = 60.0
 IMAGE = random.Random(5).randbytes(20_000)
 PROFILE = DeviceProfile(app_id="tag", version="1.0.0", slot_address=0x2000, boot_s=0.05)
@@ -182,6 +183,16 @@ async def test_how_long_an_erase_may_take_is_a_limit_of_the_link(gateway: Gatewa
         await gateway.until("usual", "succeeded")
 
 
+@attack("another device under the name of ours", "wrong_app")
+async def test_a_stranger_under_its_name_is_told_apart(gateway: Gateway) -> None:
+    stranger = replace(PROFILE, app_id="lamp")
+    tag = await gateway.tag("tag-7", "C0:FF:EE:00:00:01", profile=stranger, ble={"name": "tag-7"})
+    async with gateway.running():
+        await gateway.publish("1.0.1", IMAGE)
+        await gateway.until("tag-7", "failed", "wrong_app")
+    assert tag.data_bytes == 0
+
+
 async def test_a_device_is_away_in_its_bootloader_and_comes_back(gateway: Gateway) -> None:
     """The bootloader advertises, and takes a connection, without offering RCP."""
     tag = await gateway.tag("tag-7", "C0:FF:EE:00:00:01")
@@ -268,6 +279,7 @@ async def test_a_mixed_fleet(gateway: Gateway) -> None:
     assert [device.active for device in wired] == [IMAGE[::-1]] * 2
 
 
+@attack("takes all that is written, and answers nothing")
 async def test_a_radio_that_dies_without_a_word_is_noticed(gateway: Gateway) -> None:
     """Writes succeed into nowhere, the connection looks alive: only the ACKs are missing."""
     tag = await gateway.tag("tag-7", "C0:FF:EE:00:00:01")

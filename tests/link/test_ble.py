@@ -18,6 +18,7 @@ from gatewayd.link.radios import Radios
 from gatewayd.link.target import Target
 from gatewayd.simulator.peripheral import Peripheral
 
+attack = pytest.mark.attack
 ADDRESS = "C0:FF:EE:00:00:01"
 SHORT = Limits(scan_s=0.3)
 TAG = Target(address=ADDRESS)
@@ -100,6 +101,7 @@ async def test_a_lost_connection_is_said_after_what_came_before_it(lab: Lab) -> 
     await link.close()
 
 
+@attack("notifies without an end")
 async def test_what_nobody_takes_is_dropped(lab: Lab) -> None:
     tag = await lab.tag()
     link = lab.link()
@@ -256,6 +258,7 @@ async def test_nobody_scans_when_nobody_seeks(lab: Lab) -> None:
         await asyncio.sleep(0)
 
 
+@attack("offers firmware to a device that demands a bond, and has none")
 @pytest.mark.parametrize("pair", [True, False])
 async def test_a_bonded_device_takes_frames_from_who_has_paired(lab: Lab, pair: bool) -> None:
     tag = await lab.tag(needs_bond=True)
