@@ -108,7 +108,7 @@ def test_the_configuration_example_loads(tmp_path: Path) -> None:
 
     settings = load(tmp_path / "config.yaml")
 
-    assert [device.name for device in settings.devices] == ["pump-1"]
+    assert [device.name for device in settings.devices] == ["pump-1", "pump-3"]
     assert settings.warnings == ()
 
 

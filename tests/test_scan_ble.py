@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import jsonschema
 import pytest
 import yaml
-from ble_device import Tag
+from ble_device import PythonTag, Tag
 from bleak.exc import BleakError
 from bumble_radio import Air, BumbleBackend
 from jobs_lab import timeless
@@ -54,7 +54,7 @@ class Lab:
         return cls(air, adapter, Radio(backend=adapter.backend))
 
     async def tag(self, name: str, address: str) -> None:
-        self.tags.append(await Tag.at(self.air, name, address, PROFILE))
+        self.tags.append(await PythonTag.at(self.air, name, address, PROFILE))
 
     async def close(self) -> None:
         for tag in self.tags:
@@ -273,6 +273,7 @@ def test_what_cannot_be_pasted_is_one_line_of_comment(device: HeardDevice, says:
     assert f"# {says}" in printed or says in printed
 
 
+@pytest.mark.attack("a name that breaks out of the YAML that `scan ble` prints")
 def test_a_name_out_of_the_air_is_no_yaml() -> None:
     printed = paste(heard(name='x"\nlink: {uart: /dev/ttyS0}', device=ANSWER))
     (entry,) = yaml.safe_load(printed)["devices"]

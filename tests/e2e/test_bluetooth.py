@@ -11,13 +11,15 @@ from typing import Any
 
 import aiomqtt
 import pytest
-from ble_device import Tag
+from ble_device import CTag, PythonTag, Tag
+from bleak.exc import BleakError
 from brokers import Mosquitto
-from bumble_radio import Air
+from bumble_radio import Air, BumbleBackend
 from e2e_lab import VirtualDevice
 
 from gatewayd.config import load
 from gatewayd.daemon import Daemon
+from gatewayd.jobs import retry
 from gatewayd.jobs.store import Store
 from gatewayd.link.ble import BleLink
 from gatewayd.link.radio import Radio
@@ -25,6 +27,7 @@ from gatewayd.link.target import Target
 from gatewayd.links import Links
 from gatewayd.simulator.profile import DeviceProfile
 
+attack = pytest.mark.attack
 LIMIT_S = 60.0
 IMAGE = random.Random(5).randbytes(20_000)
 PROFILE = DeviceProfile(app_id="tag", version="1.0.0", slot_address=0x2000, boot_s=0.05)
@@ -37,17 +40,30 @@ class Gateway:
     air: Air
     broker: Mosquitto
     folder: Path
-    backend: Any
+    adapter: BumbleBackend
     devices: list[dict[str, Any]] = field(default_factory=list)
     tags: list[Tag] = field(default_factory=list)
     status: dict[str, dict[str, Any]] = field(default_factory=dict)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def tag(
-        self, name: str, address: str, *, mtu: int = 247, profile: DeviceProfile = PROFILE, **link: Any
+        self,
+        name: str,
+        address: str,
+        *,
+        mtu: int = 247,
+        profile: DeviceProfile = PROFILE,
+        receiver: str = "python",
+        **link: Any,
     ) -> Tag:
         """Put a device into the air and into the configuration."""
-        tag = await Tag.at(self.air, name, address, profile, mtu=mtu, needs_bond=link.get("pair", False))
+        radio: dict[str, Any] = {"mtu": mtu, "needs_bond": link.get("pair", False)}
+        tag: Tag
+        if receiver == "in_c":
+            (self.folder / name).mkdir()
+            tag = await CTag.at(self.air, name, address, profile, folder=self.folder / name, **radio)
+        else:
+            tag = await PythonTag.at(self.air, name, address, profile, **radio)
         self.tags.append(tag)
         self.devices.append(
             {
@@ -71,7 +87,7 @@ class Gateway:
         config.write_text(json.dumps(tree))
         settings = load(config)
         async with Store(settings.gateway.state_dir) as store:
-            daemon = Daemon(settings, store, Links(settings.adapters, self.backend))
+            daemon = Daemon(settings, store, Links(settings.adapters, self.adapter.backend))
             running = asyncio.create_task(daemon.run(asyncio.Event()))
             watching = asyncio.create_task(self._watch())
             try:
@@ -110,26 +126,34 @@ class Gateway:
 async def _gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     air = Air()
     with Mosquitto(tmp_path / "mosquitto") as broker:
-        whole = Gateway(air, broker, tmp_path, (await air.backend()).backend)
+        whole = Gateway(air, broker, tmp_path, await air.backend())
         yield whole
         for tag in whole.tags:
             await tag.close()
     await air.close()
 
 
-@pytest.mark.parametrize("mtu", [23, 185, 247, 517])
-async def test_an_update_by_radio(gateway: Gateway, mtu: int) -> None:
-    tag = await gateway.tag("tag-7", "C0:FF:EE:00:00:01", mtu=mtu)
+@pytest.mark.parametrize(
+    ("mtu", "receiver"),
+    [
+        *((mtu, "python") for mtu in (23, 185, 247, 517)),
+        *((mtu, "in_c") for mtu in (23, 247)),
+    ],
+)
+async def test_an_update_by_radio(gateway: Gateway, mtu: int, receiver: str) -> None:
+    tag = await gateway.tag("tag-7", "C0:FF:EE:00:00:01", mtu=mtu, receiver=receiver)
     async with gateway.running():
         await gateway.publish("1.0.1", IMAGE)
         status = await gateway.until("tag-7", "succeeded")
-    assert (status["installed_version"], tag.receiver.running_image) == ("1.0.1", IMAGE)
-    assert tag.receiver.running_version == "1.0.1"
+    assert (status["installed_version"], tag.running_image) == ("1.0.1", IMAGE)
 
 
-async def test_a_connection_that_breaks_is_made_again_and_goes_on_where_it_was(gateway: Gateway) -> None:
+@pytest.mark.parametrize("receiver", ["python", "in_c"])
+async def test_a_connection_that_breaks_is_made_again_and_goes_on_where_it_was(
+    gateway: Gateway, receiver: str
+) -> None:
     """At every tenth of the way, each with a device of its own."""
-    tags = [await gateway.tag(f"tag-{n}", f"C0:FF:EE:00:00:{n:02X}") for n in range(1, 10)]
+    tags = [await gateway.tag(f"tag-{n}", f"C0:FF:EE:00:00:{n:02X}", receiver=receiver) for n in range(1, 10)]
     for tenth, tag in enumerate(tags, 1):
         tag.cut_after = len(IMAGE) * tenth // 10
     async with gateway.running():
@@ -137,8 +161,8 @@ async def test_a_connection_that_breaks_is_made_again_and_goes_on_where_it_was(g
         for n in range(1, 10):
             await gateway.until(f"tag-{n}", "succeeded")
     for tag in tags:
-        assert (tag.receiver.running_image, tag.cut_after) == (IMAGE, None)
-        assert 0 <= tag.data_bytes - len(IMAGE) <= tag.receiver.profile.window
+        assert (tag.running_image, tag.cut_after) == (IMAGE, None)
+        assert 0 <= tag.data_bytes - len(IMAGE) <= tag.profile.window
 
 
 async def test_a_bonded_device_is_paired_with_and_updated(gateway: Gateway) -> None:
@@ -146,7 +170,7 @@ async def test_a_bonded_device_is_paired_with_and_updated(gateway: Gateway) -> N
     async with gateway.running():
         await gateway.publish("1.0.1", IMAGE)
         await gateway.until("tag-7", "succeeded")
-    assert tag.receiver.running_image == IMAGE
+    assert tag.running_image == IMAGE
 
 
 async def test_how_long_an_erase_may_take_is_a_limit_of_the_link(gateway: Gateway) -> None:
@@ -159,11 +183,52 @@ async def test_how_long_an_erase_may_take_is_a_limit_of_the_link(gateway: Gatewa
         await gateway.until("usual", "succeeded")
 
 
+@attack("another device under the name of ours", "wrong_app")
+async def test_a_stranger_under_its_name_is_told_apart(gateway: Gateway) -> None:
+    stranger = replace(PROFILE, app_id="lamp")
+    tag = await gateway.tag("tag-7", "C0:FF:EE:00:00:01", profile=stranger, ble={"name": "tag-7"})
+    async with gateway.running():
+        await gateway.publish("1.0.1", IMAGE)
+        await gateway.until("tag-7", "failed", "wrong_app")
+    assert tag.data_bytes == 0
+
+
+async def test_a_device_is_away_in_its_bootloader_and_comes_back(gateway: Gateway) -> None:
+    """The bootloader advertises, and takes a connection, without offering RCP."""
+    tag = await gateway.tag("tag-7", "C0:FF:EE:00:00:01")
+    tag.in_bootloader = 2
+    async with gateway.running():
+        await gateway.publish("1.0.1", IMAGE)
+        await gateway.until("tag-7", "succeeded")
+    assert (tag.running_image, tag.in_bootloader) == (IMAGE, 0)
+
+
+async def test_an_adapter_that_is_blocked_keeps_nobody_else_waiting_and_heals(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "LINE_WAIT_S", 1.0)
+    tag = await gateway.tag("tag-7", "C0:FF:EE:00:00:01")
+    wired = VirtualDevice(gateway.folder, "pump-1", slot_address=0x2000).start()
+    gateway.devices.append({**wired.config(payload="standard"), "keys": None})
+    gateway.adapter.fault = BleakError("No powered Bluetooth adapters found.")
+    try:
+        async with gateway.running():
+            await gateway.publish("1.0.1", IMAGE)
+            await gateway.publish("4.3.2", IMAGE[::-1], app="pump")
+            await gateway.until("tag-7", "queued", "adapter_blocked")
+            await gateway.until("pump-1", "succeeded")
+            gateway.adapter.fault = None
+            await gateway.until("tag-7", "succeeded")
+    finally:
+        wired.stop()
+    assert (tag.running_image, wired.active) == (IMAGE, IMAGE[::-1])
+
+
 async def test_what_a_former_life_left_connected_is_ended_at_start(gateway: Gateway) -> None:
     """Also when nobody is going to ask the device anything."""
     tag = await gateway.tag("tag-7", "C0:FF:EE:00:00:01")
     gateway.devices[0]["probe"] = "job"
-    former = BleLink(lambda: Radio(backend=gateway.backend), Target(name="tag-7"), pair=False)
+    former = BleLink(lambda: Radio(backend=gateway.adapter.backend), Target(name="tag-7"), pair=False)
     await former.open()
     assert tag.peripheral.connection is not None
     gone = asyncio.Event()
@@ -181,7 +246,7 @@ async def test_a_sleepy_device_gets_its_update_when_it_wakes(gateway: Gateway) -
         await gateway.until("tag-7", "queued")
         await tag.peripheral.advertise()
         await gateway.until("tag-7", "succeeded")
-    assert tag.receiver.running_image == IMAGE
+    assert tag.running_image == IMAGE
 
 
 async def test_eight_devices_at_once_on_one_adapter(gateway: Gateway) -> None:
@@ -190,7 +255,7 @@ async def test_eight_devices_at_once_on_one_adapter(gateway: Gateway) -> None:
         await gateway.publish("1.0.1", IMAGE)
         for n in range(8):
             await gateway.until(f"tag-{n}", "succeeded")
-    assert [tag.receiver.running_image for tag in tags] == [IMAGE] * 8
+    assert [tag.running_image for tag in tags] == [IMAGE] * 8
 
 
 async def test_a_mixed_fleet(gateway: Gateway) -> None:
@@ -210,10 +275,11 @@ async def test_a_mixed_fleet(gateway: Gateway) -> None:
     finally:
         for device in wired:
             device.stop()
-    assert [tag.receiver.running_image for tag in tags] == [IMAGE] * 2
+    assert [tag.running_image for tag in tags] == [IMAGE] * 2
     assert [device.active for device in wired] == [IMAGE[::-1]] * 2
 
 
+@attack("takes all that is written, and answers nothing")
 async def test_a_radio_that_dies_without_a_word_is_noticed(gateway: Gateway) -> None:
     """Writes succeed into nowhere, the connection looks alive: only the ACKs are missing."""
     tag = await gateway.tag("tag-7", "C0:FF:EE:00:00:01")
@@ -221,4 +287,4 @@ async def test_a_radio_that_dies_without_a_word_is_noticed(gateway: Gateway) -> 
     async with gateway.running():
         await gateway.publish("1.0.1", IMAGE)
         await gateway.until("tag-7", "succeeded")
-    assert tag.receiver.running_image == IMAGE
+    assert tag.running_image == IMAGE

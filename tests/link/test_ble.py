@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from bleak.exc import BleakError
+from bumble.keys import MemoryKeyStore
 from bumble_radio import Air, BumbleBackend
 
 from gatewayd.errors import LinkError, LinkLost
@@ -17,6 +18,7 @@ from gatewayd.link.radios import Radios
 from gatewayd.link.target import Target
 from gatewayd.simulator.peripheral import Peripheral
 
+attack = pytest.mark.attack
 ADDRESS = "C0:FF:EE:00:00:01"
 SHORT = Limits(scan_s=0.3)
 TAG = Target(address=ADDRESS)
@@ -99,6 +101,7 @@ async def test_a_lost_connection_is_said_after_what_came_before_it(lab: Lab) -> 
     await link.close()
 
 
+@attack("notifies without an end")
 async def test_what_nobody_takes_is_dropped(lab: Lab) -> None:
     tag = await lab.tag()
     link = lab.link()
@@ -255,6 +258,7 @@ async def test_nobody_scans_when_nobody_seeks(lab: Lab) -> None:
         await asyncio.sleep(0)
 
 
+@attack("offers firmware to a device that demands a bond, and has none")
 @pytest.mark.parametrize("pair", [True, False])
 async def test_a_bonded_device_takes_frames_from_who_has_paired(lab: Lab, pair: bool) -> None:
     tag = await lab.tag(needs_bond=True)
@@ -286,3 +290,18 @@ async def test_a_device_that_a_former_life_left_connected_is_heard_again(lab: La
     assert tag.frames == [b"again"]
     await link.close()
     await radios.close()
+
+
+async def test_a_bond_is_made_once_and_one_that_the_device_has_forgotten_is_told_of(lab: Lab) -> None:
+    tag = await lab.tag(needs_bond=True)
+    link = lab.link(pair=True)
+    for _ in range(2):
+        await link.open()
+        await link.send(b"offer", confirmed=True)
+        await link.close()
+    assert (lab.adapter.bonds, tag.frames) == (1, [b"offer"] * 2)
+    tag.device.keystore = MemoryKeyStore()
+    with pytest.raises(LinkError) as raised:
+        await link.open()
+    assert raised.value.code == "pairing_failed"
+    assert "bluetoothctl remove" in raised.value.hint

@@ -13,6 +13,8 @@ from typing import Any
 
 import click
 import pytest
+from bumble.device import Device
+from bumble.hci import Address
 from bumble.transport import open_transport
 from bumble_radio import Air, BumbleBackend
 from rcp_lab import make_image
@@ -153,6 +155,25 @@ async def test_a_bond_outlives_the_process(lab: Lab) -> None:
     async with lab.device(), lab.conversation(pair=True) as talk:
         await identify(talk)
     assert lab.adapter.bonds == 1
+
+
+async def test_a_controller_that_is_lent_hears_the_device(lab: Lab) -> None:
+    """As this machine's kernel has one with `--controller vhci`; here bumble's host is in its place."""
+    there: Any = await open_transport(f"unix-server:{lab.folder}/lent")
+    here = await open_transport(f"unix:{lab.folder}/lent")
+    lab.air.lend(there.source, there.sink)
+    await lab.air.peripheral("tag-7", ADDRESS)
+    kernel = Device.with_hci("kernel", Address("F0:F1:F2:F3:F4:F5"), here.source, here.sink)
+    await kernel.power_on()
+    assert not kernel.supports_le_extended_advertising
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    kernel.on("advertisement", lambda report: heard.put_nowait(report.address.to_string(False)))
+    await kernel.start_scanning()
+    async with asyncio.timeout(LIMIT_S):
+        assert await heard.get() == ADDRESS
+    there.server.close()
+    await here.close()
+    await there.close()
 
 
 def simulate(state: Path, *options: str) -> None:
