@@ -17,7 +17,7 @@ FAULTS_ARGS ?=
 SYSTEM_ARGS ?=
 FLEET_ARGS ?=
 
-.PHONY: help demo test test-vm check deb test-deb test-system ansible fleet transcripts kills sweep faults soak large fuzz bench crowd size clean
+.PHONY: help demo test test-vm check deb test-deb test-system ansible fleet-bench transcripts kills sweep faults soak large fuzz bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,7 +61,7 @@ bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/ben
 ansible: $(STAMP)  ## The role in docs/ansible by the real ansible-playbook, for two hosts with running daemons (two minutes)
 	$(BIN)/python -m pytest tests/ansible_role.py
 
-fleet: $(STAMP) system-packages  ## 200 gateways with ten devices each at one mosquitto, one release to all (three minutes)
+fleet-bench: $(STAMP) system-packages  ## 200 gateways with ten devices each at one mosquitto, one release to all (three minutes)
 	PYTHONPATH=tests $(BIN)/python tests/bench_fleet.py $(FLEET_ARGS)
 
 crowd: $(STAMP) system-packages  ## What 7 bad devices cost 25 healthy ones, with goals (half a minute)

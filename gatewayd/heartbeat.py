@@ -58,7 +58,11 @@ class Heartbeat:
         if not self._complaint:
             self._service.feed_watchdog()
         elif not before:
-            log.error("gatewayd hangs, and systemd will end it", code="hangs", reason=self._complaint)
+            log.error(
+                "gatewayd does not get on; if that stays so, systemd restarts it",
+                code="hangs",
+                reason=self._complaint,
+            )
 
 
 def status_line(

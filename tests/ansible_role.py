@@ -57,6 +57,9 @@ class Host:
         self._process.wait(DEADLINE_S)
         self._log.close()
 
+    def reloads(self) -> int:
+        return (self.etc / "log").read_text().count('"event": "configuration reloaded"')
+
     def files(self) -> dict[str, bytes]:
         paths = [self.etc / "config.yaml", *(self.etc / "conf.d").iterdir(), *(self.etc / "keys").iterdir()]
         return {str(path.relative_to(self.etc)): path.read_bytes() for path in paths}
@@ -151,12 +154,15 @@ def test_the_role(fleet: Fleet) -> None:
     assert (code, [one["changed"] for one in figures.values()]) == (0, [0, 0]), said
 
     # A mistake at one host is told with file and line, and changes nothing there; the other host goes on.
-    before = barn.files()
+    # A key that came before the mistake was found is in force all the same.
+    before, reloads = barn.files(), barn.reloads()
+    (fleet.folder / "keys" / "barn-pi.mqtt-password").write_text("another\n")
     fleet.group["hosts"]["barn-pi"]["gatewayd_devices"][1]["version"] = "4.3"
     fleet.group["hosts"]["shed-pi"]["gatewayd_devices"] = []
     code, said, figures = fleet.play()
     assert code != 0
     assert (figures["barn-pi"]["failed"], figures["shed-pi"]["failed"]) == (1, 0), said
     assert "conf.d/50-devices.yaml:4: devices[1].version" in said
-    assert barn.files() == before
+    assert barn.files() == before | {"keys/mqtt-password": b"another\n"}
+    assert barn.reloads() == reloads + 1
     assert (barn.devices(), shed.devices()) == (["pump-1", "pump-2"], [])

@@ -1,4 +1,6 @@
-"""`make fleet`: one mosquitto, 200 gateways with ten devices each, one release to all; 1 when a device fails.
+"""`make fleet-bench`: one mosquitto, 200 gateways with ten devices each, one release to all.
+
+It ends with 1 when a device fails, or anything else is not as it should be.
 
 What is real: the broker, a session of each gateway with it, each gateway's store on the disk, verification,
 planning, jobs, reports, and both ends of the protocol. What is not: the lines, which take no time, and the
@@ -28,7 +30,7 @@ from e2e_lab import KEY
 from fleet_lab import SLOT_ADDRESS
 from ota_lab import gatewayctl
 
-from gatewayd.cli.schema import PRINTED
+from gatewayd.fleet import FleetStatus
 
 VERSION = "4.3.2"
 LIMIT_S = 900.0
@@ -233,7 +235,7 @@ async def measure(fleet: Fleet, image: bytes) -> Found:
             broker_cpu_s=cpu_s,
             broker_rss_mib=rss_mib(fleet.broker.pid),
             fleet_status_s=time.monotonic() - asked,
-            fleet_status=PRINTED["fleet status"].model_validate_json(ran.out).model_dump(),
+            fleet_status=FleetStatus.model_validate_json(ran.out).model_dump(),
             troubles=fleet.troubles(),
         )
 

@@ -25,7 +25,7 @@ from rcp_radio import Airtime, Timetable
 from gatewayd.link.bluetooth import Backend
 from gatewayd.link.bluez import Connected
 from gatewayd.simulator import air
-from gatewayd.simulator.peripheral import Peripheral
+from gatewayd.simulator.peripheral import PAIRING, Peripheral
 
 # What a Pi's controller asks for.
 CENTRAL_MTU = 517
@@ -86,6 +86,7 @@ class BumbleBackend:
     most_connected: int = 0
     scans: int = 0
     pairs: int = 0
+    bonds: int = 0
 
     def fail_if_told(self) -> None:
         if self.connect_faults:
@@ -95,6 +96,7 @@ class BumbleBackend:
     def on(cls, central: Device) -> "BumbleBackend":
         # bleak makes the instances itself, so what they belong to is an attribute of their class.
         adapter = cls(central, Backend())
+        central.pairing_config_factory = lambda _: PAIRING
         client = type("Client", (BumbleClient,), {"adapter": adapter})
         scanner = type("Scanner", (BumbleScanner,), {"adapter": adapter})
         adapter.backend = Backend(client, scanner, BumbleConnections(central))
@@ -226,8 +228,14 @@ class BumbleClient(BaseBleakClient):
     async def pair(self, *_: Any, **__: Any) -> Any:
         self.adapter.pairs += 1
         connection = self._the_peer().connection
+        keystore = self.adapter.central.keystore
+        assert keystore is not None
         try:
-            await connection.pair()
+            if await keystore.get(str(connection.peer_address)):  # as BlueZ does with a bond
+                await connection.encrypt()
+            else:
+                await connection.pair()
+                self.adapter.bonds += 1
         except ProtocolError as error:
             raise BleakError(f"Authentication failed: {error}") from error
         return True

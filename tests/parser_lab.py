@@ -17,9 +17,7 @@ T = TypeVar("T", str, bytes)
 
 # `make fuzz` asks for ten thousand.
 EXAMPLES = int(os.environ.get("GATEWAYD_EXAMPLES", "1000"))
-THOROUGH = settings(
-    max_examples=EXAMPLES, database=None, deadline=None, suppress_health_check=list(HealthCheck)
-)
+THOROUGH = settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
 
 
 def words(known: Sequence[W], most: int) -> st.SearchStrategy[list[W]]:

@@ -1,4 +1,4 @@
-"""What `make fleet` prints, when it says no, and that it works with few gateways."""
+"""What `make fleet-bench` prints, when it says no, and that it works with few gateways."""
 
 import asyncio
 from dataclasses import replace

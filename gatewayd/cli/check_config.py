@@ -13,6 +13,7 @@ from gatewayd.cli.exits import CONFIGURATION
 from gatewayd.cli.options import host_options, json_option
 from gatewayd.cli.words import plural
 from gatewayd.config import ConfigErrors, Host, Mistake, Settings, load
+from gatewayd.config.fragments import FOLDER
 from gatewayd.config.schema import schema_text
 
 DEFAULT_CONFIG = Path("/etc/gatewayd/config.yaml")
@@ -38,6 +39,9 @@ def command(
     if file and option:
         raise click.UsageError("give the file either as argument or with --config")
     path = file or option or DEFAULT_CONFIG
+    whole = path.absolute().parent.parent / DEFAULT_CONFIG.name
+    if path.absolute().parent.name == FOLDER and whole.exists():
+        raise click.UsageError(f"{path} is a part of {whole}, which is checked as a whole")
     try:
         settings = load(path, host)
     except ConfigErrors as error:

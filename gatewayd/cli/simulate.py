@@ -1,7 +1,9 @@
 """`gatewayctl simulate`: virtual devices, for trying a configuration and for tests."""
 
 import asyncio
+import importlib
 import random
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -9,18 +11,25 @@ from typing import Any
 
 import click
 
-from gatewayd.errors import FirmwareError
+from gatewayd.config.model import ADDRESS_PATTERN
+from gatewayd.errors import FirmwareError, HostError
 from gatewayd.ota.version import Version
 from gatewayd.simulator.line import LineProfile
 from gatewayd.simulator.profile import DeviceProfile
+from gatewayd.simulator.receiver import Receiver
 from gatewayd.simulator.terminal import Terminal
 from gatewayd.simulator.uart import VirtualUart, make_clock, open_device
+
+_Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+# The two highest bits of a static random address are set.
+_STATIC = 0xC0
+_BONDS = "bonds.json"
 
 
 class _Number(click.ParamType):  # type: ignore[type-arg]  # generic in newer clicks only
     """A number, also in hexadecimal (0x...)."""
 
-    def __init__(self, low: int = 0, high: int = 2**32 - 1, *, fractions: bool = False) -> None:
+    def __init__(self, low: float = 0, high: int = 2**32 - 1, *, fractions: bool = False) -> None:
         self.name = "number" if fractions else "integer"
         self._low, self._high, self._fractions = low, high, fractions
 
@@ -57,6 +66,12 @@ def _check_text(_ctx: click.Context, param: click.Parameter, value: str | None) 
     return value
 
 
+def _check_address(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    if not re.fullmatch(ADDRESS_PATTERN, value) or int(value[:2], 16) < _STATIC:
+        raise click.BadParameter(f"{value!r} is no static random address; C0:FF:EE:00:00:01 is")
+    return value.upper()
+
+
 _NUMBER = _Number()
 _POSITIVE = _Number(1)
 _AMOUNT = _Number(fractions=True)
@@ -68,15 +83,22 @@ def command() -> None:
     """Run a virtual device."""
 
 
-def _options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options; their names are shared with device/build/rcp-device."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
+def _options(*groups: tuple[_Decorator, ...]) -> _Decorator:
+    """Add groups of options, in their order in --help."""
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed([option for group in groups for option in group]):
+            function = option(function)
+        return function
+
+    return add
 
 
-_OPTIONS = (
+# Names are shared with device/build/rcp-device.
+_PORT = (
     click.option("--port", required=True, type=click.Path(path_type=Path), help="Becomes a link to the pty."),
+)
+_IDENTITY = (
     click.option(
         "--state",
         required=True,
@@ -97,6 +119,8 @@ _OPTIONS = (
     ),
     click.option("--device-id", callback=_check_text, help="Its serial number.  [default: not reported]"),
     click.option("--slot-address", type=_NUMBER, help="Of the free slot.  [default: not reported]"),
+)
+_LINE = (
     click.option(
         "--baud", "base_baud", type=_POSITIVE, default=115200, show_default=True, help="Base speed."
     ),
@@ -104,8 +128,10 @@ _OPTIONS = (
     click.option("--latency-ms", type=_AMOUNT, default=0, help="Each direction."),
     click.option("--flip-rate", type=_PROBABILITY, default=0, help="Bit flips per byte, each direction."),
     click.option("--drop-rate", type=_PROBABILITY, default=0, help="Bytes lost per byte, each direction."),
-    click.option("--power-cut-after", type=_POSITIVE, help="Bytes received until the power fails, once."),
     click.option("--seed", type=_NUMBER, help="Makes faults repeatable."),
+)
+_TEMPER = (
+    click.option("--power-cut-after", type=_POSITIVE, help="Bytes received until the power fails, once."),
     click.option("--slot-size", type=_POSITIVE, default=16 * 1024 * 1024, help="Of the free slot."),
     click.option("--erase-block", type=_POSITIVE, default=4096, help="Of the flash."),
     click.option("--write-unit", type=_Number(1, 65535), default=8, help="Of the flash."),
@@ -119,32 +145,92 @@ _OPTIONS = (
     click.option("--break-after-activate", is_flag=True, help="An image on trial never answers."),
     click.option("--quiet", is_flag=True, help="Log nothing."),
 )
+_RADIO = (
+    click.option(
+        "--controller",
+        required=True,
+        metavar="TRANSPORT",
+        help="As bumble names them: usb:0, hci-socket:0, serial:/dev/…, or vhci for a virtual one.",
+    ),
+    click.option(
+        "--address",
+        callback=_check_address,
+        default="C0:FF:EE:00:00:01",
+        show_default=True,
+        help="Its static random address.",
+    ),
+    click.option("--name", callback=_check_text, help="What it calls itself.  [default: its application]"),
+    click.option(
+        "--mtu", type=_Number(23, 517), default=247, show_default=True, help="The largest it takes."
+    ),
+    click.option("--pair/--no-pair", default=True, show_default=True, help="Whether it demands a bond."),
+    click.option(
+        "--interval-ms",
+        type=_Number(7.5, 4000, fractions=True),
+        help="Connection interval that it asks for.  [default: none, it takes what it gets]",
+    ),
+)
 
 
 @command.command()
-@_options
+@_options(_PORT, _IDENTITY, _LINE, _TEMPER)
 def uart(**options: Any) -> None:
     """Run a device on a pseudo-terminal until SIGTERM or Ctrl-C.
 
     Integers may be hexadecimal (0x8000). The directory holds `active.bin`, the image it runs, `device.json`,
     what it is, and `flash.bin`; killing the process is cutting the device's power.
     """
+    log = _check(options)
+    asyncio.run(_run_uart(_profile(options), options, log))
+
+
+@command.command()
+@_options(_RADIO, _IDENTITY, _TEMPER)
+def ble(**options: Any) -> None:
+    """Run a device on a Bluetooth controller until SIGTERM or Ctrl-C.
+
+    The controller is this process's own: BlueZ must leave it alone (`bluetoothctl power off`). With `vhci`
+    this machine gets a virtual adapter that hears the device and nothing else; that needs root and the module
+    hci_vhci. The directory is as with `uart`, and `bonds.json` has its bonds. Needs bumble, which Debian does
+    not have: pip install 'gatewayd[simulate-ble]'
+    """
+    log = _check(options)
+    try:
+        importlib.import_module("bumble")
+    except ImportError as error:
+        raise HostError(
+            "bumble is not installed, which has the Bluetooth stack of a device",
+            code="bumble_missing",
+            hint="pip install 'gatewayd[simulate-ble]', in a virtual environment",
+        ) from error
+    asyncio.run(_run_ble(_profile(options), options, log))
+
+
+def _check(options: dict[str, Any]) -> Callable[[str], None]:
+    """Check what no option can tell alone; return the log."""
     block, unit, slot = options["erase_block"], options["write_unit"], options["slot_size"]
     if block % unit or slot % block:
         raise click.UsageError(
             f"--slot-size {slot} is not made of blocks, or --erase-block {block} not of units of {unit}"
         )
-    log: Callable[[str], None] = _be_quiet if options["quiet"] else _say
-    asyncio.run(_run(_profile(options), options, log))
+    return _be_quiet if options["quiet"] else _say
 
 
-async def _run(profile: DeviceProfile, options: dict[str, Any], log: Callable[[str], None]) -> None:
+def _start(
+    profile: DeviceProfile, options: dict[str, Any], log: Callable[[str], None], clock: Callable[[], float]
+) -> tuple[Receiver, asyncio.Event]:
+    """Open the device; return it, and what a signal to stop sets."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    clock = make_clock()
     receiver = open_device(options["state"], profile, log, clock)
     _mention_differences(profile, receiver.profile, log)
+    return receiver, stop
+
+
+async def _run_uart(profile: DeviceProfile, options: dict[str, Any], log: Callable[[str], None]) -> None:
+    clock = make_clock()
+    receiver, stop = _start(profile, options, log, clock)
     terminal = Terminal(options["port"], receiver.profile.base_baud)
     try:
         line = LineProfile(
@@ -168,6 +254,26 @@ async def _run(profile: DeviceProfile, options: dict[str, Any], log: Callable[[s
     log("stops")
 
 
+async def _run_ble(profile: DeviceProfile, options: dict[str, Any], log: Callable[[str], None]) -> None:
+    from gatewayd.simulator.air import device_on  # noqa: PLC0415 - bumble may not be there
+    from gatewayd.simulator.ble import VirtualBle  # noqa: PLC0415
+    from gatewayd.simulator.peripheral import Peripheral  # noqa: PLC0415
+
+    clock = make_clock()
+    receiver, stop = _start(profile, options, log, clock)
+    name = options["name"] or receiver.profile.app_id
+    async with device_on(options["controller"], name, options["address"]) as device:
+        peripheral = Peripheral(
+            device, mtu=options["mtu"], needs_bond=options["pair"], interval_ms=options["interval_ms"]
+        )
+        peripheral.keep_bonds(options["state"] / _BONDS)
+        virtual = VirtualBle(receiver, peripheral, clock=clock, power_cut_after=options["power_cut_after"])
+        await peripheral.advertise()
+        log(f"advertises as {name}, {options['address']}")
+        await virtual.run(stop)
+    log("stops")
+
+
 def _profile(options: dict[str, Any]) -> DeviceProfile:
     same = (
         "app_id",
@@ -185,7 +291,7 @@ def _profile(options: dict[str, Any]) -> DeviceProfile:
         "break_after_activate",
     )
     return DeviceProfile(
-        **{name: options[name] for name in same},
+        **{name: options[name] for name in same if name in options},
         boot_s=options["boot_ms"] / 1000,
         boot_time_s=options["boot_ms"] // 1000 + 2,
         erase_s=options["erase_ms"] / 1000,

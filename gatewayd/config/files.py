@@ -123,7 +123,10 @@ def _read(
             )
     except OSError as error:
         is_credential = str(file).startswith(os.environ.get("CREDENTIALS_DIRECTORY", UNIT_CREDENTIALS))
-        suggestion = f"LoadCredential={file.name}:… in the unit, and is gatewayd started by systemd?"
+        suggestion = (
+            f"Is it in /etc/credstore, or named by LoadCredential={file.name}:… in the unit?"
+            " systemd hands it over at the next `systemctl restart gatewayd`"
+        )
         if not is_credential:
             suggestion = "Check the path and its permissions"
         if document.host.is_here:

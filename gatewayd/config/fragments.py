@@ -35,6 +35,8 @@ from gatewayd.config.placeholders import fill_in
 FOLDER = "conf.d"
 # More than anybody can keep in mind: what has so many is not a folder of fragments.
 FILES_LIMIT = 256
+# A warning about what does not count names so many.
+NAMES_SHOWN = 5
 _LEFT_BEHIND = re.compile(r"\..*|.*~|.*\.dpkg-[a-z]+", re.DOTALL)
 
 
@@ -73,24 +75,28 @@ def _fragments(document: Document) -> Iterator[Path]:
         return
     if mode & stat.S_IWOTH:
         document.note(open_to_all(folder, mode))
-    counted = [name for name in names if _counts(document, folder, name)]
+    names = [name for name in names if not _LEFT_BEHIND.fullmatch(name)]
+    counted = [name for name in names if _counts(name)]
+    _warn_of(document, folder, [name for name in names if not _counts(name)])
     if len(counted) > FILES_LIMIT:
         document.note(Mistake(folder, 0, 0, "", f"holds more than {FILES_LIMIT} files", "Join some of them"))
         return
     yield from (folder / name for name in counted)
 
 
-def _counts(document: Document, folder: Path, name: str) -> bool:
-    """Whether a file of conf.d is part of the configuration; a warning if somebody may think that it is."""
-    if _LEFT_BEHIND.fullmatch(name):
-        return False
-    if not name.isprintable() or not name.endswith(".yaml"):
+def _warn_of(document: Document, folder: Path, names: list[str]) -> None:
+    """Warn of what is in conf.d and does not count: somebody may think that it does."""
+    if names:
+        more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+        who = ", ".join(map(ascii, names[:NAMES_SHOWN])) + more
+        message = f"what is not plainly named *.yaml is not read: {who}"
         hint = "Rename it to end in .yaml, or move it away"
-        document.warnings.append(
-            Mistake(folder, 0, 0, "", f"{name!a} is not read: only plain names in .yaml are", hint)
-        )
-        return False
-    return True
+        document.warnings.append(Mistake(folder, 0, 0, "", message, hint))
+
+
+def _counts(name: str) -> bool:
+    """Whether a file of conf.d is part of the configuration."""
+    return name.isprintable() and name.endswith(".yaml")
 
 
 def _check_limits(document: Document, file: Path) -> None:

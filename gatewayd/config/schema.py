@@ -109,7 +109,7 @@ def _link_properties(definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def tidy(schema: Any) -> Any:
-    """Drop what only repeats: pydantic's titles, and `null` as default of what may be left out."""
+    """Drop what only repeats: pydantic's titles, `null` and `true` where they are so anyway."""
     if isinstance(schema, list):
         return [tidy(item) for item in schema]
     if not isinstance(schema, dict):
@@ -117,5 +117,7 @@ def tidy(schema: Any) -> Any:
     return {
         key: tidy(value)
         for key, value in schema.items()
-        if not (key == "title" and isinstance(value, str)) and not (key == "default" and value is None)
+        if not (key == "title" and isinstance(value, str))
+        and not (key == "default" and value is None)
+        and not (key == "additionalProperties" and value is True)
     }

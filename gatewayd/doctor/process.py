@@ -103,7 +103,7 @@ def judge_watchdog(interval: str | None) -> Finding:
     """Judge what systemd calls the interval; None where there is no systemd."""
     if not interval or re.fullmatch(r"0s?|infinity|\[not set\]", interval):
         text = "none: nobody restarts a gatewayd that hangs"
-        hint = "run it as a systemd service with Restart=always: that at least restarts one that ended"
+        hint = "the package's service has one; in a unit of your own: Type=notify and WatchdogSec=60"
         return warning("watchdog", text, code="no_watchdog", hint=hint)
     return ok("watchdog", f"systemd restarts gatewayd when it is silent for {interval}")
 

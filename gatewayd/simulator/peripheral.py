@@ -1,11 +1,13 @@
 """The GATT side of a virtual device (docs/protocol.md, section 11): advertises, is written to, notifies."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from bumble.core import UUID, AdvertisingData
 from bumble.device import Connection, Device
 from bumble.gatt import Characteristic, CharacteristicValue, Service
+from bumble.keys import JsonKeyStore
 from bumble.pairing import PairingConfig
 
 from gatewayd.link.ble import FROM_DEVICE, SERVICE, TO_DEVICE
@@ -13,6 +15,8 @@ from gatewayd.link.ble import FROM_DEVICE, SERVICE, TO_DEVICE
 _KINDS = AdvertisingData.Type
 _LEGACY_ADVERTISEMENT = 31  # bytes
 _SUPERVISION_MS = 5000
+# Nobody is there to compare numbers, and the address that it advertises is its own.
+PAIRING = PairingConfig(mitm=False, identity_address_type=PairingConfig.AddressType.RANDOM)
 
 
 class Peripheral:
@@ -43,7 +47,7 @@ class Peripheral:
         self._has_service = has_service
         self._advertising_ms = advertising_ms
         device.gatt_server.max_mtu = mtu
-        device.pairing_config_factory = lambda _: PairingConfig(mitm=False)  # nobody is there to compare
+        device.pairing_config_factory = lambda _: PAIRING
         self._outlet: Characteristic[bytes] = Characteristic(
             UUID(FROM_DEVICE), Characteristic.Properties.NOTIFY, Characteristic.READABLE, b""
         )
@@ -56,6 +60,10 @@ class Peripheral:
         if has_service:
             device.add_service(Service(UUID(SERVICE), [inlet, self._outlet]))
         device.on("connection", self._on_connection)
+
+    def keep_bonds(self, path: Path) -> None:
+        """Keep the bonds in a file, so that they outlive this process."""
+        self.device.keystore = JsonKeyStore("bonds", str(path))
 
     async def advertise(self, service_data: bytes | None = None) -> None:
         """Say that it offers RCP, by service data if there are any, and its name where there is room."""

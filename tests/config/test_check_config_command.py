@@ -120,6 +120,14 @@ def test_two_files_are_a_usage_error(lab: Lab, run: Run) -> None:
     assert run("--config", lab.file, lab.file).exit_code == 2
 
 
+def test_a_fragment_alone_is_a_usage_error(lab: Lab, run: Run) -> None:
+    fragment = lab.folder / "conf.d" / "1.yaml"
+    fragment.parent.mkdir()
+    fragment.write_text("mqtt: {port: 1}\n")
+    assert run(fragment).exit_code == 2
+    assert run(lab.file).stdout == f"{lab.file}: ok, 1 device, with 1 file of conf.d\n"
+
+
 # -- for another host
 
 

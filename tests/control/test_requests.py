@@ -226,7 +226,7 @@ REQUESTS = st.dictionaries(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(said=st.binary(max_size=200) | REQUESTS.map(lambda one: str(one).replace("'", '"').encode()))
 @example(b'{"v": 1, "op": "devices", "names": ["\\ud800"]}')
 @example(b'{"v": 1e999, "op": "status"}')

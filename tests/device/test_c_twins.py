@@ -57,7 +57,7 @@ geometries = st.builds(
 
 
 @given(profile=geometries, story=stories)
-@settings(max_examples=CONVERSATIONS, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=CONVERSATIONS, suppress_health_check=[HealthCheck.too_slow])
 def test_both_receivers_say_the_same(profile: DeviceProfile, story: list[list[Step]]) -> None:
     twins = Twins(profile)
     for step in (step for steps in story for step in steps):

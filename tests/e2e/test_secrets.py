@@ -138,6 +138,8 @@ def commands(whole: Desk, container: Path) -> list[bytes]:
         ("explain", "pump-1"),
         ("doctor", "--config", config),
         ("check-config", config),
+        ("config", "--effective", config),
+        ("fleet", "status", "--config", config, "--wait", "0.5"),
         ("reload",),
         ("push", "pump-1", container, "--version", "4.3.9"),
         *((op, "pump-1") for op in ("approve", "cancel", "retry", "pause", "resume")),

@@ -146,7 +146,6 @@ def test_an_image_larger_than_half_an_offset_says(make_device: DeviceFactory) ->
 
 @settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.generate],
 )

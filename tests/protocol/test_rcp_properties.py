@@ -28,7 +28,7 @@ from gatewayd.simulator.profile import DeviceProfile
 FAST = 921600
 IMAGE = make_image(6000)
 SIZE = len(IMAGE.content)
-LAVISH = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LAVISH = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ WAYS_IN: dict[str, Callable[[Script], object]] = {
 
 
 @pytest.mark.parametrize("state", WAYS_IN)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_bytes_of_any_kind_never_raise_and_time_stays_bounded(state: str, data: st.DataObject) -> None:
     script = Script()

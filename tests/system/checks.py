@@ -1,25 +1,27 @@
 """What is shown on a running system, in the order of a gateway's life; a check returns what it saw."""
 
 import json
+import random
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from system.machine import until
-from system.scene import Scene
+from system.scene import DROP_IN, IMAGE_BYTES, Scene
 from system.tree import LAB, LAB_PACKAGES
 
 SCORE_LIMIT = 1.5
 STOP_LIMIT_S = 5.0
 CONFIG = "/etc/gatewayd/config.yaml"
+EXAMPLES = "/usr/share/doc/gatewayd/examples"
 PROBE = Path(__file__).with_name("probe.py")
 # In gatewayd's unit, run something else, once.
 RUN_PROBE = """
     [Service]
     Type=oneshot
     ExecStart=
-    ExecStart=/usr/bin/python3 /usr/local/bin/probe.py
+    ExecStart=/usr/bin/python3 /usr/local/bin/probe.py {port}
     Restart=no
 """
 HUNGRY = "[Service]\nWatchdogSec=3s\n"
@@ -39,14 +41,27 @@ HANGS = """
 Check = Callable[[Scene], str]
 
 
-def it_is_installed_and_runs(scene: Scene) -> str:
-    """`apt install` of the previous version: READY, and nothing to do."""
-    install(scene, "0.0.1", *LAB_PACKAGES)
+def it_is_installed(scene: Scene) -> str:
+    """`apt install` of the previous version: it runs, is ready, and has nothing to do."""
+    scene.machine.run("apt-get", "install", "-q", *LAB_PACKAGES)
+    apt_install(scene, "previous")
     assert scene.property("ActiveState") == "active"
-    assert scene.property("StatusText") == "no devices configured"
     assert scene.machine.run("systemctl", "is-enabled", "gatewayd").stdout.strip() == "enabled"
-    scene.start_broker()
+    assert scene.property("StatusText") == "no devices configured"
     return scene.property("StatusText")
+
+
+def the_readme_leads_to_an_update(scene: Scene) -> str:
+    """README.md, typed as it stands there: from `apt install` to a device that runs what was published."""
+    scene.start_device()
+    roms = [random.Random(number).randbytes(IMAGE_BYTES) for number in (0, 1)]
+    for number, rom in enumerate(roms):
+        scene.machine.tree_path(f"/{LAB}/previous/rom{number}.bin").write_bytes(rom)
+    typed = scene.readme.install + scene.readme.publish
+    scene.machine.shell(f"cd /{LAB}/previous\n{typed}", limit_s=120)
+    scene.image = roms[0]
+    scene.await_updated("4.3.2")
+    return f"{len(typed.splitlines())} lines typed"
 
 
 def it_is_hardened(scene: Scene) -> str:
@@ -57,17 +72,30 @@ def it_is_hardened(scene: Scene) -> str:
     return f"{score}, {SCORE_LIMIT} at most"
 
 
+def its_examples_are_understood(scene: Scene) -> str:
+    """`systemd-analyze verify` with each drop-in example of the package."""
+    names = scene.machine.run("ls", EXAMPLES).stdout.split()
+    for name in names:
+        scene.put(DROP_IN, scene.machine.tree_path(f"{EXAMPLES}/{name}").read_text())
+        said = scene.machine.run("systemd-analyze", "verify", "gatewayd.service")
+        assert said.stdout + said.stderr == "", name
+    scene.machine.run("rm", DROP_IN)
+    assert len(names) == 4, names
+    return ", ".join(names)
+
+
 def it_takes_credentials(scene: Scene) -> str:
     """Keys and passwords from systemd, one of them encrypted; the files are root's alone."""
     scene.machine.shell(f"""
         cd /{LAB}
-        gatewayctl keygen -o ota.key
+        cp previous/ota.key previous/*.key.bin .
         install -D -m 600 client.pem /etc/credstore/gatewayd.client.pem
         install -D -m 600 decrypt.key.bin /etc/credstore/gatewayd.decrypt.key.bin
         install -m 644 verify.key.bin /etc/gatewayd/verify.key.bin
         mkdir -p -m 700 /etc/credstore.encrypted
         systemd-creds encrypt --with-key=host client.key /etc/credstore.encrypted/gatewayd.client.key
     """)
+    scene.secure_broker()
     scene.configure()
     scene.machine.run("systemctl", "restart", "gatewayd")
     until(
@@ -84,7 +112,6 @@ def it_takes_credentials(scene: Scene) -> str:
 
 def it_updates_over_tls(scene: Scene) -> str:
     """From mosquitto, with pin and client certificate, to the C receiver; the status shows it."""
-    scene.start_device()
     version = scene.begin_update()
     until(lambda: "1 updating (pump-1 " in scene.property("StatusText"), "the status shows the transfer")
     shown = scene.property("StatusText")
@@ -104,7 +131,7 @@ def its_log_has_fields(scene: Scene) -> str:
     assert {entry["_TRANSPORT"] for entry in entries} == {"journal"}
     assert {entry["SYSLOG_IDENTIFIER"] for entry in entries} == {"gatewayd"}
     assert all("JOB" in entry for entry in entries if entry["MESSAGE"].startswith("staged"))
-    plain = [entry["MESSAGE"] for entry in scene.entries("_TRANSPORT=stdout")]
+    plain = [entry["MESSAGE"] for entry in scene.entries("_TRANSPORT=stdout", "SYSLOG_IDENTIFIER=gatewayd")]
     assert plain == [], "lines that went around the journal's fields"
     short = scene.machine.run("journalctl", "-u", "gatewayd", "DEVICE=pump-1", "-o", "cat").stdout
     assert "device=pump-1" in short
@@ -125,7 +152,7 @@ def it_reloads(scene: Scene) -> str:
     scene.machine.run("systemctl", "reload", "gatewayd")
     assert scene.property("StatusText").startswith("2 devices"), scene.property("StatusText")
     scene.configure(more="wrong: 1\n")
-    done = scene.machine.run("systemctl", "reload", "gatewayd", check=False)
+    assert scene.machine.run("systemctl", "reload", "gatewayd", check=False).returncode != 0
     status = scene.property("StatusText")
     assert scene.property("ActiveState") == "active"
     assert status.startswith(f"the new configuration is refused, the old one is in force: {CONFIG}:"), status
@@ -133,7 +160,7 @@ def it_reloads(scene: Scene) -> str:
     scene.configure()
     scene.machine.run("systemctl", "reload", "gatewayd")
     assert scene.property("StatusText").startswith("1 device, "), scene.property("StatusText")
-    return f"a bad one: exit {done.returncode}"
+    return status
 
 
 def it_does_not_start_with_a_bad_configuration(scene: Scene) -> str:
@@ -153,6 +180,25 @@ def it_does_not_start_with_a_bad_configuration(scene: Scene) -> str:
     return str(said[0]["MESSAGE"])
 
 
+def it_waits_for_the_disk(scene: Scene) -> str:
+    """A full disk at the start: not ready, the status says why; it goes on by itself when there is room."""
+    machine = scene.machine
+    machine.shell("""
+        systemctl stop gatewayd
+        mount -t tmpfs -o size=3m,mode=700,uid=$(id -u gatewayd),gid=$(id -g gatewayd) none /var/lib/gatewayd
+        dd if=/dev/zero of=/var/lib/gatewayd/fill bs=64k status=none || true
+        systemctl start --no-block gatewayd
+    """)
+    until(lambda: scene.property("StatusText").startswith("waiting for the disk: "), "the status says so")
+    told = scene.property("StatusText")
+    assert told.endswith("(disk_full)"), told
+    assert scene.property("ActiveState") == "activating"
+    machine.run("rm", "/var/lib/gatewayd/fill")
+    until(lambda: scene.property("ActiveState") == "active", "it goes on")
+    machine.shell("systemctl stop gatewayd; umount /var/lib/gatewayd; systemctl start gatewayd")
+    return told
+
+
 def it_is_shut_in(scene: Scene) -> str:
     """The sandbox, tried from within: what it needs it may, and nothing else."""
     machine = scene.machine
@@ -160,16 +206,17 @@ def it_is_shut_in(scene: Scene) -> str:
     machine.shell("touch /tmp/of-another; mkdir -p /home/pi; touch /home/pi/file")
     machine.shell("mknod -m 666 /dev/everybodys c 1 11")
     since = scene.now()
-    scene.drop_in(RUN_PROBE)
+    scene.drop_in(RUN_PROBE.format(port=scene.readme.port))
     (said,) = [
         one["MESSAGE"] for one in scene.entries("--after-cursor", since) if one["MESSAGE"].startswith("{")
     ]
     scene.drop_in("")
     found = json.loads(said)
+    assert any(len(entry["MESSAGE"]) == 10**6 for entry in scene.entries("--after-cursor", since))
     assert {name: why for name, why in found["allowed"].items() if why} == {}, "needed, and refused"
     assert [name for name, why in found["denied"].items() if not why] == [], "possible, and should not be"
     # What root cannot do either on this machine, the sandbox has not shown anything about.
-    free = json.loads(machine.run("python3", "/usr/local/bin/probe.py").stdout)["denied"]
+    free = json.loads(machine.run("python3", "/usr/local/bin/probe.py", scene.readme.port).stdout)["denied"]
     unknown = [name for name, why in free.items() if why]
     shown = len(free) - len(unknown)
     assert shown > 20, unknown
@@ -232,7 +279,7 @@ def it_is_upgraded_in_mid_transfer(scene: Scene) -> str:
     """`apt install` of the new version: the transfer goes on, an edited configuration is kept."""
     version, since = scene.begin_update(), scene.now()
     before = scene.machine.tree_path(CONFIG).read_text()
-    install(scene, "*")
+    apt_install(scene, "new")
     assert scene.machine.tree_path(CONFIG).read_text() == before
     assert scene.machine.shell("stat -c '%U:%G %a' /etc/gatewayd/config.yaml") == "root:gatewayd 640"
     installed = scene.machine.shell("dpkg-query -W -f '${Version}' gatewayd")
@@ -260,21 +307,24 @@ def it_is_purged(scene: Scene) -> str:
     return "what is left: " + left.replace("\n", " ")
 
 
-def install(scene: Scene, version: str, *others: str) -> None:
-    """Let apt install a version of the package that lies in the lab."""
-    words = "apt-get install -y -q --no-install-recommends -o Dpkg::Options::=--force-confold"
-    packages = " ".join((f"./gatewayd_{version}_all.deb", *others))
-    scene.machine.shell(f"cd /{LAB}; {words} {packages}", limit_s=180)
+def apt_install(scene: Scene, place: str) -> None:
+    """Let apt install the package that lies in a folder of the lab; edited configurations stay."""
+    scene.machine.shell(
+        f"apt-get install -q -o Dpkg::Options::=--force-confold /{LAB}/{place}/*.deb", limit_s=180
+    )
 
 
 ALL: tuple[Check, ...] = (
-    it_is_installed_and_runs,
+    it_is_installed,
+    the_readme_leads_to_an_update,
     it_is_hardened,
+    its_examples_are_understood,
     it_takes_credentials,
     it_updates_over_tls,
     its_log_has_fields,
     it_reloads,
     it_does_not_start_with_a_bad_configuration,
+    it_waits_for_the_disk,
     it_is_shut_in,
     a_stranger_may_not_steer,
     it_stops_in_mid_transfer,

@@ -71,7 +71,11 @@ class Machine:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as root in it."""
         enter = ["nsenter", "--target", str(self._leader), "--all", "--root", "--wdns=/"]
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8"}
+        environment = {
+            "PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/root",
+            "LC_ALL": "C.UTF-8",
+        }
         environment |= {"SYSTEMD_PAGER": "cat", "DEBIAN_FRONTEND": "noninteractive"}
         done = subprocess.run(
             [*enter, "--", *map(str, command)],

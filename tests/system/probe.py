@@ -9,13 +9,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from gatewayd.journal import Journal
+
 
 def write_to(folder: str) -> Callable[[], object]:
     return lambda: (Path(folder) / "probe").write_text("")
 
 
-def open_socket(family: int, kind: int) -> Callable[[], object]:
-    return lambda: socket.socket(family, kind).close()
+def open_socket(family: int, kind: int, protocol: int = 0) -> Callable[[], object]:
+    return lambda: socket.socket(family, kind, protocol).close()
 
 
 def connect_to(path: str) -> Callable[[], object]:
@@ -33,6 +35,7 @@ def called(name: str, *arguments: int) -> Callable[[], object]:
     return call
 
 
+CREDENTIAL = "/run/credentials/gatewayd.service/gatewayd.client.pem"
 CLONE_NEWUSER, CLONE_NEWNS = 0x10000000, 0x00020000
 DENIED: dict[str, Callable[[], object]] = {
     **{
@@ -48,27 +51,26 @@ DENIED: dict[str, Callable[[], object]] = {
     "a device that its mode would let it have": lambda: os.close(os.open("/dev/everybodys", os.O_RDONLY)),
     "speak to the kernel (AF_NETLINK)": open_socket(socket.AF_NETLINK, socket.SOCK_RAW),
     "see every packet (AF_PACKET)": open_socket(socket.AF_PACKET, socket.SOCK_RAW),
-    "a raw socket": open_socket(socket.AF_INET, socket.SOCK_RAW),
+    "a raw socket": open_socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP),
     "a radio of its own (AF_BLUETOOTH)": open_socket(31, socket.SOCK_RAW),
     "become root": lambda: os.setuid(0),
-    "a namespace of its own": called("unshare", CLONE_NEWUSER | CLONE_NEWNS),
     "memory that is written and run": lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_WRITE | mmap.PROT_EXEC),
     "real-time priority": lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)),
     "a file that makes others its user": lambda: Path("/var/lib/gatewayd/own").chmod(0o4700),
     "another host name": lambda: socket.sethostname(socket.gethostname()),
     "trace a process": called("ptrace", 0),
+    # The last one: who has a user namespace of its own may less than before outside of it.
+    "a namespace of its own": called("unshare", CLONE_NEWUSER | CLONE_NEWNS),
 }
 ALLOWED: dict[str, Callable[[], object]] = {
     "write to its state": lambda: Path("/var/lib/gatewayd/own").write_text(""),
     "write to its runtime directory": write_to("/run/gatewayd"),
-    "read its credential": lambda: Path(
-        os.environ["CREDENTIALS_DIRECTORY"], "gatewayd.client.pem"
-    ).read_bytes(),
+    "read its credential": lambda: Path(CREDENTIAL).read_bytes(),
     "IP": open_socket(socket.AF_INET, socket.SOCK_STREAM),
     "IPv6": open_socket(socket.AF_INET6, socket.SOCK_STREAM),
     "D-Bus": connect_to("/run/dbus/system_bus_socket"),
-    "the journal": lambda: Path("/run/systemd/journal/socket").stat(),
-    "its serial port": lambda: os.close(os.open("/run/pump-1", os.O_RDWR | os.O_NOCTTY)),
+    "a line of a million characters": lambda: Journal(sys.stdout).info(MESSAGE="x" * 10**6, PRIORITY="6"),
+    "its serial port": lambda: os.close(os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY)),
 }
 
 

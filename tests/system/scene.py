@@ -11,9 +11,11 @@ from typing import Any
 
 from certificates import Authority, Identity
 from system.machine import Machine, until
+from system.readme import read
 from system.tree import LAB, ROOT
 
 RCP_DEVICE = ROOT / "device" / "build" / "rcp-device"
+DROP_IN = "/run/systemd/system/gatewayd.service.d/test.conf"
 UPDATED_S = 60.0
 IMAGE_BYTES = 120_000
 # A transfer of some seconds: long enough to be interrupted in, short enough to be waited for.
@@ -27,6 +29,10 @@ certfile /{LAB}/broker.pem
 keyfile /{LAB}/broker.key
 require_certificate true
 use_identity_as_username true
+"""
+EDITOR = f"""
+#!/bin/sh
+cat /{LAB}/config.yaml >"$1"
 """
 CONFIG = """
 gateway:
@@ -47,7 +53,7 @@ devices:
     version: "4.3.1"
     payload: advanced
     keys: pump
-    link: {{uart: /run/pump-1, baud: 115200}}
+    link: {{uart: {port}, baud: 115200}}
 """
 
 
@@ -57,13 +63,14 @@ class Scene:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.broker = Authority()
-        self._patch = 1
-        self._image = b""
+        self.readme = read()
+        self._patch = 2  # what README.md publishes
+        self.image = b""
 
     # -- before it boots
 
     def lay_out(self) -> None:
-        """Put certificates, firmware and the C receiver where the machine finds them."""
+        """Put the C receiver, certificates and what README.md supposes into the tree."""
         lab = self.machine.tree / LAB
         broker = self.broker.vouch("localhost")
         client = self.broker.vouch("barn-pi")
@@ -74,24 +81,32 @@ class Scene:
         lab.parent.chmod(0o755)
         shutil.copy(RCP_DEVICE, self.machine.tree / "usr" / "local" / "bin")
         self.pin = broker.pin
+        etc = self.machine.tree / "etc"
+        (etc / "hosts").write_text("127.0.0.1 localhost broker.example.com\n")
+        # What a person answers, and types.
+        (etc / "apt" / "apt.conf.d" / "lab").write_text('APT::Get::Assume-Yes "true";\n')
+        (lab / "config.yaml").write_text(self.readme.config)
+        self.put("/usr/local/bin/editor", EDITOR, 0o755)
 
     def _write(self, lab: Path, name: str, identity: Identity) -> None:
         identity.write(lab, name)
 
     # -- what runs in it
 
-    def start_broker(self) -> None:
-        """Let mosquitto listen with TLS."""
+    def secure_broker(self) -> None:
+        """Let mosquitto listen with TLS, and to nobody without a certificate."""
         self.put("/etc/mosquitto/conf.d/lab.conf", MOSQUITTO)
         self.machine.run("systemctl", "restart", "mosquitto")
 
     def start_device(self) -> None:
         """Plug `pump-1` in: a pty that belongs to dialout, as a serial port does."""
         flags = ("--app-id", "pump", "--version", "4.3.1", "--slot-address", "0x2000", "--rate", str(RATE))
-        where = ("--port", "/run/pump-1", "--state", "/var/lib/pump-1")
+        port = self.readme.port
+        where = ("--port", port, "--state", "/var/lib/pump-1")
+        self.machine.tree_path(port).parent.mkdir(parents=True)
         self.machine.run("systemd-run", "--unit=pump-1", "/usr/local/bin/rcp-device", *where, *flags)
-        until(self.machine.tree_path("/run/pump-1").is_symlink, "the device makes its port")
-        self.machine.shell("chgrp dialout $(realpath /run/pump-1); chmod 660 $(realpath /run/pump-1)")
+        until(self.machine.tree_path(port).is_symlink, "the device makes its port")
+        self.machine.shell(f"chgrp dialout $(realpath {port}); chmod 660 $(realpath {port})")
 
     def put(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file of the machine."""
@@ -102,13 +117,15 @@ class Scene:
 
     def configure(self, *, more: str = "") -> None:
         """Write gatewayd's configuration, into the file as it is: owner and mode stay."""
-        self.machine.tree_path("/etc/gatewayd/config.yaml").write_text(CONFIG.format(pin=self.pin) + more)
+        self.machine.tree_path("/etc/gatewayd/config.yaml").write_text(
+            CONFIG.format(pin=self.pin, port=self.readme.port) + more
+        )
 
     def drop_in(self, text: str) -> None:
         """Give gatewayd's unit a drop-in of the test, or with an empty text none; restart it."""
-        self.machine.shell("rm -rf /run/systemd/system/gatewayd.service.d")
+        self.machine.run("rm", "-f", DROP_IN)
         if text:
-            self.put("/run/systemd/system/gatewayd.service.d/test.conf", text)
+            self.put(DROP_IN, text)
         self.machine.shell("systemctl daemon-reload; systemctl restart gatewayd")
 
     # -- updates
@@ -117,8 +134,8 @@ class Scene:
         """Publish the next version for `pump-1`; returns it."""
         self._patch += 1
         version = f"4.3.{self._patch}"
-        self._image = random.Random(self._patch).randbytes(IMAGE_BYTES)
-        self.machine.tree_path(f"/{LAB}/rom.bin").write_bytes(self._image)
+        self.image = random.Random(self._patch).randbytes(IMAGE_BYTES)
+        self.machine.tree_path(f"/{LAB}/rom.bin").write_bytes(self.image)
         self.machine.shell(
             f"cd /{LAB}; gatewayctl pack --key ota.key -o pump.ota 0x2000=rom.bin;"
             f" gatewayctl publish --config /etc/gatewayd/config.yaml --app pump --version {version} pump.ota"
@@ -135,7 +152,7 @@ class Scene:
         """Wait until the device runs what was published last, byte for byte, and says so."""
         until(lambda: self._runs(version), f"pump-1 runs {version}", UPDATED_S)
         active = self.machine.tree_path("/var/lib/pump-1/active.bin").read_bytes()
-        assert active == self._image, "the device runs something else than was published"
+        assert active == self.image, "the device runs something else than was published"
 
     def _runs(self, version: str) -> bool:
         device = self.device()

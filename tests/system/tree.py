@@ -35,9 +35,10 @@ def make_tree(folder: Path, deb: Path, previous: Path) -> Path:
     # What dpkg syncs does not have to survive anything here.
     (tree / "etc" / "dpkg" / "dpkg.cfg.d" / "lab").write_text("force-unsafe-io\n")
     (tree / "etc" / "hostname").write_text("barn-pi\n")
-    for package, name in ((deb, deb.name), (previous, previous.name)):
-        shutil.copyfile(package, tree / LAB / name)
-    _download(tree, f"/{LAB}/{deb.name}")
+    for place, package in (("new", deb), ("previous", previous)):
+        (tree / LAB / place).mkdir()
+        shutil.copy(package, tree / LAB / place)
+    _download(tree, f"/{LAB}/new/{deb.name}")
     return tree
 
 
