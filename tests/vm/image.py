@@ -77,14 +77,29 @@ def make() -> Image:
     return image
 
 
+def quietly(command: list[str], **environment: str) -> None:
+    """Run a command at the project's root; what it says is of interest when it fails."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"{done.stdout}gatewayd: exit status {done.returncode} of {' '.join(command)}")
+
+
 @contextmanager
 def _tree() -> Iterator[Path]:
     """Unpack the distribution. Its kernel comes without an initrd: making one takes as long as all else."""
     tarball = FOLDER / "trixie.tar"
     trixie = [str(ROOT / ".ci" / "trixie"), str(tarball), *PACKAGES]
-    subprocess.run(trixie, check=True, env=os.environ | {"INITRD": "No"})
+    quietly(trixie, INITRD="No")
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
-        subprocess.run(["tar", "-xf", str(tarball), "-C", folder], check=True)
+        quietly(["tar", "-xf", str(tarball), "-C", folder])
         yield Path(folder)
 
 
@@ -95,12 +110,8 @@ def _add_from_pypi(tree: Path) -> None:
     pip += ["--platform=manylinux_2_28_x86_64", "--platform=manylinux2014_x86_64"]
     for folder, requirement in FROM_PYPI.items():
         target = tree / "opt" / folder
-        # It warns of what concerns only the environment that it runs in.
-        command = [*pip, "--target", str(target), requirement]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise OSError(done.stderr)
-    subprocess.run(["chroot", str(tree), "python3", "-m", "compileall", "-q", "/opt"], check=True)
+        quietly([*pip, "--target", str(target), requirement])
+    quietly(["chroot", str(tree), "python3", "-m", "compileall", "-q", "/opt"])
 
 
 def _make(image: Image, tree: Path) -> None:
@@ -122,7 +133,7 @@ def _make(image: Image, tree: Path) -> None:
         str(image.disk),
         SIZE,
     ]
-    subprocess.run(mke2fs, check=True, stdout=subprocess.DEVNULL)
+    quietly(mke2fs)
 
 
 def _make_initrd(initrd: Path, tree: Path, release: str) -> None:

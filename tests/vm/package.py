@@ -1,38 +1,27 @@
 """The Debian package of this tree."""
 
-import os
-import subprocess
 from pathlib import Path
 
-from vm.image import ROOT
+from vm.image import ROOT, quietly
 
-MADE_OF = ("gatewayd", "debian", "systemd", "pyproject.toml")
-FOLDER = ROOT / "build" / "deb"
+FOLDERS = ("gatewayd", "debian", "systemd")
+BUILT = ROOT / "build" / "deb"
 
 
 def make() -> Path:
     """Return it; built when it is older than what it is made of. Its own tests are for `make deb`."""
-    newest = max(
-        (path.stat().st_mtime for name in MADE_OF for path in _files(ROOT / name)),
-        default=0.0,
-    )
     deb = _package()
-    if deb is None or deb.stat().st_mtime < newest:
-        command = ["sh", "-c", "./.ci/packages deb && ./.ci/deb"]
-        environment = os.environ | {"DEB_BUILD_OPTIONS": "nocheck"}
-        subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True)
+    if deb is None or deb.stat().st_mtime < _newest():
+        quietly(["sh", "-c", "./.ci/packages deb && ./.ci/deb"], DEB_BUILD_OPTIONS="nocheck")
         deb = _package()
-    assert deb is not None, f"no package in {FOLDER}"
+    assert deb is not None, f"no package in {BUILT}"
     return deb
 
 
 def _package() -> Path | None:
-    return max(FOLDER.glob("gatewayd_*_all.deb"), key=lambda path: path.stat().st_mtime, default=None)
+    return max(BUILT.glob("gatewayd_*_all.deb"), key=lambda path: path.stat().st_mtime, default=None)
 
 
-def _files(path: Path) -> list[Path]:
-    return (
-        [path]
-        if path.is_file()
-        else [one for one in path.rglob("*") if one.suffix != ".pyc" and one.is_file()]
-    )
+def _newest() -> float:
+    files = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.suffix != ".pyc"]
+    return max(path.stat().st_mtime for path in [ROOT / "pyproject.toml", *files] if path.is_file())

@@ -32,12 +32,13 @@ async def _barn() -> AsyncIterator[Farm]:
     async with farm(Path("/run/barn")) as barn:
         board = barn.device("pump-1", slot_address=0x2000, rate=BYTES_A_SECOND)
         await until(board.port.exists, "the board")
-        relay = ["socat", "-d", "-d", "-x", "-lf/out/socat", str(PORTS / "board"), f"{board.port},rawer"]
+        relay = ["socat", str(PORTS / "board"), str(board.port)]
         with subprocess.Popen(relay) as line:  # noqa: ASYNC220 - it is brief
             config = barn.gateway.config
             del config["keys"], config["gateway"]["state_dir"], config["gateway"]["control_socket"]
             config["devices"] = [board.config(payload="standard", link={"uart": str(BY_ID)})]
             del config["devices"][0]["keys"]
+            (barn.folder / "gatewayd.log").write_text("the journal has it: see the console")
             CONFIG.write_text(yaml.safe_dump(config))  # noqa: ASYNC240 - it is brief
             yield barn
             line.terminate()
