@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
 
-from ble_device import Tag
+from ble_device import PythonTag
 from bumble_radio import Air
 from jobs_lab import VirtualLoop
 from rcp_radio import Airtime
@@ -83,7 +83,7 @@ async def measure(cell: Cell, airtime_s: float) -> float:
     content = random.Random(1).randbytes(round(cell.bytes_per_s * airtime_s / cell.devices))
     profile = DeviceProfile(app_id="tag", version="1.0.0", slot_size=1 << 24)
     addresses = [f"C0:FF:EE:00:00:{n:02X}" for n in range(cell.devices)]
-    tags = [await Tag.at(air, f"tag {a}", a, profile, mtu=cell.mtu) for a in addresses]
+    tags = [await PythonTag.at(air, f"tag {a}", a, profile, mtu=cell.mtu) for a in addresses]
     loop = asyncio.get_running_loop()
     began = loop.time()
     spans = await asyncio.gather(*(transfer(radio, address, content) for address in addresses))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from ble_device import Tag
+from ble_device import PythonTag
 from e2e_lab import Gateway, farm
 from vm.guest.air import KernelAir
 
@@ -38,15 +38,15 @@ class Place:
 
     gateway: Gateway
     air: KernelAir
-    tags: dict[str, Tag] = field(default_factory=dict)
+    tags: dict[str, PythonTag] = field(default_factory=dict)
 
-    async def tag(self, name: str, *, erase_s: float = 0.0, **settings: Any) -> Tag:
+    async def tag(self, name: str, *, erase_s: float = 0.0, **settings: Any) -> PythonTag:
         """Put a device of the configuration into the air."""
         profile = DeviceProfile(
             app_id=name, version="1.0.0", slot_address=0x2000, boot_s=0.05, erase_s=erase_s
         )
         settings |= {"advertising_ms": ADVERTISING_MS}
-        self.tags[name] = await Tag.at(self.air, name, ADDRESSES[name], profile, **settings)
+        self.tags[name] = await PythonTag.at(self.air, name, ADDRESSES[name], profile, **settings)
         return self.tags[name]
 
     async def publish(self, name: str) -> None:
