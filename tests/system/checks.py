@@ -73,11 +73,11 @@ def it_is_hardened(scene: Scene) -> str:
 
 
 def its_examples_are_understood(scene: Scene) -> str:
-    """`systemd-analyze verify` with each drop-in example of the package."""
+    """`systemd-analyze verify` with each drop-in example of the package; manual pages are lintian's business."""
     names = scene.machine.run("ls", EXAMPLES).stdout.split()
     for name in names:
         scene.put(DROP_IN, scene.machine.tree_path(f"{EXAMPLES}/{name}").read_text())
-        said = scene.machine.run("systemd-analyze", "verify", "gatewayd.service")
+        said = scene.machine.run("systemd-analyze", "verify", "--man=no", "gatewayd.service")
         assert said.stdout + said.stderr == "", name
     scene.machine.run("rm", DROP_IN)
     assert len(names) == 4, names
