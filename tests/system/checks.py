@@ -73,7 +73,7 @@ def it_is_hardened(scene: Scene) -> str:
 
 
 def its_examples_are_understood(scene: Scene) -> str:
-    """`systemd-analyze verify` with each drop-in example of the package; manual pages are lintian's business."""
+    """`systemd-analyze verify` with each drop-in example; manual pages are lintian's business."""
     names = scene.machine.run("ls", EXAMPLES).stdout.split()
     for name in names:
         scene.put(DROP_IN, scene.machine.tree_path(f"{EXAMPLES}/{name}").read_text())
