@@ -18,13 +18,10 @@ from ota_lab import Ran, gatewayctl
 from gatewayd import fleet
 from gatewayd.config import load
 from gatewayd.errors import GatewaydError
-from gatewayd.fleet import PAYLOAD_LIMIT_BYTES, DeviceReport, FleetStatus, read_fleet
+from gatewayd.fleet import PAYLOAD_LIMIT_BYTES, QUIET_S, DeviceReport, FleetStatus, read_fleet
 from gatewayd.mqtt.connection import Connection, Delivery, connect
 from gatewayd.mqtt.login import Login
 from gatewayd.status import DeviceStatus
-
-# Many times what a broker on this machine needs for the little that is retained here.
-QUIET_S = 0.4
 
 
 @pytest.fixture(scope="module")
