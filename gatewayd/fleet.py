@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from gatewayd.config import Settings
+from gatewayd.config.model import NAME_PATTERN
 from gatewayd.mqtt.connection import Connection, Delivery, connect
 from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, BrokerError, visitor
 
@@ -39,7 +40,7 @@ _SAID: dict[bytes, GatewayStatus] = {
     b"offline": "offline",
     b"sleeping": "sleeping",
 }
-_ID = "[A-Za-z0-9._-]{1,64}"
+_ID = NAME_PATTERN[1:-1]  # within a topic
 _UNREADABLE = "unreadable"
 # States in which a device stays until somebody does something.
 _STUCK = {"failed", "refused", "unreachable", _UNREADABLE}
@@ -110,7 +111,7 @@ class StatusTopics:
         if "{gateway_id}" not in template:  # there can be one gateway at such a topic: the one configured
             gateway = settings.gateway.id
         self.gateway = gateway
-        self._template = template
+        self._mqtt = settings.mqtt
         before, _, after = template.partition("{gateway_id}")
         name = re.escape(gateway) if gateway else _ID
         place = "" if "{gateway_id}" not in template else f"(?P<gateway>{name})"
@@ -122,13 +123,13 @@ class StatusTopics:
     def gateways(self) -> str:
         """The filter for what gateways say of themselves. A wildcard stands for a whole level."""
         if self.gateway is not None:
-            return f"{self._template.replace('{gateway_id}', self.gateway)}/status"
-        levels = self._template.split("/")
+            return f"{self._mqtt.status_root(self.gateway)}/status"
+        levels = self._mqtt.status_topic.split("/")
         return "/".join("+" if "{gateway_id}" in level else level for level in levels) + "/status"
 
     def devices_of(self, gateway: str) -> str:
         """The filter for what a gateway says of its devices."""
-        return f"{self._template.replace('{gateway_id}', gateway)}/devices/+"
+        return f"{self._mqtt.status_root(gateway)}/devices/+"
 
     def parse(self, topic: str) -> tuple[str, str | None] | None:
         """Return gateway and device (None: itself); None: nothing of ours."""

@@ -10,24 +10,19 @@ from typing import Any
 import click
 
 from gatewayd.cli.exits import CONFIGURATION
-from gatewayd.cli.options import host_options, json_option
+from gatewayd.cli.options import DEFAULT_CONFIG, config_file, host_options, json_option
 from gatewayd.cli.words import plural
 from gatewayd.config import ConfigErrors, Host, Mistake, Settings, load
 from gatewayd.config.fragments import FOLDER
 from gatewayd.config.schema import schema_text
 
-DEFAULT_CONFIG = Path("/etc/gatewayd/config.yaml")
-
 
 @click.command("check-config")
-@click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--config", "option", type=click.Path(path_type=Path), help=f"[default: {DEFAULT_CONFIG}]")
+@config_file
 @host_options
 @json_option
 @click.option("--print-schema", is_flag=True, help="Print the JSON Schema for editors, and check nothing.")
-def command(
-    file: Path | None, option: Path | None, host: Host | None, as_json: bool, print_schema: bool
-) -> None:
+def command(path: Path, host: Host | None, as_json: bool, print_schema: bool) -> None:
     """Check a configuration, with the conf.d beside it and the keys it names.
 
     Prints every mistake with file, line and key; exits with 78 when there is one. With --host it is checked
@@ -36,9 +31,6 @@ def command(
     if print_schema:
         click.echo(schema_text(), nl=False)
         return
-    if file and option:
-        raise click.UsageError("give the file either as argument or with --config")
-    path = file or option or DEFAULT_CONFIG
     whole = path.absolute().parent.parent / DEFAULT_CONFIG.name
     if path.absolute().parent.name == FOLDER and whole.exists():
         raise click.UsageError(f"{path} is a part of {whole}, which is checked as a whole")

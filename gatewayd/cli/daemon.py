@@ -11,23 +11,15 @@ import structlog
 
 from gatewayd import __version__, log
 from gatewayd.cli.exits import exit_code
+from gatewayd.cli.options import config_option
 from gatewayd.config import ConfigErrors, load
 from gatewayd.daemon import serve
 from gatewayd.errors import GatewaydError
 from gatewayd.service import from_environment
 
-DEFAULT_CONFIG = Path("/etc/gatewayd/config.yaml")
-
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--config",
-    "config",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    help="Configuration.",
-)
+@config_option("Configuration.")
 @click.option("--verbose", is_flag=True, help="Log each step.")
 @click.version_option(__version__, prog_name="gatewayd")
 def main(config: Path, *, verbose: bool) -> None:

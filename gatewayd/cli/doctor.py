@@ -9,23 +9,16 @@ from pathlib import Path
 import click
 
 from gatewayd.cli.exits import CONFIGURATION, DONE, REFUSED
-from gatewayd.cli.options import json_option
+from gatewayd.cli.options import config_option, json_option
 from gatewayd.doctor import DoctorReport, Finding, Level, examine
 
-DEFAULT_CONFIG = Path("/etc/gatewayd/config.yaml")
 WIDTH = 80
 _INDENT = 9  # the longest level and two spaces
 _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "red"}
 
 
 @click.command("doctor")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    help="The gateway's configuration.",
-)
+@config_option("The gateway's configuration.")
 @json_option
 def command(config: Path, as_json: bool) -> None:
     """Look whether this gateway can work, and say what to do where it cannot.

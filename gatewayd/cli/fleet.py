@@ -11,14 +11,12 @@ from pathlib import Path
 import click
 
 from gatewayd.cli.exits import DONE, REFUSED
-from gatewayd.cli.options import json_option
+from gatewayd.cli.options import config_option, json_option
 from gatewayd.cli.words import because, columns, indented, plural, printable, tell
 from gatewayd.config import load
 from gatewayd.config.model import NAME_PATTERN
 from gatewayd.fleet import QUIET_S, FleetDevice, FleetGateway, FleetStatus, read_fleet
 from gatewayd.moments import utc_text
-
-DEFAULT_CONFIG = Path("/etc/gatewayd/config.yaml")
 
 
 @click.group("fleet")
@@ -27,13 +25,7 @@ def group() -> None:
 
 
 @group.command("status")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    help="A configuration that says where the broker is, and mqtt.status_topic.",
-)
+@config_option("A configuration that says where the broker is, and mqtt.status_topic.")
 @click.option("--gateway", metavar="ID", help="Only this gateway.")
 @click.option("--app", metavar="ID", help="Only devices of this application, and gateways that have some.")
 @click.option(

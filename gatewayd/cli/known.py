@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from gatewayd.cli.options import DEFAULT_CONFIG
 from gatewayd.config import BleTarget, Host
 from gatewayd.config.fragments import read_all
 from gatewayd.control.client import ask
@@ -16,7 +17,6 @@ from gatewayd.control.messages import Devices, DevicesResult
 from gatewayd.errors import GatewaydError
 from gatewayd.jobs.lock import find_daemon
 
-DEFAULT_CONFIG = Path("/etc/gatewayd/config.yaml")
 # Where we may not look, it is better to take the daemon for running.
 _CLAIMS: dict[bool | None, str] = {
     True: "in use by the running gatewayd",

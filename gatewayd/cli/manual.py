@@ -15,10 +15,9 @@ import click
 from gatewayd import __version__
 from gatewayd.cli import exits, roff
 from gatewayd.cli.ctl import cli
-from gatewayd.cli.daemon import DEFAULT_CONFIG
 from gatewayd.cli.daemon import main as daemon
 from gatewayd.cli.manual_keys import all_keys
-from gatewayd.cli.options import DEFAULT_SOCKET, SOCKET_VARIABLE
+from gatewayd.cli.options import DEFAULT_CONFIG, DEFAULT_SOCKET, SOCKET_VARIABLE
 
 _EXITS = [
     (str(exits.DONE), "Done."),
@@ -66,13 +65,7 @@ def page(name: str) -> str:
 
 
 def _daemon_page() -> Iterator[str]:
-    context = _context(daemon, "gatewayd")
-    yield from roff.heading("synopsis")
-    yield _usage(daemon, context)
-    yield from roff.heading("description")
-    yield from _description(daemon)
-    yield from roff.heading("options")
-    yield from roff.items(_options(daemon, context))
+    yield from _program(daemon, _context(daemon, "gatewayd"))
     yield from roff.heading("signals")
     yield from roff.items(_SIGNALS)
     yield from roff.heading("exit status")
@@ -83,12 +76,7 @@ def _daemon_page() -> Iterator[str]:
 
 def _ctl_page() -> Iterator[str]:
     context = _context(cli, "gatewayctl")
-    yield from roff.heading("synopsis")
-    yield _usage(cli, context)
-    yield from roff.heading("description")
-    yield from _description(cli)
-    yield from roff.heading("options")
-    yield from roff.items(_options(cli, context))
+    yield from _program(cli, context)
     yield from roff.heading("commands")
     yield from _commands(cli, context)
     yield from roff.heading("exit status")
@@ -121,6 +109,16 @@ def _configuration_page() -> Iterator[str]:
         yield from roff.items(keys)
     yield from roff.heading("files")
     yield from roff.items(_FILES)
+
+
+def _program(command: click.Command, context: click.Context) -> Iterator[str]:
+    """Tell how a program is called."""
+    yield from roff.heading("synopsis")
+    yield _usage(command, context)
+    yield from roff.heading("description")
+    yield from _description(command)
+    yield from roff.heading("options")
+    yield from roff.items(_options(command, context))
 
 
 def _commands(group: click.Group, context: click.Context) -> Iterator[str]:

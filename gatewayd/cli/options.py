@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+DEFAULT_CONFIG = Path("/etc/gatewayd/config.yaml")
 DEFAULT_SOCKET = Path("/run/gatewayd/control.sock")
 SOCKET_VARIABLE = "GATEWAYD_SOCKET"
 # Any other would do: an identifier says nothing by itself.
@@ -28,18 +30,41 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)
 
 
+def config_option(about: str) -> Callable[[F], F]:
+    """`--config`, as `config`: a configuration, and what it is read for."""
+    return click.option(
+        "--config", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, show_default=True, help=about
+    )
+
+
+def config_file(function: Callable[..., None]) -> Callable[..., None]:
+    """The configuration as argument or with `--config`, as `path`: for commands that are about it."""
+
+    @functools.wraps(function)
+    def choose(file: Path | None, option: Path | None, **others: Any) -> None:
+        if file and option:
+            raise click.UsageError("give the file either as argument or with --config")
+        function(path=file or option or DEFAULT_CONFIG, **others)
+
+    of_option = click.option(
+        "--config", "option", type=click.Path(path_type=Path), help=f"[default: {DEFAULT_CONFIG}]"
+    )
+    return click.argument("file", required=False, type=click.Path(path_type=Path))(of_option(choose))
+
+
 def host_options(function: F) -> F:
     """`--host` and `--machine-id`, as `host`: for whom a configuration is read; None: this machine."""
 
     def choose(context: click.Context, _: click.Parameter, name: str | None) -> "Host | None":
         from gatewayd.config import Host  # noqa: PLC0415 - many commands read no configuration
+        from gatewayd.config.model import NAME_PATTERN  # noqa: PLC0415 - as above
 
         machine_id: str | None = context.params.pop("machine_id", None)
         if name is None:
             if machine_id is not None:
                 raise click.UsageError("--machine-id goes with --host")
             return None
-        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
+        if not re.fullmatch(NAME_PATTERN, name):
             raise click.BadParameter("expected 1 to 64 of the characters A-Z a-z 0-9 . _ -")
         return Host(name, machine_id or STAND_IN_MACHINE_ID, is_here=False)
 

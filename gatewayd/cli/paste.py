@@ -70,7 +70,7 @@ def _port_remark(port: FoundPort) -> str | None:
     ours = f"is {port.configured_as} in the configuration; " if port.configured_as else ""
     if port.device is None:
         text = (port.text or "").removeprefix(port.port).removeprefix(port.node).strip()
-        return f"{port.port}{about}: {ours}{text}" + (f" ({port.hint})" if port.hint else "")
+        return f"{port.port}{about}: {ours}{_with_hint(text, port.hint)}"
     answer = f"{_self_description(port.device)} answers at {port.device.baud} baud"
     if port.configured_as:
         return f"{port.port}{about}: {ours}{answer}"
@@ -85,7 +85,7 @@ def _ble_remark(heard: "HeardDevice") -> str | None:
         return None
     said = [f"is {heard.configured_as} in the configuration"] if heard.configured_as else []
     if heard.code is not None:
-        said.append(f"{heard.text}" + (f" ({heard.hint})" if heard.hint else ""))
+        said.append(_with_hint(heard.text or "", heard.hint))
     elif heard.device is not None:
         answer = f"{_self_description(heard.device)} answers"
         said.append(f"{answer}, and cannot be configured: {obstacle}" if obstacle else answer)
@@ -96,6 +96,10 @@ def _ble_remark(heard: "HeardDevice") -> str | None:
 
 def _about(heard: "HeardDevice") -> str:
     return " ".join(filter(None, (heard.address, heard.name, f"({heard.rssi_dbm} dBm)")))
+
+
+def _with_hint(text: str, hint: str | None) -> str:
+    return f"{text} ({hint})" if hint else text
 
 
 def _self_description(device: Answer) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gatewayd.cli.options import json_option
+from gatewayd.cli.options import config_option, json_option
 from gatewayd.config import Device, Settings, load
 from gatewayd.errors import FirmwareError, GatewaydError
 from gatewayd.mqtt.connection import connect
@@ -20,7 +20,6 @@ from gatewayd.ota.rules import Payload
 from gatewayd.ota.topic import Channel, OtaTopic
 from gatewayd.ota.version import Version
 
-DEFAULT_CONFIG = Path("/etc/gatewayd/config.yaml")
 MIB = 1024 * 1024
 # What the protocol can carry in one packet after its fixed header: the message, its topic and the rest.
 MAX_PACKET_BYTES = 268_435_455
@@ -49,14 +48,7 @@ class Release:
 
 
 @click.command()
-@click.option(
-    "--config",
-    "config",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    help="The gateway's configuration: says where the broker is.",
-)
+@config_option("The gateway's configuration: says where the broker is.")
 @click.option("--app", required=True, help="The application, as app_id in the configuration.")
 @click.option("--version", "version_text", required=True, metavar="M.m.p", help="The firmware's version.")
 @click.option(

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 from pydantic import BaseModel
 
-from gatewayd.cli.known import DEFAULT_CONFIG, look_up
-from gatewayd.cli.options import F, json_option, socket_option
+from gatewayd.cli.known import look_up
+from gatewayd.cli.options import DEFAULT_CONFIG, F, json_option, socket_option
 from gatewayd.cli.paste import ble_to_yaml, uart_to_yaml
 from gatewayd.config.model import ADAPTER_PATTERN
 from gatewayd.link.ports import machine_ports, named_port

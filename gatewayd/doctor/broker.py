@@ -123,7 +123,7 @@ def harmless_topic(settings: Settings) -> str:
     name, names = "doctor", {device.name for device in settings.devices}
     while name in names:
         name += "-"
-    root = settings.mqtt.status_topic.replace("{gateway_id}", settings.gateway.id)
+    root = settings.mqtt.status_root(settings.gateway.id)
     return f"{root}/devices/{name}"
 
 

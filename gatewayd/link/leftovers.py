@@ -7,7 +7,7 @@ ended, at start and before the device is looked for.
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import structlog
 
@@ -36,7 +36,7 @@ class Leftovers:
         """We have no connection to it any more."""
         self._held.discard(address.upper())
 
-    async def clear(self, targets: Iterable[Target]) -> None:
+    async def clear(self, targets: Collection[Target]) -> None:
         """End connections to targets that are not ours. Never raises: without BlueZ there is none."""
         with contextlib.suppress(*FOREIGN):
             async with asyncio.timeout(CLEAR_LIMIT_S):

@@ -24,7 +24,7 @@ class Uplink:
         on_change: Callable[[], None],
         replay_retained: bool,
     ) -> None:
-        root = settings.mqtt.status_topic.replace("{gateway_id}", settings.gateway.id)
+        root = settings.mqtt.status_root(settings.gateway.id)
         intake = Intake(
             store,
             template=settings.mqtt.ota_topic,

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from config_lab import Lab
 
-from gatewayd.cli import check_config
+from gatewayd.cli import check_config, options
 from gatewayd.config.schema import schema_text
 
 
@@ -82,8 +82,8 @@ def test_a_missing_file_is_one_line_and_78(tmp_path: Path, run: Run) -> None:
 
 
 def test_the_default_file(lab: Lab, monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
-    assert Path("/etc/gatewayd/config.yaml") == check_config.DEFAULT_CONFIG
-    monkeypatch.setattr(check_config, "DEFAULT_CONFIG", lab.file)
+    assert Path("/etc/gatewayd/config.yaml") == options.DEFAULT_CONFIG
+    monkeypatch.setattr(options, "DEFAULT_CONFIG", lab.file)
     assert run().stdout == f"{lab.file}: ok, 1 device\n"
 
 
