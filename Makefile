@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEER := $(VENV)/.peer
 PYTEST_ARGS ?=
-# Tests wait for lines and devices more than they compute.
+# Tests wait for lines and devices more than they compute. Those of one file may build on each other.
 TEST_JOBS ?= $(shell expr 2 '*' $$(nproc))
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
@@ -27,7 +27,7 @@ demo: $(STAMP)  ## Watch an update survive a broken line, from MQTT message to n
 
 test: $(STAMP) system-packages  ## All tests, with a real mosquitto and the compiled C receiver
 	$(MAKE) -C device all lab
-	PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m pytest -n $(TEST_JOBS) --dist worksteal $(PYTEST_ARGS)
+	PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 check: $(STAMP)  ## Linters, types and import contracts
 	$(BIN)/ruff check .

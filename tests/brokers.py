@@ -1,15 +1,20 @@
 """Brokers for tests: a real mosquitto, amqtt in this process, and a scripted one that sees every packet."""
 
 import asyncio
+import os
+import random
 import shutil
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Self
 
+# Below those that Linux gives to outgoing connections (32768 and more).
+FIRST_PORT, PORTS_EACH, WORKERS = 10_240, 1_400, 16
 # Far beyond what anything here takes; what runs into it is broken.
 DEADLINE_S = 20.0
 MOSQUITTO = (
@@ -17,11 +22,24 @@ MOSQUITTO = (
 )
 
 
+def _ports() -> Iterator[int]:
+    """Yield ports that neither another worker of pytest takes nor the kernel for an outgoing connection."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = FIRST_PORT + worker % WORKERS * PORTS_EACH
+    start = random.randrange(PORTS_EACH)
+    yield from (first + (start + number) % PORTS_EACH for number in count())
+
+
+_PORTS = _ports()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of 127.0.0.1 at which nobody listens, nor will unless a test lets somebody."""
+    while True:
+        port = next(_PORTS)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Mosquitto:
