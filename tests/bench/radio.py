@@ -17,6 +17,7 @@ from ble_device import PythonTag
 from bumble_radio import Air
 from jobs_lab import VirtualLoop
 from rcp_radio import Airtime
+from talk_lab import identify
 
 from bench.line import Stopwatch
 from bench.section import Scale, Section, markdown
@@ -26,7 +27,6 @@ from gatewayd.link.ble import BleLink
 from gatewayd.link.radio import Radio
 from gatewayd.link.target import Target
 from gatewayd.protocol.rcp.gateway import RcpGateway
-from gatewayd.protocol.session import Identified
 from gatewayd.simulator.profile import DeviceProfile
 
 MTUS = (23, 185, 247)
@@ -37,7 +37,6 @@ CROWD = 8
 # Airtime for it, in seconds: enough for the beginning and the end not to matter.
 TRANSFER_S = 20
 QUICK_S = 4
-_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -69,9 +68,7 @@ async def transfer(radio: Radio, address: str, content: bytes) -> float:
     session = RcpGateway("bench", datagram=True, random=random.Random(address))
     link = BleLink(lambda: radio, Target(address=address), pair=False)
     async with Conversation(link, session, clock=loop.time, on_notice=watch.notice) as talk:
-        session.identify(talk.now, _PATIENCE_S)
-        identified = await talk.outcome()
-        assert isinstance(identified, Identified), identified
+        await identify(talk)
         await bring(talk, content)
     return watch.seconds
 

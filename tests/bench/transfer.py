@@ -8,16 +8,17 @@ from contextlib import asynccontextmanager, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
+import talk_lab
 from e2e_lab import VirtualDevice
+from talk_lab import identify
 
 from gatewayd.jobs.conversation import Conversation
 from gatewayd.link.uart import UartLink
 from gatewayd.protocol.rcp.gateway import RcpGateway
-from gatewayd.protocol.session import Event, Identified, Image, Staged
+from gatewayd.protocol.session import Event, Image
 
 BITS_PER_BYTE = 10
 SLOW, FAST = 11520, 92160
-_PATIENCE_S = 5.0
 _POLL_S = 0.01
 _APPEAR_LIMIT_S = 10.0
 
@@ -48,17 +49,13 @@ async def conversation(
     async with Conversation(
         UartLink(str(port), baud=baud), session, clock=clock, on_notice=on_notice
     ) as talk:
-        session.identify(talk.now, _PATIENCE_S)
-        identified = await talk.outcome()
-        assert isinstance(identified, Identified), identified
+        await identify(talk)
         yield talk, session
 
 
 async def bring(talk: Conversation, content: bytes) -> None:
     """Transfer an image until it is staged. Raises LinkLost."""
-    talk.session.transfer(Image(content, sha256(content).digest(), "4.3.2"), talk.now)
-    staged = await talk.outcome()
-    assert isinstance(staged, Staged), staged
+    await talk_lab.bring(talk, Image(content, sha256(content).digest(), "4.3.2"))
 
 
 async def until_there(path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from packet_link import PacketLink
 from rcp_lab import make_image
+from talk_lab import bring, identify
 
 from gatewayd.errors import LinkError, LinkLost
 from gatewayd.jobs.conversation import Conversation
@@ -20,12 +21,8 @@ from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import (
     Activated,
     Confirmed,
-    DeviceInfo,
     Event,
-    Identified,
-    Image,
     ImageState,
-    Staged,
     TransferStarted,
 )
 
@@ -87,19 +84,6 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         await process.communicate()
 
 
-async def identify(talk: Conversation) -> DeviceInfo:
-    talk.session.identify(talk.now, 5.0)
-    outcome = await talk.outcome()
-    assert isinstance(outcome, Identified), outcome
-    return outcome.info
-
-
-async def bring(talk: Conversation, image: Image = IMAGE) -> None:
-    talk.session.transfer(image, talk.now)
-    outcome = await talk.outcome()
-    assert isinstance(outcome, Staged), outcome
-
-
 async def activate_and_confirm(device: Device, talk: Conversation, mtu: int) -> None:
     talk.session.activate(600, talk.now)
     assert await talk.outcome() == Activated(acknowledged=True)
@@ -116,7 +100,7 @@ async def test_an_update(start: Start, mtu: int) -> None:
     async with device.conversation(mtu, []) as (talk, link):
         info = await identify(talk)
         assert (info.can_short_data, info.can_set_baud) == (True, False)
-        await bring(talk)
+        await bring(talk, IMAGE)
         assert len(link.confirmed) == 2  # HELLO, OFFER
         packets = -(-len(IMAGE.content) // (min(mtu - 3, 512) - 3))
         assert link.sent <= len(IMAGE.content) + 3 * packets + 400
@@ -136,7 +120,7 @@ async def test_after_a_disconnect_with_other_packets_it_resumes(start: Start) ->
         before = talk.session.traffic.image_bytes_sent
     async with device.conversation(23, notices) as (talk, _):
         await identify(talk)
-        await bring(talk)
+        await bring(talk, IMAGE)
         again = before + talk.session.traffic.image_bytes_sent - len(IMAGE.content)
         assert again <= 4096 + 8  # the window, and a write unit
         await activate_and_confirm(device, talk, 23)
@@ -150,10 +134,10 @@ async def test_a_power_cut_ends_the_connection_and_the_transfer_resumes(start: S
     async with device.conversation(185, notices) as (talk, _):
         await identify(talk)
         with pytest.raises(LinkLost):
-            await bring(talk)
+            await bring(talk, IMAGE)
     async with device.conversation(185, notices) as (talk, _):
         await identify(talk)
-        await bring(talk)
+        await bring(talk, IMAGE)
         await activate_and_confirm(device, talk, 185)
     assert [notice.offset > 0 for notice in notices if isinstance(notice, TransferStarted)] == [False, True]
 

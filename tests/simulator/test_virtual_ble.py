@@ -18,6 +18,7 @@ from bumble.hci import Address
 from bumble.transport import open_transport
 from bumble_radio import Air, BumbleBackend
 from rcp_lab import make_image
+from talk_lab import bring, identify
 
 from gatewayd.cli.ctl import cli
 from gatewayd.errors import HostError, LinkLost
@@ -29,11 +30,8 @@ from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import (
     Activated,
     Confirmed,
-    DeviceInfo,
     Event,
-    Identified,
     ImageState,
-    Staged,
     TransferStarted,
 )
 
@@ -107,25 +105,16 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     await air.close()
 
 
-async def identify(talk: Conversation) -> DeviceInfo:
-    talk.session.identify(talk.now, 5.0)
-    outcome = await talk.outcome()
-    assert isinstance(outcome, Identified), outcome
-    return outcome.info
-
-
-async def bring(talk: Conversation) -> None:
+async def update(talk: Conversation) -> None:
     await identify(talk)
-    talk.session.transfer(IMAGE, talk.now)
-    outcome = await talk.outcome()
-    assert isinstance(outcome, Staged), outcome
+    await bring(talk, IMAGE)
 
 
 async def test_an_update_as_over_a_wire(lab: Lab) -> None:
     async with lab.device("--no-pair", "--mtu=185", "--device-id=0815") as process:
         async with lab.conversation() as talk:
             assert (await identify(talk)).device_id == "0815"
-            await bring(talk)
+            await update(talk)
             talk.session.activate(600, talk.now)
             assert await talk.outcome() == Activated(acknowledged=True)
         async with lab.conversation() as talk:  # the restart has ended the connection
@@ -142,9 +131,9 @@ async def test_a_power_cut_ends_the_connection_and_the_transfer_resumes(lab: Lab
     async with lab.device("--no-pair", "--power-cut-after=15000"):
         with pytest.raises(LinkLost):
             async with lab.conversation() as talk:
-                await bring(talk)
+                await update(talk)
         async with lab.conversation() as talk:
-            await bring(talk)
+            await update(talk)
     offsets = [notice.offset for notice in lab.notices if isinstance(notice, TransferStarted)]
     assert [offset > 0 for offset in offsets] == [False, True]
 
