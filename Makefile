@@ -45,7 +45,6 @@ test-deb: deb  ## Install, upgrade, remove and purge the package in a clean Debi
 test-system: $(STAMP)  ## The package on a clean Debian 13 with a real systemd in a container (as root or with sudo; two minutes)
 	@./.ci/packages system
 	$(MAKE) -C device
-	DEB_BUILD_OPTIONS=nocheck ./.ci/deb
 	PYTHONPATH=tests $(BIN)/python -m system $(SYSTEM_ARGS)
 
 test-vm: $(STAMP)  ## The real stack in QEMU: BlueZ with virtual radios, and the package with an FTDI port (3 minutes; ONLY=bluetooth or hotplug)

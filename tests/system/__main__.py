@@ -8,11 +8,12 @@ import tempfile
 from pathlib import Path
 
 import click
+from deb_lab import the_package
 from system.checks import ALL, Check
 from system.machine import Machine
 from system.scene import Scene
 from system.table import Table
-from system.tree import make_tree, previous_package, the_package
+from system.tree import make_tree, previous_package
 
 JOURNAL_LINES = "120"
 

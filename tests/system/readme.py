@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from system.tree import ROOT
+from deb_lab import ROOT
 
 
 @dataclass(frozen=True)

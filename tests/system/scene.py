@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from certificates import Authority, Identity
+from deb_lab import ROOT
 from system.machine import Machine, until
 from system.readme import read
-from system.tree import LAB, ROOT
+from system.tree import LAB
 
 RCP_DEVICE = ROOT / "device" / "build" / "rcp-device"
 DROP_IN = "/run/systemd/system/gatewayd.service.d/test.conf"

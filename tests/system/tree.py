@@ -5,9 +5,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+from deb_lab import ROOT
+
 CACHE = ROOT / "build" / "trixie"
-DEBS = ROOT / "build" / "deb"
 # What a fresh Debian has, as far as it matters here; whatever else gatewayd needs, apt has to find.
 PACKAGES = ("ca-certificates", "dbus", "passwd", "systemd", "systemd-sysv")
 # Not of the package, but of the tests in it.
@@ -40,13 +40,6 @@ def make_tree(folder: Path, deb: Path, previous: Path) -> Path:
         shutil.copy(package, tree / LAB / place)
     _download(tree, f"/{LAB}/new/{deb.name}")
     return tree
-
-
-def the_package() -> Path:
-    """Return the package that `make deb` has built."""
-    found = sorted(DEBS.glob("gatewayd_*_all.deb"))
-    assert len(found) == 1, f"{DEBS} should hold one package, and holds {found}: run `make deb`"
-    return found[0]
 
 
 def previous_package(deb: Path, folder: Path) -> Path:

@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
-from vm import image, package
-from vm.image import FOLDER, ROOT, Image
+from deb_lab import ROOT, the_package
+from vm import image
+from vm.image import FOLDER, Image
 from vm.machine import Machine
 from vm.report import Outcome
 
@@ -52,7 +53,7 @@ def run(machine: Machine, made: Image) -> Outcome:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     if machine.has_package:
-        shutil.copyfile(package.make(), out / "gatewayd.deb")
+        shutil.copyfile(the_package(), out / "gatewayd.deb")
     begun = time.monotonic()
     status = machine.boot(made, project_for(machine), out, LIMIT_S)
     return Outcome(machine.name, out, status, time.monotonic() - begun)

@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from deb_lab import ROOT, quietly
+
 FOLDER = ROOT / "build" / "vm"
 INIT = Path(__file__).parent / "guest" / "initrd"
 SIZE = "800M"
@@ -75,21 +76,6 @@ def make() -> Image:
             _make(image, tree)
         stamp.write_text(inputs)
     return image
-
-
-def quietly(command: list[str], **environment: str) -> None:
-    """Run a command at the project's root; what it says is of interest when it fails."""
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"{done.stdout}gatewayd: exit status {done.returncode} of {' '.join(command)}")
 
 
 @contextmanager

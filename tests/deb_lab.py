@@ -1,14 +1,15 @@
-"""The Debian package of this tree."""
+"""The Debian package of this tree, for what is tried with it."""
 
+import os
+import subprocess
 from pathlib import Path
 
-from vm.image import ROOT, quietly
-
+ROOT = Path(__file__).parents[1]
 FOLDERS = ("gatewayd", "debian", "systemd")
 BUILT = ROOT / "build" / "deb"
 
 
-def make() -> Path:
+def the_package() -> Path:
     """Return it; built when it is older than what it is made of. Its own tests are for `make deb`."""
     deb = _package()
     if deb is None or deb.stat().st_mtime < _newest():
@@ -16,6 +17,21 @@ def make() -> Path:
         deb = _package()
     assert deb is not None, f"no package in {BUILT}"
     return deb
+
+
+def quietly(command: list[str], **environment: str) -> None:
+    """Run a command at the project's root; what it says is of interest when it fails."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"{done.stdout}gatewayd: exit status {done.returncode} of {' '.join(command)}")
 
 
 def _package() -> Path | None:
