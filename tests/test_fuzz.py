@@ -3,7 +3,8 @@
 import pytest
 from fuzz import targets
 from fuzz.__main__ import found
-from fuzz.targets import TARGETS, EndlessError, container, converse, genuine, small_sources, vouched, within
+from fuzz.measure import EndlessError, within
+from fuzz.targets import TARGETS, container, converse, genuine, small_sources, vouched
 from ota_lab import KEY
 
 from gatewayd.ota.container import parse

@@ -7,7 +7,8 @@ import atheris
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 with atheris.instrument_imports(include=["gatewayd"]):
-    from fuzz.targets import TARGETS, Allowance
+    from fuzz.measure import Allowance
+    from fuzz.targets import TARGETS
 
 if __name__ == "__main__":
     Allowance.factor = 8

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from fuzz import smp
+from fuzz.measure import EndlessError, within
 from nacl import bindings as sodium
 from ota_lab import KEY
 from ota_sources import Source, sources
@@ -36,21 +38,6 @@ ROOT = Path(__file__).parent.parent.parent
 VECTORS = ROOT / "tests" / "vectors"
 MAX_FRAME = 138
 IMAGE = Image(random.Random(1).randbytes(3000), bytes(range(32)), "4.3.2")
-
-
-class EndlessError(AssertionError):
-    """More work than the input's length explains."""
-
-
-class Allowance:
-    """By how much the bounds are wider: a fuzzer's instrumentation makes calls of its own."""
-
-    factor = 1
-
-
-def within(steps: int, most: int) -> None:
-    if steps > most * Allowance.factor:
-        raise EndlessError(f"{steps} calls, expected at most {most * Allowance.factor}")
 
 
 def patch(data: bytes) -> None:
@@ -288,5 +275,9 @@ TARGETS = {
         Target(session, session_seeds),
         Target(control, control_seeds),
         Target(configuration, configuration_seeds),
+        Target(smp.smp_frame, smp.smp_frame_seeds),
+        Target(smp.smp_console, smp.smp_console_seeds),
+        Target(smp.smp_plain, smp.smp_plain_seeds),
+        Target(smp.mcuboot, smp.mcuboot_seeds),
     )
 }
