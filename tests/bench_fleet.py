@@ -30,7 +30,7 @@ from e2e_lab import KEY
 from fleet_lab import SLOT_ADDRESS
 from ota_lab import gatewayctl
 
-from gatewayd.fleet import FleetStatus
+from gatewayd.fleet.status import FleetStatus
 
 VERSION = "4.3.2"
 LIMIT_S = 900.0

@@ -9,7 +9,7 @@ from sim_bench import IMAGE, OLD, PROFILE, Bench
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
-from gatewayd.protocol.rcp.tagged import Confirm, Offer
+from gatewayd.protocol.rcp.tlv_frames import Confirm, Offer
 from gatewayd.simulator.profile import DeviceProfile
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any
 
 from e2e_lab import Farm, Gateway, VirtualDevice
 
-from gatewayd.jobs.retry import back_off_s
-from gatewayd.jobs.worker import PATIENCE_S
+from gatewayd.delivery.attempt import PATIENCE_S
+from gatewayd.delivery.retry import back_off_s
 
 RATE = 11_520
 LATENCY_MS = 5

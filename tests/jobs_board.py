@@ -11,13 +11,11 @@ from typing import Any
 from jobs_lab import TOPIC, TOPIC_TEXT, clock, genuine, message, some_settings, standard_reading
 
 from gatewayd.config import Device, Settings
+from gatewayd.delivery.attempt import Dependencies
+from gatewayd.delivery.progress import TransferProgress
 from gatewayd.errors import DeviceError, LinkError, LinkLost
-from gatewayd.jobs.database import Database
-from gatewayd.jobs.firmware import FirmwareReader
+from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.model import CreateJob, Job, JobState
-from gatewayd.jobs.progress import TransferProgress
-from gatewayd.jobs.store import Store
-from gatewayd.jobs.worker import Ends
 from gatewayd.protocol.session import (
     Activated,
     AlreadyRunning,
@@ -34,6 +32,8 @@ from gatewayd.protocol.session import (
     Traffic,
     TransferStarted,
 )
+from gatewayd.store.database import Database
+from gatewayd.store.store import Store
 
 BOOT_S = 0.5
 RESEND_S = 4.5  # longer than any pace a test sets
@@ -315,7 +315,7 @@ class Bench:
         self.boards = boards
         self.settings: Settings = some_settings(*devices)
         self.witness = Witness()
-        self.ends = Ends(
+        self.ends = Dependencies(
             store=store,
             firmware=FirmwareReader(store.spool),
             watcher=self.witness,

@@ -9,9 +9,9 @@ from jobs_board import Bench, Board, a_bench
 from jobs_lab import an_info, until
 
 from gatewayd.config import Device
+from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.errors import GatewaydError
 from gatewayd.jobs.model import Job, JobState
-from gatewayd.jobs.scheduler import Scheduler
 
 
 class Rig:

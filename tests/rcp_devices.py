@@ -7,9 +7,9 @@ from typing import Protocol
 from c_receiver import CReceiver
 
 from gatewayd.simulator.bootloader import Bootloader
+from gatewayd.simulator.file_store import MemoryShelf
 from gatewayd.simulator.profile import DeviceProfile
 from gatewayd.simulator.receiver import Receiver
-from gatewayd.simulator.shelf import MemoryShelf
 
 OLD = random.Random(0).randbytes(700)
 PROFILE = DeviceProfile(app_id="pump", version="1.0.0", slot_size=65536)

@@ -11,8 +11,8 @@ from faults.sweep import reference, table, try_point
 from faults.tracer import Point
 
 from gatewayd.errors import HostError
-from gatewayd.jobs.store import Store
 from gatewayd.ota.topic import OtaTopic
+from gatewayd.store.store import Store
 
 
 @pytest.fixture(name="whole", scope="module")

@@ -15,7 +15,7 @@ from rcp_devices import OLD, Device, c_device, python_device
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import StreamDeframer, encode_stream
-from gatewayd.protocol.rcp.tagged import Confirm, Hello, Info, Offer
+from gatewayd.protocol.rcp.tlv_frames import Confirm, Hello, Info, Offer
 from gatewayd.simulator.profile import DeviceProfile
 
 IMAGES = [OLD, *(random.Random(size).randbytes(size) for size in (1, 3000, 9001, 20_000))]

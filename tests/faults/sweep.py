@@ -9,7 +9,7 @@ from pathlib import Path
 
 from faults.story import Account, live
 from faults.tracer import Point, calls_in
-from gatewayd.jobs.store import Store
+from gatewayd.store.store import Store
 
 ERRORS = ("ENOSPC", "EIO")
 # Where one of these fails at the log of a commit or at a message and nobody notices, a promise is broken.
