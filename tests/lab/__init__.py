@@ -1,1 +1,1 @@
-"""What tests of several kinds are made with."""
+"""What tests stand on: brokers, devices, lines and whole gateways, in memory or as processes."""

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from smp_images import HEADER_SIZE, Recipe, make_image
+from lab.smp.recipes import HEADER_SIZE, Recipe, make_image
 
 from gatewayd.errors import FirmwareError
 from gatewayd.protocol.smp.image import check_image_version, is_mcuboot_image, read_image

@@ -9,7 +9,7 @@ the number of values are bounded; every length is compared with the bytes left b
 import math
 import struct
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from gatewayd.protocol.smp.errors import MalformedError
 
@@ -27,7 +27,7 @@ _SIMPLE_VALUES: dict[int, bool | None] = {20: False, 21: True, 22: None, 23: Non
 _LARGEST = (1 << 64) - 1
 
 
-def encode(value: Value) -> bytes:
+def encode(value: Any) -> bytes:
     """Return the shortest encoding; maps keep their order. Raises ValueError for what has none here."""
     match value:
         case bool() | None:

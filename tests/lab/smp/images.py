@@ -5,7 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.smp_server import fetch, verified
+from suites.bench.smp_server import fetch, verified
 
 CACHE = Path("build/peer")
 RELEASE = "zephyr_4.4.0_smp_server_0eae053d_"
@@ -71,7 +71,7 @@ def _hex_records(text: str) -> list[tuple[int, bytes]]:
         record = bytes.fromhex(line[1:])
         size, offset, kind = record[0], int.from_bytes(record[1:3], "big"), record[3]
         data = record[4 : 4 + size]
-        if kind == 4:  # noqa: PLR2004 - the format's "extended linear address"
+        if kind == 4:  # an extended linear address
             base = int.from_bytes(data, "big") << 16
         elif kind == 0:
             found.append((base + offset, data))

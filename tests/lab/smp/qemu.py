@@ -1,8 +1,8 @@
 """One emulated board: QEMU as nobody, without a network, held by QMP, its UART a Unix socket.
 
-A board outlives its QEMU: cutting the power keeps the flash, and switching it on again starts another QEMU with
-it. Flash is written through the gdb stub, since QEMU's loader would write it again at each reset of the guest
-and so undo every update. What runs in there is third-party code; see bench/smp_server.py.
+A board outlives its QEMU: cutting the power keeps the flash, and switching it on again starts another QEMU
+with it. Flash is written through the gdb stub, since QEMU's loader would write it again at each reset of the guest
+and so undo every update. What runs in there is third-party code; see suites/bench/smp_server.py.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.smp_server import as_nobody, sandboxed
-from bench.transfer import until_there
+from suites.bench.smp_server import as_nobody, sandboxed
+from suites.bench.transfer import until_there
 
 _ANSWER_S = 20.0
 _GDB_CHUNK = 1024  # bytes in one packet of the gdb stub, which takes 4096 characters
@@ -72,7 +72,13 @@ class Board:
         for old in self._shared.iterdir():
             old.unlink()
         words = [*as_nobody(), *sandboxed(self.machine.words, "shared/uart"), *self._loaders()]
-        words += ["-qmp", "unix:shared/qmp,server=on,wait=off", "-gdb", "unix:shared/gdb,server=on,wait=off", "-S"]
+        words += [
+            "-qmp",
+            "unix:shared/qmp,server=on,wait=off",
+            "-gdb",
+            "unix:shared/gdb,server=on,wait=off",
+            "-S",
+        ]
         self._process = await asyncio.create_subprocess_exec(
             *words, cwd=self._work, stderr=asyncio.subprocess.DEVNULL
         )
