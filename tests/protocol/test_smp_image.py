@@ -29,9 +29,9 @@ def test_an_image_is_read(algorithm: str, protected: tuple[tuple[int, bytes], ..
     assert (image.version, image.build) == ("1.200.60000", 77)
     assert (image.header_size, image.image_size) == (HEADER_SIZE, 320)
     end = BODY_END + (12 if protected else 0)
-    assert image.hash.value == hashlib.new(algorithm, content[:end]).digest()
-    assert str(image.hash) == f"{algorithm}:{image.hash.value.hex()}"
-    assert image.running_hash == image.hash
+    assert image.id.digest == hashlib.new(algorithm, content[:end]).digest()
+    assert str(image.id) == f"mcuboot-{algorithm}:{image.id.digest.hex()}"
+    assert image.running_id == image.id
     assert [image.is_encrypted, image.is_compressed, image.is_signed] == [False] * 3
 
 
@@ -50,13 +50,13 @@ def test_a_signature_is_seen_and_an_encrypted_image_is_taken_on_trust() -> None:
     image = read_image(make_image(Recipe(flags=ENCRYPTED, tlvs=((0x22, bytes(70)), (0x32, bytes(48))))))
     assert (image.is_encrypted, image.is_signed) == (True, True)
     damaged = put(make_image(Recipe(flags=ENCRYPTED)), HEADER_SIZE, b"X")
-    assert read_image(damaged).hash == read_image(make_image(Recipe(flags=ENCRYPTED))).hash
+    assert read_image(damaged).id == read_image(make_image(Recipe(flags=ENCRYPTED))).id
 
 
 def test_a_compressed_image_runs_under_the_hash_of_what_it_unpacks_to() -> None:
     image = read_image(make_image(Recipe(flags=COMPRESSED, protected=((0x71, bytes(range(32))),))))
-    assert image.running_hash.value == bytes(range(32))
-    assert image.hash != image.running_hash
+    assert image.running_id.digest == bytes(range(32))
+    assert image.id != image.running_id
 
 
 TLV = BODY_END  # where the TLV area begins

@@ -14,7 +14,7 @@ from gatewayd.protocol.smp.errors import MalformedError
 from gatewayd.protocol.smp.frames import Frame, Group
 
 MAX_TEXT = 64  # of a name or a version that is stored and shown
-MAX_HASH = 64
+HASH_SIZES = frozenset({32, 48, 64})  # SHA-256, 384, 512
 MAX_SLOTS = 32
 LEAST_BUFFER, LARGEST_BUFFER = 64, 65_535
 
@@ -26,12 +26,6 @@ class Rc(IntEnum):
     NO_MEMORY = 2
     NOT_SUPPORTED = 8
     BUSY = 10
-
-
-class ImageRc(IntEnum):
-    """Errors of Group.IMAGE (version 2), as far as they are acted on."""
-
-    NO_FREE_SLOT = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +40,11 @@ class Refusal:
     def is_busy(self) -> bool:
         """Whether the same request may succeed a little later."""
         return self.group is None and self.rc == Rc.BUSY
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether a chunk that was refused may be taken a little later."""
+        return self.is_busy or (self.group is None and self.rc == Rc.NO_MEMORY)
 
     @property
     def is_unsupported(self) -> bool:
@@ -176,7 +175,7 @@ def _slot(entry: Mapping[Any, Any]) -> Slot:
     image, number, value = entry.get("image", 0), entry.get("slot"), entry.get("hash")
     if not (_is_count(number) and _is_count(image)):
         raise MalformedError("an image slot without a number")
-    has_hash = isinstance(value, bytes) and 0 < len(value) <= MAX_HASH
+    has_hash = isinstance(value, bytes) and len(value) in HASH_SIZES
     return Slot(
         image=image,
         slot=number,
@@ -193,6 +192,12 @@ def _slot(entry: Mapping[Any, Any]) -> Slot:
 def board_name(frame: Frame) -> str | None:
     """Return what the server answers to OS info in format `i`."""
     return _text(frame.payload.get("output"))
+
+
+def bootloader_mode(frame: Frame) -> int | None:
+    """Return MCUboot's mode as a number."""
+    mode = frame.payload.get("mode")
+    return mode if _is_count(mode) else None
 
 
 def offset_of(frame: Frame) -> int | None:

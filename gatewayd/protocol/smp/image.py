@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from gatewayd.errors import FirmwareError
+from gatewayd.protocol.smp.seam import ImageId
 
 MAGIC = 0x96F3B83D
 HEADER = Struct("<IIHHIIBBHII")
@@ -29,19 +30,14 @@ _HASHES: dict[int, tuple[str, Callable[[bytes | memoryview], "hashlib._Hash"]]] 
     0x11: ("sha384", hashlib.sha384),
     0x12: ("sha512", hashlib.sha512),
 }
-_UNPACKED_ALGORITHMS = {32: "sha256", 48: "sha384", 64: "sha512"}
+# By a digest's length. Not a file's SHA-256: it covers what MCUboot verifies, without signatures.
+_NAMES = {32: "mcuboot-sha256", 48: "mcuboot-sha384", 64: "mcuboot-sha512"}
 _SIGNATURES = frozenset({0x20, 0x21, 0x22, 0x23, 0x24, 0x25})
 
 
-@dataclass(frozen=True, slots=True)
-class ImageHash:
-    """What an image is to the device: algorithm and bytes of MCUboot's hash."""
-
-    algorithm: str
-    value: bytes
-
-    def __str__(self) -> str:
-        return f"{self.algorithm}:{self.value.hex()}"
+def image_id(digest: bytes) -> ImageId:
+    """Name an image by MCUboot's hash; its length tells the algorithm. Raises KeyError for other lengths."""
+    return ImageId(_NAMES[len(digest)], digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +47,8 @@ class McubootImage:
     Attributes:
         version: major.minor.revision.
         build: the version's fourth number, which does not order.
-        hash: as the device lists it while the image waits in its slot.
-        running_hash: as the device lists it once it runs the image.
+        id: as the device lists it while the image waits in its slot.
+        running_id: as the device lists it once it runs the image.
         is_signed: whether it has a signature for the device; not verified here.
     """
 
@@ -60,8 +56,8 @@ class McubootImage:
     build: int
     header_size: int
     image_size: int
-    hash: ImageHash
-    running_hash: ImageHash
+    id: ImageId
+    running_id: ImageId
     is_encrypted: bool
     is_compressed: bool
     is_signed: bool
@@ -96,15 +92,15 @@ def read_image(content: bytes | memoryview) -> McubootImage:
             code="image_hash_mismatch",
             hint="the file is damaged; build or download it again",
         )
-    image_hash = ImageHash(name, value)
+    waiting = image_id(value)
     is_compressed = bool(header.flags & _COMPRESSED)
     return McubootImage(
         version=header.version,
         build=header.build,
         header_size=header.header_size,
         image_size=header.image_size,
-        hash=image_hash,
-        running_hash=_unpacked_hash(tlvs) if is_compressed else image_hash,
+        id=waiting,
+        running_id=_unpacked_id(tlvs) if is_compressed else waiting,
         is_encrypted=is_encrypted,
         is_compressed=is_compressed,
         is_signed=any(kind in _SIGNATURES for kind, _ in tlvs),
@@ -226,11 +222,11 @@ def _image_hash(tlvs: list[tuple[int, bytes]]) -> tuple[int, bytes]:
     return kind, value
 
 
-def _unpacked_hash(tlvs: list[tuple[int, bytes]]) -> ImageHash:
+def _unpacked_id(tlvs: list[tuple[int, bytes]]) -> ImageId:
     values = [value for kind, value in tlvs if kind == _UNPACKED_HASH]
-    if len(values) != 1 or len(values[0]) not in _UNPACKED_ALGORITHMS:
+    if len(values) != 1 or len(values[0]) not in _NAMES:
         raise _bad_tlv("a compressed image without the hash of what it unpacks to")
-    return ImageHash(_UNPACKED_ALGORITHMS[len(values[0])], values[0])
+    return image_id(values[0])
 
 
 def _bad_tlv(what: str) -> FirmwareError:

@@ -80,8 +80,11 @@ class Upload:
         self.window = 1
         self.turnaround_s = turnaround_s
         self.restarts = 0  # of the device, in this upload
+        self.starts = 0  # how often the device was asked where it stands, and said so
+        self.start = 0  # where it stood then
+        self.repeated = 0  # bytes of the request made last that the device already had
+        self.size = len(plan.content)
         self._plan = plan
-        self._size = len(plan.content)
         self._sent = 0
         self._flight: deque[Chunk] = deque()
         self._stale: deque[Chunk] = deque(maxlen=_STALE)
@@ -94,23 +97,30 @@ class Upload:
     @property
     def is_complete(self) -> bool:
         """Whether the device has all bytes."""
-        return self.wanted == self._size
+        return self.wanted == self.size
 
-    def next_request(self, sequence: int, now: float) -> dict[str, Any] | None:
-        """Return the content of the request to send now, with that sequence number; None: not now."""
-        if now < self._busy_until or self.is_complete or self._sent >= self._size:
-            return None
-        if len(self._flight) >= (self.window if self._sent else 1) or (self._flight and not self.has_started):
-            return None
+    def may_send(self, now: float) -> bool:
+        """Whether the next request may go out."""
+        if now < self._busy_until or self._sent >= self.size:
+            return False
+        return len(self._flight) < (self.window if self.has_started and self._sent else 1)
+
+    def next_request(self, sequence: int, now: float) -> dict[str, Any]:
+        """Return the content of the next request, which goes out now with that sequence number."""
         offset, was_alone = self._sent, not self._flight
         head = self._head(offset)
-        size = min(self._data_room(head), self._size - offset, *((FIRST_DATA,) if not offset else ()))
+        size = min(self._data_room(head), self.size - offset, *((FIRST_DATA,) if not offset else ()))
         request = {**head, "data": bytes(self._plan.content[offset : offset + size])}
         wire_s = self._plan.wire_s(HEADER_SIZE + len(cbor.encode(request)))
         self._line_free_at = max(self._line_free_at, now) + wire_s
         self._sent = offset + size
+        self.repeated = max(0, min(self._sent, self.highest) - offset)
         self._flight.append(Chunk(sequence, offset, self._sent, self._line_free_at, was_alone))
         return request
+
+    def owns(self, sequence: int) -> bool:
+        """Whether a request with that number is in flight."""
+        return any(chunk.sequence == sequence for chunk in self._flight)
 
     def take(self, sequence: int, offset: int, now: float) -> bool:
         """Take an answer; return whether the device got further. Raises DeviceError."""
@@ -122,6 +132,9 @@ class Upload:
         self._rounds = 0
         is_first = not self.has_started
         self.has_started = True
+        if is_first:
+            self.starts += 1
+            self.start = offset if offset > chunk.end else chunk.offset
         if offset < self.wanted and not is_first:
             self._on_fall(offset)
         has_advanced = offset > self.wanted
@@ -159,7 +172,7 @@ class Upload:
         self._rounds += 1
         if self._rounds > _ROUNDS or (not self.has_started and now - self._moved_at > _FIRST_S):
             raise DeviceError(
-                f"no answer to {self._rounds} requests at offset {self.wanted} of {self._size}",
+                f"no answer to {self._rounds} requests at offset {self.wanted} of {self.size}",
                 code="stalled",
                 hint="the line may be noisy, or the device busy; the upload goes on where it stands",
             )
@@ -174,7 +187,7 @@ class Upload:
         image = {"image": self._plan.image} if self._plan.image else {}
         if offset:
             return {"off": offset}
-        head = {**image, "off": 0, "len": self._size, "sha": self._plan.sha}
+        head = {**image, "off": 0, "len": self.size, "sha": self._plan.sha}
         if self._data_room(head) < FIRST_DATA:  # buffers of 96 bytes: better no resume than no upload
             del head["sha"]
         return head
@@ -186,7 +199,7 @@ class Upload:
 
     def _settle(self, sequence: int) -> Chunk | None:
         """Take a chunk and those before it out of the flight."""
-        if all(chunk.sequence != sequence for chunk in self._flight):
+        if not self.owns(sequence):
             return None
         while True:
             chunk = self._flight.popleft()
@@ -201,6 +214,7 @@ class Upload:
             return False
         self.wanted, self._moved_at = offset, now
         self.highest = max(self.highest, offset)
+        self.starts += not self.has_started
         self.has_started = True
         self._rounds = self._fruitless = 0
         if offset >= self._sent:
@@ -216,7 +230,7 @@ class Upload:
         most = self._most()
         if offset > most:
             raise DeviceError(
-                f"the device wants offset {offset}; {most} of the image's {self._size} bytes were sent",
+                f"the device wants offset {offset}; {most} of the image's {self.size} bytes were sent",
                 code="bad_offset",
                 hint="its receiver is broken: report its firmware to its maker",
             )
@@ -224,7 +238,7 @@ class Upload:
     def _most(self) -> int:
         """Return the highest offset that the device can want; before it has said anything, any may be."""
         ends = (chunk.end for chunk in self._stale)
-        return max(self.highest, self._sent, *ends) if self.has_started else self._size
+        return max(self.highest, self._sent, *ends) if self.has_started else self.size
 
     def _on_fall(self, offset: int) -> None:
         """The device has less than it said before: at 0 it restarted, elsewhere it is odd."""
@@ -258,7 +272,7 @@ class Upload:
     def _check_fruitless(self) -> None:
         if self._fruitless > _FRUITLESS:
             raise DeviceError(
-                f"the device answers and stays at offset {self.wanted} of {self._size}",
+                f"the device answers and stays at offset {self.wanted} of {self.size}",
                 code="stalled",
                 hint="look at its console; its flash may be bad",
             )

@@ -1,8 +1,8 @@
 """One emulated board: QEMU as nobody, without a network, held by QMP, its UART a Unix socket.
 
 A board outlives its QEMU: cutting the power keeps the flash, and switching it on again starts another QEMU
-with it. Flash is written through the gdb stub, since QEMU's loader would write it again at each reset of the guest
-and so undo every update. What runs in there is third-party code; see suites/bench/smp_server.py.
+with it. Flash is written through the gdb stub, since QEMU's loader would write it again at each reset of the
+guest and so undo every update. What runs is third-party code; see suites/bench/smp_server.py.
 """
 
 import asyncio
