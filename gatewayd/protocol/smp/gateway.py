@@ -80,6 +80,7 @@ class SmpGateway:
         self._gathered = Facts()
         self._image: McubootImage | None = None
         self._upload: Upload | None = None
+        self._doubtful: Upload | None = None  # waits for the image state
         self._confirmed: seam.ImageId | None = None
         self._refused: GatewaydError | None = None  # of a question that may have succeeded all the same
         self._answers: dict[State, Callable[[Frame, float], None]] = {
@@ -285,8 +286,9 @@ class SmpGateway:
             self._on_offset(upload, frame.sequence, offset, now)
             if frame.payload.get("match") is False and self._upload is not None:
                 self._fail(failures.digest_mismatch("says that its hash does not match"))
-            elif upload.is_complete and self._upload is not None:
+            elif (upload.is_complete or upload.is_in_doubt) and self._upload is not None:
                 self._end_upload(upload)
+                self._doubtful = None if upload.is_complete else upload
                 self._ask(State.CHECK, now)
 
     def _on_offset(self, upload: Upload, sequence: int, offset: int, now: float) -> None:
@@ -328,13 +330,17 @@ class SmpGateway:
         self._exchange.turnaround_s = upload.turnaround_s
         self._upload = None
 
-    def _on_check(self, frame: Frame, _now: float) -> None:
+    def _on_check(self, frame: Frame, now: float) -> None:
         slots = answers.Slots.of(frame).of_image(self._image_number)
         facts, wanted = self._known(), self._the_image().id.digest
         facts.slots = slots
         is_listed = any(slot.hash == wanted for slot in slots.all)
         if is_listed or (facts.is_recovery and all(slot.hash is None for slot in slots.all)):
             self._stage()
+        elif self._doubtful is not None:
+            self._doubtful.begin_again(now)
+            self._exchange.stop()
+            self._state, self._upload = State.UPLOAD, self._doubtful
         else:
             self._fail(failures.digest_mismatch("took all bytes and does not list the image"))
 

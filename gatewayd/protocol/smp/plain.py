@@ -8,15 +8,22 @@ has to be dropped by the caller, since nothing else tells that its rest will not
 from gatewayd.protocol.smp.console import NoFrame
 from gatewayd.protocol.smp.frames import HEADER, HEADER_SIZE, MAX_PAYLOAD, Op
 
-# Answers, in version 1 and 2 of the header.
-_FIRST_BYTES = frozenset(version << 3 | op for version in (0, 1) for op in (Op.READ_ANSWER, Op.WRITE_ANSWER))
+
+def _first_bytes(*ops: Op) -> frozenset[int]:
+    """Return how frames begin, in version 1 and 2 of the header."""
+    return frozenset(version << 3 | op for version in (0, 1) for op in ops)
+
+
+ANSWERS = _first_bytes(Op.READ_ANSWER, Op.WRITE_ANSWER)
+REQUESTS = _first_bytes(Op.READ, Op.WRITE)
 _MAX_RUN = 1024  # bytes of text given out as one run
 
 
 class PlainDeframer:
-    """Finds answers in a stream; keeps at most one of them."""
+    """Finds frames in a stream that begin with one of `first_bytes`; keeps at most one of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_bytes: frozenset[int] = ANSWERS) -> None:
+        self._first_bytes = first_bytes
         self._data = bytearray()
         self._passed = bytearray()
 
@@ -57,7 +64,7 @@ class PlainDeframer:
 
     def _size(self) -> int | None:
         """Return the frame's size; 0 for what begins none, None while that is open."""
-        if self._data[0] not in _FIRST_BYTES or (len(self._data) > 1 and self._data[1]):
+        if self._data[0] not in self._first_bytes or (len(self._data) > 1 and self._data[1]):
             return 0
         if len(self._data) < HEADER_SIZE:
             return None
@@ -66,7 +73,7 @@ class PlainDeframer:
 
     def _pass_over(self, found: list[bytes | NoFrame]) -> None:
         """Skip to the next byte that may begin an answer."""
-        places = (self._data.find(first, 1) for first in _FIRST_BYTES)
+        places = (self._data.find(first, 1) for first in self._first_bytes)
         at = min((place for place in places if place > 0), default=len(self._data))
         self._passed += self._data[:at]
         del self._data[:at]

@@ -17,6 +17,10 @@ The awkward case is offset 0. It is what a device wants that restarted and lost 
 at 0 carries length and `sha`. It is sent alone and with no more than MCUboot's header: a device that knows
 the `sha` answers where it stands, and these 32 bytes are all that was sent twice. It may also take half a
 minute, since many servers erase the whole slot before they answer.
+
+Offset 0 is also what a server wants once it has everything, and a last chunk comes again because its answer
+was lost. So after the last chunk has gone out, 0 is no reason to begin again before the image state has been
+asked: the upload is *in doubt*.
 """
 
 from collections import deque
@@ -84,6 +88,8 @@ class Upload:
         self.start = 0  # where it stood then
         self.repeated = 0  # bytes of the request made last that the device already had
         self.size = len(plan.content)
+        self.is_in_doubt = False  # the device may have all of it, although it wants offset 0
+        self._has_sent_all = False
         self._plan = plan
         self._sent = 0
         self._flight: deque[Chunk] = deque()
@@ -101,7 +107,7 @@ class Upload:
 
     def may_send(self, now: float) -> bool:
         """Whether the next request may go out."""
-        if now < self._busy_until or self._sent >= self.size:
+        if now < self._busy_until or self._sent >= self.size or self.is_in_doubt:
             return False
         return len(self._flight) < (self.window if self.has_started and self._sent else 1)
 
@@ -114,6 +120,7 @@ class Upload:
         wire_s = self._plan.wire_s(HEADER_SIZE + len(cbor.encode(request)))
         self._line_free_at = max(self._line_free_at, now) + wire_s
         self._sent = offset + size
+        self._has_sent_all |= self._sent == self.size
         self.repeated = max(0, min(self._sent, self.highest) - offset)
         self._flight.append(Chunk(sequence, offset, self._sent, self._line_free_at, was_alone))
         return request
@@ -151,6 +158,11 @@ class Upload:
         self._count_clean()
         self._check_fruitless()
         return has_advanced
+
+    def begin_again(self, now: float) -> None:
+        """The device does not have it after all."""
+        self.is_in_doubt = False
+        self._moved_at = now
 
     def wait(self, now: float) -> None:
         """The device is busy: it took nothing, and is asked again a little later."""
@@ -243,6 +255,7 @@ class Upload:
     def _on_fall(self, offset: int) -> None:
         """The device has less than it said before: at 0 it restarted, elsewhere it is odd."""
         if offset == 0:
+            self.is_in_doubt, self._has_sent_all = self._has_sent_all, False
             self.restarts += 1
             self.has_started = False
         self._barren_restarts += 1
