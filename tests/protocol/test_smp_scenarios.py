@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from lab.smp.memory import LINE, Worker, firmware, make_lab, slots
 
+from gatewayd.protocol import session
 from gatewayd.protocol.session import AlreadyRunning, Failed, TransferStarted
-from gatewayd.protocol.smp import seam
-from gatewayd.protocol.smp.seam import Step
 from gatewayd.protocol.smp.wire import Framing
+from gatewayd.protocol.steps import Step
 from gatewayd.simulator.line import LineProfile
 from gatewayd.simulator.smp.server import ServerProfile
 
@@ -86,7 +86,7 @@ def test_the_same_boot_resumes_after_the_gateway_was_killed(after: int) -> None:
     assert lab.session.traffic.image_bytes_sent <= len(NEW) - starts[-1] + 32
 
 
-def as_transfer(worker: Worker) -> seam.Image:
+def as_transfer(worker: Worker) -> session.Image:
     from lab.smp.memory import as_image  # noqa: PLC0415 - shown where it is used
 
     return as_image(worker.content)
@@ -101,7 +101,7 @@ def test_a_power_cut_begins_from_zero(after: int) -> None:
     lab.until(lambda: lab.session.traffic.image_bytes_sent >= after)
     lab.server.cut_power(lab.now)
     outcome = lab.until(lambda: False)
-    assert isinstance(outcome, seam.Staged)
+    assert isinstance(outcome, session.Staged)
     starts = [event.offset for event in lab.events if isinstance(event, TransferStarted)]
     assert starts == [0, 0]
     assert lab.server.slots.secondary == NEW
@@ -133,7 +133,7 @@ def test_a_lost_answer_to_the_last_chunk_costs_no_second_upload() -> None:
     lab.until(lambda: lab.server.slots.secondary == NEW)
     lab.wait(0.3)
     lost.append(1)
-    assert isinstance(lab.until(lambda: False), seam.Staged)
+    assert isinstance(lab.until(lambda: False), session.Staged)
     assert lab.session.traffic.image_bytes_sent < len(NEW) + 1000
     assert lab.server.slots.secondary == NEW
 

@@ -8,7 +8,7 @@ tried once, whatever happens to the gateway in between.
 
 from gatewayd.protocol.smp.answers import Slots
 from gatewayd.protocol.smp.facts import Facts, slot_id
-from gatewayd.protocol.smp.seam import Step, Update
+from gatewayd.protocol.steps import Step, Update
 
 
 def next_step(update: Update, facts: Facts) -> Step:

@@ -3,10 +3,10 @@
 import zlib
 from dataclasses import dataclass, field
 
-from gatewayd.protocol.session import ImageState
+from gatewayd.protocol.image import ImageId
+from gatewayd.protocol.session import LONGEST_BOOT_S, DeviceInfo, ImageState
 from gatewayd.protocol.smp.answers import Buffers, Slot, Slots
 from gatewayd.protocol.smp.image import image_id
-from gatewayd.protocol.smp.seam import LONGEST_BOOT_S, DeviceInfo, ImageId
 
 # A server that does not tell its buffers: half of what Zephyr's have by default, and no second request.
 UNTOLD_BUFFERS = Buffers(256, 1)

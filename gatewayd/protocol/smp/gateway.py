@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from gatewayd.errors import DeviceError, FirmwareError, GatewaydError
 from gatewayd.protocol import session
 from gatewayd.protocol.rcp.request import ROUNDS
-from gatewayd.protocol.smp import activation, answers, failures, seam
+from gatewayd.protocol.smp import activation, answers, failures
 from gatewayd.protocol.smp.errors import MalformedError
 from gatewayd.protocol.smp.exchange import Exchange, Question
 from gatewayd.protocol.smp.facts import Facts, slot_id
@@ -33,9 +33,12 @@ from gatewayd.protocol.smp.image import McubootImage, read_image
 from gatewayd.protocol.smp.states import AFTER, IMAGE_STATE, OPTIONAL, QUESTIONS, State
 from gatewayd.protocol.smp.upload import Plan, Upload
 from gatewayd.protocol.smp.wire import Framing
+from gatewayd.protocol.steps import Step, Update
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from gatewayd.protocol.image import ImageId
 
 _OPTIONAL_ROUNDS = 3  # some servers leave out what they do not know
 BUSY_SUM_S = 300.0
@@ -72,7 +75,7 @@ class SmpGateway:
         self._image_number = image
         self._allows_recovery = recovery
         self._exchange = Exchange(self.traffic, framing, baud=baud, datagram=datagram, busy_s=busy_s)
-        self._events: deque[seam.Event] = deque()
+        self._events: deque[session.Event] = deque()
         self._state = State.IDLE
         self._patience_s = 0.0
         self._has_left_recovery = False
@@ -81,7 +84,7 @@ class SmpGateway:
         self._image: McubootImage | None = None
         self._upload: Upload | None = None
         self._doubtful: Upload | None = None  # waits for the image state
-        self._confirmed: seam.ImageId | None = None
+        self._confirmed: ImageId | None = None
         self._refused: GatewaydError | None = None  # of a question that may have succeeded all the same
         self._answers: dict[State, Callable[[Frame, float], None]] = {
             State.PARAMS: self._on_params,
@@ -111,7 +114,7 @@ class SmpGateway:
         self._has_left_recovery = False
         self._seek(now)
 
-    def transfer(self, image: seam.Image, now: float) -> None:
+    def transfer(self, image: session.Image, now: float) -> None:
         """See TransferSession."""
         self._require(State.IDLE)
         facts, active = self._known(), self._known().active
@@ -147,18 +150,18 @@ class SmpGateway:
         self._known()
         self._ask_once(State.RESET, now)
 
-    def confirm(self, image: seam.Image, now: float) -> None:
+    def confirm(self, image: session.Image, now: float) -> None:
         """See TransferSession. Without a hash, once the active one has been compared."""
         self._require(State.IDLE)
         self._known()
         self._confirmed, self._refused = image.id, None
         self._ask(State.LOOK, now)
 
-    def next_step(self, update: seam.Update) -> seam.Step:
+    def next_step(self, update: Update) -> Step:
         """See TransferSession."""
         return activation.next_step(update, self._known())
 
-    def has_restarted(self, update: seam.Update) -> bool:
+    def has_restarted(self, update: Update) -> bool:
         """See TransferSession."""
         return activation.has_restarted(update, self._known())
 
@@ -182,7 +185,7 @@ class SmpGateway:
             self._exchange.put(frame)
         return self._exchange.next_packet()
 
-    def next_event(self) -> seam.Event | None:
+    def next_event(self) -> session.Event | None:
         """See TransferSession."""
         return self._events.popleft() if self._events else None
 
@@ -246,14 +249,14 @@ class SmpGateway:
 
     def _identified(self) -> None:
         self._facts = self._gathered
-        self._end(seam.Identified(self._info()))
+        self._end(session.Identified(self._info()))
 
-    def _info(self) -> seam.DeviceInfo:
+    def _info(self) -> session.DeviceInfo:
         return self._known().as_info(self._app_id, self._boot_s)
 
     # -- transfer
 
-    def _begin_upload(self, image: seam.Image, now: float) -> None:
+    def _begin_upload(self, image: session.Image, now: float) -> None:
         exchange, buffers = self._exchange, self._known().buffers
         plan = Plan(
             memoryview(image.content),
@@ -347,7 +350,7 @@ class SmpGateway:
     def _stage(self) -> None:
         self._exchange.stop()
         self._state = State.STAGED
-        self._events.append(seam.Staged(self._info()))
+        self._events.append(session.Staged(self._info()))
 
     # -- arm, activate, confirm
 
@@ -363,10 +366,10 @@ class SmpGateway:
     def _finish_arming(self) -> None:
         self._exchange.stop()
         self._state = State.ARMED
-        self._events.append(seam.Armed())
+        self._events.append(session.Armed())
 
     def _on_reset(self, _frame: Frame, _now: float) -> None:
-        self._end(seam.Activated(acknowledged=True, quiet_s=self._boot_s))
+        self._end(session.Activated(acknowledged=True, quiet_s=self._boot_s))
 
     def _on_look(self, frame: Frame, now: float) -> None:
         active = answers.Slots.of(frame).of_image(self._image_number).active
@@ -433,7 +436,7 @@ class SmpGateway:
         elif state is State.LEAVE:
             self._seek(now + self._boot_s)
         elif state is State.RESET:
-            self._end(seam.Activated(acknowledged=False, quiet_s=self._boot_s))
+            self._end(session.Activated(acknowledged=False, quiet_s=self._boot_s))
         else:
             self._fail(self._exchange.silence(now))
 
@@ -442,11 +445,11 @@ class SmpGateway:
     def _fail(self, error: GatewaydError) -> None:
         self._end(session.Failed(error))
 
-    def _end(self, outcome: seam.Outcome) -> None:
+    def _end(self, outcome: session.Outcome) -> None:
         """Every outcome but Staged and Armed. After a failure or a restart, `identify` comes first."""
         if self._upload is not None:
             self._end_upload(self._upload)
-        if isinstance(outcome, session.Failed | seam.Activated):
+        if isinstance(outcome, session.Failed | session.Activated):
             self._facts = None
         self._state = State.IDLE
         self._exchange.stop()

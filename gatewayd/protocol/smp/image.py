@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from gatewayd.errors import FirmwareError
-from gatewayd.protocol.smp.seam import ImageId
+from gatewayd.protocol.image import ImageId
 
 MAGIC = 0x96F3B83D
 HEADER = Struct("<IIHHIIBBHII")

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gatewayd.protocol.smp import seam
+from gatewayd.protocol import session
 from gatewayd.protocol.smp.gateway import SmpGateway
 from gatewayd.protocol.smp.image import read_image
-from gatewayd.protocol.smp.seam import Step
+from gatewayd.protocol.steps import Step, Update
 from gatewayd.simulator.line import Line, LineProfile
 from gatewayd.simulator.smp.server import ServerProfile, SmpServer
 from gatewayd.simulator.smp.slots import Slots
@@ -35,10 +35,10 @@ def slots(content: bytes | None = None, **changes: Any) -> Slots:
     return Slots(content or firmware(0), hangs=lambda image: HANG in image, **changes)
 
 
-def as_image(content: bytes) -> seam.Image:
+def as_image(content: bytes) -> session.Image:
     """Return what a worker hands to a session."""
     image = read_image(content, verifies=False)
-    return seam.Image(content, hashlib.sha256(content).digest(), image.version, own_id=image.running_id)
+    return session.Image(content, hashlib.sha256(content).digest(), image.version, own_id=image.running_id)
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Lab:
         for _ in range(_MOST_TURNS):
             while (event := self.session.next_event()) is not None:
                 self.events.append(event)
-                if isinstance(event, seam.OUTCOMES):
+                if isinstance(event, session.OUTCOMES):
                     return event
             if is_enough():
                 return None
@@ -132,11 +132,11 @@ class Worker:
     on_step: Callable[[str], None] = lambda _name: None
 
     @property
-    def update(self) -> seam.Update:
+    def update(self) -> Update:
         """What is stored."""
         image = as_image(self.content)
         known = image.id if self.has_begun else None
-        return seam.Update(known, image.version, is_activating=self.is_activating, is_armed=self.is_armed)
+        return Update(known, image.version, is_activating=self.is_activating, is_armed=self.is_armed)
 
     def restart_gateway(self) -> None:
         """A new process: another session on the same line."""
@@ -148,7 +148,7 @@ class Worker:
         """Return Step.SUCCEED, Step.FAIL_REVERTED or the failure."""
         for _ in range(8):
             outcome = self._operation("identify", lambda now: self.lab.session.identify(now, PATIENCE_S))
-            if not isinstance(outcome, seam.Identified):
+            if not isinstance(outcome, session.Identified):
                 return outcome
             step = self.lab.session.next_step(self.update)
             self.steps.append(step)
@@ -182,7 +182,7 @@ class Worker:
         self.lab.wait(2.0)
         for _ in range(20):
             outcome = self._operation("identify", lambda now: self.lab.session.identify(now, PATIENCE_S))
-            if isinstance(outcome, seam.Identified) and self.lab.session.has_restarted(self.update):
+            if isinstance(outcome, session.Identified) and self.lab.session.has_restarted(self.update):
                 return
             self.lab.wait(0.2)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gatewayd.protocol.smp import seam
+from gatewayd.protocol import session
 from gatewayd.protocol.smp.gateway import SmpGateway
 
 _LIMIT_S = 120.0
@@ -55,7 +55,7 @@ class Wire:
             while not until():
                 while (event := self.session.next_event()) is not None:
                     self.events.append(event)
-                    if isinstance(event, seam.OUTCOMES):
+                    if isinstance(event, session.OUTCOMES):
                         return event
                 await self._turn()
         return None
