@@ -186,7 +186,8 @@ class SmpServer:
 
     def _state(self) -> dict[str, Any]:
         slots = self.slots
-        images = [self._entry(0, slots.primary), self._entry(1, slots.secondary)]
+        waiting = slots.secondary if slots.is_confirmed else slots.old
+        images = [self._entry(0, slots.primary), self._entry(1, waiting)]
         return {"images": [entry for entry in images if entry], "splitStatus": 0}
 
     def _entry(self, number: int, content: bytes) -> dict[str, Any]:
@@ -200,7 +201,8 @@ class SmpServer:
             "hash": image.id.digest,
             "bootable": True,
             "pending": not is_active and self.slots.is_pending,
-            "confirmed": is_active and self.slots.is_confirmed,
+            # On trial it is the old one that counts as confirmed.
+            "confirmed": is_active is self.slots.is_confirmed,
             "active": is_active,
             "permanent": False,
         }

@@ -34,7 +34,7 @@ class Slots:
     """What a device's flash holds, and survives its power cuts.
 
     Attributes:
-        old: what was in the first slot before a swap; a server cannot list it where the swap leaves it.
+        old: what was in the first slot before a swap; listed until the new image is confirmed.
         is_pending: the second slot is tried at the next boot.
         is_confirmed: the first slot stays.
         trials: how often a new image was started.

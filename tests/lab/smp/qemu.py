@@ -99,7 +99,8 @@ class Board:
         if self._qmp is not None and self.machine.flash_size:
             await self._qmp.ask("stop")
             kept = self._shared / "flash"
-            await self._qmp.ask("pmemsave", val=0, size=self.machine.flash_size, filename="shared/flash")
+            # As the processor sees it: the flash is not in the address space that `pmemsave` reads.
+            await self._qmp.ask("memsave", val=0, size=self.machine.flash_size, filename="shared/flash")
             self.flash = kept.read_bytes()
         await self._end()
 
