@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from gatewayd.config import BleLink, Device, Settings, UartLink
+from gatewayd.config import BleSettings, Device, Settings, UartSettings
 from gatewayd.delivery.attempt import Attempt, Dependencies, explain
 from gatewayd.delivery.deferral import Deferral, Paused
 from gatewayd.delivery.retry import TRIAL_MARGIN_S, after_failure, back_off_s
@@ -287,7 +287,7 @@ class Scheduler:
         )
         now = await attempt.record(retry, retry.error or error)
         delay_s = retry.delay_s
-        if error.code == "link_lost" and isinstance(lane.device.link, BleLink):
+        if error.code == "link_lost" and isinstance(lane.device.link, BleSettings):
             delay_s = min(delay_s, RECONNECT_S)  # no port comes back to be noticed
         lane.not_before = self._ends.clock() + delay_s
         if retry.state is JobState.FAILED and error.code in NO_CONTACT and lane.device.probe == "start":
@@ -325,7 +325,7 @@ def port_identity(device: Device) -> PortIdentity:
     The node may come back under the same number, so its ctime counts too (traffic changes only the other
     times), and that of the link in /dev/serial/by-id.
     """
-    if not isinstance(device.link, UartLink):
+    if not isinstance(device.link, UartSettings):
         return (0, 0, 0, 0)
     path = Path(device.link.uart)
     try:
