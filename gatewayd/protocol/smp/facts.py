@@ -65,12 +65,12 @@ class Facts:
         slots = [(one.slot, one.hash, one.is_active, one.is_pending) for one in self.slots.all]
         return zlib.crc32(repr(slots).encode())
 
-    def as_info(self, app_id: str, boot_s: int) -> DeviceInfo:
+    def as_info(self, boot_s: int) -> DeviceInfo:
         """Return what every protocol tells of a device."""
         active = self.active
         on_trial = active is not None and not active.is_confirmed
         return DeviceInfo(
-            app_id=app_id,
+            app_id=None,  # no SMP device tells it
             image_state=ImageState.ON_TRIAL if on_trial else ImageState.CONFIRMED,
             boot_id=self.boot_token,
             hardware_id=self.board,

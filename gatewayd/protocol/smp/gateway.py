@@ -48,10 +48,9 @@ _MAX_EVENTS = 64  # console lines are dropped beyond
 class SmpGateway:
     """A TransferSession; see the module's text.
 
-    `app_id` is what the configuration calls the application, since no SMP device says that of itself; `baud`
-    is the UART's, and nothing to a `datagram` link; `boot_s` the silence after a restart; `image` which of
-    several images is updated; `recovery` whether serial recovery may be used to bring a device back; `busy_s`
-    how long the device may say that it is busy.
+    `baud` is the UART's, and nothing to a `datagram` link; `boot_s` the silence after a restart; `image`
+    which of several images is updated; `recovery` whether serial recovery may be used to bring a device back;
+    `busy_s` how long the device may say that it is busy.
     """
 
     arms_first = True
@@ -59,7 +58,6 @@ class SmpGateway:
 
     def __init__(
         self,
-        app_id: str,
         *,
         baud: int = 115200,
         framing: Framing = Framing.CONSOLE,
@@ -70,7 +68,6 @@ class SmpGateway:
         busy_s: float = BUSY_SUM_S,
     ) -> None:
         self.traffic = session.Traffic()
-        self._app_id = app_id
         self._boot_s = boot_s
         self._image_number = image
         self._allows_recovery = recovery
@@ -252,7 +249,7 @@ class SmpGateway:
         self._end(session.Identified(self._info()))
 
     def _info(self) -> session.DeviceInfo:
-        return self._known().as_info(self._app_id, self._boot_s)
+        return self._known().as_info(self._boot_s)
 
     # -- transfer
 

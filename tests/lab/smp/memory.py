@@ -109,7 +109,7 @@ def make_lab(
 ) -> Lab:
     """Join a device and a session."""
     profile = profile or ServerProfile()
-    session = SmpGateway("sensor", baud=BAUD, framing=profile.framing, boot_s=2, **options)
+    session = SmpGateway(baud=BAUD, framing=profile.framing, boot_s=2, **options)
     lab = Lab(SmpServer(flash or slots(), profile, 0.0), session, line)
     lab.wait(1.0)
     return lab
@@ -141,7 +141,7 @@ class Worker:
     def restart_gateway(self) -> None:
         """A new process: another session on the same line."""
         before = self.lab.session
-        self.lab.session = SmpGateway("sensor", baud=BAUD, framing=self.lab.server.profile.framing, boot_s=2)
+        self.lab.session = SmpGateway(baud=BAUD, framing=self.lab.server.profile.framing, boot_s=2)
         del before
 
     def run(self) -> Any:
