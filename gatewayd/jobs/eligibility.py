@@ -12,6 +12,7 @@ from gatewayd.jobs.model import Decision, DecodeProfile, DeviceRecord, Release, 
 from gatewayd.ota.rules import Deliver, Payload, check_rollback, check_size, check_version, select_rom
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.ota.version import Version
+from gatewayd.protocol.image import check_own_version
 from gatewayd.protocol.session import ImageState
 
 _PUSH = "push:"
@@ -68,13 +69,21 @@ def profile_of(settings: Settings, device: Device) -> DecodeProfile:
     """How the device reads messages, keys included: a corrected key makes another reading."""
     keys = settings.keys_of(device) if device.payload is Payload.ADVANCED else None
     return DecodeProfile(
-        device.patch_encoding, device.payload, keys.fingerprint if keys else "", device.allow_unsigned
+        device.patch_encoding,
+        device.payload,
+        keys.fingerprint if keys else "",
+        device.allow_unsigned,
+        device.protocol,
     )
 
 
 def refusal_of(device: Device, record: DeviceRecord, candidate: Candidate) -> Decision | None:
     """Why a device does not take a genuine release; None: it does."""
     installed = installed_version(device, record)
+    try:
+        _check_own_versions(device, candidate)
+    except GatewaydError as error:
+        return decision_on(device, candidate, error.code, str(error), refused=True)
     runs = _runs(device, record, candidate)
     on_trial = runs and record.info is not None and record.info.image_state is ImageState.ON_TRIAL
     if not on_trial and (runs or candidate.version == installed):
@@ -110,6 +119,13 @@ def _unfit(device: Device, record: DeviceRecord, candidate: Candidate) -> Decisi
     return None
 
 
+def _check_own_versions(device: Device, candidate: Candidate) -> None:
+    """Raise FirmwareError when an image says that it is another version than was published."""
+    for image in _images(device, candidate.verdict):
+        if image.own_version:
+            check_own_version(image.own_version, str(candidate.version))
+
+
 def _runs(device: Device, record: DeviceRecord, candidate: Candidate) -> bool:
     """Whether the device runs any image of it: of two ROMs the other one is for the slot that is free now."""
     info = record.info
@@ -121,7 +137,8 @@ def _runs(device: Device, record: DeviceRecord, candidate: Candidate) -> bool:
 def _images(device: Device, verdict: Verdict) -> tuple[RomFacts, ...]:
     """Return what of a release can be sent to the device."""
     if device.payload is Payload.STANDARD or device.deliver is Deliver.CONTAINER:
-        return (RomFacts(0, verdict.body_size, verdict.body_sha256),)
+        own = verdict.body_own_id, verdict.body_own_version
+        return (RomFacts(0, verdict.body_size, verdict.body_sha256, *own),)
     return verdict.roms
 
 

@@ -43,6 +43,7 @@ from gatewayd.store.rows import (
     new_job,
     release_of,
     verdict_of,
+    verdict_text,
 )
 from gatewayd.store.schema import ENDED_STATES, prepare
 from gatewayd.store.spool import Spool
@@ -198,7 +199,7 @@ class Database:
         with self._transaction():
             self._db.execute(
                 "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?)",
-                (sha256, reading.key, json.dumps(asdict(verdict))),
+                (sha256, reading.key, verdict_text(verdict)),
             )
 
     def _forget_damage(self, sha256: str | None = None) -> None:

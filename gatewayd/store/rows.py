@@ -5,7 +5,7 @@ Numbers up to 2**64 - 1 are text: SQLite's integers end at 2**63 - 1.
 
 import json
 import sqlite3
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from gatewayd.jobs.model import (
@@ -105,6 +105,17 @@ def verdict_of(text: str) -> Verdict:
     """Read a stored verdict."""
     values = json.loads(text)
     return Verdict(**{**values, "roms": tuple(RomFacts(**rom) for rom in values["roms"])})
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """Return what is stored of a verdict; names that only some protocols have are left out where empty."""
+    values = _without_empty(asdict(verdict), "body_own_id", "body_own_version")
+    values["roms"] = [_without_empty(rom, "own_id", "own_version") for rom in values["roms"]]
+    return json.dumps(values)
+
+
+def _without_empty(values: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value or name not in names}
 
 
 def device_of(row: sqlite3.Row) -> DeviceRecord:

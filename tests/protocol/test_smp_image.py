@@ -10,7 +10,8 @@ import pytest
 from lab.smp.recipes import HEADER_SIZE, Recipe, make_image
 
 from gatewayd.errors import FirmwareError
-from gatewayd.protocol.smp.image import check_image_version, is_mcuboot_image, read_image
+from gatewayd.protocol.smp.image import is_mcuboot_image, read_image
+from gatewayd.protocol.smp.kind import SMP
 
 GOOD = make_image()
 COMPRESSED, ENCRYPTED, NOT_BOOTABLE = 0x200, 0x4, 0x10
@@ -101,10 +102,10 @@ def test_a_wrong_image_is_refused(name: str) -> None:
 
 
 def test_the_header_is_the_version() -> None:
-    image = read_image(GOOD)
-    check_image_version(image, "1.2.3")
-    with pytest.raises(FirmwareError, match=r"says 1\.2\.3, topic and patch header say 1\.2\.4") as caught:
-        check_image_version(image, "1.2.4")
+    assert SMP.read_version(GOOD) == "1.2.3"
+    assert SMP.name_image(GOOD, b"", "1.2.3") == read_image(GOOD).running_id
+    with pytest.raises(FirmwareError, match=r"is 1\.2\.3, topic and patch header say 1\.2\.4") as caught:
+        SMP.name_image(GOOD, b"", "1.2.4")
     assert caught.value.code == "image_version_differs"
     assert is_mcuboot_image(GOOD)
     assert not is_mcuboot_image(b"\xe9")

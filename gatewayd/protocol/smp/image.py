@@ -107,16 +107,6 @@ def read_image(content: bytes | memoryview, *, verifies: bool = True) -> Mcuboot
     )
 
 
-def check_image_version(image: McubootImage, claimed: str) -> None:
-    """Raise FirmwareError `image_version_differs` unless the image is the version claimed for it."""
-    if image.version != claimed:
-        raise FirmwareError(
-            f"the MCUboot header says {image.version}, topic and patch header say {claimed}",
-            code="image_version_differs",
-            hint=f"publish it as {image.version}, or sign it again with imgtool sign --version {claimed}",
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class _Header:
     header_size: int

@@ -3,11 +3,11 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from gatewayd.protocol.gatt import GattProfile
-from gatewayd.protocol.image import ImageId
+from gatewayd.protocol.image import ImageId, check_own_version
 from gatewayd.protocol.kind import ProtocolKind, SessionContext
 from gatewayd.protocol.session import LONGEST_BOOT_S
 from gatewayd.protocol.smp.gateway import BUSY_SUM_S, SmpGateway
-from gatewayd.protocol.smp.image import check_image_version, read_image
+from gatewayd.protocol.smp.image import read_image
 from gatewayd.protocol.smp.wire import Framing
 
 _CHARACTERISTIC = "da2e7828-fbce-4e01-ae9e-261174997c48"
@@ -61,8 +61,13 @@ def make_session(context: SessionContext) -> SmpGateway:
 def name_image(content: bytes | memoryview, _sha256: bytes, version: str) -> ImageId:
     """Name an image as the device will once it runs it. Raises FirmwareError."""
     image = read_image(content)
-    check_image_version(image, version)
+    check_own_version(image.version, version)
     return image.running_id
+
+
+def read_version(content: bytes | memoryview) -> str:
+    """Return what the MCUboot header says. Raises FirmwareError."""
+    return read_image(content).version
 
 
 SMP = ProtocolKind(
@@ -71,5 +76,6 @@ SMP = ProtocolKind(
     make_session=make_session,
     gatt=GATT,
     name_image=name_image,
+    read_version=read_version,
     settings=SmpSettings,
 )
