@@ -60,6 +60,7 @@ class ProtocolKind:
             FirmwareError where the content is no image for such a device, or one of another version.
         read_version: returns the version M.m.p that an image carries in itself; None: it carries none. Raises
             FirmwareError where the content is no image for such a device.
+        caution: what it cannot promise, for a warning of check-config; and `advice`, what to do about that.
         settings: the model of its own settings, if it has any; each of them needs a default.
         is_asked_in_scans: whether `gatewayctl scan uart` asks a port in this protocol.
     """
@@ -70,5 +71,7 @@ class ProtocolKind:
     gatt: GattProfile | None = None
     name_image: Callable[[bytes | memoryview, bytes, str], ImageId] = named_by_file
     read_version: Callable[[bytes | memoryview], str | None] = no_version
+    caution: str = ""
+    advice: str = ""
     settings: type[BaseModel] | None = None
     is_asked_in_scans: bool = True

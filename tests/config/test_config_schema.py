@@ -79,7 +79,11 @@ def test_the_example_is_valid_when_its_files_exist(tmp_path: Path) -> None:
     lab.file.write_text(text)
     settings = load(lab.file)
     assert [device.name for device in settings.devices] == ["pump-1", "pump-3", "sensor-3", "pump-2"]
-    assert [str(warning).split(": ")[1] for warning in settings.warnings] == ["mqtt.password_file"]
+    assert [str(warning).split(": ")[1] for warning in settings.warnings] == [
+        "mqtt.password_file",
+        "devices[2].payload",
+        "devices[2].protocol",
+    ]
 
 
 def keys_of(schema: dict[str, Any], node: dict[str, Any]) -> Iterator[str]:

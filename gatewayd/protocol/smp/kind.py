@@ -77,5 +77,10 @@ SMP = ProtocolKind(
     gatt=GATT,
     name_image=name_image,
     read_version=read_version,
+    caution=(
+        "an SMP device tells neither its application nor a serial number: a board swapped for another one of"
+        " its kind is not noticed"
+    ),
+    advice="Label the boards, and give hardware_id so that at least another kind of board is refused",
     settings=SmpSettings,
 )
