@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from gatewayd.codes import meaning
 from gatewayd.config import Device, Settings, Wake
 from gatewayd.delivery.activation import Step, next_step
 from gatewayd.delivery.admission import check_can_revert, check_is_meant, check_is_newer
@@ -27,7 +28,6 @@ from gatewayd.jobs.model import INTERRUPTIBLE, AttemptRecord, Job, JobState
 from gatewayd.link.base import Link
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.protocol.session import (
-    SILENCE,
     Activated,
     AlreadyRunning,
     Confirmed,
@@ -357,7 +357,7 @@ class Attempt:
             try:
                 return await self._identify(WOKEN_PATIENCE_S)
             except LinkError as error:
-                if error.code not in SILENCE or self._talk.now >= deadline:
+                if not meaning(error.code).is_silence or self._talk.now >= deadline:
                     raise asleep or error from None
 
     async def _identify(self, patience_s: float) -> DeviceInfo:

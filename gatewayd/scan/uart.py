@@ -15,12 +15,13 @@ import asyncio
 import random
 from collections.abc import Iterable, Mapping, Sequence
 
+from gatewayd.codes import Code, meaning
 from gatewayd.errors import GatewaydError, LinkError
 from gatewayd.link.holders import Holder, find_holders
 from gatewayd.link.ports import Port
 from gatewayd.link.uart import UartLink
 from gatewayd.protocol.rcp.gateway import RcpGateway
-from gatewayd.protocol.session import SILENCE, DeviceInfo
+from gatewayd.protocol.session import DeviceInfo
 from gatewayd.scan.answers import Answer, Frozen, identity, say_hello
 
 # A device that runs answers the first HELLO, or after a lost frame the next, a quarter of a second later.
@@ -121,13 +122,13 @@ async def _ask(
         except TimeoutError:
             return LinkError(f"{port.name} does not let itself be opened and closed", code="link_error")
         except GatewaydError as error:
-            if error.code not in SILENCE:
+            if not meaning(error.code).is_silence:
                 return error
             silences.append(error)
         else:
             return FoundDevice(**identity(info), baud=baud)
     # At one of several speeds what came instead of an answer may have made sense.
-    return next((error for error in silences if error.code != "no_answer"), silences[-1])
+    return next((error for error in silences if error.code != Code.NO_ANSWER), silences[-1])
 
 
 async def _hello(link: UartLink, gateway_id: str, baud: int, patience_s: float) -> DeviceInfo:
