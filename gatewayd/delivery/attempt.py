@@ -374,7 +374,7 @@ class Attempt:
         keys = self._settings.keys_of(self._device)
         reading = profile_of(self._settings, self._device)
         self._opened = await self._ends.firmware.open(job.message_sha256, reading, keys)
-        content, sha256 = await asyncio.to_thread(self._opened.image, self._device, info.slot_address)
+        content, sha256 = self._opened.image(self._device, info.slot_address)
         return Image(content, sha256, job.version, second_try)
 
     async def _outcome(self, *wanted: type[Any]) -> Any:
