@@ -161,6 +161,7 @@ class BoardLink:
     """A `Link` to a board."""
 
     is_datagram = False
+    vanishes_with_device = False
     max_datagram = None
 
     def __init__(self, board: Board) -> None:
