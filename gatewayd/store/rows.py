@@ -1,29 +1,91 @@
-"""Values of the model to rows of the database, and back.
+"""Values of the model to rows of the database, and back; how each is read is told in stored.py.
 
 Numbers up to 2**64 - 1 are text: SQLite's integers end at 2**63 - 1.
 """
 
-import json
 import sqlite3
-from dataclasses import asdict, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Generic, TypeVar
 
 from gatewayd.jobs.model import (
     AttemptRecord,
     CreateJob,
     DeviceRecord,
     Job,
-    JobState,
+    Pause,
     Release,
     RomFacts,
     Verdict,
 )
 from gatewayd.ota.rules import RollbackMark
-from gatewayd.ota.topic import Channel
-from gatewayd.protocol.session import DeviceInfo, ImageState
+from gatewayd.ota.version import Version
+from gatewayd.protocol.session import DeviceInfo
+from gatewayd.store.stored import (
+    Format,
+    UnreadableError,
+    a_digest,
+    a_digest_of_bytes,
+    digest_or_nothing,
+)
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 _JOB_FIELDS = tuple(field.name for field in fields(Job))
 JOB_INSERT = f" ({', '.join(_JOB_FIELDS[1:])}) VALUES ({', '.join('?' for _ in _JOB_FIELDS[1:])})"
+
+_JOB = Format(
+    Job,
+    essential=("id", "device", "release_id", "message_sha256", "version", "state"),
+    checks={
+        "message_sha256": a_digest,
+        "version": Version.parse,
+        "image_sha256": digest_or_nothing,
+        "container_sha256": digest_or_nothing,
+    },
+)
+_RELEASE = Format(
+    Release,
+    essential=("id", "seq", "topic", "app_id", "major", "minor", "channel", "sha256"),
+    checks={"sha256": a_digest},
+)
+_ATTEMPT = Format(AttemptRecord)
+
+
+# All of it: with anything guessed a refusal could pass. What a verdict lacks is found by verifying again.
+def _check_roms(roms: tuple[RomFacts, ...]) -> None:
+    for rom in roms:
+        a_digest(rom.sha256)
+
+
+_VERDICT = Format(
+    Verdict,
+    essential=(
+        *("code", "reason", "patch", "body_sha256", "body_size"),
+        *("container_sha256", "timestamp_ms", "roms"),
+    ),
+    checks={
+        "body_sha256": digest_or_nothing,
+        "container_sha256": digest_or_nothing,
+        "roms": _check_roms,
+    },
+)
+_INFO = Format(
+    DeviceInfo,
+    essential=("app_id",),
+    # A size that is not known forbids nothing: the device refuses what does not fit.
+    defaults={"slot_size": 2**32 - 1},
+    checks={"running_sha256": a_digest_of_bytes, "tried_sha256": a_digest_of_bytes},
+)
+_PAUSE = Format(Pause, defaults={"since": "", "by": ""})
+
+
+@dataclass(frozen=True, slots=True)
+class Read(Generic[T_co]):
+    """A value out of a row (None: it cannot be used), and what could not be read of it."""
+
+    value: T_co
+    unread: tuple[str, ...] = ()
 
 
 def new_job(command: CreateJob, seq: int, now: str) -> tuple[Any, ...]:
@@ -56,62 +118,72 @@ def job_row(job: Job) -> dict[str, Any]:
     return values
 
 
-def job_of(row: sqlite3.Row) -> Job:
+def job_of(row: sqlite3.Row) -> Read[Job | None]:
     """Read a row of jobs."""
-    values = dict(row)
-    values["state"] = JobState(values["state"])
-    values["second_try"] = bool(values["second_try"])
-    values["retry_allowed"] = bool(values["retry_allowed"])
-    values["timestamp_ms"] = None if values["timestamp_ms"] is None else int(values["timestamp_ms"])
-    return Job(**values)
+    return _of(_JOB, dict(row))
 
 
-def attempt_of(row: sqlite3.Row) -> AttemptRecord:
+def attempt_of(row: sqlite3.Row) -> Read[AttemptRecord | None]:
     """Read a row of attempts."""
-    return AttemptRecord(**json.loads(row["record"]))
+    read = _of_json(_ATTEMPT, row["record"])
+    return read if read.value is None else Read(replace(read.value, number=row["number"]), read.unread)
 
 
-def release_of(row: sqlite3.Row) -> Release:
+def release_of(row: sqlite3.Row) -> Read[Release | None]:
     """Read a row of releases."""
-    values = dict(row)
-    return Release(
-        **{
-            **values,
-            "major": int(values["major"]),
-            "minor": int(values["minor"]),
-            "channel": Channel(values["channel"]),
-        }
+    return _of(_RELEASE, dict(row))
+
+
+def verdict_of(row: sqlite3.Row) -> Read[Verdict | None]:
+    """Read a row of verdicts."""
+    return _of_json(_VERDICT, row["verdict"])
+
+
+def pause_in(row: sqlite3.Row) -> Read[Pause | None]:
+    """Read a row of pauses. It stands, whatever cannot be read of it."""
+    return _of(_PAUSE, dict(row))
+
+
+def device_of(row: sqlite3.Row) -> Read[DeviceRecord]:
+    """Read a row of devices. What the device said and its mark are lost apart, if at all."""
+    info = _of_json(_INFO, row["info"])
+    mark = mark_of_row(row["mark_timestamp_ms"], row["mark_container"])
+    seq, at = row["contact_seq"], row["contact_at"]
+    record = DeviceRecord(
+        str(row["name"]),
+        info.value,
+        seq if isinstance(seq, int) else 0,
+        at if isinstance(at, str) else "",
+        mark.value,
     )
+    return Read(record, info.unread + mark.unread)
 
 
-def verdict_of(text: str) -> Verdict:
-    """Read a stored verdict."""
-    values = json.loads(text)
-    return Verdict(**{**values, "roms": tuple(RomFacts(**rom) for rom in values["roms"])})
+def mark_of_row(timestamp_ms: object, container: object) -> Read[RollbackMark | None]:
+    """Read an anti-rollback mark. Without its container it still refuses what is not newer."""
+    if timestamp_ms is None:
+        return Read(None)
+    text = str(timestamp_ms)
+    if not (text.isascii() and text.isdecimal()):
+        return Read(None, (f"anti-rollback mark: expected a timestamp, got {text[:40]!r}",))
+    if not isinstance(container, bytes):
+        return Read(RollbackMark(int(text), b""), ("anti-rollback mark: its container is not readable",))
+    return Read(RollbackMark(int(text), container))
 
 
-def device_of(row: sqlite3.Row) -> DeviceRecord:
-    """Read a row of devices."""
-    mark = None
-    if row["mark_timestamp_ms"] is not None:
-        mark = RollbackMark(int(row["mark_timestamp_ms"]), bytes(row["mark_container"]))
-    info = None if row["info"] is None else _info_from_json(row["info"])
-    return DeviceRecord(row["name"], info, row["contact_seq"], row["contact_at"], mark)
+def _of(shape: Format[T], values: object) -> Read[T | None]:
+    try:
+        value, unread = shape.read(values)
+    except UnreadableError as error:
+        return Read(None, (str(error),))
+    return Read(value, tuple(unread))
 
 
-_DIGESTS = ("running_sha256", "tried_sha256")
-
-
-def info_to_json(info: DeviceInfo) -> str:
-    """Write what a device said of itself as text."""
-    values = asdict(info)
-    for name in _DIGESTS:
-        values[name] = values[name] and values[name].hex()
-    return json.dumps(values)
-
-
-def _info_from_json(text: str) -> DeviceInfo:
-    values = json.loads(text)
-    for name in _DIGESTS:
-        values[name] = values[name] and bytes.fromhex(values[name])
-    return DeviceInfo(**{**values, "image_state": ImageState(values["image_state"])})
+def _of_json(shape: Format[T], text: object) -> Read[T | None]:
+    if text is None:
+        return Read(None)
+    try:
+        value, unread = shape.read_json(text)
+    except UnreadableError as error:
+        return Read(None, (str(error),))
+    return Read(value, tuple(unread))

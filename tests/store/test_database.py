@@ -17,6 +17,7 @@ from gatewayd.jobs.model import (
     EVERYTHING,
     AttemptRecord,
     CreateJob,
+    DeviceRecord,
     EndJob,
     IllegalTransitionError,
     Job,
@@ -26,10 +27,12 @@ from gatewayd.jobs.model import (
 )
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import Channel, OtaTopic
-from gatewayd.store.database import KEPT_ATTEMPTS, KEPT_JOBS, Database
-from gatewayd.store.rows import device_of, info_to_json
+from gatewayd.store.attempts import KEPT_ATTEMPTS
+from gatewayd.store.database import KEPT_JOBS, Database
+from gatewayd.store.rows import Read, device_of
 from gatewayd.store.schema import SCHEMA_VERSION
 from gatewayd.store.spool import Spool
+from gatewayd.store.stored import write_json
 
 LARGEST = 2**64 - 1
 MARK = RollbackMark(LARGEST, bytes(range(32)))
@@ -149,7 +152,9 @@ def test_files_stay_for_as_long_as_a_release_or_a_job_needs_them(database: Datab
 
 
 def test_verdicts_come_back_as_they_were(database: Database) -> None:
-    verdict = replace(genuine(LARGEST, LARGEST), roms=(RomFacts(2**32 - 1, 5, "a"), RomFacts(0, 6, "b")))
+    verdict = replace(
+        genuine(LARGEST, LARGEST), roms=(RomFacts(2**32 - 1, 5, digest("a")), RomFacts(0, 6, digest("b")))
+    )
     database.save_verdict("x", standard_reading(), verdict)
     database.save_verdict("x", replace(standard_reading(), key_fingerprint=KEYS.fingerprint), DAMAGED)
     assert database.verdicts()["x", standard_reading().key] == verdict
@@ -441,7 +446,7 @@ def test_what_a_device_says_of_itself_comes_back(
     row = connection.execute(
         "SELECT 'x' AS name, ? AS info, 1 AS contact_seq, '' AS contact_at,"
         " NULL AS mark_timestamp_ms, NULL AS mark_container",
-        (info_to_json(info),),
+        (write_json(info),),
     ).fetchone()
     connection.close()
-    assert device_of(row).info == info
+    assert device_of(row) == Read(DeviceRecord("x", info, 1))
