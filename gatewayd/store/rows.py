@@ -4,6 +4,7 @@ Numbers up to 2**64 - 1 are text: SQLite's integers end at 2**63 - 1.
 """
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Generic, TypeVar
 
@@ -19,20 +20,21 @@ from gatewayd.jobs.model import (
 )
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.version import Version
-from gatewayd.protocol.session import DeviceInfo
+from gatewayd.protocol.image import SHA256, ImageId
+from gatewayd.protocol.session import LONGEST_BOOT_S, DeviceInfo
 from gatewayd.store.stored import (
     Format,
     UnreadableError,
     a_digest,
-    a_digest_of_bytes,
     digest_or_nothing,
 )
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-_JOB_FIELDS = tuple(field.name for field in fields(Job))
-JOB_INSERT = f" ({', '.join(_JOB_FIELDS[1:])}) VALUES ({', '.join('?' for _ in _JOB_FIELDS[1:])})"
+_JOB_FIELDS = tuple(field.name for field in fields(Job))[1:]
+_JOB_COLUMNS = (*_JOB_FIELDS, "boot_token")
+JOB_INSERT = f" ({', '.join(_JOB_COLUMNS)}) VALUES ({', '.join('?' for _ in _JOB_COLUMNS)})"
 
 _JOB = Format(
     Job,
@@ -42,6 +44,7 @@ _JOB = Format(
         "version": Version.parse,
         "image_sha256": digest_or_nothing,
         "container_sha256": digest_or_nothing,
+        "image_id": lambda text: ImageId.parse(text or "none:"),
     },
 )
 _RELEASE = Format(
@@ -70,14 +73,25 @@ _VERDICT = Format(
         "roms": _check_roms,
     },
 )
+
+
+def _as_now(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what 0.1.0 wrote of a device, which was always one that speaks RCP."""
+    now = dict(info)
+    for name in ("running", "tried"):
+        if name not in info and isinstance(sha256 := info.get(f"{name}_sha256"), str):
+            now[name] = f"{SHA256}:{sha256}"
+    if "boot_limit_s" not in info and isinstance(boot_s := info.get("boot_time_s"), int):
+        now["boot_limit_s"] = min(boot_s, LONGEST_BOOT_S)
+    return now
+
+
 _INFO = Format(
     DeviceInfo,
     essential=("app_id",),
-    # A size that is not known forbids nothing: the device refuses what does not fit.
-    defaults={"slot_size": 2**32 - 1},
-    checks={"running_sha256": a_digest_of_bytes, "tried_sha256": a_digest_of_bytes},
+    earlier=_as_now,
 )
-_PAUSE = Format(Pause, defaults={"since": "", "by": ""})
+_PAUSE = Format(Pause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +126,20 @@ def new_job(command: CreateJob, seq: int, now: str) -> tuple[Any, ...]:
 
 def job_row(job: Job) -> dict[str, Any]:
     """Columns of a job, all but its id."""
-    values = {name: getattr(job, name) for name in _JOB_FIELDS[1:]}
+    values = {name: getattr(job, name) for name in _JOB_FIELDS}
     if job.timestamp_ms is not None:
         values["timestamp_ms"] = str(job.timestamp_ms)
+    values["boot_token"] = None
+    if isinstance(job.boot_id, str):  # in the column of numbers "007" would become 7
+        values |= {"boot_id": None, "boot_token": job.boot_id}
     return values
 
 
 def job_of(row: sqlite3.Row) -> Read[Job | None]:
     """Read a row of jobs."""
-    return _of(_JOB, dict(row))
+    values = dict(row)
+    token = values.pop("boot_token", None)
+    return _of(_JOB, values if token is None else values | {"boot_id": token})
 
 
 def attempt_of(row: sqlite3.Row) -> Read[AttemptRecord | None]:

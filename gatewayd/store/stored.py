@@ -6,7 +6,8 @@ nothing, or something dangerous, without one of its fields (`essential`) is the 
 verdict without its code would read as genuine.
 
 What is readable follows from the type hints of a dataclass: int, float, str, bool, bytes (as hex), enums,
-dataclasses, tuples of one type, and each of them or None. Numbers may be decimal text (see rows.py).
+dataclasses, names of images, tuples of one type, and each of them or None. Numbers may be decimal text
+(see rows.py).
 """
 
 import json
@@ -14,12 +15,13 @@ import math
 import re
 import types
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from gatewayd.errors import GatewaydError
+from gatewayd.protocol.image import ImageId
 
 T = TypeVar("T")
 
@@ -35,19 +37,20 @@ class UnreadableError(ValueError):
 class Format(Generic[T]):
     """How values of one dataclass are stored.
 
-    `defaults` are for fields that the dataclass has no default for; `checks` raise ValueError or
-    GatewaydError for content that has the right type and cannot be.
+    `checks` raise ValueError or GatewaydError for content that has the right type and cannot be. `earlier`
+    turns the fields that earlier versions wrote into those of today.
     """
 
     cls: type[T]
     essential: Collection[str] = ()
-    defaults: Mapping[str, Any] = field(default_factory=dict)
     checks: Mapping[str, Callable[[Any], object]] = field(default_factory=dict)
+    earlier: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
 
     def read(self, stored: object) -> tuple[T, list[str]]:
         """Return the value, and what of it could not be read. Raises UnreadableError."""
         if not isinstance(stored, Mapping):
             raise UnreadableError(f"expected fields, got {type(stored).__name__}")
+        stored = self.earlier(stored)
         hints = _hints(self.cls)  # type: ignore[arg-type]  # types are hashable
         values: dict[str, Any] = {}
         unread: list[str] = []
@@ -55,7 +58,7 @@ class Format(Generic[T]):
             if one.name not in stored:
                 if one.name in self.essential:
                     raise UnreadableError(f"{one.name} is missing")
-                values[one.name] = self._default(one, hints[one.name])
+                values[one.name] = _default(one, hints[one.name])
                 continue
             try:
                 values[one.name] = _convert(stored[one.name], hints[one.name])
@@ -64,7 +67,7 @@ class Format(Generic[T]):
                 if one.name in self.essential:
                     raise UnreadableError(f"{one.name}: {error}") from None
                 unread.append(f"{one.name}: {error}")
-                values[one.name] = self._default(one, hints[one.name])
+                values[one.name] = _default(one, hints[one.name])
         return self.cls(**values), unread
 
     def read_json(self, text: object) -> tuple[T, list[str]]:
@@ -75,25 +78,10 @@ class Format(Generic[T]):
             raise UnreadableError(f"no JSON: {error}") from None
         return self.read(stored)
 
-    def _default(self, one: "Field[Any]", hint: Any) -> Any:
-        if one.name in self.defaults:
-            return self.defaults[one.name]
-        if one.default is not MISSING:
-            return one.default
-        if one.default_factory is not MISSING:
-            return one.default_factory()
-        if type(None) in get_args(hint):
-            return None
-        if isinstance(hint, type) and issubclass(hint, Enum):
-            return next(iter(hint))
-        if hint in _NEUTRAL:
-            return _NEUTRAL[hint]
-        raise UnreadableError(f"{one.name} is missing")
-
 
 def write_json(value: Any) -> str:
     """Write a dataclass as text."""
-    return json.dumps(_plain(asdict(value)))
+    return json.dumps(_plain(value))
 
 
 def digest_or_nothing(text: str) -> None:
@@ -107,10 +95,18 @@ def a_digest(text: str) -> None:
     digest_or_nothing(text or "none")
 
 
-def a_digest_of_bytes(digest: bytes | None) -> None:
-    """Raise ValueError unless `digest` is a SHA-256, or None."""
-    if digest is not None and len(digest) != 32:  # noqa: PLR2004 - bytes of a SHA-256
-        raise UnreadableError("expected 32 bytes")
+def _default(one: "Field[Any]", hint: Any) -> Any:
+    if one.default is not MISSING:
+        return one.default
+    if one.default_factory is not MISSING:
+        return one.default_factory()
+    if type(None) in get_args(hint):
+        return None
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return next(iter(hint))
+    if hint in _NEUTRAL:
+        return _NEUTRAL[hint]
+    raise UnreadableError(f"{one.name} is missing")
 
 
 @cache
@@ -122,8 +118,10 @@ def _plain(value: Any) -> Any:
     """Turn what JSON does not know into what it does."""
     if isinstance(value, bytes):
         return value.hex()
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, ImageId):
+        return str(value)
+    if is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     return value
@@ -134,11 +132,14 @@ def _convert(value: Any, hint: Any) -> Any:
     if get_origin(hint) in (Union, types.UnionType):
         if value is None and type(None) in get_args(hint):
             return None
-        (hint,) = (one for one in get_args(hint) if one is not type(None))
+        options = [one for one in get_args(hint) if one is not type(None)]
+        hint = type(value) if type(value) in options else options[0]
     if get_origin(hint) is tuple:
         if not isinstance(value, list):
             raise UnreadableError(f"expected a list, got {_shown(value)}")
         return tuple(_convert(one, get_args(hint)[0]) for one in value)
+    if hint is ImageId:
+        return ImageId.parse(_str(value))
     if is_dataclass(hint):
         return _whole(hint, value)
     if issubclass(hint, Enum):

@@ -1,6 +1,7 @@
 """What the database promises: each call happened, durably, or did not happen at all."""
 
 import itertools
+import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +18,6 @@ from gatewayd.jobs.model import (
     EVERYTHING,
     AttemptRecord,
     CreateJob,
-    DeviceRecord,
     EndJob,
     IllegalTransitionError,
     Job,
@@ -27,9 +27,11 @@ from gatewayd.jobs.model import (
 )
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import Channel, OtaTopic
+from gatewayd.protocol.image import ImageId
+from gatewayd.protocol.session import DeviceInfo, ImageState
 from gatewayd.store.attempts import KEPT_ATTEMPTS
 from gatewayd.store.database import KEPT_JOBS, Database
-from gatewayd.store.rows import Read, device_of
+from gatewayd.store.rows import device_of
 from gatewayd.store.schema import SCHEMA_VERSION
 from gatewayd.store.spool import Spool
 from gatewayd.store.stored import write_json
@@ -441,12 +443,68 @@ def test_what_a_device_says_of_itself_comes_back(
         tried_sha256=digests[1],
         slot_address=slot,
     )
+    assert info_of(write_json(info)) == info
+
+
+def info_of(text: str) -> DeviceInfo | None:
+    """Read what stands in a device's row."""
     connection = sqlite3.connect(":memory:")
     connection.row_factory = sqlite3.Row
     row = connection.execute(
         "SELECT 'x' AS name, ? AS info, 1 AS contact_seq, '' AS contact_at,"
         " NULL AS mark_timestamp_ms, NULL AS mark_container",
-        (write_json(info),),
+        (text,),
     ).fetchone()
     connection.close()
-    assert device_of(row) == Read(DeviceRecord("x", info, 1))
+    read = device_of(row)
+    assert not read.unread
+    return read.value.info
+
+
+def test_a_device_as_an_earlier_version_wrote_it_is_read() -> None:
+    earlier = {
+        "app_id": "pump",
+        "boot_id": 7,
+        "image_state": 2,
+        "max_frame": 1034,
+        "window": 4096,
+        "rx_ring": 8192,
+        "slot_size": 65536,
+        "erase_block": 4096,
+        "write_unit": 8,
+        "boot_time_s": 2,
+        "can_set_baud": True,
+        "can_revert": True,
+        "hardware_id": None,
+        "device_id": "A",
+        "version": "4.3.1",
+        "slot_address": None,
+        "running_sha256": "11" * 32,
+        "tried_sha256": "22" * 32,
+        "tried_count": 1,
+        "can_short_data": False,
+    }
+    info = info_of(json.dumps(earlier))
+    assert info is not None
+    assert info == an_info(
+        boot_id=7, slot_size=65536, image_state=ImageState.REVERTED, tried_sha256=b"\x22" * 32
+    )
+    assert info_of(write_json(info)) == info
+
+
+def test_a_device_of_another_protocol_is_read_as_it_was_written() -> None:
+    info = DeviceInfo(
+        None, boot_id="12", running=ImageId("mcuboot", b"\x01"), tried=ImageId.of_file(bytes(32))
+    )
+    assert info_of(write_json(info)) == info
+
+
+def test_the_token_of_a_boot_and_the_name_of_an_image_come_back(database: Database) -> None:
+    """A token that is text stays that, also where it looks like a number."""
+    job = create(database)
+    changed = database.move_job(job.id, JobState.TRANSFERRING, boot_id="007", image_id="crc:0102")
+    assert database.job(job.id) == changed
+    assert (changed.boot_id, changed.image) == ("007", ImageId("crc", b"\x01\x02"))
+    assert database.update_job(job.id, is_armed=True).is_armed
+    assert database.update_job(job.id, boot_id=7).boot_id == 7
+    assert database.job(job.id).boot_id == 7

@@ -24,6 +24,7 @@ from structlog.testing import capture_logs
 from gatewayd.jobs.model import EVERYTHING, JobState, Pause
 from gatewayd.ota.version import Version
 from gatewayd.planning.planner import StoreSnapshot, plan
+from gatewayd.protocol.image import ImageId
 from gatewayd.store.database import Database
 from gatewayd.store.schema import SCHEMA_VERSION
 from gatewayd.store.store import Store
@@ -85,7 +86,7 @@ def as_a_later_version(connection: sqlite3.Connection) -> None:
 def as_an_earlier_version(connection: sqlite3.Connection) -> None:
     """Leave out what of a value a version before could not know."""
     for table, column, key, value in stored_json(connection):
-        known = ("window", "rx_ring", "can_short_data", "tried_count", "resumes", "bytes_repeated", "times")
+        known = ("window", "slot_size", "can_revert", "boot_time_s", "resumes", "bytes_repeated", "times")
         fewer = {name: one for name, one in value.items() if name not in known}
         put(connection, table, column, key, json.dumps(fewer))
 
@@ -166,6 +167,8 @@ def check_values(known: Known, truth: Mapping[str, list[dict[str, Any]]]) -> Non
             info = json.loads(row["info"])
             for name in ("app_id", "hardware_id", "device_id", "version", "slot_address"):
                 assert getattr(record.info, name) == info[name]
+            running = info["running_sha256"]
+            assert record.info.running == (running and ImageId("sha256", bytes.fromhex(running)))
     for row in truth["verdicts"]:
         verdict = asdict(known.snapshot.verdicts[row["sha256"], row["reading"]])
         stored = json.loads(row["verdict"])
