@@ -366,7 +366,7 @@ async def test_wake_on_a_line_that_goes_away_is_a_lost_line(line: Line, link: Ua
 
 
 async def test_a_port_of_the_devices_own_usb_goes_with_it(
-    line: Line, link: UartLink, monkeypatch: pytest.MonkeyPatch
+    link: UartLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not link.vanishes_with_device
     await link.close()

@@ -24,6 +24,7 @@ class _Tap:
         self._uart = uart
         self.is_cut = False
         self.to_board = 0
+        self.said = bytearray()  # by the board
 
     def fileno(self) -> int:
         return self._uart.fileno()
@@ -37,6 +38,7 @@ class _Tap:
         data = self._uart.recv(size)
         if data and self.is_cut:
             raise BlockingIOError
+        self.said += data
         return data
 
     def close(self) -> None:
@@ -97,6 +99,11 @@ class BoardPort:
         wanted = self.total_sent + size
         while self.total_sent < wanted:  # noqa: ASYNC110 - the tap is another after each power cut
             await asyncio.sleep(0.01)
+
+    async def until_said(self, text: bytes) -> None:
+        """Wait until the board has printed something since it was switched on."""
+        while self.tap is None or text not in self.tap.said:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.002)
 
     def after_kill(self) -> None:
         """A gateway that was killed holds the port no longer."""

@@ -30,6 +30,12 @@ class RealServer:
         self._uart = await self.board.switch_on()
         await self._hear(_BOOT_S)
 
+    async def close(self) -> None:
+        """End the board."""
+        if self._uart is not None:
+            self._uart.close()
+        await self.board.close()
+
     async def ask(self, wire: bytes, seconds: float) -> list[Frame]:
         """See Server."""
         assert self._uart is not None

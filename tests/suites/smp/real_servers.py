@@ -23,15 +23,18 @@ from suites.smp.players import RealServer
 __all__ = ["farm_in_a_folder"]
 
 KILLS = int(os.environ.get("GATEWAYD_KILLS", "5"))
-SLOT_0, SLOT_1, SLOT_SIZE = 0x8000, 0x22000, 106_496
+SLOT_0 = 0x8000
+UPLOADED = 0x22400  # the second slot, and the sector that this kind of swap leaves free
 BOOT_S = 2
 LIMIT_S = 120.0
 
 
 @asynccontextmanager
-async def board_at(farm: Farm, name: str = "sensor-1", **settings: Any) -> AsyncIterator[BoardPort]:
+async def board_at(
+    farm: Farm, name: str = "sensor-1", flash: bytes = b"", **settings: Any
+) -> AsyncIterator[BoardPort]:
     """Run a microbit behind a port, and put it into the gateway's configuration."""
-    board = Board(MICROBIT, shipped(), microbit_flash("1.0.0"))
+    board = Board(MICROBIT, shipped(), flash or microbit_flash("1.0.0"))
     port = farm.folder / f"port-{name}"
     farm.gateway.config["devices"].append(
         {
@@ -129,8 +132,10 @@ async def test_a_power_cut(farm: Farm, tmp_path: Path, when: str) -> None:
         if when == "upload":
             await port.until_sent(20_000)
         else:
-            await farm.gateway.until(lambda: farm.gateway.log_events("activated"), "activated", LIMIT_S)
-            await asyncio.sleep(0.35 if when == "swap" else 1.0)
+            text = b"Starting swap using offset" if when == "swap" else b"<inf> smp_sample: build time"
+            port.tap.said.clear()
+            async with asyncio.timeout(LIMIT_S):
+                await port.until_said(text)
         await port.cut_power()
         if when == "trial":  # it went back, as it does without a confirmation
             await farm.gateway.until_state("sensor-1", "failed", code="reverted")
@@ -161,20 +166,18 @@ async def test_an_image_that_hangs_is_tried_once(farm: Farm, tmp_path: Path) -> 
         await flash_runs(port, new)
 
 
-async def test_an_image_damaged_in_flash_is_given_up(farm: Farm, tmp_path: Path) -> None:
-    async with board_at(farm) as port:
+async def test_an_image_damaged_in_flash_is_tried_once_and_given_up(farm: Farm, tmp_path: Path) -> None:
+    """The server lists it whole, since the hash is read; MCUboot computes it, and starts the old one."""
+    flash, damaged = bytearray(microbit_flash("1.0.0")), bytearray(application("1.0.1"))
+    damaged[20_000] ^= 0xFF
+    flash[UPLOADED : UPLOADED + len(damaged)] = damaged
+    async with board_at(farm, flash=bytes(flash)) as port:
         farm.gateway.start()
         await farm.gateway.until_state("sensor-1", "idle")
+        sent = port.total_sent
         publish(farm, tmp_path, application("1.0.1"), "1.0.1")
-        await port.until_sent(60_000)
-        await port.cut_line(0.1)
-        await farm.gateway.until(lambda: farm.gateway.log_events("staged"), "staged", LIMIT_S)
-        await port.board.cut_power()
-        flash = bytearray(port.board.flash)
-        flash[SLOT_1 + 20_000] ^= 0xFF
-        port.board.flash = bytes(flash)
-        await port.cut_power()
         await farm.gateway.until_state("sensor-1", "failed", code="reverted")
+        assert port.total_sent - sent < 10_000, "it was complete, and is not uploaded again"
 
 
 async def test_another_version_than_the_header_says_is_refused(farm: Farm) -> None:
@@ -197,6 +200,6 @@ async def test_the_server_answers_as_it_was_recorded() -> None:
         await server.start()
         steps = [pair async for pair in play(conversation(applications), server)]
     finally:
-        await server.board.close()
+        await server.close()
     for (step, answers), recorded in zip(steps, expected, strict=True):
         assert plain(answers) == plain(recorded), step.name

@@ -32,7 +32,7 @@ async def record() -> str:
             lines += _lines(step, server)
             click.echo(f"{step.name}: {[dict(one.payload) for one in answers]}")
     finally:
-        await board.close()
+        await server.close()
     return "".join(lines)
 
 
