@@ -100,6 +100,11 @@ class BoardPort:
         while self.total_sent < wanted:  # noqa: ASYNC110 - the tap is another after each power cut
             await asyncio.sleep(0.01)
 
+    def forget_said(self) -> None:
+        """What the board has printed so far does not count."""
+        if self.tap is not None:
+            self.tap.said.clear()
+
     async def until_said(self, text: bytes) -> None:
         """Wait until the board has printed something since it was switched on."""
         while self.tap is None or text not in self.tap.said:  # noqa: ASYNC110 - as above

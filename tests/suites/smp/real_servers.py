@@ -133,7 +133,7 @@ async def test_a_power_cut(farm: Farm, tmp_path: Path, when: str) -> None:
             await port.until_sent(20_000)
         else:
             text = b"Starting swap using offset" if when == "swap" else b"<inf> smp_sample: build time"
-            port.tap.said.clear()
+            port.forget_said()
             async with asyncio.timeout(LIMIT_S):
                 await port.until_said(text)
         await port.cut_power()
