@@ -17,7 +17,7 @@ FAULTS_ARGS ?=
 SYSTEM_ARGS ?=
 FLEET_ARGS ?=
 
-.PHONY: help demo test test-vm check deb test-deb test-system ansible fleet-bench transcripts kills sweep faults soak large fuzz bench crowd size clean
+.PHONY: help demo test test-vm check deb test-deb test-system test-smp ansible fleet-bench transcripts kills sweep faults soak large fuzz bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,10 @@ bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/ben
 
 ansible: $(STAMP)  ## The role in docs/ansible by the real ansible-playbook, for two hosts with running daemons (two minutes)
 	$(BIN)/python -m pytest tests/suites/ansible/ansible_role.py
+
+test-smp: $(STAMP) system-packages  ## Updates of Zephyr's own SMP servers with MCUboot in QEMU, from MQTT message to confirmed version (as root; ten minutes)
+	@./.ci/packages bench
+	$(BIN)/python -m pytest tests/suites/smp/real_servers.py --timeout 600
 
 fleet-bench: $(STAMP) system-packages  ## 200 gateways with ten devices each at one mosquitto, one release to all (three minutes)
 	PYTHONPATH=tests $(BIN)/python -m suites.fleet $(FLEET_ARGS)

@@ -61,15 +61,6 @@ def _check_roms(roms: tuple[RomFacts, ...]) -> None:
         a_digest(rom.sha256)
 
 
-def _with_own_names(verdict: Mapping[str, Any]) -> dict[str, Any]:
-    """Read what 0.1.0 wrote of an image, which had no name but its SHA-256."""
-    now = dict(verdict)
-    if isinstance(roms := now.get("roms"), list):
-        nameless = {"own_id": "", "own_version": ""}
-        now["roms"] = [nameless | rom if isinstance(rom, dict) else rom for rom in roms]
-    return now
-
-
 _VERDICT = Format(
     Verdict,
     essential=(
@@ -81,7 +72,6 @@ _VERDICT = Format(
         "container_sha256": digest_or_nothing,
         "roms": _check_roms,
     },
-    earlier=_with_own_names,
 )
 
 

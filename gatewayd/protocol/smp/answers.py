@@ -47,6 +47,11 @@ class Refusal:
         return self.is_busy or (self.group is None and self.rc == Rc.NO_MEMORY)
 
     @property
+    def is_about_image(self) -> bool:
+        """Whether the server does not take what it has for an image."""
+        return self.group == Group.IMAGE and self.rc in _NO_IMAGE_RCS
+
+    @property
     def is_unsupported(self) -> bool:
         """Whether the server does not know the request at all."""
         return self.group is None and self.rc == Rc.NOT_SUPPORTED
@@ -69,6 +74,7 @@ _FLASH = (
     "its flash or its power supply may be bad",
 )
 _NO_IMAGE = ("image_refused", "it does not take this for an image", "was the image built for this device?")
+_NO_IMAGE_RCS = frozenset({3, 4, 5, 6, 7, 22, 23, 29})
 _MEANINGS: dict[tuple[int | None, int], tuple[str, str, str]] = {
     (None, 1): ("refused", "it does not say why", "its console may"),
     (None, 2): ("no_memory", "it has no memory for that", "a larger buffer or heap in its firmware"),
@@ -84,7 +90,7 @@ _MEANINGS: dict[tuple[int | None, int], tuple[str, str, str]] = {
         "restart the device, or confirm what it runs",
     ),
     **dict.fromkeys(((1, rc) for rc in (2, 10, 11, 12, 13, 16, 17, 18, 19, 20)), _FLASH),
-    **dict.fromkeys(((1, rc) for rc in (3, 4, 5, 6, 7, 22, 23, 29)), _NO_IMAGE),
+    **dict.fromkeys(((1, rc) for rc in _NO_IMAGE_RCS), _NO_IMAGE),
     (1, 24): ("digest_mismatch", "what arrived has another hash than was announced", "its flash may be bad"),
     (1, 27): (
         "downgrade_refused",

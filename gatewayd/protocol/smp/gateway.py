@@ -15,7 +15,8 @@ What an answer does is looked up by state. In UPLOAD late answers count, too, si
 Awkward cases. A restart is not asked for twice when its answer is lost: a bootloader that waits for an update
 takes any request as a reason to stay, so silence of `boot_s` follows, and the next identification tells. TEST
 and CONFIRM may have succeeded although the repeated question is refused, so the image state has the last
-word.
+word. And what a device lists is not always what it is willing to start: Zephyr 4.4 with swap using offset
+refuses to test an image that was uploaded before the last boot. Then `arm` uploads it once more.
 """
 
 from collections import deque
@@ -79,6 +80,9 @@ class SmpGateway:
         self._facts: Facts | None = None
         self._gathered = Facts()
         self._image: McubootImage | None = None
+        self._offered: session.Image | None = None
+        self._has_uploaded = False  # what it offered, in this session
+        self._is_arming = False
         self._upload: Upload | None = None
         self._doubtful: Upload | None = None  # waits for the image state
         self._confirmed: ImageId | None = None
@@ -115,6 +119,7 @@ class SmpGateway:
         """See TransferSession."""
         self._require(State.IDLE)
         facts, active = self._known(), self._known().active
+        self._offered, self._has_uploaded = image, False
         try:
             self._image = found = read_image(image.content)
         except FirmwareError as error:
@@ -135,6 +140,10 @@ class SmpGateway:
         if self._known().is_recovery:
             self._finish_arming()  # it starts what lies in its first slot
             return
+        self._is_arming = True
+        self._test(now)
+
+    def _test(self, now: float) -> None:
         payload = {"hash": self._the_image().id.digest, "confirm": False}
         self._refused = None
         self._state = State.TEST
@@ -327,6 +336,7 @@ class SmpGateway:
             self._fail(error)
 
     def _end_upload(self, upload: Upload) -> None:
+        self._has_uploaded |= upload.is_complete
         self._exchange.turnaround_s = upload.turnaround_s
         self._upload = None
 
@@ -335,7 +345,9 @@ class SmpGateway:
         facts, wanted = self._known(), self._the_image().id.digest
         facts.slots = slots
         is_listed = any(slot.hash == wanted for slot in slots.all)
-        if is_listed or (facts.is_recovery and all(slot.hash is None for slot in slots.all)):
+        if is_listed and self._is_arming:
+            self._test(now)
+        elif is_listed or (facts.is_recovery and all(slot.hash is None for slot in slots.all)):
             self._stage()
         elif self._doubtful is not None:
             self._doubtful.begin_again(now)
@@ -362,7 +374,7 @@ class SmpGateway:
 
     def _finish_arming(self) -> None:
         self._exchange.stop()
-        self._state = State.ARMED
+        self._state, self._is_arming = State.ARMED, False
         self._events.append(session.Armed())
 
     def _on_reset(self, _frame: Frame, _now: float) -> None:
@@ -420,6 +432,8 @@ class SmpGateway:
         elif state is State.CONFIRM:
             self._refused = refused.as_error("the confirmation")
             self._ask(State.LOOK, now)
+        elif state is State.TEST and refused.is_about_image and self._offered and not self._has_uploaded:
+            self._begin_upload(self._offered, now)  # what it lists is not what it starts
         elif state is State.TEST and self._refused is None:
             self._refused = refused.as_error("the trial of the image")
             self._exchange.ask(IMAGE_STATE, now)  # it may be pending all the same
@@ -448,7 +462,7 @@ class SmpGateway:
             self._end_upload(self._upload)
         if isinstance(outcome, session.Failed | session.Activated):
             self._facts = None
-        self._state = State.IDLE
+        self._state, self._is_arming = State.IDLE, False
         self._exchange.stop()
         self._events.append(outcome)
 

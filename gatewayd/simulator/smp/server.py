@@ -2,7 +2,7 @@
 
 Image upload keeps its state in RAM: a restart forgets it, and only the same `sha` resumes. A request at a
 wrong offset succeeds and tells the offset wanted; when nothing is under way, that is 0. So it is to a last
-chunk that comes again.
+chunk that comes again. An image uploaded before the last boot is listed, and not taken for a test.
 """
 
 import math
@@ -119,6 +119,7 @@ class SmpServer:
         self._wanted, self._size = 0, 0
         swap = "test" if self.slots.is_pending else "none" if self.slots.is_confirmed else "revert"
         answers = self.slots.boot()
+        self._has_forgotten = swap == "none"
         self._answers_from = now + self.profile.boot_s if answers else math.inf
         self._free_at = now
         self._log(f"I: Image index: 0, Swap type: {swap}", now)
@@ -217,6 +218,8 @@ class SmpServer:
                 raise Error(_IS_ACTIVE)
             self.slots.confirm()
         elif secondary is not None and wanted == secondary.id.digest:
+            if self._has_forgotten:
+                raise Error(_BAD_MAGIC)
             self.slots.is_pending = True
         else:
             raise Error(_NOT_FOUND)
@@ -236,7 +239,7 @@ class SmpServer:
             self._write(data)
         wanted = self._wanted
         if self._uploading is not None and wanted == self._size:
-            self._uploading, self._wanted = None, 0
+            self._uploading, self._wanted, self._has_forgotten = None, 0, False
         return {"off": wanted}
 
     def _begin(self, asked: Mapping[Any, Any], data: bytes) -> int:

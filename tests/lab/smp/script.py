@@ -147,6 +147,10 @@ def _wrong_uploads(script: Script) -> None:
 
 def _slots(script: Script) -> None:
     script.state("uploaded")
+    script.power_cut()
+    script.state("uploaded before the last boot")
+    script.test("test of what was uploaded before the last boot", digest(OURS))
+    script.upload_all("ours")
     script.test("test of an unknown hash", bytes(32))
     script.test("test of an unknown hash, version 1", bytes(32), version=0)
     script.test("test of the active one", digest(script.content("old")))
@@ -182,7 +186,7 @@ def _trials(script: Script) -> None:
 class Server(Protocol):
     """Who the script is played to."""
 
-    async def ask(self, wire: bytes, seconds: float) -> list[Frame]:
+    async def ask(self, wire: bytes, seconds: float, *, is_repeatable: bool = False) -> list[Frame]:
         """Send; return the answers that come in time."""
 
     async def power_cut(self) -> None:
@@ -196,7 +200,8 @@ async def play(script: Script, server: Server) -> AsyncIterator[tuple[Step, list
     """Play it, and give what each request is answered."""
     for step in script.steps:
         if step.frame is not None:
-            yield step, await server.ask(encode_console(step.frame.to_bytes()), 2.0)
+            wire = encode_console(step.frame.to_bytes())
+            yield step, await server.ask(wire, 2.0, is_repeatable=step.name != "it does not run")
         elif step.seconds:
             await server.wait(step.seconds)
         else:

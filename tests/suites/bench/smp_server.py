@@ -127,7 +127,7 @@ def _download(folder: Path) -> None:
 def as_nobody() -> list[str]:
     """Return the words that run a command as nobody, without capabilities and a network."""
     nobody = pwd.getpwnam("nobody")
-    ids = [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
+    ids = [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", "--pdeathsig=KILL"]
     return ["unshare", "--net", "setpriv", *ids, "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]
 
 

@@ -36,12 +36,15 @@ class RealServer:
             self._uart.close()
         await self.board.close()
 
-    async def ask(self, wire: bytes, seconds: float) -> list[Frame]:
+    async def ask(self, wire: bytes, seconds: float, *, is_repeatable: bool = False) -> list[Frame]:
         """See Server."""
         assert self._uart is not None
         self._note(">", wire)
         await asyncio.get_running_loop().sock_sendall(self._uart, wire)
         answers = await self._hear(seconds, ends_with_answer=True)
+        if not answers and is_repeatable:  # on a loaded machine it loses lines
+            await asyncio.get_running_loop().sock_sendall(self._uart, wire)
+            answers = await self._hear(seconds, ends_with_answer=True)
         return answers + await self._hear(_LOG_S)
 
     async def power_cut(self) -> None:
@@ -82,11 +85,11 @@ class Model:
     server: SmpServer
     now: float = 0.0
 
-    async def ask(self, wire: bytes, seconds: float) -> list[Frame]:
+    async def ask(self, wire: bytes, seconds: float, *, is_repeatable: bool = False) -> list[Frame]:
         """See Server."""
         self.server.receive_data(wire, self.now)
         deframer = ConsoleDeframer()
-        del seconds
+        del seconds, is_repeatable
         self.now += 0.01
         found = deframer.feed(self.server.data_to_send(self.now))
         return [Frame.from_bytes(one) for one in found if isinstance(one, bytes)]
