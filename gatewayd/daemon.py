@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from gatewayd import __version__
+from gatewayd.codes import meaning
 from gatewayd.config import Periodic, Settings
 from gatewayd.config.changes import Changes, read_again
 from gatewayd.control import messages
@@ -29,7 +30,6 @@ from gatewayd.planning.planner import StoreSnapshot, damaged_topics
 from gatewayd.planning.reconciler import Reconciler
 from gatewayd.status.board import StatusBoard
 from gatewayd.status.feed import StatusFeed
-from gatewayd.store.disk import DISK_TROUBLE
 from gatewayd.store.store import Store
 from gatewayd.systemd.health import DatabaseProbe, LoopLag, Vitals
 from gatewayd.systemd.notify import Notifier, from_environment
@@ -89,7 +89,7 @@ async def _open_store(state_dir: Path, stop: asyncio.Event, service: Notifier) -
         try:
             return await _open_and_recover(state_dir)
         except HostError as error:
-            if error.code not in DISK_TROUBLE:
+            if not meaning(error.code).is_disk:
                 raise
             wait_s = min(DISK_RETRY_S, 2.0**attempt)
             log.error("waiting for the disk", code=error.code, reason=str(error), retry_in_s=round(wait_s))  # noqa: TRY400 - not ours

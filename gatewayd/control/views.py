@@ -182,7 +182,7 @@ def _link(device: Device, health: LinkHealth) -> messages.Link:
     baud = None
     if isinstance(link, UartSettings):
         baud = link.baud
-        if health.code != "ok" and not Path(link.uart).exists():
+        if not health.is_ok and not Path(link.uart).exists():
             health = LinkHealth("link_missing", f"{link.uart} does not exist")
     return messages.Link(
         kind=link.kind, address=link.address, baud=baud, health=health.code, reason=health.reason or None

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from gatewayd.codes import meaning
 from gatewayd.config import Device, Settings, Wake
 from gatewayd.delivery.admission import check_can_revert, check_is_meant, check_is_newer
 from gatewayd.delivery.attempt_log import AttemptLog
@@ -28,7 +29,6 @@ from gatewayd.ota.rules import RollbackMark
 from gatewayd.protocol.image import ImageId
 from gatewayd.protocol.registry import PROTOCOLS
 from gatewayd.protocol.session import (
-    SILENCE,
     Activated,
     AlreadyRunning,
     Armed,
@@ -47,8 +47,8 @@ from gatewayd.protocol.session import (
     TransferStarted,
 )
 from gatewayd.protocol.steps import Step
-from gatewayd.store.database import utc_now
 from gatewayd.store.store import Store
+from gatewayd.timestamps import utc_now
 
 # A board that resets when its port is opened needs up to 3 s before it answers.
 PATIENCE_S = 5.0
@@ -375,7 +375,7 @@ class Attempt:
             try:
                 return await self._identify(WOKEN_PATIENCE_S)
             except LinkError as error:
-                if error.code not in SILENCE or self._talk.now >= deadline:
+                if not meaning(error.code).is_silence or self._talk.now >= deadline:
                     raise asleep or error from None
 
     async def _identify(self, patience_s: float) -> DeviceInfo:

@@ -16,13 +16,14 @@ import asyncio
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
+from gatewayd.codes import Code, meaning
 from gatewayd.errors import GatewaydError, LinkError
 from gatewayd.link.holders import Holder, find_holders
 from gatewayd.link.ports import Port
 from gatewayd.link.uart import UartLink
 from gatewayd.protocol.kind import ProtocolKind, SessionContext
 from gatewayd.protocol.registry import PROTOCOLS
-from gatewayd.protocol.session import SILENCE, DeviceInfo
+from gatewayd.protocol.session import DeviceInfo
 from gatewayd.scan.answers import Answer, Frozen, ask_identity, identity
 
 # A device that runs answers the first HELLO, or after a lost frame the next, a quarter of a second later.
@@ -124,13 +125,13 @@ async def _ask(
         except TimeoutError:
             return LinkError(f"{port.name} does not let itself be opened and closed", code="link_error")
         except GatewaydError as error:
-            if error.code not in SILENCE:
+            if not meaning(error.code).is_silence:
                 return error
             silences.append(error)
         else:
             return FoundDevice(**identity(info, kind.name), baud=baud)
     # At one of several speeds what came instead of an answer may have made sense.
-    return next((error for error in silences if error.code != "no_answer"), silences[-1])
+    return next((error for error in silences if error.code != Code.NO_ANSWER), silences[-1])
 
 
 async def _identify(

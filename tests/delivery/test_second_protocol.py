@@ -4,7 +4,6 @@ The line is the one in the registry; here `registered` adds it. What LAMP is: te
 """
 
 import asyncio
-import json
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -66,14 +65,12 @@ def a_new_lamp() -> Lamp:
     return lamp
 
 
-def stored(folder: Path) -> tuple[str, dict[str, object]]:
-    """What another process reads of the job: its state, and what stands beside its row."""
+def stored(folder: Path) -> tuple[str, bool]:
+    """What another process reads of the job: its state, and whether it is armed."""
     connection = sqlite3.connect(folder / "gatewayd.db")
-    state, facts = connection.execute(
-        "SELECT state, facts FROM jobs LEFT JOIN job_extras ON job_id = id"
-    ).fetchone()
+    state, is_armed = connection.execute("SELECT state, is_armed FROM jobs").fetchone()
     connection.close()
-    return state, json.loads(facts)
+    return state, bool(is_armed)
 
 
 @timeless
@@ -99,13 +96,8 @@ async def test_from_the_offer_to_success(tmp_path: Path) -> None:
 @timeless
 async def test_activating_is_stored_before_it_is_armed_and_armed_before_it_restarts(tmp_path: Path) -> None:
     lamp = a_new_lamp()
-    seen: list[tuple[str, object]] = []
-
-    def look() -> None:
-        state, facts = stored(tmp_path)
-        seen.append((state, facts.get("is_armed", False)))
-
-    lamp.on_arm = lamp.on_boot = look
+    seen: list[tuple[str, bool]] = []
+    lamp.on_arm = lamp.on_boot = lambda: seen.append(stored(tmp_path))
     async with a_rig(tmp_path, lamp) as rig:
         await rig.publish(2, NEW)
         await rig.until_state(JobState.SUCCEEDED)

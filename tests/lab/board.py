@@ -56,6 +56,7 @@ class Board:
         # Faults
         self.is_silent = False
         self.is_unplugged = False
+        self.cannot_open: LinkError | None = None
         self.ignored_activates = 0
         self.restarts_instead_of_activate = 0
         self.restarts_before_the_flag = 0
@@ -172,6 +173,8 @@ class BoardLink:
         await asyncio.sleep(0)
         if self._board.is_unplugged:
             raise LinkError("/dev/board does not exist", code="link_missing")
+        if self._board.cannot_open is not None:
+            raise self._board.cannot_open
         assert not self._board.is_open, "two have it open"
         self._board.is_open = True
 
