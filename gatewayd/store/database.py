@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gatewayd.codes import Code
 from gatewayd.errors import HostError
 from gatewayd.jobs.model import (
     INTERRUPTIBLE,
@@ -227,7 +228,7 @@ class Database:
     def _forget_damage(self, sha256: str | None = None) -> None:
         """Let messages that could not be read be looked at again: this one, or all."""
         for (other, reading), verdict in self.verdicts().items():
-            if verdict.code == "spool_damaged" and sha256 in (None, other):
+            if verdict.code == Code.SPOOL_DAMAGED and sha256 in (None, other):
                 self._db.execute("DELETE FROM verdicts WHERE sha256 = ? AND reading = ?", (other, reading))
 
     # -- devices
