@@ -11,13 +11,14 @@ BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 TARGETS ?=
 POINTS ?= 1000
+STATES ?= 20000
 SECONDS ?= 600
 ONLY ?=
 FAULTS_ARGS ?=
 SYSTEM_ARGS ?=
 FLEET_ARGS ?=
 
-.PHONY: help demo test test-vm check deb test-deb test-system ansible fleet-bench transcripts kills sweep faults soak large fuzz bench crowd size clean
+.PHONY: help demo test test-vm check deb test-deb test-system ansible fleet-bench transcripts kills sweep power-loss faults soak large fuzz bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -93,6 +94,9 @@ large: $(STAMP) system-packages  ## One message of 255 MiB, the largest that may
 soak: $(STAMP) system-packages  ## Updates for SECONDS=600 while daemon, broker and devices are killed and restarted at random
 	$(MAKE) -C device
 	PYTHONPATH=tests $(BIN)/python -m suites.soak --seconds $(SECONDS) $(addprefix --seed ,$(SEED))
+
+power-loss: $(STAMP) system-packages  ## What a power cut may leave of the store at any moment, opened and judged: STATES=20000
+	PYTHONPATH=tests $(BIN)/python -m suites.power_loss --states $(STATES)
 
 faults: $(STAMP) system-packages  ## ENOSPC and EIO at each write of the store, with a table (two minutes)
 	PYTHONPATH=tests $(BIN)/python -m suites.faults $(FAULTS_ARGS)
