@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from gatewayd.cli.exits import DONE, REFUSED
-from gatewayd.cli.options import config_option, json_option
+from gatewayd.cli.options import Fraction, config_option, json_option
 from gatewayd.cli.words import because, columns, indented, plural, printable, tell
 from gatewayd.config import load
 from gatewayd.config.model import NAME_PATTERN
@@ -32,7 +32,7 @@ def group() -> None:
     "--wait",
     "quiet_s",
     metavar="SECONDS",
-    type=click.FloatRange(0.1, 60),
+    type=Fraction(0.1, 60),
     default=QUIET_S,
     show_default=True,
     help="Nothing new for so long, and all has come.",
