@@ -11,7 +11,7 @@ from lab.receiver_bench import IMAGE, PROFILE, Bench, python_bench, without_busy
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
 from gatewayd.protocol.rcp.packets import ShortData, split
-from gatewayd.protocol.rcp.tagged import Hello, Info, Offer
+from gatewayd.protocol.rcp.tlv_frames import Hello, Info, Offer
 
 MakeBench = Callable[..., Bench[Device]]
 SESSION = 5

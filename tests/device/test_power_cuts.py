@@ -14,7 +14,7 @@ from lab.receiver_bench import IMAGE, OLD, PROFILE, SHA, Bench, python_bench
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import encode_stream
-from gatewayd.protocol.rcp.tagged import Confirm
+from gatewayd.protocol.rcp.tlv_frames import Confirm
 from gatewayd.protocol.session import ImageState
 
 Make = Callable[[], CBench]

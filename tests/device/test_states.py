@@ -14,7 +14,7 @@ from lab.receiver_bench import IMAGE, OLD, SHA, Bench, error, python_bench, with
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
 from gatewayd.protocol.rcp.framing import encode_stream
-from gatewayd.protocol.rcp.tagged import Confirm, Confirmed, Hello, Info
+from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello, Info
 
 Frame = frames.Frame
 AnyBench = Bench[Device]

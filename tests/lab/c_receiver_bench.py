@@ -5,7 +5,7 @@ import hashlib
 from typing import cast
 
 from gatewayd.protocol.rcp import frames
-from gatewayd.protocol.rcp.tagged import Confirm, Offer
+from gatewayd.protocol.rcp.tlv_frames import Confirm, Offer
 from gatewayd.simulator.profile import DeviceProfile
 from lab.c_receiver import CReceiver, c_device
 from lab.receiver_bench import IMAGE, OLD, PROFILE, Bench

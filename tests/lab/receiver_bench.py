@@ -14,13 +14,13 @@ from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
 from gatewayd.protocol.rcp.framing import encode_stream
 from gatewayd.protocol.rcp.packets import split
-from gatewayd.protocol.rcp.tagged import Confirm, Hello, Info, Offer
+from gatewayd.protocol.rcp.tlv_frames import Confirm, Hello, Info, Offer
 from gatewayd.protocol.session import DeviceInfo, ImageState
 from gatewayd.simulator.bootloader import Bootloader
+from gatewayd.simulator.file_store import MemoryShelf
 from gatewayd.simulator.flash import Flash
 from gatewayd.simulator.profile import DeviceProfile
 from gatewayd.simulator.receiver import Receiver
-from gatewayd.simulator.shelf import MemoryShelf
 from lab.rcp.devices import Device
 from lab.rcp.radio import Reader
 
