@@ -16,8 +16,9 @@ ONLY ?=
 FAULTS_ARGS ?=
 SYSTEM_ARGS ?=
 FLEET_ARGS ?=
+TREES ?=
 
-.PHONY: help demo test test-vm check deb test-deb test-system ansible fleet-bench transcripts kills sweep faults soak large fuzz bench crowd size clean
+.PHONY: help demo test test-vm check deb test-deb test-system ansible fleet-bench transcripts kills sweep faults soak large fuzz bench crowd figures size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -96,6 +97,9 @@ soak: $(STAMP) system-packages  ## Updates for SECONDS=600 while daemon, broker 
 
 faults: $(STAMP) system-packages  ## ENOSPC and EIO at each write of the store, with a table (two minutes)
 	PYTHONPATH=tests $(BIN)/python -m suites.faults $(FAULTS_ARGS)
+
+figures: $(STAMP)  ## Files, functions, floors, arrows, codes outside their table: TREES="COMMIT FOLDER ..." side by side
+	@PYTHONPATH=tests $(BIN)/python -m suites.figures $(TREES)
 
 size: system-packages  ## Code, RAM and stack of the C receiver on a Cortex-M0
 	$(MAKE) -C device size
