@@ -9,12 +9,14 @@ from gatewayd.cli.local_devices import LocalDevices
 from gatewayd.errors import GatewaydError
 from gatewayd.ota.topic import validate_app_id
 from gatewayd.ota.version import Version
+from gatewayd.protocol.registry import DEFAULT_PROTOCOL, PROTOCOLS
 from gatewayd.scan.answers import Answer
 from gatewayd.scan.uart import FoundPort, ScanReport
 
 if TYPE_CHECKING:
     from gatewayd.scan.ble import BleReport, HeardDevice
 
+_TITLES = " or ".join(kind.title for kind in PROTOCOLS.values() if kind.gatt is not None)
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9/._-]*")
 # What some reader of YAML takes for something else than a text.
 _WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
@@ -30,7 +32,7 @@ def uart_to_yaml(report: ScanReport, names: Collection[str]) -> str:
         remark = _port_remark(port)
         if remark is None and port.device is not None:
             link = f"{{uart: {_scalar(port.port)}, baud: {port.device.baud}}}"
-            entries += _entry(port.device, _new_name(port.device.app_id, taken), link)
+            entries += _entry(port.device, _new_name(port.device.app_id or "device", taken), link)
         else:
             remarks.append(remark or "")
     if not report.ports:
@@ -46,7 +48,7 @@ def ble_to_yaml(report: "BleReport", known: LocalDevices) -> str:
     for heard in report.devices:
         remark = _ble_remark(heard)
         if remark is None:
-            stem = heard.device.app_id if heard.device else heard.name or "tag"
+            stem = (heard.device and heard.device.app_id) or heard.name or "tag"
             entries.append(f"  # {_one_line(_about(heard))}")
             entries += _entry(heard.device, _new_name(stem, taken), f"{{ble: {_scalar(heard.address)}}}")
         else:
@@ -55,7 +57,9 @@ def ble_to_yaml(report: "BleReport", known: LocalDevices) -> str:
         why = known.claimed.get(name) or f"is {known.targets[name]} on, near, and free?"
         remarks.append(f"{name} was not heard: {why}")
     if not report.devices:
-        remarks.append("Nobody who offers RCP was heard; --all lists everybody, --seconds 60 listens longer")
+        remarks.append(
+            f"No device that offers {_TITLES} was heard; --all lists every one, --seconds 60 listens longer"
+        )
     return _document(entries, remarks)
 
 
@@ -81,7 +85,7 @@ def _port_remark(port: FoundPort) -> str | None:
 def _ble_remark(heard: "HeardDevice") -> str | None:
     """What to say of a device in a comment; None for one to paste."""
     obstacle = heard.device and _obstacle(heard.device)
-    if heard.offers_rcp and not (heard.configured_as or heard.code or obstacle):
+    if heard.protocols and not (heard.configured_as or heard.code or obstacle):
         return None
     said = [f"is {heard.configured_as} in the configuration"] if heard.configured_as else []
     if heard.code is not None:
@@ -89,8 +93,8 @@ def _ble_remark(heard: "HeardDevice") -> str | None:
     elif heard.device is not None:
         answer = f"{_self_description(heard.device)} answers"
         said.append(f"{answer}, and cannot be configured: {obstacle}" if obstacle else answer)
-    elif not heard.offers_rcp:
-        said.append("does not say that it offers RCP")
+    elif not heard.protocols:
+        said.append(f"does not say that it offers {_TITLES}")
     return f"{_about(heard)}: {'; '.join(said)}"
 
 
@@ -103,13 +107,13 @@ def _with_hint(text: str, hint: str | None) -> str:
 
 
 def _self_description(device: Answer) -> str:
-    return f"{device.app_id} {device.version}" if device.version else device.app_id
+    return " ".join(filter(None, (device.app_id, device.version))) or "a device"
 
 
 def _obstacle(device: Answer) -> str | None:
     """Why the device cannot be configured, if so."""
     try:
-        validate_app_id(device.app_id)
+        validate_app_id(device.app_id or "unknown")
     except GatewaydError as error:
         return str(error)
     return None
@@ -121,10 +125,15 @@ def _entry(device: Answer | None, name: str, link: str) -> Iterator[str]:
         yield "    # app_id: pump         # fill in what it is an application of, or scan with --ask"
         yield '    # version: "1.0.0"     # and what it runs'
     else:
-        yield f"    app_id: {_scalar(device.app_id)}"
+        if device.app_id is None:
+            yield "    # app_id: pump         # fill in what it is an application of: it does not say"
+        else:
+            yield f"    app_id: {_scalar(device.app_id)}"
         if device.hardware_id is not None:
             yield f"    hardware_id: {_scalar(device.hardware_id)}"
         yield _version_line(device.version)
+    if device is not None and device.protocol != DEFAULT_PROTOCOL:
+        yield f"    protocol: {_scalar(device.protocol)}"
     yield "    # payload: advanced   # if its firmware comes in Sming's containers, and then"
     yield "    # keys: ...           # the key set that opens and verifies them"
     yield f"    link: {link}"

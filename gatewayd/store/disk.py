@@ -16,8 +16,6 @@ BALLAST_BYTES = 1024 * 1024
 # Made anew only when that leaves as much free again: it must not be what fills the disk.
 _NEEDED_BYTES = 2 * BALLAST_BYTES
 
-# What passes by itself, or when a person mends the disk: it is waited for.
-DISK_TROUBLE = frozenset({"disk_full", "disk_read_only", "disk_failing"})
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _MIB = 1024 * 1024
 # How SQLite puts it when the full disk has no room for its -shm or its journal.

@@ -13,9 +13,10 @@ from typing import Generic, TypeVar
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
 from gatewayd.protocol.rcp.framing import encode_stream
+from gatewayd.protocol.rcp.info import RcpInfo
 from gatewayd.protocol.rcp.packets import split
 from gatewayd.protocol.rcp.tlv_frames import Confirm, Hello, Info, Offer
-from gatewayd.protocol.session import DeviceInfo, ImageState
+from gatewayd.protocol.session import ImageState
 from gatewayd.simulator.bootloader import Bootloader
 from gatewayd.simulator.file_store import MemoryShelf
 from gatewayd.simulator.flash import Flash
@@ -72,7 +73,7 @@ class Bench(Generic[Device_co]):
         self.now = end
         return found
 
-    def hello(self) -> DeviceInfo:
+    def hello(self) -> RcpInfo:
         """Say HELLO until INFO comes."""
         while True:
             for answer in self.ask(Hello(1, "bench")):

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from gatewayd.delivery.activation import Step, next_step
+from gatewayd.codes import Again, meaning
 from gatewayd.errors import DeviceError
-from gatewayd.jobs.model import NEVER_AGAIN, Job, JobState
+from gatewayd.jobs.model import Job, JobState
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import (
@@ -39,6 +39,7 @@ from gatewayd.protocol.session import (
     TransferSession,
     TransferStarted,
 )
+from gatewayd.protocol.steps import Step
 from lab.rcp.devices import Device
 from lab.rcp.line import Faults, Wire
 from lab.rcp.radio import Airtime, Radio, Reader
@@ -223,7 +224,7 @@ class Lab:
                 return Identified(self._attempt(image))
             except Ended as ended:
                 outcome = ended.outcome
-                if isinstance(outcome, Failed) and outcome.error.code in NEVER_AGAIN:
+                if isinstance(outcome, Failed) and meaning(outcome.error.code).again is Again.NEVER:
                     return outcome
             except GatewayKilled:
                 outcome = outcome or Failed(DeviceError("the gateway was killed", code="killed"))
@@ -241,7 +242,7 @@ class Lab:
     def _attempt(self, image: Image) -> DeviceInfo:
         info = _expect(self.identify(), Identified).info
         for _ in range(6):
-            match next_step(self.job, info):
+            match self.session.next_step(self.job.update):
                 case Step.SUCCEED:
                     return info
                 case Step.TRANSFER:
@@ -249,7 +250,7 @@ class Lab:
                 case Step.SECOND_TRY:
                     info = self._bring(replace(image, second_try=True), info)
                 case Step.AWAIT_RESTART:
-                    info = self._await_restart(info.boot_id)
+                    info = self._await_restart()
                 case Step.CONFIRM:
                     _expect(self.confirm(image), Confirmed)
                     info = _expect(self.identify(), Identified).info
@@ -269,13 +270,13 @@ class Lab:
         staged = _expect(outcome, Staged)
         self.job = replace(self.job, state=JobState.ACTIVATING, boot_id=staged.info.boot_id)
         _expect(self.activate(), Activated)
-        return self._await_restart(staged.info.boot_id)
+        return self._await_restart()
 
-    def _await_restart(self, boot_id: int) -> DeviceInfo:
+    def _await_restart(self) -> DeviceInfo:
         end = self.now + 12.0
         while True:
             info = _expect(self.identify(12.0), Identified).info
-            if info.boot_id != boot_id:
+            if self.session.has_restarted(self.job.update):
                 return info
             if self.now >= end:
                 raise Ended(Failed(DeviceError("the device does not restart", code="activate_ignored")))
