@@ -7,6 +7,8 @@ PEER := $(VENV)/.peer
 PYTEST_ARGS ?=
 # Tests wait for lines and devices more than they compute. Those of one file may build on each other.
 TEST_JOBS ?= $(shell expr 2 '*' $$(nproc))
+# `make quick` waits for little.
+QUICK_JOBS ?= $(shell nproc)
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 TARGETS ?=
@@ -18,7 +20,7 @@ SYSTEM_ARGS ?=
 FLEET_ARGS ?=
 TREES ?=
 
-.PHONY: help demo test test-vm check deb test-deb test-system ansible fleet-bench transcripts kills sweep faults soak large fuzz bench crowd figures size clean
+.PHONY: help demo test quick coverage test-vm check deb test-deb test-system ansible fleet-bench transcripts kills sweep faults soak large fuzz bench crowd figures size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +31,14 @@ demo: $(STAMP)  ## Watch an update survive a broken line, from MQTT message to n
 test: $(STAMP) system-packages  ## All tests, with a real mosquitto and the compiled C receiver
 	$(MAKE) -C device all lab
 	PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+
+quick: $(STAMP) system-packages  ## After each change, in less than a minute: all tests but slow ones, which are whole gateways and long searches
+	@$(MAKE) --no-print-directory -s -C device all lab
+	$(BIN)/python -m pytest -q -n $(QUICK_JOBS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
+
+coverage: $(STAMP) system-packages  ## Which lines the tests of `make quick` and of the daemon's process reach; fails below the floor in pyproject.toml
+	@$(MAKE) --no-print-directory -s -C device all lab
+	$(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadfile -m "not slow or daemon" --cov --cov-report=term --cov-report=html:build/coverage $(PYTEST_ARGS)
 
 check: $(STAMP)  ## Linters, types and import contracts
 	$(BIN)/ruff check .

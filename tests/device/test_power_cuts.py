@@ -17,6 +17,8 @@ from gatewayd.protocol.rcp.framing import encode_stream
 from gatewayd.protocol.rcp.tlv_frames import Confirm
 from gatewayd.protocol.session import ImageState
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[[], CBench]
 # Large units keep the number of operations, and so the length of these tests, within bounds.
 UNITS = dataclasses.replace(PROFILE, slot_size=32768, erase_block=2048, write_unit=64)

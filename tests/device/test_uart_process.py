@@ -30,6 +30,8 @@ from gatewayd.simulator.bootloader import Bootloader
 from gatewayd.simulator.file_store import DirectoryShelf
 from gatewayd.simulator.profile import DeviceProfile
 
+pytestmark = pytest.mark.slow
+
 SOURCES = Path(__file__).parents[2] / "device"
 PROGRAMS: dict[str, tuple[str | Path, ...]] = {
     "c": (SOURCES / "build" / "rcp-device",),
