@@ -12,6 +12,7 @@ import structlog
 from gatewayd import __version__, log
 from gatewayd.cli.exits import exit_code
 from gatewayd.cli.options import config_option
+from gatewayd.cli.output import run
 from gatewayd.config import ConfigErrors, load
 from gatewayd.daemon import serve
 from gatewayd.errors import GatewaydError
@@ -22,7 +23,7 @@ from gatewayd.service import from_environment
 @config_option("Configuration.")
 @click.option("--verbose", is_flag=True, help="Log each step.")
 @click.version_option(__version__, prog_name="gatewayd")
-def main(config: Path, *, verbose: bool) -> None:
+def command(config: Path, *, verbose: bool) -> None:
     """Bring firmware from MQTT to the devices of this gateway. Runs in the foreground until SIGTERM."""
     faulthandler.enable()  # the watchdog's SIGABRT leaves in the log where it hung
     log.configure(logging.DEBUG if verbose else logging.INFO)
@@ -37,6 +38,11 @@ def main(config: Path, *, verbose: bool) -> None:
             _tell(logging.ERROR, mistake, error.code)
         from_environment().status(f"{mistakes[0]} ({error.code})")
         sys.exit(exit_code(error))
+
+
+def main() -> None:
+    """Run gatewayd. It prints to standard output for --help and --version only."""
+    run("gatewayd", lambda: command.main(prog_name="gatewayd"), needs_output=False)
 
 
 def _tell(level: int, text: str, code: str | None = None) -> None:
