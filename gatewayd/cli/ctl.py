@@ -1,6 +1,5 @@
 """`gatewayctl`: everything a person types. Each command lives in a module of its own name."""
 
-import contextlib
 import importlib
 import sys
 from pathlib import Path
@@ -105,9 +104,8 @@ def _tell(error: GatewaydError) -> None:
 
         click.echo(CommandFailed.of(error).model_dump_json())
         return
-    with contextlib.suppress(OSError):  # standard error on a full disk: nobody can be told
-        for line in str(error).splitlines():
-            click.echo(f"gatewayctl: {printable(line)}", err=True)
+    for line in str(error).splitlines():
+        click.echo(f"gatewayctl: {printable(line)}", err=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import click
-import structlog
 
 from gatewayd import __version__, log
 from gatewayd.cli.exits import exit_code
@@ -48,7 +47,7 @@ def main() -> None:
 def _tell(level: int, text: str, code: str | None = None) -> None:
     """Say what a person at a terminal is to read, or at the journal."""
     if log.is_journal():
-        structlog.get_logger().log(level, text, code=code)
+        log.write(level, text, code)
     else:
         click.echo(f"gatewayd: {text}", err=True)
 

@@ -1,4 +1,4 @@
-"""Standard output of every program here: an output that cannot be written is one line and an exit code.
+"""Standard output and error of every program here: an output that is lost is one line and an exit code.
 
 A command's result that got lost is a failure, and never a stack trace. Python alone leaves three traps: a
 failed write is an `OSError` like any other, what stayed in the buffer fails again when the interpreter ends
@@ -10,7 +10,7 @@ import errno
 import io
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import click
 
@@ -19,7 +19,8 @@ from gatewayd.cli.exits import DONE, REFUSED
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_STDOUT = 1
+
+_File = TypeVar("_File", bound=io.FileIO)
 
 
 class OutputLost(OSError):  # noqa: N818 - not an error of the command's own
@@ -27,7 +28,7 @@ class OutputLost(OSError):  # noqa: N818 - not an error of the command's own
 
 
 class _Output(io.FileIO):
-    """Descriptor 1. The first write that fails raises OutputLost; later ones, and their data, are dropped."""
+    """Standard output. The first write that fails raises OutputLost; what is written after it is dropped."""
 
     failure: OSError | None = None
 
@@ -42,6 +43,17 @@ class _Output(io.FileIO):
             raise OutputLost(error.errno, error.strerror) from error
 
 
+class _Errors(io.FileIO):
+    """Standard error. What cannot be written is dropped: nobody can be told."""
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        """See io.RawIOBase."""
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+
+
 def run(program: str, body: Callable[[], object], *, needs_output: bool = True) -> None:
     """Run a program's body, and see its output written; ends the process unless all is well.
 
@@ -52,7 +64,8 @@ def run(program: str, body: Callable[[], object], *, needs_output: bool = True) 
     if sys.stdout is None and needs_output:
         _tell(program, "standard output is closed (to discard what is printed, redirect it to /dev/null)")
         sys.exit(REFUSED)
-    output = _take_over()
+    output = _take_over("stdout", _Output)
+    _take_over("stderr", _Errors)
     code: object = DONE
     try:
         body()
@@ -70,21 +83,22 @@ def run(program: str, body: Callable[[], object], *, needs_output: bool = True) 
         sys.exit(code)  # type: ignore[arg-type]  # what SystemExit had
 
 
-def _take_over() -> _Output | None:
-    """Put an `_Output` under `sys.stdout`; leaves one alone that is not the process's own."""
-    before: TextIO | None = sys.stdout
-    if before is None or before is not sys.__stdout__ or not isinstance(before, io.TextIOWrapper):
+def _take_over(name: Literal["stdout", "stderr"], kind: type[_File]) -> _File | None:
+    """Put a file of ours under `sys.stdout` or `sys.stderr`, unless that is not the process's own."""
+    before = getattr(sys, name)
+    if before is not getattr(sys, f"__{name}__") or not isinstance(before, io.TextIOWrapper):
         return None
     before.flush()
-    output = _Output(_STDOUT, "wb", closefd=False)
-    sys.stdout = io.TextIOWrapper(
-        io.BufferedWriter(output),
+    file = kind(before.fileno(), "wb", closefd=False)
+    after = io.TextIOWrapper(
+        io.BufferedWriter(file),
         encoding=before.encoding,
         errors=before.errors,
         line_buffering=before.line_buffering,
         write_through=before.write_through,
     )
-    return output
+    setattr(sys, name, after)
+    return file
 
 
 def _report(program: str, failure: OSError) -> None:
@@ -94,5 +108,4 @@ def _report(program: str, failure: OSError) -> None:
 
 
 def _tell(program: str, text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody can be told; the exit code remains
-        click.echo(f"{program}: {text}", err=True)
+    click.echo(f"{program}: {text}", err=True)

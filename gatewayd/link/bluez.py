@@ -122,10 +122,10 @@ async def _system_bus() -> AsyncIterator[MessageBus]:
 
 
 async def close(bus: MessageBus) -> None:
-    """End a connection to D-Bus, and close its socket: the dbus-fast of Debian 13 (2.44) leaves that to the garbage."""
+    """End a connection to D-Bus and close its socket; dbus-fast 2.44 leaves that to the garbage collector."""
     bus.disconnect()
     with contextlib.suppress(Exception):  # why it ended; that it has is enough
-        await bus.wait_for_disconnect()  # until then the event loop reads it
+        await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # until then the loop reads it
     _close_files(bus)
 
 

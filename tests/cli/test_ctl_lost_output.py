@@ -10,7 +10,7 @@ import pytest
 from lab.desk import Desk, desk
 
 from gatewayd.cli.ctl import COMMANDS
-from gatewayd.cli.exits import REFUSED
+from gatewayd.cli.exits import CONFIGURATION, REFUSED
 
 PROGRAMS = {name: ("-m", "gatewayd.cli.ctl", name, "--help") for name in sorted(COMMANDS)} | {
     "gatewayctl": ("-m", "gatewayd.cli.ctl", "--version"),
@@ -118,3 +118,10 @@ def test_a_full_disk_behind_both_outputs_leaves_the_exit_code(tmp_path: Path, fu
 
 def command(barn: Desk, words: tuple[str, ...]) -> list[str]:
     return ["-m", "gatewayd.cli.ctl", "--socket", str(barn.socket), *words]
+
+
+def test_an_error_that_cannot_be_told_keeps_its_exit_code(tmp_path: Path, full: int) -> None:
+    (tmp_path / "config.yaml").write_text("devices: {")
+    command = [sys.executable, "-m", "gatewayd.cli.daemon", "--config", "config.yaml"]
+    ran = subprocess.run(command, cwd=tmp_path, stderr=full, timeout=60, check=False)
+    assert ran.returncode == CONFIGURATION
