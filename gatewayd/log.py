@@ -18,7 +18,7 @@ del sys.modules["rich"]
 if _rich is not None:
     sys.modules["rich"] = _rich
 
-from gatewayd import journal  # noqa: E402 - it imports structlog
+from gatewayd.systemd import journal  # noqa: E402 - it imports structlog
 
 # Who writes a line, and what makes it of an event.
 Way = tuple[Callable[..., Any], list[structlog.typing.Processor]]

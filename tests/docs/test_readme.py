@@ -13,10 +13,10 @@ from gatewayd.config import Host, load
 from gatewayd.config.host import APPLICATION
 from gatewayd.jobs.model import JobState
 from gatewayd.ota.keys import generate
-from gatewayd.status import DeviceStatus
+from gatewayd.status.board import DeviceStatus
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("device/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("device/*.md")])
 README = (ROOT / "README.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 

@@ -19,7 +19,7 @@ from lab.jobs import VirtualLoop
 from lab.operations import identify
 from lab.rcp.radio import Airtime
 
-from gatewayd.jobs.conversation import Conversation
+from gatewayd.delivery.pump import Pump
 from gatewayd.link.ble import BleLink
 from gatewayd.link.radio import Radio
 from gatewayd.link.target import Target
@@ -67,7 +67,7 @@ async def transfer(radio: Radio, address: str, content: bytes) -> float:
     watch = Stopwatch()
     session = RcpGateway("bench", datagram=True, random=random.Random(address))
     link = BleLink(lambda: radio, Target(address=address), pair=False)
-    async with Conversation(link, session, clock=loop.time, on_notice=watch.notice) as talk:
+    async with Pump(link, session, clock=loop.time, on_notice=watch.notice) as talk:
         await identify(talk)
         await bring(talk, content)
     return watch.seconds

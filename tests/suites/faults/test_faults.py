@@ -8,8 +8,8 @@ from unittest import mock
 import pytest
 
 from gatewayd.errors import HostError
-from gatewayd.jobs.store import Store
 from gatewayd.ota.topic import OtaTopic
+from gatewayd.store.store import Store
 from suites.faults.story import Account
 from suites.faults.sweep import reference, table, try_point
 from suites.faults.tracer import Point
