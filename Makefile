@@ -49,7 +49,7 @@ test-system: $(STAMP)  ## The package on a clean Debian 13 with a real systemd i
 	$(MAKE) -C device
 	PYTHONPATH=tests $(BIN)/python -m suites.system $(SYSTEM_ARGS)
 
-test-trixie:  ## check, test and demo in a clean Debian 13 tree with its own Python (as root or with sudo; ten minutes)
+test-trixie:  ## demo, check and test in a clean Debian 13 tree with its own Python (as root or with sudo; ten minutes)
 	@./.ci/packages deb
 	./.ci/test-trixie
 
