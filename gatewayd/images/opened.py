@@ -70,6 +70,8 @@ def open_firmware(message: bytes, profile: DecodeProfile, keys: KeySet | None) -
             payload=profile.payload,
             keys=keys,
             allow_unsigned=profile.allow_unsigned,
+            image_magic=profile.image_magic,
+            image_check=profile.image_check,
         ),
         PROTOCOLS[profile.protocol],
     )

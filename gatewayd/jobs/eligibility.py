@@ -74,6 +74,8 @@ def profile_of(settings: Settings, device: Device) -> DecodeProfile:
         device.payload,
         keys.fingerprint if keys else "",
         device.allow_unsigned,
+        bytes.fromhex(device.image_magic or ""),
+        device.image_check,
         device.protocol,
     )
 

@@ -75,6 +75,8 @@ class DecodeProfile:
     payload: Payload
     key_fingerprint: str  # "" without keys
     allow_unsigned: bool
+    image_magic: bytes = b""  # these two are about the standard payload
+    image_check: bool = True
     protocol: str = DEFAULT_PROTOCOL  # says what an image is
 
     @property
@@ -82,7 +84,10 @@ class DecodeProfile:
         """The text under which a verdict is stored. Of the default protocol it is as it always was."""
         unsigned = "unsigned" if self.allow_unsigned else "signed"
         protocol = "" if self.protocol == DEFAULT_PROTOCOL else f"/{self.protocol}"
-        return f"{self.patch_encoding}/{self.payload}/{self.key_fingerprint or '-'}/{unsigned}{protocol}"
+        key = f"{self.patch_encoding}/{self.payload}/{self.key_fingerprint or '-'}/{unsigned}{protocol}"
+        if self.payload is not Payload.STANDARD:
+            return key
+        return f"{key}/{self.image_magic.hex() or '-'}" if self.image_check else f"{key}/unchecked"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gatewayd.errors import LinkError
-from gatewayd.protocol.rcp import request
-from gatewayd.protocol.rcp.request import ROUNDS
-from gatewayd.protocol.rcp.silence import no_answer
+from gatewayd.protocol.request import ROUNDS, Request
 from gatewayd.protocol.session import Traffic
+from gatewayd.protocol.silence import no_answer
 from gatewayd.protocol.smp.frames import HEADER_SIZE, Frame, Op
 from gatewayd.protocol.smp.wire import Framing, Wire
 
@@ -18,8 +17,7 @@ _ASK_INTERVAL_S = 0.5  # while a device is sought
 _ONCE_WAIT_S = 2.0  # for the answer to a request that is not repeated
 _BUSY_PAUSE_S = 1.0
 _SEQUENCES = 256
-# Its frame may be of any protocol.
-Request: Any = request.Request
+_EMPTY_MAP = 1  # bytes; the shortest answer has no more behind its header
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class Exchange:
         self._packets: deque[bytes] = deque()
         self._sequence = 0
         self._question: Question | None = None
-        self._request: Any = None
+        self._request: Request[Frame] | None = None
         self._asked_at = 0.0
 
     @property
@@ -58,7 +56,7 @@ class Exchange:
     @property
     def deadline(self) -> float | None:
         """When it is due again, or in vain."""
-        return None if self._request is None else float(self._request.deadline())
+        return None if self._request is None else self._request.deadline()
 
     @property
     def has_repeated(self) -> bool:
@@ -114,7 +112,7 @@ class Exchange:
 
     def may_hold(self, now: float) -> bool:
         """The device is busy: ask again a little later, unless it has been for too long."""
-        if not self.may_be_busy(now):
+        if self._request is None or not self.may_be_busy(now):
             return False
         self._request.hold(now + _BUSY_PAUSE_S)
         return True
@@ -130,13 +128,14 @@ class Exchange:
 
     def is_in_vain(self, now: float) -> bool:
         """Whether the question has been asked often and long enough."""
-        return self._request is not None and bool(self._request.is_in_vain(now))
+        return self._request is not None and self._request.is_in_vain(now)
 
     def silence(self, now: float) -> LinkError:
         """Return the error for a question that nothing has answered."""
         name = "SMP" if self._question is None else f"SMP {self._question.name}"
         speed = self._baud if self.wire.packet is None else None
-        return no_answer(name, now - self._asked_at, speed, self.wire.heard)
+        shortest = self.wire.size(HEADER_SIZE + _EMPTY_MAP)
+        return no_answer(name, now - self._asked_at, speed, self.wire.heard, shortest_answer=shortest)
 
     def due_frame(self, now: float) -> Frame | None:
         """Return the question if it has to be sent now."""
@@ -145,8 +144,7 @@ class Exchange:
         if self._request.times_sent:
             self.wire.drop_unfinished()
         self._request.mark_sent(now)
-        frame: Frame = self._request.frame
-        return frame
+        return self._request.frame
 
     def put(self, frame: Frame) -> None:
         """Cut a frame into what the link takes at once."""

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from gatewayd.errors import DeviceError, FirmwareError, GatewaydError
 from gatewayd.protocol import session
-from gatewayd.protocol.rcp.request import ROUNDS
+from gatewayd.protocol.request import ROUNDS
 from gatewayd.protocol.smp import activation, answers, failures
 from gatewayd.protocol.smp.errors import MalformedError
 from gatewayd.protocol.smp.exchange import Exchange, Question

@@ -3,15 +3,14 @@
 from collections.abc import Iterator
 from enum import StrEnum
 
-from gatewayd.protocol.rcp.silence import Heard
-from gatewayd.protocol.rcp.wire import console_lines
+from gatewayd.protocol.console import LEAST_TEXT, console_lines
 from gatewayd.protocol.session import Console, Traffic
+from gatewayd.protocol.silence import Heard
 from gatewayd.protocol.smp.console import ConsoleDeframer, NoFrame, console_size, encode_console, frame_room
 from gatewayd.protocol.smp.errors import MalformedError
 from gatewayd.protocol.smp.frames import Frame
 from gatewayd.protocol.smp.plain import PlainDeframer
 
-_LEAST_TEXT = 2  # fewer characters are noise
 _LEAST_PACKET = 20  # what Bluetooth carries before a larger size is agreed
 
 
@@ -95,7 +94,7 @@ class Wire:
         return ConsoleDeframer() if self._framing is Framing.CONSOLE else PlainDeframer()
 
     def _not_a_frame(self, found: NoFrame) -> Iterator[Console]:
-        is_text = not found.is_damaged and len(found.run) >= _LEAST_TEXT
+        is_text = not found.is_damaged and len(found.run) >= LEAST_TEXT
         lines = console_lines(found.run) if is_text else []
         self._traffic.broken_frames += not lines
         self._heard.noise += not lines

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab.farm import Farm, farm_in_a_folder
+from lab.farm import Farm
+from lab.fixtures import farm_in_a_folder
 from lab.smp.images import application, hanging, microbit_flash, shipped
 from lab.smp.port import BoardPort
 from lab.smp.qemu import MICROBIT, Board
