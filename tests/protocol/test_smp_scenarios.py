@@ -251,3 +251,54 @@ def test_another_image_on_trial_is_left_alone() -> None:
     outcome = Worker(lab, NEW).run()
     assert isinstance(outcome, Failed)
     assert outcome.error.code == "on_trial"
+
+
+class Recovery:
+    """Serial recovery: no OS info, slots without flags, and a restart that may start the application."""
+
+    def __init__(self, lab: Any, *, leaves: bool) -> None:
+        self.resets = 0
+        self._lab, self._leaves = lab, leaves
+        self._original = lab.server._answer  # noqa: SLF001 - what answers in its place
+        lab.server._answer = self  # noqa: SLF001 - as above
+
+    def __call__(self, asked: Any) -> dict[str, Any]:
+        if self._leaves and self.resets:
+            found: dict[str, Any] = self._original(asked)
+            return found
+        if (asked.group, asked.command) == (0, 5):
+            self.resets += 1
+            return {}
+        if (asked.group, asked.command) == (0, 6):
+            return {"buf_size": 1024, "buf_count": 1}
+        if (asked.group, asked.command) == (1, 0):
+            return {"images": [{"slot": 0, "version": "1.0.0"}]}
+        return {"rc": 8}
+
+
+def test_serial_recovery_is_left_by_a_restart() -> None:
+    lab = make_lab()
+    recovery = Recovery(lab, leaves=True)
+    assert Worker(lab, NEW).run() is Step.SUCCEED
+    assert recovery.resets == 1
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_serial_recovery_that_stays_is_named_or_used(allowed: bool) -> None:
+    lab = make_lab(recovery=allowed)
+    recovery = Recovery(lab, leaves=False)
+    outcome = lab.run(lambda now: lab.session.identify(now, 5.0))
+    assert recovery.resets == 1
+    if allowed:
+        assert isinstance(outcome, session.Identified)
+        assert outcome.info.version is None
+    else:
+        assert isinstance(outcome, Failed)
+        assert outcome.error.code == "in_recovery"
+
+
+def test_a_scan_restarts_nothing() -> None:
+    lab = make_lab(leaves_recovery=False)
+    recovery = Recovery(lab, leaves=False)
+    assert isinstance(lab.run(lambda now: lab.session.identify(now, 5.0)), session.Identified)
+    assert recovery.resets == 0

@@ -81,7 +81,7 @@ _MEANINGS: dict[tuple[int | None, int], tuple[str, str, str]] = {
     (None, 3): ("malformed", "it cannot read the request", "report it with the device's firmware version"),
     (None, 7): ("malformed", "the request does not fit its buffers", "report it with its firmware version"),
     (None, 8): ("unsupported", "its firmware lacks that", "enable MCUmgr's image and OS management in it"),
-    (None, 10): ("busy", "it is busy", ""),
+    (None, 10): ("device_busy", "it is busy", ""),
     (None, 11): ("access_denied", "its firmware does not allow that", "look at its MCUmgr hooks"),
     (1, 8): ("not_staged", "it does not hold this image ready", ""),
     (1, 9): (

@@ -51,6 +51,7 @@ class SmpGateway:
 
     `baud` is the UART's, and nothing to a `datagram` link; `boot_s` the silence after a restart; `image`
     which of several images is updated; `recovery` whether serial recovery may be used to bring a device back;
+    `leaves_recovery` whether `identify` may restart a device to get it out of there;
     `busy_s` how long the device may say that it is busy.
     """
 
@@ -66,12 +67,14 @@ class SmpGateway:
         boot_s: int = 60,
         image: int = 0,
         recovery: bool = False,
+        leaves_recovery: bool = True,
         busy_s: float = BUSY_SUM_S,
     ) -> None:
         self.traffic = session.Traffic()
         self._boot_s = boot_s
         self._image_number = image
         self._allows_recovery = recovery
+        self._leaves_recovery = leaves_recovery
         self._exchange = Exchange(self.traffic, framing, baud=baud, datagram=datagram, busy_s=busy_s)
         self._events: deque[session.Event] = deque()
         self._state = State.IDLE
@@ -231,6 +234,8 @@ class SmpGateway:
         gathered.is_recovery = gathered.board is None and not gathered.slots.has_flags
         if not gathered.is_recovery:
             self._next_question(now)
+        elif not self._leaves_recovery:
+            self._identified()
         elif not self._has_left_recovery:
             self._has_left_recovery = True
             self._ask_once(State.LEAVE, now)

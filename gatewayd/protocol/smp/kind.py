@@ -45,7 +45,7 @@ class SmpSettings(BaseModel):
 
 
 def make_session(context: SessionContext) -> SmpGateway:
-    """Return a session for one opening of a link."""
+    """Return a session for one opening of a link. Without settings, as in scans, it changes nothing."""
     settings = context.settings if isinstance(context.settings, SmpSettings) else SmpSettings()
     return SmpGateway(
         baud=context.baud,
@@ -54,6 +54,7 @@ def make_session(context: SessionContext) -> SmpGateway:
         boot_s=settings.boot_s,
         image=settings.image,
         recovery=settings.recovery,
+        leaves_recovery=context.settings is not None,
         busy_s=BUSY_SUM_S if context.busy_s is None else context.busy_s,
     )
 
