@@ -35,7 +35,7 @@ from gatewayd.protocol.smp.frames import HEADER_SIZE
 FIRST_DATA = 32  # the least that servers take, MCUboot's header
 WINDOW = 2
 _LOSSES = 2  # in a row of chunks that is shorter than the stretch: then one request at a time
-_CLEAN_CHUNKS = 64  # without a loss: two again
+_CLEAN_CHUNKS = 32  # without a loss: two again
 _MOST_CLEAN_CHUNKS = 1024
 _ROUNDS = 16  # time-outs without an advance
 _FIRST_S = 40.0  # erasing a slot; what peers allow
@@ -190,7 +190,7 @@ class Upload:
             )
         if self.has_started:
             self._on_loss()
-            self.window = 1
+            self.window = self.window if self._rounds == 1 else 1
         self._go_to(self.wanted)
 
     # -- parts
