@@ -109,6 +109,7 @@ def test_after_a_power_cut_at_most_a_window_and_an_erase_block_come_again(make_l
         assert lab.payload_sent <= len(IMAGE.content) + PROFILE.window + PROFILE.erase_block, data
 
 
+@pytest.mark.slow
 @on_streams_only  # what flash does knows no link
 def test_a_power_cut_at_every_flash_operation(make_lab: MakeLab) -> None:
     whole = partial(make_lab, write_unit=128, erase_block=2048)
