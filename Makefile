@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEMO := $(VENV)/.demo
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
 PEER := $(VENV)/.peer
 PYTEST_ARGS ?=
 # Tests wait for lines and devices more than they compute. Those of one file may build on each other.
@@ -28,7 +30,7 @@ TREES ?=
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: $(STAMP)  ## Watch an update survive a broken line, from MQTT message to new version
+demo: $(DEMO)  ## Watch an update survive a broken line, from MQTT message to new version
 	$(BIN)/gatewayctl demo
 
 test: $(STAMP) system-packages  ## All tests, with a real mosquitto and the compiled C receiver
@@ -61,6 +63,17 @@ test-system: $(STAMP)  ## The package on a clean Debian 13 with a real systemd i
 	$(MAKE) -C device
 	PYTHONPATH=tests $(BIN)/python -m suites.system $(SYSTEM_ARGS)
 
+test-trixie:  ## demo, check and test in a clean Debian 13 tree with its own Python (as root or with sudo; ten minutes)
+	@./.ci/packages deb
+	./.ci/test-trixie
+
+nightly:  ## Every suite with its full counts, as .ci/nightly lists them (hours; as root or with sudo)
+	./.ci/targets .ci/nightly
+
+release:  ## Package, wheel, sdist and checksums into build/release; VERSION=1.2.3 first cuts that version. Never uploads
+	@$(MAKE) --no-print-directory $(STAMP)
+	$(BIN)/python .ci/release.py $(VERSION)
+
 test-vm: $(STAMP)  ## The real stack in QEMU: BlueZ with virtual radios, and the package with an FTDI port (3 minutes; ONLY=bluetooth or hotplug)
 	@./.ci/packages vm
 	$(MAKE) -C device
@@ -91,7 +104,7 @@ kills: $(STAMP) system-packages  ## SIGKILL at 50 random moments of updates, wit
 
 fuzz: $(STAMP) system-packages  ## Fuzz all parsers, and the C receiver with sanitizers: FUZZ_SECONDS=60 for each, TARGETS=
 	@./.ci/packages fuzz
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,fuzz]'
+	@./.ci/step 'installing what fuzzes' $(PIP) -e '.[dev,fuzz]'
 	GATEWAYD_EXAMPLES=10000 $(BIN)/python -m pytest -q tests/suites/fuzz/test_parsers.py
 	PYTHONPATH=tests $(BIN)/python -m suites.fuzz --seconds $(FUZZ_SECONDS) $(TARGETS)
 	$(MAKE) -C device libfuzzer SECONDS=$(FUZZ_SECONDS)
@@ -130,12 +143,20 @@ system-packages:
 # What the bench compares with. It can do without: the table then says what is missing.
 $(PEER): $(STAMP)
 	@./.ci/packages bench
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
+	@./.ci/step 'installing the peer of the bench' $(PIP) -e '.[dev,bench]'
+	@touch $@
+
+# What the demo needs, which is a fraction of what the tests do; with the rest installed nothing is missing.
+$(DEMO): pyproject.toml
+	@./.ci/packages venv
+	@./.ci/step 'making $(VENV)' $(PYTHON) -m venv $(VENV)
+	@./.ci/step 'installing gatewayd and what its demo needs into $(VENV)' $(PIP) -e '.[demo]'
 	@touch $@
 
 $(STAMP): pyproject.toml
 	@./.ci/packages venv
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/oldest 'bleak==0.22.3' 'dbus-fast==2.44.1'
-	@touch $@
+	@./.ci/step 'making $(VENV)' $(PYTHON) -m venv $(VENV)
+	@./.ci/step 'installing gatewayd and what its tests need into $(VENV)' $(PIP) -e '.[dev]'
+	@./.ci/step 'installing the Bluetooth library of Debian 13 into $(VENV)/oldest' \
+		$(PIP) --no-deps --upgrade --target $(VENV)/oldest 'bleak==0.22.3' 'dbus-fast==2.44.1'
+	@touch $@ $(DEMO)
