@@ -20,7 +20,7 @@ def test_a_name_is_read_as_it_was_written(name: ImageId) -> None:
 
 @pytest.mark.parametrize("text", ["", "sha256", ":00", "sha256:0", "sha256:xy"])
 def test_what_is_no_name_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="name|hex"):
+    with pytest.raises(ValueError, match=r"name|hex"):
         ImageId.parse(text)
 
 
