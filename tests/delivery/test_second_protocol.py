@@ -4,6 +4,7 @@ The line is the one in the registry; here `registered` adds it. What LAMP is: te
 """
 
 import asyncio
+import random
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,7 +26,7 @@ from gatewayd.protocol.registry import PROTOCOLS
 from gatewayd.store.database import Database
 from gatewayd.store.store import Store
 
-OLD, NEW = b"LAMP old image", b"LAMP new image, a little longer"
+OLD, NEW = (b"LAMP" + random.Random(seed).randbytes(2000) for seed in (1, 2))
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +153,7 @@ async def test_a_gateway_that_dies_in_between_goes_on_where_it_was(
 async def test_an_image_that_is_none_of_its_kind_is_not_sent(tmp_path: Path) -> None:
     lamp = a_new_lamp()
     async with a_rig(tmp_path, lamp) as rig:
-        await rig.publish(2, b"an image of something else")
+        await rig.publish(2, random.Random(3).randbytes(2000))
         job = await rig.until_state(JobState.FAILED)
         assert (job.code, lamp.puts) == ("bad_firmware", 0)
 
