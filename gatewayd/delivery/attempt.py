@@ -23,9 +23,10 @@ from gatewayd.delivery.retry import Retry
 from gatewayd.errors import DeviceError, GatewaydError, LinkError, LinkLost
 from gatewayd.images.reader import FirmwareReader, OpenFirmware
 from gatewayd.jobs.eligibility import profile_of
+from gatewayd.jobs.marks import keys_of, mark_of
 from gatewayd.jobs.model import INTERRUPTIBLE, AttemptRecord, Job, JobState
 from gatewayd.link.base import Link
-from gatewayd.ota.rules import RollbackMark
+from gatewayd.ota.rules import RollbackMark, check_rollback
 from gatewayd.protocol.image import ImageId
 from gatewayd.protocol.registry import PROTOCOLS
 from gatewayd.protocol.session import (
@@ -242,6 +243,7 @@ class Attempt:
             raise Paused
         installed = check_is_newer(self._device, info, self._the_job.version)
         check_can_revert(self._device, info)
+        await self._check_mark(info)
         image = await self._image(info, second_try=second_try)
         await self._go(
             JobState.TRANSFERRING,
@@ -335,9 +337,12 @@ class Attempt:
                 f"the device runs the image sent and calls it {info.version}, not {job.version}"
             )
         attempt = self._ended("", "")
+        boards, lowers = keys_of(self._device, info), self._device.allow_downgrade
         resumes = job.resumes + self._tally.resumes
         self.job = await self._ends.store.run(
-            lambda db: db.succeed(job.id, mark, attempt, resumes=resumes, **changes)
+            lambda db: db.succeed(
+                job.id, mark, attempt, boards=boards, lowers=lowers, resumes=resumes, **changes
+            )
         )
         self._ends.watcher.job_moved(self._the_job)
         self.log.info("succeeded", version=info.version, code=changes["code"] or None)
@@ -386,6 +391,14 @@ class Attempt:
         await self._ends.store.run(lambda db: db.save_contact(device.name, info))
         self._ends.watcher.device_seen(device, info)
         return info
+
+    async def _check_mark(self, info: DeviceInfo) -> None:
+        """Compare with the mark of the board that is there: the planner may have had another one in mind."""
+        device, job = self._device, self._the_job
+        records, marks = await self._ends.store.run(lambda db: (db.devices(), db.marks()))
+        container = bytes.fromhex(job.container_sha256)
+        mark = mark_of(device, info, records, marks)
+        check_rollback(mark, job.timestamp_ms, container, allow_downgrade=device.allow_downgrade)
 
     async def _image(self, info: DeviceInfo, *, second_try: bool) -> Image:
         job = self._the_job
