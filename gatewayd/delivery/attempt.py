@@ -13,7 +13,12 @@ import structlog
 
 from gatewayd.codes import meaning
 from gatewayd.config import Device, Settings, Wake
-from gatewayd.delivery.admission import check_can_revert, check_is_meant, check_is_newer
+from gatewayd.delivery.admission import (
+    check_can_revert,
+    check_is_meant,
+    check_is_newer,
+    check_is_not_rolled_back,
+)
 from gatewayd.delivery.attempt_log import AttemptLog
 from gatewayd.delivery.console import ConsoleLog
 from gatewayd.delivery.deferral import Deferral, Paused
@@ -23,10 +28,10 @@ from gatewayd.delivery.retry import Retry
 from gatewayd.errors import DeviceError, GatewaydError, LinkError, LinkLost
 from gatewayd.images.reader import FirmwareReader, OpenFirmware
 from gatewayd.jobs.eligibility import profile_of
-from gatewayd.jobs.marks import keys_of, mark_of
+from gatewayd.jobs.marks import Marked, keys_of
 from gatewayd.jobs.model import INTERRUPTIBLE, AttemptRecord, Job, JobState
 from gatewayd.link.base import Link
-from gatewayd.ota.rules import RollbackMark, check_rollback
+from gatewayd.ota.rules import RollbackMark
 from gatewayd.protocol.image import ImageId
 from gatewayd.protocol.registry import PROTOCOLS
 from gatewayd.protocol.session import (
@@ -394,11 +399,12 @@ class Attempt:
 
     async def _check_mark(self, info: DeviceInfo) -> None:
         """Compare with the mark of the board that is there: the planner may have had another one in mind."""
-        device, job = self._device, self._the_job
-        records, marks = await self._ends.store.run(lambda db: (db.devices(), db.marks()))
-        container = bytes.fromhex(job.container_sha256)
-        mark = mark_of(device, info, records, marks)
-        check_rollback(mark, job.timestamp_ms, container, allow_downgrade=device.allow_downgrade)
+        check_is_not_rolled_back(self._settings, self._device, info, self._the_job, await self._marked())
+
+    async def _marked(self) -> Marked:
+        return await self._ends.store.run(
+            lambda db: Marked(db.devices(), db.marks(), db.verdicts(), db.jobs())
+        )
 
     async def _image(self, info: DeviceInfo, *, second_try: bool) -> Image:
         job = self._the_job

@@ -16,7 +16,7 @@ release, may be gone tomorrow.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from gatewayd.config import Device, Settings
 from gatewayd.jobs.eligibility import images_of, profile_of
@@ -25,9 +25,18 @@ from gatewayd.ota.rules import RollbackMark
 from gatewayd.protocol.image import ImageId
 from gatewayd.protocol.session import DeviceInfo, ImageState
 
-Marks = Mapping[BoardKey, RollbackMark]
 # Images by their names, with the mark of a board that runs them.
 Builds = Sequence[Mapping[ImageId, RollbackMark]]
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """What of the store tells marks: records by device name, marks by board, verdicts, jobs."""
+
+    records: Mapping[str, DeviceRecord]
+    marks: Mapping[BoardKey, RollbackMark]
+    verdicts: Mapping[tuple[str, str], Verdict]
+    jobs: Sequence[Job]
 
 
 def keys_of(device: Device, info: DeviceInfo | None) -> tuple[BoardKey, ...]:
@@ -41,36 +50,37 @@ def keys_of(device: Device, info: DeviceInfo | None) -> tuple[BoardKey, ...]:
 def mark_of(
     device: Device,
     info: DeviceInfo | None,
-    records: Mapping[str, DeviceRecord],
-    marks: Marks,
-    builds: Builds = (),
+    known: Marked,
+    builds: Builds,
 ) -> RollbackMark | None:
     """Return the mark of the board that said `info`, or of the entry's board if it has said nothing yet."""
-    return highest([_found(device, info, records, marks), _running(info, builds)])
+    return highest([_found(device, info, known), _running(info, builds)])
 
 
-def effective(
-    settings: Settings,
-    records: Mapping[str, DeviceRecord],
-    marks: Marks,
-    verdicts: Mapping[tuple[str, str], Verdict],
-    jobs: Iterable[Job],
-) -> tuple[dict[str, DeviceRecord], tuple[SaveMark, ...]]:
+def effective(settings: Settings, known: Marked) -> tuple[dict[str, DeviceRecord], tuple[SaveMark, ...]]:
     """Return the record of each device with the mark that counts now, and what of the marks is not stored."""
-    sent = _sent_by_app(settings, records, jobs)
-    found = dict(records)
+    sent_by_app = _sent_by_app(settings, known)
+    found = dict(known.records)
     saves: list[SaveMark] = []
     for device in settings.devices:
-        reading = profile_of(settings, device).key
-        own = [verdict for (_, key), verdict in verdicts.items() if key == reading]
-        builds = published(device, own), sent.get(device.app_id, {})
-        record = _record_of(device, records)
-        mark = mark_of(device, record.info, records, marks, builds)
-        if mark is not None or device.name in records:
-            found[device.name] = replace(records.get(device.name, record), mark=mark)
-        if (save := _to_save(device, records, marks, builds, mark)) is not None:
+        builds = _published_for(settings, device, known), sent_by_app.get(device.app_id, {})
+        record = _record_of(device, known)
+        mark = mark_of(device, record.info, known, builds)
+        if mark is not None or device.name in known.records:
+            found[device.name] = replace(known.records.get(device.name, record), mark=mark)
+        if (save := _to_save(device, known, builds, mark)) is not None:
             saves.append(save)
     return found, tuple(saves)
+
+
+def builds_for(settings: Settings, device: Device, known: Marked) -> Builds:
+    """Return the images that are known to be genuine firmware of a device's app."""
+    return _published_for(settings, device, known), _sent_by_app(settings, known).get(device.app_id, {})
+
+
+def _published_for(settings: Settings, device: Device, known: Marked) -> dict[ImageId, RollbackMark]:
+    reading = profile_of(settings, device).key
+    return published(device, [verdict for (_, key), verdict in known.verdicts.items() if key == reading])
 
 
 def published(device: Device, verdicts: Iterable[Verdict]) -> dict[ImageId, RollbackMark]:
@@ -92,14 +102,12 @@ def sent(jobs: Iterable[Job]) -> dict[ImageId, RollbackMark]:
     )
 
 
-def _sent_by_app(
-    settings: Settings, records: Mapping[str, DeviceRecord], jobs: Iterable[Job]
-) -> dict[str, dict[ImageId, RollbackMark]]:
+def _sent_by_app(settings: Settings, known: Marked) -> dict[str, dict[ImageId, RollbackMark]]:
     """Return what was sent for each app, also to devices that had another name then."""
     apps: dict[str, str | None] = {device.name: device.app_id for device in settings.devices}
-    apps |= {name: record.info.app_id for name, record in records.items() if record.info is not None}
+    apps |= {name: one.info.app_id for name, one in known.records.items() if one.info is not None}
     by_app: dict[str, list[Job]] = {}
-    for job in jobs:
+    for job in known.jobs:
         if (app := apps.get(job.device)) is not None:
             by_app.setdefault(app, []).append(job)
     return {app: sent(many) for app, many in by_app.items()}
@@ -118,48 +126,35 @@ def highest(marks: Iterable[RollbackMark | None]) -> RollbackMark | None:
     return max((mark for mark in marks if mark is not None), key=lambda one: one.timestamp_ms, default=None)
 
 
-def _to_save(
-    device: Device,
-    records: Mapping[str, DeviceRecord],
-    marks: Marks,
-    builds: Builds,
-    mark: RollbackMark | None,
-) -> SaveMark | None:
+def _to_save(device: Device, known: Marked, builds: Builds, mark: RollbackMark | None) -> SaveMark | None:
     """Return what is not stored yet of the mark of an entry's board."""
     if mark is None:
         return None
-    record = _record_of(device, records)
-    lower = tuple(key for key in keys_of(device, record.info) if _is_lower(marks.get(key), mark))
-    if not lower and not _is_lower(_of_entry(device, records), mark):
+    record = _record_of(device, known)
+    lower = tuple(key for key in keys_of(device, record.info) if _is_lower(known.marks.get(key), mark))
+    if not lower and not _is_lower(record.mark, mark):
         return None
-    return SaveMark(device.name, lower, mark, _why(device, record, marks, mark, builds))
+    return SaveMark(device.name, lower, mark, _why(device, record, known, mark, builds))
 
 
-def _found(
-    device: Device, info: DeviceInfo | None, records: Mapping[str, DeviceRecord], marks: Marks
-) -> RollbackMark | None:
+def _found(device: Device, info: DeviceInfo | None, known: Marked) -> RollbackMark | None:
     own, *others = keys_of(device, info)
-    if own.kind == "id" and own in marks:
-        return marks[own]
-    inherited = [_of_entry(device, records), marks.get(own), *(marks.get(key) for key in others)]
+    if own.kind == "id" and own in known.marks:
+        return known.marks[own]
+    inherited = [_record_of(device, known).mark, *(known.marks.get(key) for key in (own, *others))]
     if own.kind == "id":
         inherited += [
             record.mark
-            for record in records.values()
+            for record in known.records.values()
             if record.info is not None
             and (record.info.app_id, record.info.device_id) == (device.app_id, own.value)
         ]
     return highest(inherited)
 
 
-def _of_entry(device: Device, records: Mapping[str, DeviceRecord]) -> RollbackMark | None:
-    """Return the mark that waits under the entry's name."""
-    return _record_of(device, records).mark
-
-
-def _record_of(device: Device, records: Mapping[str, DeviceRecord]) -> DeviceRecord:
+def _record_of(device: Device, known: Marked) -> DeviceRecord:
     """Return what is known of an entry, unless it was for another application then."""
-    record = records.get(device.name, DeviceRecord(device.name))
+    record = known.records.get(device.name, DeviceRecord(device.name))
     if record.info is not None and record.info.app_id not in (None, device.app_id):
         return DeviceRecord(device.name)
     return record
@@ -175,11 +170,11 @@ def _is_lower(stored: RollbackMark | None, mark: RollbackMark) -> bool:
     return stored is None or stored.timestamp_ms < mark.timestamp_ms
 
 
-def _why(device: Device, record: DeviceRecord, marks: Marks, mark: RollbackMark, builds: Builds) -> str:
+def _why(device: Device, record: DeviceRecord, known: Marked, mark: RollbackMark, builds: Builds) -> str:
     if _running(record.info, builds) == mark:
         return "the board runs an image with this timestamp"
     own = keys_of(device, record.info)[0]
-    if own in marks and not _is_lower(marks[own], mark):
+    if own in known.marks and not _is_lower(known.marks[own], mark):
         return "it is kept for the entry, too"
     if own.kind == "id":
         return f"device id {own.value} was not seen before: the board inherits the entry's mark"

@@ -27,9 +27,10 @@ from gatewayd.jobs.eligibility import (
     refusal_of,
     topics_of,
 )
-from gatewayd.jobs.marks import Marks, effective
+from gatewayd.jobs.marks import Marked, effective
 from gatewayd.jobs.model import (
     WAITING,
+    BoardKey,
     Command,
     CreateJob,
     Decision,
@@ -44,6 +45,7 @@ from gatewayd.jobs.model import (
     SaveMark,
     Verdict,
 )
+from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.version import Version
 
 Verdicts = Mapping[tuple[str, str], Verdict]
@@ -58,7 +60,7 @@ class StoreSnapshot:
     devices: Mapping[str, DeviceRecord]
     jobs: Sequence[Job]
     pauses: Mapping[str, Pause] = field(default_factory=dict)
-    marks: Marks = field(default_factory=dict)
+    marks: Mapping[BoardKey, RollbackMark] = field(default_factory=dict)
 
 
 def plan(settings: Settings, known: StoreSnapshot) -> Plan:
@@ -98,7 +100,7 @@ def records_of(
     settings: Settings, known: StoreSnapshot
 ) -> tuple[Mapping[str, DeviceRecord], tuple[SaveMark, ...]]:
     """Return every device with the anti-rollback mark that counts now, and what of it is not stored yet."""
-    return effective(settings, known.devices, known.marks, known.verdicts, known.jobs)
+    return effective(settings, Marked(known.devices, known.marks, known.verdicts, known.jobs))
 
 
 def releases_for(settings: Settings, device: Device, known: StoreSnapshot) -> list[Release]:

@@ -101,7 +101,7 @@ class Database:
         Each of those would be its device's one job under way for ever. The planner makes another one where an
         update is still due.
         """
-        self._mend_counter()
+        self._tables.mend_counter()
         for read in (self.releases, self.verdicts, self.devices, self.marks, self.pauses):
             read()
         known = {job.id for job in self.jobs()}
@@ -113,17 +113,6 @@ class Database:
                     "UPDATE jobs SET state = ?, code = 'stored_unreadable', reason = ? WHERE id = ?",
                     [(JobState.CANCELLED, reason, id_) for id_ in lost],
                 )
-
-    def _mend_counter(self) -> None:
-        """Let events go on after all that are stored, whatever the counter says."""
-        (highest,) = self._db.execute(
-            "SELECT ifnull(max(seq), 0) FROM (SELECT seq FROM releases UNION SELECT contact_seq FROM devices"
-            " UNION SELECT updated_seq FROM jobs) WHERE typeof(seq) = 'integer'"
-        ).fetchone()
-        found = [row[0] for row in self._db.execute("SELECT seq FROM counter")]
-        if not (len(found) == 1 and isinstance(found[0], int) and found[0] >= highest):
-            one = "UPDATE counter SET seq = ?" if found else "INSERT INTO counter (seq) VALUES (?)"
-            self._db.execute(one, (highest,))
 
     def adopt(self, rows: dict[str, list[dict[str, Any]]]) -> None:
         """Take rows over, by table, from a database that was damaged. Messages that are gone are left out.
@@ -143,7 +132,7 @@ class Database:
                             f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({places})",  # noqa: S608 - names of ours
                             tuple(values.values()),
                         )
-        self._mend_counter()
+        self._tables.mend_counter()
 
     # -- releases
 

@@ -14,7 +14,7 @@ from lab.jobs import World, a_device, a_job, an_info, digest, genuine, some_sett
 
 from gatewayd.config import Device, Settings
 from gatewayd.jobs.eligibility import profile_of
-from gatewayd.jobs.marks import effective, keys_of
+from gatewayd.jobs.marks import Marked, effective, keys_of
 from gatewayd.jobs.model import BoardKey, CreateJob, JobState, Verdict
 from gatewayd.ota.patch import PatchEncoding, encode_patch
 from gatewayd.ota.rules import Payload, RollbackMark
@@ -103,8 +103,8 @@ class Gateway:
 
     def _effective(self) -> Any:
         database = self.database
-        known = database.devices(), database.marks(), database.verdicts(), database.jobs()
-        return effective(self.settings, *known)
+        known = Marked(database.devices(), database.marks(), database.verdicts(), database.jobs())
+        return effective(self.settings, known)
 
 
 @pytest.fixture
