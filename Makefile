@@ -9,17 +9,23 @@ PEER := $(VENV)/.peer
 PYTEST_ARGS ?=
 # Tests wait for lines and devices more than they compute. Those of one file may build on each other.
 TEST_JOBS ?= $(shell expr 2 '*' $$(nproc))
+# `make quick` waits for little.
+QUICK_JOBS ?= $(shell nproc)
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 TARGETS ?=
 POINTS ?= 1000
+STATES ?= 20000
 SECONDS ?= 600
 ONLY ?=
 FAULTS_ARGS ?=
 SYSTEM_ARGS ?=
 FLEET_ARGS ?=
+TREES ?=
 
-.PHONY: help demo test test-vm check deb test-deb test-system test-trixie nightly release ansible fleet-bench transcripts kills sweep faults soak large fuzz bench crowd size clean
+
+# Each described target is a command, none a file.
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*##.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +36,14 @@ demo: $(DEMO)  ## Watch an update survive a broken line, from MQTT message to ne
 test: $(STAMP) system-packages  ## All tests, with a real mosquitto and the compiled C receiver
 	$(MAKE) -C device all lab
 	PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+
+quick: $(STAMP) system-packages  ## After each change, in less than a minute: all tests but slow ones, which are whole gateways and long searches
+	@$(MAKE) --no-print-directory -s -C device all lab
+	$(BIN)/python -m pytest -q -n $(QUICK_JOBS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
+
+coverage: $(STAMP) system-packages  ## Which lines the tests of `make quick` and of the daemon's process reach; fails below the floor in pyproject.toml
+	@$(MAKE) --no-print-directory -s -C device all lab
+	$(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadfile -m "not slow or daemon" --cov --cov-report=term --cov-report=html:build/coverage $(PYTEST_ARGS)
 
 check: $(STAMP)  ## Linters, types and import contracts
 	$(BIN)/ruff check .
@@ -107,8 +121,14 @@ soak: $(STAMP) system-packages  ## Updates for SECONDS=600 while daemon, broker 
 	$(MAKE) -C device
 	PYTHONPATH=tests $(BIN)/python -m suites.soak --seconds $(SECONDS) $(addprefix --seed ,$(SEED))
 
+power-loss: $(STAMP) system-packages  ## What a power cut may leave of the store at any moment, opened and judged: STATES=20000
+	PYTHONPATH=tests $(BIN)/python -m suites.power_loss --states $(STATES)
+
 faults: $(STAMP) system-packages  ## ENOSPC and EIO at each write of the store, with a table (two minutes)
 	PYTHONPATH=tests $(BIN)/python -m suites.faults $(FAULTS_ARGS)
+
+figures: $(STAMP)  ## Files, functions, floors, arrows, codes outside their table: TREES="COMMIT FOLDER ..." side by side
+	@PYTHONPATH=tests $(BIN)/python -m suites.figures $(TREES)
 
 size: system-packages  ## Code, RAM and stack of the C receiver on a Cortex-M0
 	$(MAKE) -C device size

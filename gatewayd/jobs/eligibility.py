@@ -6,6 +6,7 @@ said of itself, and what the configuration believes until it has said anything.
 
 from dataclasses import dataclass
 
+from gatewayd.codes import Code
 from gatewayd.config import Device, Settings
 from gatewayd.errors import GatewaydError
 from gatewayd.jobs.model import Decision, DecodeProfile, DeviceRecord, Release, RomFacts, Verdict
@@ -68,7 +69,12 @@ def profile_of(settings: Settings, device: Device) -> DecodeProfile:
     """How the device reads messages, keys included: a corrected key makes another reading."""
     keys = settings.keys_of(device) if device.payload is Payload.ADVANCED else None
     return DecodeProfile(
-        device.patch_encoding, device.payload, keys.fingerprint if keys else "", device.allow_unsigned
+        device.patch_encoding,
+        device.payload,
+        keys.fingerprint if keys else "",
+        device.allow_unsigned,
+        bytes.fromhex(device.image_magic or ""),
+        device.image_check,
     )
 
 
@@ -92,7 +98,7 @@ def refusal_of(device: Device, record: DeviceRecord, candidate: Candidate) -> De
         # On trial: the job will find it running, and confirm it.
         return None if on_trial else _unfit(device, record, candidate)
     except GatewaydError as error:
-        return decision_on(device, candidate, error.code, str(error), refused=error.code != "not_newer")
+        return decision_on(device, candidate, error.code, str(error), refused=error.code != Code.NOT_NEWER)
 
 
 def _unfit(device: Device, record: DeviceRecord, candidate: Candidate) -> Decision | None:

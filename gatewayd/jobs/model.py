@@ -18,7 +18,7 @@ from gatewayd.ota.rules import Payload, RollbackMark
 from gatewayd.ota.topic import Channel
 from gatewayd.ota.version import Version
 from gatewayd.protocol.image import ImageId
-from gatewayd.protocol.session import SILENCE, DeviceInfo
+from gatewayd.protocol.session import DeviceInfo
 from gatewayd.protocol.steps import BootId, Update
 
 
@@ -55,16 +55,6 @@ WAITING = frozenset({_S.OFFERED, _S.QUEUED})
 # What a stop of gatewayd, or a failure to write down how an attempt ended, leaves behind.
 INTERRUPTIBLE = frozenset({_S.TRANSFERRING, _S.STAGED})
 
-# Failures that are never tried again by themselves: the image was on the device and did not hold.
-NEVER_AGAIN = frozenset({"reverted", "version_mismatch", "already_tried"})
-# Failures by restarts: that the device has restarted once more is no reason to wear its flash again.
-UNSTEADY = frozenset({"keeps_restarting", "keeps_vanishing"})
-# Failures that say nothing about the image: hearing from the device again is reason enough to try again.
-NO_CONTACT = SILENCE | {
-    *("link_missing", "link_lost", "link_busy", "link_denied", "link_error", "wake_failed"),
-    *("wrong_app", "wrong_hardware", "device_changed"),
-}
-
 
 class IllegalTransitionError(RuntimeError):
     """A job was asked to move where the table does not lead: our mistake. Nothing was changed."""
@@ -84,12 +74,17 @@ class DecodeProfile:
     payload: Payload
     key_fingerprint: str  # "" without keys
     allow_unsigned: bool
+    image_magic: bytes = b""  # these two are about the standard payload
+    image_check: bool = True
 
     @property
     def key(self) -> str:
         """The text under which a verdict is stored."""
         unsigned = "unsigned" if self.allow_unsigned else "signed"
-        return f"{self.patch_encoding}/{self.payload}/{self.key_fingerprint or '-'}/{unsigned}"
+        key = f"{self.patch_encoding}/{self.payload}/{self.key_fingerprint or '-'}/{unsigned}"
+        if self.payload is not Payload.STANDARD:
+            return key
+        return f"{key}/{self.image_magic.hex() or '-'}" if self.image_check else f"{key}/unchecked"
 
 
 @dataclass(frozen=True, slots=True)

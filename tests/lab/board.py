@@ -35,7 +35,7 @@ from gatewayd.protocol.session import (
 from gatewayd.protocol.steps import Step, Update
 from gatewayd.store.database import Database
 from gatewayd.store.store import Store
-from lab.jobs import TOPIC, TOPIC_TEXT, clock, genuine, message, some_settings, standard_reading
+from lab.jobs import IMAGE, TOPIC, TOPIC_TEXT, clock, genuine, message, some_settings, standard_reading
 
 BOOT_S = 0.5
 RESEND_S = 4.5  # longer than any pace a test sets
@@ -56,6 +56,7 @@ class Board:
         # Faults
         self.is_silent = False
         self.is_unplugged = False
+        self.cannot_open: LinkError | None = None
         self.ignored_activates = 0
         self.restarts_instead_of_activate = 0
         self.restarts_before_the_flag = 0
@@ -160,6 +161,7 @@ class BoardLink:
     """A `Link` to a board."""
 
     is_datagram = False
+    vanishes_with_device = False
     max_datagram = None
 
     def __init__(self, board: Board) -> None:
@@ -171,6 +173,8 @@ class BoardLink:
         await asyncio.sleep(0)
         if self._board.is_unplugged:
             raise LinkError("/dev/board does not exist", code="link_missing")
+        if self._board.cannot_open is not None:
+            raise self._board.cannot_open
         assert not self._board.is_open, "two have it open"
         self._board.is_open = True
 
@@ -311,7 +315,7 @@ class Witness:
         self.received.append(progress.received)
 
     def device_seen(self, device: Device, info: DeviceInfo) -> None:
-        assert info.app_id == device.app_id
+        assert info.app_id in (None, device.app_id)
         self.seen.append(device.name)
 
     @property
@@ -344,7 +348,7 @@ class Bench:
     def board(self) -> Board:
         return self.boards[self.device.name]
 
-    async def a_job(self, patch: int = 2, image: bytes = b"new image", **values: Any) -> Job:
+    async def a_job(self, patch: int = 2, image: bytes = IMAGE, **values: Any) -> Job:
         """Publish, verify and make a job of it."""
         await self.store.add_release(TOPIC, TOPIC_TEXT, message(patch, image))
         release = (await self.store.run(Database.releases))[-1]
