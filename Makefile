@@ -48,7 +48,7 @@ coverage: $(STAMP) system-packages  ## Which lines the tests of `make quick` and
 check: $(STAMP)  ## Linters, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@./.ci/step 'checking types (the first time takes a minute)' $(BIN)/mypy
 	$(BIN)/lint-imports
 
 deb:  ## The Debian package, into build/deb, made in a Debian 13 tree of its own (as root or with sudo)
