@@ -54,7 +54,6 @@ enum state { IDLE, PREPARE, RECV, FULL, HASH, STAGED, ACTIVATING, RESTART };
 enum image_state { CONFIRMED_IMAGE, ON_TRIAL, REVERTED };
 enum tried_end { UNKNOWN_END, STARTED, KEPT, GIVEN_UP };
 enum { LEAD = RCP_FRAME_LEAD, HEADER_SIZE = 2, CRC_SIZE = 4, SMALL_FRAME = 44, SLICE = 64, CELL = 16, SHA_SIZE = 32, ANY_SIZE = 255 };
-enum { APP_ID_MOST = 64, HARDWARE_ID_MOST = 64, DEVICE_ID_MOST = 32, VERSION_LEAST = 5, VERSION_MOST = 62 };
 
 #define PROTOCOL 1u
 #define PROGRESS_STEP 4096u      /* a journal record at most this often */
@@ -88,7 +87,7 @@ typedef struct {
 
 ASSERT(numbers_are_aligned, offsetof(number_place_t, number) == 4); /* IDENTITY counts in words; an interrupt sees whole indices */
 ASSERT(pointers_are_aligned, offsetof(pointer_place_t, pointer) % 4 == 0);
-ASSERT(identity_reaches_all_of_it, sizeof(rcp_port_t) / 4 <= UINT8_MAX);
+ASSERT(identity_reaches_all_of_it, sizeof(rcp_port_t) / 4 < 128 && sizeof(rcp_t) / 4 < 128);
 ASSERT(copy_has_no_gaps, sizeof(rcp_journal_t) == 88);
 ASSERT(mark_has_no_gaps, sizeof(mark_t) == 12);
 ASSERT(small_frame_is_large_enough, SMALL_FRAME >= LEAD + HEADER_SIZE + SHA_SIZE + CRC_SIZE + 1);
@@ -284,28 +283,18 @@ static bool blank(const rcp_t *r, uint32_t address, uint32_t size)
 }
 
 #if RCP_BLOCK_SIZES
-/* 0: it begins none that fits into `room`. */
-static uint32_t block_size(const rcp_port_t *p, uint32_t address, uint32_t room)
+bool rcp_are_edges(const rcp_port_t *p, uint32_t address, uint32_t size)
 {
-    const uint32_t size = p->block_size(p->context, address);
-    return size > room || size > p->erase_block || (size & (p->write_unit - 1)) != 0 ? 0 : size;
-}
-#endif
-
-/* Whether erase blocks begin at both edges; the first is one, or an area's begin. */
-static bool are_edges(const rcp_port_t *p, uint32_t address, uint32_t size)
-{
-#if RCP_BLOCK_SIZES
-    for (uint32_t n; size > 0; address += n, size -= n) {
-        n = block_size(p, address, size);
-        if (n == 0)
+    while (size > 0) {
+        const uint32_t n = p->block_size(p->context, address);
+        if (n == 0 || n > size || n > p->erase_block || (n & (p->write_unit - 1)) != 0)
             return false;
+        address += n;
+        size -= n;
     }
     return true;
-#else
-    return ((address | size) & (p->erase_block - 1)) == 0;
-#endif
 }
+#endif
 
 /* Erases the block there. Returns its size, or 0 when that failed. */
 static uint32_t erase_block(const rcp_t *r, uint32_t address)
@@ -423,7 +412,7 @@ static void read_journal(rcp_t *r)
         }
     }
     read_marks(r);
-    if (m->size > p->slot_size || m->durable > m->size || (m->durable != m->size && !are_edges(p, p->slot, m->durable)))
+    if (m->size > p->slot_size || m->durable > m->size || (m->durable != m->size && !rcp_are_edges(p, p->slot, m->durable)))
         m->size = m->durable = m->crc = 0;
 }
 
@@ -512,7 +501,7 @@ static uint32_t store_unit(rcp_t *r)
     r->written += size;
     r->written_crc = crc32(r->written_crc, p->unit, size);
     step = r->written - r->next_durable;
-    if (r->written == r->journal.size || (step >= PROGRESS_STEP && are_edges(p, p->slot + r->next_durable, step))) {
+    if (r->written == r->journal.size || (step >= PROGRESS_STEP && rcp_are_edges(p, p->slot + r->next_durable, step))) {
         save_progress(r);
         tell(r, RCP_EVENT_PROGRESS, r->written);
     }
@@ -606,22 +595,26 @@ static uint8_t *put_bytes(uint8_t *at, uint32_t tag, const void *value, uint32_t
 
 /* ---- identity ---- */
 
-enum { TEXT = 0 };
+enum { TEXT = 0, IN_STATE = 0x80 };
 #define ROW(size, field) {size, (uint8_t)(offsetof(rcp_port_t, field) / 4)}
+#define STATE_ROW(size, field) {size, (uint8_t)(IN_STATE | (offsetof(rcp_t, field) / 4))}
 
 /* The tags from 0x10 on: numbers of 1, 2 or 4 bytes, pointers to 32 bytes, texts. */
 static const struct {
     uint8_t size, word;
 } IDENTITY[16] = {
-    ROW(TEXT, app_id), ROW(TEXT, hardware_id), ROW(TEXT, device_id), ROW(TEXT, version), ROW(4, boot_id), {1, 0 /* image_state */},
+    ROW(TEXT, app_id), ROW(TEXT, hardware_id), ROW(TEXT, device_id), ROW(TEXT, version), STATE_ROW(4, boot.boot_id), {1, 0 /* image_state */},
     ROW(2, max_frame), ROW(4, window), ROW(4, ring_size), ROW(4, slot_address), ROW(4, slot_size), ROW(4, erase_block),
-    ROW(2, write_unit), ROW(2, boot_time_s), ROW(4, features), ROW(SHA_SIZE, running_sha256),
+    ROW(2, write_unit), ROW(2, boot_time_s), ROW(4, features), STATE_ROW(SHA_SIZE, boot.running_sha256),
 };
 
 static uint8_t *put_identity(const rcp_t *r, uint8_t *at)
 {
     for (uint32_t i = 0; i < 16; i++) {
-        const void *field = (const uint32_t *)(const void *)r->port + IDENTITY[i].word, *value;
+        const uint32_t word = IDENTITY[i].word;
+        const void *const base = (word & IN_STATE) != 0 ? (const void *)r : (const void *)r->port;
+        const void *const field = (const uint32_t *)base + (word & ~(uint32_t)IN_STATE);
+        const void *value;
         uint32_t size = IDENTITY[i].size, tag = 0x10 + i;
         uint8_t number[4];
         if (size == TEXT || size == SHA_SIZE) {
@@ -670,7 +663,7 @@ static uint32_t on_hello(rcp_t *r, uint8_t *body, uint32_t size)
 
 static bool runs(const rcp_t *r, const uint8_t *sha256)
 {
-    return r->port->running_sha256 != NULL && same_sha256(sha256, r->port->running_sha256);
+    return r->boot.running_sha256 != NULL && same_sha256(sha256, r->boot.running_sha256);
 }
 
 /* ---- OFFER ---- */
@@ -839,7 +832,6 @@ static uint32_t catch_up(rcp_t *r)
         p->sha256_add(p->context, bytes, n);
         r->hashed += n;
     } while (r->hashed < r->written && p->now_ms(p->context) - r->now_ms < RCP_HASH_MS);
-    r->idle_ms = 0;
     return 0;
 }
 
@@ -865,7 +857,7 @@ static uint32_t on_activate(rcp_t *r, uint8_t *body, uint32_t size)
     if (r->state == STAGED) {
         if (!same_sha256(body, m->sha256))
             return NOT_STAGED;
-        if (get(body + 32, 4) != r->port->boot_id)
+        if (get(body + 32, 4) != r->boot.boot_id)
             return OTHER_BOOT;
         if (!same_sha256(m->tried_sha256, m->sha256))
             m->tried_count = 0;
@@ -905,15 +897,14 @@ static uint32_t set_flag(rcp_t *r)
  */
 static void judge_trial(rcp_t *r)
 {
-    const rcp_port_t *p = r->port;
     rcp_journal_t *m = &r->journal;
-    const bool other = p->running_sha256 != NULL && !runs(r, m->tried_sha256) && m->tried_count > 0;
-    const bool told = p->reverted_sha256 != NULL && same_sha256(p->reverted_sha256, m->tried_sha256);
+    const bool other = r->boot.running_sha256 != NULL && !runs(r, m->tried_sha256) && m->tried_count > 0;
+    const bool told = r->boot.reverted_sha256 != NULL && same_sha256(r->boot.reverted_sha256, m->tried_sha256);
     uint8_t end = m->tried_end;
     r->image_state = CONFIRMED_IMAGE;
-    if (told || (other && (end == STARTED || p->on_trial))) {
+    if (told || (other && (end == STARTED || r->boot.on_trial))) {
         end = GIVEN_UP;
-    } else if (p->on_trial) {
+    } else if (r->boot.on_trial) {
         end = STARTED;
         r->image_state = ON_TRIAL;
     }
@@ -976,7 +967,7 @@ static uint32_t on_set_baud(rcp_t *r, uint8_t *body, uint32_t size)
         return BAD_STATE;
     if ((p->features & RCP_FEATURE_SET_BAUD) != 0 && baud <= HIGHEST_BAUD)
         actual = p->baud_possible(p->context, baud);
-    if (actual == 0 || (actual > baud ? actual - baud : baud - actual) > baud * 3 / 200) /* 1.5 % */
+    if (actual == 0 || actual > HIGHEST_BAUD || (actual > baud ? actual - baud : baud - actual) * 200 > baud * 3) /* 1.5 % */
         return BAUD;
     put(body + 4, actual, 4); /* there is room behind the request */
     send(r, BAUD_OK, body, 8);
@@ -1180,7 +1171,6 @@ static void say_busy(rcp_t *r)
 {
     const uint32_t ms = BUSY_REPEAT_MS + BUSY_SPARE_MS + r->port->erase_ms;
     r->heard_ms = r->now_ms; /* this time does not count against a raised speed */
-    r->idle_ms = 0;
     if (!r->busy_due && r->now_ms - r->busy_ms < BUSY_REPEAT_MS)
         return;
     r->busy_due = false;
@@ -1188,12 +1178,25 @@ static void say_busy(rcp_t *r)
     send_numbers(r, BUSY, &ms, 4);
 }
 
+/* What the state waits for is done. Returns an error code or 0. */
+static uint32_t move_on(rcp_t *r)
+{
+    const rcp_port_t *p = r->port;
+    if (r->state == HASH)
+        return judge_hash(r);
+    if (r->state == ACTIVATING)
+        return set_flag(r);
+    if (r->state == RESTART) {
+        r->idle_ms = 1;
+        if (p->sent(p->context))
+            p->restart(p->context);
+    }
+    return 0;
+}
+
 /* The journal's next step. Returns an error code or 0. */
 static uint32_t save(rcp_t *r)
 {
-    if (is_busy(r))
-        say_busy(r);
-    r->idle_ms = 0;
     if (save_step(r))
         return 0;
     r->unsaved = false;
@@ -1204,37 +1207,25 @@ static uint32_t save(rcp_t *r)
 /* One slice of what the state asks for. Returns an error code or 0. */
 static uint32_t work(rcp_t *r)
 {
-    const rcp_port_t *p = r->port;
-    uint32_t code = 0;
+    uint32_t (*slice)(rcp_t *) = NULL;
     r->asked = r->session;
-    if (r->unsaved && (r->state != RECV || r->received == r->written || r->spare < p->journal_area))
-        return save(r);
-    if (r->state == ACTIVATING)
-        return set_flag(r);
-    if (r->state == RESTART) {
-        r->idle_ms = 1;
-        if (p->sent(p->context))
-            p->restart(p->context);
-        return 0;
+    if (r->unsaved && (r->state != RECV || r->received == r->written || r->spare < r->port->journal_area)) {
+        slice = save;
+    } else if (r->state >= PREPARE && r->state <= HASH) {
+        if (erase_is_due(r)) {
+            slice = erase_next;
+        } else if (r->hashed < r->written) {
+            slice = catch_up;
+        }
+        if (r->state == PREPARE && slice != erase_next)
+            accept(r);
     }
-    if (r->state == IDLE || r->state == STAGED)
-        return 0;
-    if (erase_is_due(r)) {
-        if (r->state == PREPARE)
-            say_busy(r);
-        r->idle_ms = 0;
-        return erase_next(r);
-    }
-    if (r->state == PREPARE)
-        accept(r);
-    if (r->hashed < r->written)
-        code = catch_up(r);
-    if (r->state != HASH || code != 0)
-        return code;
-    if (r->hashed == r->journal.size)
-        return judge_hash(r);
-    say_busy(r);
-    return 0;
+    if (slice == NULL)
+        return move_on(r);
+    if (is_busy(r))
+        say_busy(r);
+    r->idle_ms = 0;
+    return slice(r);
 }
 
 /* Whether `limit_ms` have gone by since a time. */
@@ -1265,80 +1256,20 @@ static void look_at_clock(rcp_t *r)
 
 /* ---- what the porter calls ---- */
 
-static bool is_power_of_two(uint32_t n)
+void rcp_start(rcp_t *r, const rcp_port_t *port, const rcp_boot_t *boot)
 {
-    return n != 0 && (n & (n - 1)) == 0;
-}
-
-static bool is_within(uint32_t n, uint32_t least, uint32_t most)
-{
-    return n >= least && n <= most;
-}
-
-static bool has_length(const char *text, uint32_t least, uint32_t most)
-{
-    return text == NULL || is_within((uint32_t)strlen(text), least, most);
-}
-
-static bool lacks_callback(const rcp_port_t *p)
-{
-#if RCP_BLOCK_SIZES
-    if (p->block_size == NULL)
-        return true;
-#endif
-    return p->flash_read == NULL || p->flash_write == NULL || p->flash_erase == NULL || p->now_ms == NULL || p->send == NULL ||
-           p->sent == NULL || p->sha256_begin == NULL || p->sha256_add == NULL || p->sha256_end == NULL || p->activate == NULL ||
-           p->confirm == NULL || p->restart == NULL;
-}
-
-rcp_reason_t rcp_check(const rcp_port_t *p)
-{
-    const uint32_t area = p->journal_area;
-    if (lacks_callback(p))
-        return RCP_BAD_CALLBACK;
-    if (p->frame == NULL || p->unit == NULL || p->ring == NULL)
-        return RCP_BAD_BUFFER;
-    if (!is_power_of_two(p->write_unit) || p->write_unit > smaller(p->erase_block, 32768))
-        return RCP_BAD_WRITE_UNIT;
-    if (!RCP_BLOCK_SIZES && !is_power_of_two(p->erase_block))
-        return RCP_BAD_ERASE_BLOCK;
-    if (p->slot_size == 0 || p->slot_size - 1 > UINT32_MAX - p->slot || !are_edges(p, p->slot, p->slot_size))
-        return RCP_BAD_SLOT;
-    if (!is_within(area, larger(256, 2 * p->write_unit), UINT32_MAX / 2) || 2 * area - 1 > UINT32_MAX - p->journal ||
-        !are_edges(p, p->journal, area) || !are_edges(p, p->journal + area, area) || p->journal - p->slot < p->slot_size ||
-        p->slot - p->journal < 2 * area)
-        return RCP_BAD_JOURNAL;
-    if (!is_within(p->max_frame, RCP_MIN_FRAME, 65535))
-        return RCP_BAD_MAX_FRAME;
-    if (p->ring_size <= RCP_MIN_FRAME)
-        return RCP_BAD_RING;
-    if (p->window < (RCP_BLE ? RCP_LEAST_CHUNK : p->max_frame - RCP_DATA_OVERHEAD))
-        return RCP_BAD_WINDOW;
-    if (!is_within(p->erase_ahead, p->erase_block, UINT32_MAX - p->window))
-        return RCP_BAD_ERASE_AHEAD;
-    if (p->app_id == NULL || !has_length(p->app_id, 1, APP_ID_MOST) || !has_length(p->hardware_id, 1, HARDWARE_ID_MOST) ||
-        !has_length(p->device_id, 1, DEVICE_ID_MOST) || !has_length(p->version, VERSION_LEAST, VERSION_MOST))
-        return RCP_BAD_TEXT;
-    if ((p->features & RCP_FEATURE_SET_BAUD) != 0 && (p->baud_possible == NULL || p->set_baud == NULL))
-        return RCP_BAD_BAUD;
-    return RCP_OK;
-}
-
-rcp_reason_t rcp_init(rcp_t *r, const rcp_port_t *port)
-{
-    const rcp_reason_t reason = rcp_check(port);
     r->ring = NULL; /* from here on interrupts leave it alone */
     memset(r, 0, sizeof *r);
-    if (reason != RCP_OK)
-        return reason;
+    if (port == NULL)
+        return;
     r->port = port;
+    r->boot = *boot;
     r->baud = port->base_baud;
     r->started_ms = port->now_ms(port->context);
     read_journal(r);
     judge_trial(r);
     begin_at_durable(r);
     r->ring = port->ring;
-    return RCP_OK;
 }
 
 RCP_ISR bool rcp_rx_byte(rcp_t *r, uint8_t byte)

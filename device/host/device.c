@@ -170,19 +170,19 @@ static void boot(device_t *d)
 {
     rcp_reason_t reason;
     bootloader_boot(d->bootloader, clock_now());
-    d->port.boot_id = make_boot_id(d->port.boot_id);
+    d->start.boot_id = make_boot_id(d->start.boot_id);
     d->port.version = d->bootloader->record.version;
-    d->port.on_trial = bootloader_on_trial(d->bootloader);
-    d->port.running_sha256 = bootloader_running_sha256(d->bootloader, d->running_sha256) ? d->running_sha256 : NULL;
-    d->port.reverted_sha256 = bootloader_reverted_sha256(d->bootloader, d->reverted_sha256) ? d->reverted_sha256 : NULL;
+    d->start.on_trial = bootloader_on_trial(d->bootloader);
+    d->start.running_sha256 = bootloader_running_sha256(d->bootloader, d->running_sha256) ? d->running_sha256 : NULL;
+    d->start.reverted_sha256 = bootloader_reverted_sha256(d->bootloader, d->reverted_sha256) ? d->reverted_sha256 : NULL;
     d->baud = d->profile.identity.base_baud;
     d->outbox_size = 0;
     d->stalled_until = 0.0;
     d->restart_wanted = d->line_awaited = d->overrun = false;
     d->flash->off = false;
     d->flash->operations_left = 0;
-    log_line("boot %08x: runs %s", d->port.boot_id, d->port.version);
-    reason = rcp_init(&d->rcp, &d->port);
+    log_line("boot %08x: runs %s", d->start.boot_id, d->port.version);
+    reason = rcp_init(&d->rcp, &d->port, &d->start);
     if (reason != RCP_OK)
         fail(EXIT_FAILED, "the receiver does not take these sizes (reason %d in rcp.h): --max-frame %u, --window %u, --rx-ring %u, "
              "--erase-block %u, --write-unit %u", (int)reason, d->port.max_frame, d->port.window, d->profile.rx_ring, d->port.erase_block,

@@ -17,6 +17,7 @@ typedef struct {
     line_t *to_gateway;
 
     rcp_port_t port;
+    rcp_boot_t start;
     rcp_t rcp;
     rcp_sha256_t hash;
     uint8_t running_sha256[32], reverted_sha256[32];

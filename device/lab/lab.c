@@ -14,6 +14,7 @@ struct lab {
     lab_setup_t setup;
     rcp_t rcp;
     rcp_port_t port;
+    rcp_boot_t boot;
     rcp_sha256_t sha256;
     jmp_buf power;
     uint32_t flash_size;
@@ -345,15 +346,17 @@ void lab_boot(lab_t *lab, const lab_boot_t *boot)
         memcpy(lab->running_sha256, boot->running_sha256, 32);
     if (boot->reverted_sha256 != NULL)
         memcpy(lab->reverted_sha256, boot->reverted_sha256, 32);
-    lab->port.running_sha256 = boot->running_sha256 == NULL ? NULL : lab->running_sha256;
-    lab->port.reverted_sha256 = boot->reverted_sha256 == NULL ? NULL : lab->reverted_sha256;
-    lab->port.boot_id = boot->boot_id;
-    lab->port.on_trial = boot->on_trial != 0;
+    lab->boot = (rcp_boot_t){
+        .running_sha256 = boot->running_sha256 == NULL ? NULL : lab->running_sha256,
+        .reverted_sha256 = boot->reverted_sha256 == NULL ? NULL : lab->reverted_sha256,
+        .boot_id = boot->boot_id,
+        .on_trial = boot->on_trial != 0,
+    };
     if (setjmp(lab->power) != 0) {
         lose_power(lab);
         return;
     }
-    if (rcp_init(&lab->rcp, &lab->port) != RCP_OK)
+    if (rcp_init(&lab->rcp, &lab->port, &lab->boot) != RCP_OK)
         abort(); /* lab_new() has looked */
     if (lab->setup.packet != 0)
         lab_connect(lab, lab->setup.packet);
