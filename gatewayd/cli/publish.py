@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from gatewayd.cli.options import config_option, json_option
+from gatewayd.codes import Code
 from gatewayd.config import Device, Settings, load
 from gatewayd.errors import FirmwareError, GatewaydError
 from gatewayd.mqtt.connection import connect
@@ -30,13 +31,11 @@ ANSWER_TIMEOUT_S = 30
 SLOWEST_LINE_BYTES_PER_S = 16 * 1024
 
 _CHANNELS = {"s": Channel.STABLE, "u": Channel.UNSTABLE}
-# What an attempt to open a container without keys says about it.
-_KINDS = {"no_verify_key": "signed container", "no_decrypt_key": "encrypted container"}
 _BARE_IMAGE = "bare image"
 
 
 @dataclass(frozen=True)
-class Release:
+class Publication:
     """What is to be published, and what is worth saying about it."""
 
     topic: str
@@ -117,7 +116,7 @@ def _release(
     file: Path,
     *,
     plain: bool,
-) -> Release:
+) -> Publication:
     content = file.read_bytes()
     takers = [device for device in settings.devices if _takes(device, topic)]
     try:
@@ -145,7 +144,7 @@ def _release(
             hint="nothing was sent; a larger firmware cannot come over MQTT",
         )
     warnings = _warnings(settings, takers, encoding, kind, message)
-    return Release(topic_text, version, encoding, kind, message, tuple(warnings))
+    return Publication(topic_text, version, encoding, kind, message, tuple(warnings))
 
 
 def _takes(device: Device, topic: OtaTopic) -> bool:
@@ -163,11 +162,14 @@ def _recognise(content: bytes) -> str:
     try:
         open_container(content, KeySet(), allow_unsigned=True)
     except FirmwareError as error:
-        if error.code == "bad_magic":
-            return _BARE_IMAGE
-        if error.code not in _KINDS:
-            raise
-        return _KINDS[error.code]
+        match error.code:  # what opening it without keys says about it
+            case Code.BAD_MAGIC:
+                return _BARE_IMAGE
+            case Code.NO_VERIFY_KEY:
+                return "signed container"
+            case Code.NO_DECRYPT_KEY:
+                return "encrypted container"
+        raise
     return "unsigned container"
 
 
@@ -207,7 +209,7 @@ def _refusal(
     return None
 
 
-async def _publish(settings: Settings, release: Release) -> None:
+async def _publish(settings: Settings, release: Publication) -> None:
     """Return when the broker has it. Raises BrokerError."""
     login = visitor(settings.mqtt)
     connection = await connect(login)
@@ -225,7 +227,7 @@ async def _publish(settings: Settings, release: Release) -> None:
         await connection.close()
 
 
-def _tell(settings: Settings, release: Release, output: Path | None, *, as_json: bool) -> None:
+def _tell(settings: Settings, release: Publication, output: Path | None, *, as_json: bool) -> None:
     size = len(release.message)
     if as_json:
         document = {

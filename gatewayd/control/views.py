@@ -5,12 +5,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gatewayd.config import Device, UartLink
+from gatewayd.config import Device, UartSettings
 from gatewayd.control import messages
 from gatewayd.errors import GatewaydError, HostError
-from gatewayd.jobs import foresight, steering
 from gatewayd.jobs.model import AttemptRecord, CreateJob, DeviceRecord, EndJob, Job, JobState, Pause
-from gatewayd.status import DeviceStatus, LinkHealth
+from gatewayd.planning import commands, preview
+from gatewayd.status.board import DeviceStatus
+from gatewayd.status.feed import LinkHealth
 
 
 def device_view(
@@ -107,7 +108,7 @@ def _attempt_view(attempt: AttemptRecord) -> messages.AttemptView:
     )
 
 
-def forecast_view(forecast: foresight.Forecast) -> messages.Forecast:
+def forecast_view(forecast: preview.Forecast) -> messages.Forecast:
     """The planner's answer."""
     decision = forecast.decision
     return messages.Forecast(
@@ -123,7 +124,7 @@ def forecast_view(forecast: foresight.Forecast) -> messages.Forecast:
     )
 
 
-def assessment_view(assessment: foresight.Assessment) -> messages.Assessment:
+def assessment_view(assessment: preview.Assessment) -> messages.Assessment:
     """What a device makes of a release."""
     release = assessment.release
     return messages.Assessment(
@@ -136,7 +137,7 @@ def assessment_view(assessment: foresight.Assessment) -> messages.Assessment:
     )
 
 
-def outcome_view(outcome: steering.Outcome) -> messages.Outcome:
+def outcome_view(outcome: commands.CommandResult) -> messages.Outcome:
     """What a wish came to."""
     job = outcome.job
     return messages.Outcome(
@@ -145,7 +146,7 @@ def outcome_view(outcome: steering.Outcome) -> messages.Outcome:
 
 
 def outcomes_result(
-    outcomes: Iterable[steering.Outcome], refused: Iterable[tuple[str, GatewaydError]] = ()
+    outcomes: Iterable[commands.CommandResult], refused: Iterable[tuple[str, GatewaydError]] = ()
 ) -> messages.OutcomesResult:
     """What several wishes came to, and why some did not."""
     return messages.OutcomesResult(
@@ -179,9 +180,9 @@ def watchdog_s() -> float | None:
 def _link(device: Device, health: LinkHealth) -> messages.Link:
     link = device.link
     baud = None
-    if isinstance(link, UartLink):
+    if isinstance(link, UartSettings):
         baud = link.baud
-        if health.code != "ok" and not Path(link.uart).exists():
+        if not health.is_ok and not Path(link.uart).exists():
             health = LinkHealth("link_missing", f"{link.uart} does not exist")
     return messages.Link(
         kind=link.kind, address=link.address, baud=baud, health=health.code, reason=health.reason or None

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatewayd.config import Device, UartLink
+from gatewayd.config import Device, UartSettings
 from gatewayd.doctor.account import READ, WRITE, Account
 from gatewayd.doctor.finding import Finding, failure, ok
-from gatewayd.jobs.lock import Daemon
 from gatewayd.link.holders import Holder, find_holders
 from gatewayd.link.ports import Port, named_port
+from gatewayd.store.lock import LockHolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +24,16 @@ class PortFacts:
     holder: Holder | None = None
 
 
-def examine_ports(devices: Sequence[Device], account: Account, daemon: Daemon) -> Iterator[Finding]:
+def examine_ports(devices: Sequence[Device], account: Account, daemon: LockHolder) -> Iterator[Finding]:
     """Look at all ports; none is opened."""
-    paths = {device.name: device.link.uart for device in devices if isinstance(device.link, UartLink)}
+    paths = {device.name: device.link.uart for device in devices if isinstance(device.link, UartSettings)}
     ports = {name: named_port(path) for name, path in paths.items()}
     holders = find_holders({port.node for port in ports.values()})
     for name, port in ports.items():
         yield judge_port(name, paths[name], _facts(port, account, holders.get(port.node)), daemon)
 
 
-def judge_port(subject: str, path: str, facts: PortFacts, daemon: Daemon) -> Finding:
+def judge_port(subject: str, path: str, facts: PortFacts, daemon: LockHolder) -> Finding:
     """Say what is wrong with a device's port."""
     port = facts.port
     if facts.mode is None:

@@ -6,9 +6,10 @@ said of itself, and what the configuration believes until it has said anything.
 
 from dataclasses import dataclass
 
+from gatewayd.codes import Code
 from gatewayd.config import Device, Settings
 from gatewayd.errors import GatewaydError
-from gatewayd.jobs.model import Decision, DeviceRecord, Reading, Release, RomFacts, Verdict
+from gatewayd.jobs.model import Decision, DecodeProfile, DeviceRecord, Release, RomFacts, Verdict
 from gatewayd.ota.rules import Deliver, Payload, check_rollback, check_size, check_version, select_rom
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.ota.version import Version
@@ -64,10 +65,10 @@ def is_pushed(topic: str) -> bool:
     return topic.startswith(_PUSH)
 
 
-def reading_of(settings: Settings, device: Device) -> Reading:
+def profile_of(settings: Settings, device: Device) -> DecodeProfile:
     """How the device reads messages, keys included: a corrected key makes another reading."""
     keys = settings.keys_of(device) if device.payload is Payload.ADVANCED else None
-    return Reading(
+    return DecodeProfile(
         device.patch_encoding, device.payload, keys.fingerprint if keys else "", device.allow_unsigned
     )
 
@@ -92,7 +93,7 @@ def refusal_of(device: Device, record: DeviceRecord, candidate: Candidate) -> De
         # On trial: the job will find it running, and confirm it.
         return None if on_trial else _unfit(device, record, candidate)
     except GatewaydError as error:
-        return decision_on(device, candidate, error.code, str(error), refused=error.code != "not_newer")
+        return decision_on(device, candidate, error.code, str(error), refused=error.code != Code.NOT_NEWER)
 
 
 def _unfit(device: Device, record: DeviceRecord, candidate: Candidate) -> Decision | None:
@@ -104,7 +105,7 @@ def _unfit(device: Device, record: DeviceRecord, candidate: Candidate) -> Decisi
     by_slot = device.payload is Payload.ADVANCED and device.deliver is Deliver.ROM
     image = select_rom(images, info.slot_address, device.slot_match) if by_slot else images[0]
     check_size(image.size, info.slot_size)
-    if info.image_state is ImageState.REVERTED and info.tried_sha256 == bytes.fromhex(image.sha256):
+    if info.image_state is ImageState.REVERTED and info.tried == image.id:
         reason = f"{candidate.version} was tried and the bootloader went back to the old image"
         return decision_on(device, candidate, "reverted", reason, refused=True)
     return None
@@ -114,8 +115,7 @@ def _runs(device: Device, record: DeviceRecord, candidate: Candidate) -> bool:
     """Whether the device runs any image of it: of two ROMs the other one is for the slot that is free now."""
     info = record.info
     return info is not None and any(
-        info.runs(bytes.fromhex(image.sha256), str(candidate.version))
-        for image in _images(device, candidate.verdict)
+        info.runs((image.id,), str(candidate.version)) for image in _images(device, candidate.verdict)
     )
 
 

@@ -17,7 +17,9 @@ from gatewayd.ota.patch import PatchEncoding
 from gatewayd.ota.rules import Payload, RollbackMark
 from gatewayd.ota.topic import Channel
 from gatewayd.ota.version import Version
-from gatewayd.protocol.session import SILENCE, DeviceInfo
+from gatewayd.protocol.image import ImageId
+from gatewayd.protocol.session import DeviceInfo
+from gatewayd.protocol.steps import BootId, Update
 
 
 class JobState(StrEnum):
@@ -53,16 +55,6 @@ WAITING = frozenset({_S.OFFERED, _S.QUEUED})
 # What a stop of gatewayd, or a failure to write down how an attempt ended, leaves behind.
 INTERRUPTIBLE = frozenset({_S.TRANSFERRING, _S.STAGED})
 
-# Failures that are never tried again by themselves: the image was on the device and did not hold.
-NEVER_AGAIN = frozenset({"reverted", "version_mismatch", "already_tried"})
-# Failures by restarts: that the device has restarted once more is no reason to wear its flash again.
-UNSTEADY = frozenset({"keeps_restarting", "keeps_vanishing"})
-# Failures that say nothing about the image: hearing from the device again is reason enough to try again.
-NO_CONTACT = SILENCE | {
-    *("link_missing", "link_lost", "link_busy", "link_denied", "link_error", "wake_failed"),
-    *("wrong_app", "wrong_hardware", "device_changed"),
-}
-
 
 class IllegalTransitionError(RuntimeError):
     """A job was asked to move where the table does not lead: our mistake. Nothing was changed."""
@@ -75,7 +67,7 @@ def check_transition(old: JobState, new: JobState) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class DecodeProfile:
     """How a device reads a message: two devices that share it share the verdict."""
 
     patch_encoding: PatchEncoding
@@ -97,6 +89,11 @@ class RomFacts:
     address: int
     size: int
     sha256: str
+
+    @property
+    def id(self) -> ImageId:
+        """The ROM by the SHA-256 of its file."""
+        return ImageId.of_file(bytes.fromhex(self.sha256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +174,7 @@ class Job:
     timestamp_ms: int | None = None
     container_sha256: str = ""
     activated_at: str = ""
-    boot_id: int | None = None  # of the device when it was last offered the image, or activated
+    boot_id: BootId | None = None  # of the device when it was last offered the image, or activated
     device_id: str | None = None
     second_try: bool = False
     durable: int = 0  # the furthest the device ever got
@@ -185,11 +182,32 @@ class Job:
     topic: str = ""  # where its release came from
     decision: str = ""  # what the planner said when it made the job
     retry_allowed: bool = False  # a person lets the same release be tried once more
+    image_id: str = ""  # the device's own name for the image, where that is not its SHA-256
+    is_armed: bool = False  # the device has acknowledged that its next boot is one into the image
 
     @property
     def is_active(self) -> bool:
         """Whether something is still to be done."""
         return self.state not in ENDED
+
+    @property
+    def image(self) -> ImageId | None:
+        """What the device was offered, by its own name; None until it was offered anything."""
+        if self.image_id:
+            return ImageId.parse(self.image_id)
+        return ImageId.of_file(bytes.fromhex(self.image_sha256)) if self.image_sha256 else None
+
+    @property
+    def update(self) -> Update:
+        """What the protocol compares a device's answer with."""
+        return Update(
+            image=self.image,
+            version=self.version,
+            from_version=self.from_version,
+            boot_id=self.boot_id,
+            is_activating=self.state is JobState.ACTIVATING,
+            is_armed=self.is_armed,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,5 +319,5 @@ class Plan:
 
     decisions: tuple[Decision, ...] = ()
     commands: tuple[Command, ...] = ()
-    to_verify: tuple[tuple[Release, Reading, str], ...] = field(default=())  # with the key set's name
+    to_verify: tuple[tuple[Release, DecodeProfile, str], ...] = field(default=())  # with the key set's name
     topics: frozenset[str] = frozenset()

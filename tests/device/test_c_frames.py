@@ -4,15 +4,15 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from c_bench import c_bench
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sim_bench import PROFILE
+from lab.c_receiver_bench import c_bench
+from lab.receiver_bench import PROFILE
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
 from gatewayd.protocol.rcp.framing import encode_stream
-from gatewayd.protocol.rcp.tagged import Hello, Info
+from gatewayd.protocol.rcp.tlv_frames import Hello, Info
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "rcp"
 HELLO = Hello(0x01020304, "barn-pi")

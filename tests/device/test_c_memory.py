@@ -1,11 +1,11 @@
 """What the receiver in C remembers of images it tried, and what it does at the ends of its memory."""
 
-from c_bench import c_bench
-from sim_bench import IMAGE, OLD, SHA
+from lab.c_receiver_bench import c_bench
+from lab.receiver_bench import IMAGE, OLD, SHA
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import encode_stream
-from gatewayd.protocol.rcp.tagged import Hello, Info
+from gatewayd.protocol.rcp.tlv_frames import Hello, Info
 from gatewayd.protocol.session import ImageState
 
 OTHER = IMAGE[::-1]

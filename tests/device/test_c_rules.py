@@ -4,13 +4,13 @@ import random
 import zlib
 
 import pytest
-from c_bench import CBench, c_bench, error, without_busy
-from sim_bench import IMAGE, OLD, PROFILE, SHA
+from lab.c_receiver_bench import CBench, c_bench, error, without_busy
+from lab.receiver_bench import IMAGE, OLD, PROFILE, SHA
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
 from gatewayd.protocol.rcp.framing import encode_stream
-from gatewayd.protocol.rcp.tagged import Confirm, Confirmed, Hello
+from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello
 from gatewayd.protocol.session import ImageState
 
 MIB = bytes(1024) * 1024

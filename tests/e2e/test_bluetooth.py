@@ -11,21 +11,22 @@ from typing import Any
 
 import aiomqtt
 import pytest
-from ble_device import CTag, PythonTag, Tag
 from bleak.exc import BleakError
-from brokers import Mosquitto
-from bumble_radio import Air, BumbleBackend
-from e2e_lab import VirtualDevice
+from lab.ble_device import CTag, PythonTag, Tag
+from lab.brokers import Mosquitto
+from lab.bumble_radio import Air, BumbleBackend
+from lab.farm import VirtualDevice
 
 from gatewayd.config import load
 from gatewayd.daemon import Daemon
-from gatewayd.jobs import retry
-from gatewayd.jobs.store import Store
+from gatewayd.delivery import retry
 from gatewayd.link.ble import BleLink
+from gatewayd.link.factory import LinkFactory
 from gatewayd.link.radio import Radio
 from gatewayd.link.target import Target
-from gatewayd.links import Links
+from gatewayd.protocol.rcp.kind import GATT
 from gatewayd.simulator.profile import DeviceProfile
+from gatewayd.store.store import Store
 
 attack = pytest.mark.attack
 LIMIT_S = 60.0
@@ -87,7 +88,7 @@ class Gateway:
         config.write_text(json.dumps(tree))
         settings = load(config)
         async with Store(settings.gateway.state_dir) as store:
-            daemon = Daemon(settings, store, Links(settings.adapters, self.adapter.backend))
+            daemon = Daemon(settings, store, LinkFactory(settings.adapters, self.adapter.backend))
             running = asyncio.create_task(daemon.run(asyncio.Event()))
             watching = asyncio.create_task(self._watch())
             try:
@@ -228,7 +229,7 @@ async def test_what_a_former_life_left_connected_is_ended_at_start(gateway: Gate
     """Also when nobody is going to ask the device anything."""
     tag = await gateway.tag("tag-7", "C0:FF:EE:00:00:01")
     gateway.devices[0]["probe"] = "job"
-    former = BleLink(lambda: Radio(backend=gateway.adapter.backend), Target(name="tag-7"), pair=False)
+    former = BleLink(lambda: Radio(backend=gateway.adapter.backend), Target(name="tag-7"), GATT, pair=False)
     await former.open()
     assert tag.peripheral.connection is not None
     gone = asyncio.Event()

@@ -9,12 +9,12 @@ from pathlib import Path
 import aiomqtt
 import pytest_asyncio
 import yaml
-from bench.daemons import memory_mib
-from e2e_lab import Farm, VirtualDevice, image_of
-from e2e_lab import farm as a_farm
-from jobs_lab import message
-from relay import Relay
-from session_lab import publisher
+from lab.broker_session import publisher
+from lab.farm import Farm, VirtualDevice, image_of
+from lab.farm import farm as a_farm
+from lab.jobs import message
+from lab.relay import Relay
+from suites.bench.daemons import memory_mib
 
 from gatewayd.control.client import ask
 from gatewayd.control.messages import Status, StatusResult
@@ -24,9 +24,9 @@ TOPIC = "/a/pump/u/4.3"
 DURABLE = ("persistence true", "autosave_on_changes true", "autosave_interval 1")
 # What is a minute, and rightly so, would be a minute for each test.
 FAST = """
-from gatewayd.mqtt import login, session, visits
-login.KEEPALIVE_S, session.MAX_BACK_OFF_S, visits.LOOK_S = 1, 0.5, 0.1
-visits.next_visit_s = lambda connected_at_s, every_s, _: connected_at_s + every_s / 2
+from gatewayd.mqtt import duty_cycle, login, session
+login.KEEPALIVE_S, session.MAX_BACK_OFF_S, duty_cycle.LOOK_S = 1, 0.5, 0.1
+duty_cycle.next_visit_s = lambda connected_at_s, every_s, _: connected_at_s + every_s / 2
 """
 REPLAYS = 1000
 

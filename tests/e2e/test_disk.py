@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from ctl_lab import Desk, desk
+from lab.desk import Desk, desk
 
 from gatewayd.jobs.model import CreateJob, JobState
-from gatewayd.jobs.store import Store
+from gatewayd.store.store import Store
 
 IMAGE = random.Random(7).randbytes(600_000)
 DISK_BYTES = 4 * 1024 * 1024

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
-from brokers import until
+from lab.brokers import until
 
 from gatewayd.mqtt.login import BrokerError
 from gatewayd.mqtt.reports import PROGRESS_INTERVAL_S, Reports
-from gatewayd.status import StatusBoard
+from gatewayd.status.board import StatusBoard
 
 PUMP = "gatewayd/barn/devices/pump-1"
 

@@ -9,18 +9,18 @@ import random
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from rcp_devices import DEVICES, OLD, PROFILE, DeviceFactory
-from rcp_lab import Lab, make_image, packet_gateway
-from rcp_radio import Airtime
-from rcp_script import INFO
-from rcp_stories import IMAGE, MakeLab, assert_updated, failed_code
+from lab.rcp.devices import DEVICES, OLD, PROFILE, DeviceFactory
+from lab.rcp.joined import Lab, make_image, packet_gateway
+from lab.rcp.radio import Airtime
+from lab.rcp.script import INFO
+from lab.rcp.stories import IMAGE, MakeLab, assert_updated, failed_code
 
-from gatewayd.jobs.model import NEVER_AGAIN
+from gatewayd.codes import Again, meaning
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import seal
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.rcp.packets import Assembler, ShortData
-from gatewayd.protocol.rcp.tagged import Hello, Info
+from gatewayd.protocol.rcp.tlv_frames import Hello, Info
 from gatewayd.protocol.session import (
     Console,
     Failed,
@@ -194,7 +194,7 @@ def test_the_right_image_or_a_clean_failure_and_in_the_end_the_right_image(
     lab.to_device.set_airtime(Airtime())  # type: ignore[union-attr]  # a Radio
     lab.to_gateway.set_airtime(Airtime())  # type: ignore[union-attr]  # as above
     outcome = lab.update(image, attempts=6)
-    if isinstance(outcome, Failed) and outcome.error.code in NEVER_AGAIN:
+    if isinstance(outcome, Failed) and meaning(outcome.error.code).again is Again.NEVER:
         assert lab.device.running_image == OLD
     else:
         assert isinstance(outcome, Identified), outcome

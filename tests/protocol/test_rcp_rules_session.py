@@ -6,11 +6,11 @@ import random
 import zlib
 
 import pytest
-from rcp_script import IMAGE, INFO, Script, payloads, session_of
+from lab.rcp.script import IMAGE, INFO, Script, payloads, session_of
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
-from gatewayd.protocol.rcp.tagged import Confirm, Confirmed, Hello, Info, Offer
+from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello, Info, Offer
 from gatewayd.protocol.session import (
     Activated,
     Deferred,
@@ -191,7 +191,7 @@ def test_rule_11_an_answer_to_another_hello_is_stale() -> None:
     script.say(Info(hello.nonce ^ 1, INFO))
     assert script.outcome() is None
     script.say(Info(hello.nonce, INFO))
-    assert script.outcome() == Identified(INFO)
+    assert script.outcome() == Identified(INFO.common)
 
 
 def test_rule_11_hello_is_repeated_with_the_same_nonce_four_times_a_second() -> None:

@@ -1,0 +1,44 @@
+"""What must be true of a device, now that it answers, before it gets an image: pass, or raise."""
+
+from gatewayd.config import Device, Settings
+from gatewayd.errors import DeviceError
+from gatewayd.jobs.eligibility import installed_version
+from gatewayd.jobs.model import DeviceRecord
+from gatewayd.ota.rules import check_identity, check_version
+from gatewayd.ota.version import Version
+from gatewayd.protocol.session import DeviceInfo, ImageState
+
+
+def check_is_meant(settings: Settings, device: Device, info: DeviceInfo) -> None:
+    """Raise DeviceError unless this is the device the configuration means; name the one it looks like."""
+    try:
+        check_identity(device.app_id, device.hardware_id, info.app_id, info.hardware_id)
+    except DeviceError as error:
+        others = ", ".join(one.name for one in settings.devices if one != device and _fits(one, info))
+        hint = f"it looks like {others}: are the boards swapped?" if others else error.hint
+        raise DeviceError(f"{device.name}: {error.message}", code=error.code, hint=hint) from None
+
+
+def check_is_newer(device: Device, info: DeviceInfo, version: str) -> Version:
+    """Return what the device runs: the planner may have had to believe the configuration until now.
+
+    Raises FirmwareError `not_newer`, `incompatible`.
+    """
+    installed = installed_version(device, DeviceRecord(device.name, info))
+    if info.image_state is not ImageState.ON_TRIAL:  # then it is about to be confirmed, or refuses
+        check_version(installed, Version.parse(version), allow_downgrade=device.allow_downgrade)
+    return installed
+
+
+def check_can_revert(device: Device, info: DeviceInfo) -> None:
+    """The device can go back, or the configuration accepts the risk. Raises DeviceError `no_trial_boot`."""
+    if not info.can_revert and not device.allow_no_trial:
+        raise DeviceError(
+            "the device cannot go back when new firmware fails: its bootloader has no trial boot",
+            code="no_trial_boot",
+            hint="allow_no_trial: true for this device accepts that risk",
+        )
+
+
+def _fits(device: Device, info: DeviceInfo) -> bool:
+    return info.app_id in (None, device.app_id) and device.hardware_id in (None, info.hardware_id)

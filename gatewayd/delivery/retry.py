@@ -1,0 +1,73 @@
+"""What becomes of a job when an attempt failed. Pure."""
+
+from dataclasses import dataclass
+
+from gatewayd.codes import Attempt, Contact, meaning
+from gatewayd.errors import GatewaydError, LinkError, LinkLost
+from gatewayd.jobs.model import Job, JobState
+
+LONGEST_WAIT_S = 300.0
+# Before a line that is away is tried again; the port's return ends the wait early.
+LINE_WAIT_S = 15.0
+# After ACTIVATE a silent device may be in a trial that it will give up: it is waited for that much longer
+# than the trial.
+TRIAL_MARGIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The state a job goes to, its count of fruitless attempts, and when to look at it again.
+
+    `error` is what to record in place of the last one, where they mean something else together.
+    """
+
+    state: JobState
+    failures: int
+    delay_s: float
+    error: GatewaydError | None = None
+
+
+def after_failure(
+    job: Job, error: GatewaydError, *, advanced: bool, attempts: int, grace: bool, chance: float
+) -> Retry:
+    """Decide.
+
+    Args:
+        job: as it stands now.
+        error: what ended the attempt.
+        advanced: the device has more durable bytes than ever before; then the count starts anew.
+        attempts: fruitless attempts in a row that fail the job.
+        grace: the trial after ACTIVATE may still be running, so silence means nothing yet.
+        chance: 0 to 1; spreads the retries of devices that failed together.
+    """
+    what = meaning(error.code)
+    waiting = JobState.ACTIVATING if job.state is JobState.ACTIVATING else JobState.QUEUED
+    if what.attempt is Attempt.MOOT and job.state is not JobState.ACTIVATING:
+        return Retry(JobState.CANCELLED, job.failures, 0.0)
+    if what.attempt in (Attempt.FINAL, Attempt.MOOT):
+        return Retry(JobState.FAILED, job.failures + 1, 0.0)
+    # A line that goes in mid-transfer, time and again, costs the device a write of its flash each time.
+    has_vanished = isinstance(error, LinkLost) and job.state is JobState.TRANSFERRING and not advanced
+    excused = what.attempt is Attempt.WAITS and not has_vanished
+    if excused or (grace and what.is_silence):
+        return Retry(waiting, 0 if advanced else job.failures, LINE_WAIT_S * (0.5 + chance / 2))
+    failures = 1 if advanced else job.failures + 1
+    if failures >= attempts:
+        return Retry(JobState.FAILED, failures, 0.0, _keeps_vanishing(failures) if has_vanished else None)
+    # Nothing was heard of a device that may be running the new image: it still may.
+    state = waiting if what.contact is Contact.NONE else JobState.QUEUED
+    return Retry(state, failures, back_off_s(failures, chance))
+
+
+def _keeps_vanishing(times: int) -> LinkError:
+    return LinkError(
+        f"attempt {times} without anything new stored: the port went away in mid-transfer again",
+        code="keeps_vanishing",
+        hint="look at the cable, the hub, and the device's power supply",
+    )
+
+
+def back_off_s(failures: int, chance: float) -> float:
+    """Seconds after the n-th failure in a row (from 1): 1..2, 2..4, ... up to five minutes."""
+    longest = min(LONGEST_WAIT_S, 2.0 ** min(failures, 16))
+    return longest / 2 * (1 + chance)

@@ -1,0 +1,77 @@
+"""From a message in the spool to a verdict on it, and to the image that a device is sent.
+
+A message is opened once for its verdict and the transfers that follow: what was opened last is kept for a
+while, so that the first device, and an attempt after a short break, find it in memory. Devices that take the
+same image share one buffer. Plaintext of encrypted firmware exists in memory only.
+"""
+
+import asyncio
+import weakref
+
+from gatewayd.errors import FirmwareError
+from gatewayd.images.opened import OpenFirmware, open_firmware
+from gatewayd.jobs.model import DecodeProfile, Verdict
+from gatewayd.ota.keys import KeySet
+from gatewayd.store.spool import Spool
+
+# From a verdict to the first transfer takes a second or two; most attempts follow each other within a minute.
+# One message is kept, the latest: 16 MiB decrypted is not small on a Pi.
+KEEP_S = 60.0
+
+__all__ = ["KEEP_S", "FirmwareReader", "OpenFirmware"]
+
+
+class FirmwareReader:
+    """Opens messages of a spool, in a thread, one at a time."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._turn = asyncio.Lock()
+        self._opened: weakref.WeakValueDictionary[tuple[str, str], OpenFirmware] = (
+            weakref.WeakValueDictionary()
+        )
+        self._kept: OpenFirmware | None = None
+        self._release: asyncio.TimerHandle | None = None
+
+    async def verify(self, sha256: str, profile: DecodeProfile, keys: KeySet | None) -> Verdict:
+        """Say what the message is in this profile. Raises HostError when the spool cannot be read."""
+        try:
+            return (await self.open(sha256, profile, keys)).verdict()
+        except FirmwareError as error:
+            return _refusal(error)
+
+    async def preview(self, message: bytes, profile: DecodeProfile, keys: KeySet | None) -> Verdict:
+        """Say what `verify` would make of a message that is not in the spool."""
+        async with self._turn:
+            try:
+                return (await asyncio.to_thread(open_firmware, message, profile, keys)).verdict()
+            except FirmwareError as error:
+                return _refusal(error)
+
+    async def open(self, sha256: str, profile: DecodeProfile, keys: KeySet | None) -> OpenFirmware:
+        """Return the opened message; the same one to all who hold it. Raises HostError, FirmwareError."""
+        async with self._turn:
+            opened = self._opened.get((sha256, profile.key))
+            if opened is None:
+                self._let_go()  # two at once would be twice the memory
+                opened = await asyncio.to_thread(
+                    lambda: open_firmware(self._spool.read(sha256), profile, keys)
+                )
+                self._opened[sha256, profile.key] = opened
+            self._keep(opened)
+            return opened
+
+    def _keep(self, opened: OpenFirmware) -> None:
+        self._let_go()
+        self._kept = opened
+        self._release = asyncio.get_running_loop().call_later(KEEP_S, self._let_go)
+
+    def _let_go(self) -> None:
+        self._kept = None
+        if self._release is not None:
+            self._release.cancel()
+            self._release = None
+
+
+def _refusal(error: FirmwareError) -> Verdict:
+    return Verdict(code=error.code, reason=str(error))

@@ -1,0 +1,137 @@
+"""What a failed read or write means, and a ballast to throw off when the disk is full.
+
+A full disk fails INSERT and UPDATE alike. So 1 MiB is kept in reserve, and given up when something must be
+recorded: that a job failed, that a device was told to start what it has. Messages do not get it: one that
+does not fit is not acknowledged, and comes again.
+"""
+
+import errno
+import os
+import sqlite3
+from pathlib import Path
+
+from gatewayd.errors import HostError
+
+BALLAST_BYTES = 1024 * 1024
+# Made anew only when that leaves as much free again: it must not be what fills the disk.
+_NEEDED_BYTES = 2 * BALLAST_BYTES
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_MIB = 1024 * 1024
+# How SQLite puts it when the full disk has no room for its -shm or its journal.
+_FOR_WANT_OF_SPACE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
+# What makes it useless to go on with a database: nothing that it says can be trusted.
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+class Ballast:
+    """The reserve in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / "ballast"
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is something to throw off."""
+        return self._file.exists()
+
+    def take(self) -> None:
+        """Make it, where there is room. Never raises: without it there is one safety less, and no more."""
+        try:
+            if self.is_there or _free_bytes(self._file.parent) < _NEEDED_BYTES:
+                return
+            handle = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(handle, 0, BALLAST_BYTES)
+            finally:
+                os.close(handle)
+        except OSError:
+            self.throw_off()
+
+    def throw_off(self) -> bool:
+        """Give it up; False: there was none."""
+        try:
+            self._file.unlink()
+        except OSError:
+            return False
+        return True
+
+
+def is_full(error: Exception) -> bool:
+    """Whether a failure is for want of space."""
+    return getattr(error, "errno", None) in _FULL or _sqlite_code(error) == sqlite3.SQLITE_FULL
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether a failure says that the database is not one any more."""
+    return _sqlite_code(error) in _DAMAGED
+
+
+def explain(error: Exception, state_dir: Path) -> HostError:
+    """Return what to raise for an OSError or sqlite3.Error at the state directory."""
+    number, sqlite_code = getattr(error, "errno", None), _sqlite_code(error)
+    if is_damage(error):
+        return HostError(
+            f"the database in {state_dir} is damaged: {error}",
+            code="database_damaged",
+            hint="it is put into quarantine at the next start, and a new one begun; look at the disk",
+        )
+    if is_full(error) or (sqlite_code in _FOR_WANT_OF_SPACE and _is_nearly_full(state_dir)):
+        free = _free_bytes(state_dir) // 1024
+        return HostError(
+            f"the disk under {state_dir} is full ({free} KiB are free)",
+            code="disk_full",
+            hint="make room; it goes on by itself within a minute",
+        )
+    if number == errno.EROFS or sqlite_code == sqlite3.SQLITE_READONLY or _is_read_only(state_dir):
+        return HostError(
+            f"the disk under {state_dir} is read-only",
+            code="disk_read_only",
+            hint="the kernel does that after errors: see `dmesg`; `mount -o remount,rw` if the disk is good",
+        )
+    # SQLite does not say why it cannot open a file: where it may, the disk failed.
+    has_failed = sqlite_code == sqlite3.SQLITE_CANTOPEN and _may_write(state_dir)
+    if number == errno.EIO or sqlite_code == sqlite3.SQLITE_IOERR or has_failed:
+        return HostError(
+            f"the disk under {state_dir} fails: {error}",
+            code="disk_failing",
+            hint="see `dmesg`; an SD card that does this needs replacing",
+        )
+    return HostError(
+        f"cannot read or write {state_dir}: {error}",
+        code="storage_failed",
+        hint="does it belong to gatewayd's user, with all that is in it?",
+    )
+
+
+def _sqlite_code(error: Exception) -> int | None:
+    """Return the primary result code; the extended ones have it in their low byte."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _free_bytes(directory: Path) -> int:
+    try:
+        status = os.statvfs(directory)
+    except OSError:
+        return 0
+    return status.f_bavail * status.f_frsize
+
+
+def _is_nearly_full(directory: Path) -> bool:
+    return directory.exists() and _free_bytes(directory) < _MIB // 4
+
+
+def _may_write(directory: Path) -> bool:
+    """Whether nothing but the disk keeps us from the directory and what is directly in it."""
+    try:
+        return all(os.access(path, os.R_OK | os.W_OK) for path in (directory, *directory.iterdir()))
+    except OSError:
+        return False
+
+
+def _is_read_only(directory: Path) -> bool:
+    try:
+        return bool(os.statvfs(directory).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False

@@ -1,0 +1,85 @@
+"""The tables, and how those of an earlier gatewayd become these."""
+
+import sqlite3
+from pathlib import Path
+
+from gatewayd.errors import HostError
+from gatewayd.jobs.model import ENDED
+
+# For SQL, and ours: no value ever becomes part of a statement.
+ENDED_STATES = ", ".join(f"'{state}'" for state in sorted(ENDED))
+
+_SCHEMA = f"""
+CREATE TABLE counter (seq INTEGER NOT NULL);
+INSERT INTO counter VALUES (0);
+CREATE TABLE releases (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, seq INTEGER NOT NULL, received_at TEXT NOT NULL,
+    topic TEXT NOT NULL, app_id TEXT NOT NULL, major TEXT NOT NULL, minor TEXT NOT NULL,
+    channel TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL,
+    UNIQUE (topic, sha256));
+CREATE TABLE verdicts (sha256 TEXT, reading TEXT, verdict TEXT NOT NULL, PRIMARY KEY (sha256, reading));
+CREATE TABLE devices (
+    name TEXT PRIMARY KEY, info TEXT, contact_seq INTEGER NOT NULL, contact_at TEXT NOT NULL,
+    mark_timestamp_ms TEXT, mark_container BLOB);
+CREATE TABLE jobs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, device TEXT NOT NULL, state TEXT NOT NULL,
+    release_id INTEGER NOT NULL, message_sha256 TEXT NOT NULL, from_version TEXT NOT NULL,
+    version TEXT NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL,
+    created_seq INTEGER NOT NULL, updated_seq INTEGER NOT NULL, attempt INTEGER NOT NULL,
+    failures INTEGER NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL, image_sha256 TEXT NOT NULL,
+    image_size INTEGER NOT NULL, timestamp_ms TEXT, container_sha256 TEXT NOT NULL,
+    activated_at TEXT NOT NULL, boot_id INTEGER, device_id TEXT, second_try INTEGER NOT NULL,
+    durable INTEGER NOT NULL, resumes INTEGER NOT NULL, topic TEXT NOT NULL, decision TEXT NOT NULL,
+    retry_allowed INTEGER NOT NULL);
+CREATE TABLE attempts (
+    job_id INTEGER NOT NULL, number INTEGER NOT NULL, record TEXT NOT NULL, PRIMARY KEY (job_id, number));
+CREATE TABLE pauses (name TEXT PRIMARY KEY, since TEXT NOT NULL, by TEXT NOT NULL);
+-- None doubled: whatever a planner says, a device has at most one job under way.
+CREATE UNIQUE INDEX one_active_job ON jobs (device) WHERE state NOT IN ({ENDED_STATES});
+CREATE INDEX jobs_by_device ON jobs (device, id);
+"""  # noqa: S608 - a constant
+# From each version to the next; what they end in is what _SCHEMA makes at once.
+_UPGRADES = {
+    1: """
+ALTER TABLE jobs ADD COLUMN topic TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN decision TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN retry_allowed INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE attempts (
+    job_id INTEGER NOT NULL, number INTEGER NOT NULL, record TEXT NOT NULL, PRIMARY KEY (job_id, number));
+CREATE TABLE pauses (name TEXT PRIMARY KEY, since TEXT NOT NULL, by TEXT NOT NULL);
+UPDATE releases SET received_at = replace(received_at, '+00:00', 'Z');
+UPDATE devices SET contact_at = replace(contact_at, '+00:00', 'Z');
+UPDATE jobs SET created_at = replace(created_at, '+00:00', 'Z'),
+    updated_at = replace(updated_at, '+00:00', 'Z'),
+    activated_at = replace(activated_at, '+00:00', 'Z');
+""",
+}
+SCHEMA_VERSION = 2
+# What was added since, beside what earlier versions read: they open such a database, and lose nothing in it.
+_BESIDE = """
+CREATE TABLE IF NOT EXISTS job_extras (job_id INTEGER PRIMARY KEY, facts TEXT NOT NULL);
+"""
+
+
+def prepare(connection: sqlite3.Connection, path: Path) -> bool:
+    """Make or upgrade the tables, in one transaction; True: there were none.
+
+    Raises HostError `newer_database`.
+    """
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise HostError(
+            f"{path} was written by a newer gatewayd: schema {version}, known up to {SCHEMA_VERSION}",
+            code="newer_database",
+            hint="install that version again, or move the state directory away",
+        )
+    if version < SCHEMA_VERSION:
+        steps = [_UPGRADES[step] for step in range(version, SCHEMA_VERSION)] if version else [_SCHEMA]
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {''.join(steps)}{_BESIDE} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        )
+    else:
+        connection.executescript(_BESIDE)
+    return bool(version == 0)
