@@ -104,7 +104,7 @@ static uint32_t on_block_size(void *context, uint32_t address)
 {
     const lab_t *lab = context;
     const uint32_t block = lab->setup.erase_block, slot = 2 * lab->setup.journal_area;
-    if (!RCP_BLOCK_SIZES || address < slot || address >= slot + block)
+    if (!RCP_BLOCK_SIZES || block / 4 < lab->setup.write_unit || address < slot || address >= slot + block)
         return block;
     return address < slot + block / 2 ? block / 4 : block / 2;
 }
