@@ -45,31 +45,31 @@ test-deb: deb  ## Install, upgrade, remove and purge the package in a clean Debi
 test-system: $(STAMP)  ## The package on a clean Debian 13 with a real systemd in a container (as root or with sudo; two minutes)
 	@./.ci/packages system
 	$(MAKE) -C device
-	PYTHONPATH=tests $(BIN)/python -m system $(SYSTEM_ARGS)
+	PYTHONPATH=tests $(BIN)/python -m suites.system $(SYSTEM_ARGS)
 
 test-vm: $(STAMP)  ## The real stack in QEMU: BlueZ with virtual radios, and the package with an FTDI port (3 minutes; ONLY=bluetooth or hotplug)
 	@./.ci/packages vm
 	$(MAKE) -C device
-	PYTHONPATH=tests $(BIN)/python -m vm $(addprefix --only ,$(ONLY))
+	PYTHONPATH=tests $(BIN)/python -m suites.vm $(addprefix --only ,$(ONLY))
 
 bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/bench.json (20 minutes; BENCH_ARGS=--quick)
 	$(MAKE) -C device
 	@$(MAKE) --no-print-directory $(PEER) || echo "gatewayd: the bench will run without its peer"
-	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_ARGS)
+	PYTHONPATH=tests $(BIN)/python -m suites.bench $(BENCH_ARGS)
 
 ansible: $(STAMP)  ## The role in docs/ansible by the real ansible-playbook, for two hosts with running daemons (two minutes)
-	$(BIN)/python -m pytest tests/ansible_role.py
+	$(BIN)/python -m pytest tests/suites/ansible/ansible_role.py
 
 fleet-bench: $(STAMP) system-packages  ## 200 gateways with ten devices each at one mosquitto, one release to all (three minutes)
-	PYTHONPATH=tests $(BIN)/python tests/bench_fleet.py $(FLEET_ARGS)
+	PYTHONPATH=tests $(BIN)/python -m suites.fleet $(FLEET_ARGS)
 
 crowd: $(STAMP) system-packages  ## What 7 bad devices cost 25 healthy ones, with goals (half a minute)
 	$(MAKE) -C device
-	PYTHONPATH=tests $(BIN)/python tests/bench_crowd.py
+	PYTHONPATH=tests $(BIN)/python -m suites.crowd
 
 transcripts: $(STAMP) system-packages  ## Record the terminal sessions in docs/operations.md anew (half a minute)
 	$(MAKE) -C device
-	PYTHONPATH=tests $(BIN)/python tests/transcripts.py
+	PYTHONPATH=tests $(BIN)/python -m suites.transcripts
 
 kills: $(STAMP) system-packages  ## SIGKILL at 50 random moments of updates, with each receiver (four minutes)
 	$(MAKE) -C device
@@ -78,24 +78,24 @@ kills: $(STAMP) system-packages  ## SIGKILL at 50 random moments of updates, wit
 fuzz: $(STAMP) system-packages  ## Fuzz all parsers, and the C receiver with sanitizers: FUZZ_SECONDS=60 for each, TARGETS=
 	@./.ci/packages fuzz
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,fuzz]'
-	GATEWAYD_EXAMPLES=10000 $(BIN)/python -m pytest -q tests/test_parsers.py
-	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(TARGETS)
+	GATEWAYD_EXAMPLES=10000 $(BIN)/python -m pytest -q tests/suites/fuzz/test_parsers.py
+	PYTHONPATH=tests $(BIN)/python -m suites.fuzz --seconds $(FUZZ_SECONDS) $(TARGETS)
 	$(MAKE) -C device libfuzzer SECONDS=$(FUZZ_SECONDS)
 
 sweep: $(STAMP) system-packages  ## SIGKILL at each system call of the store: POINTS=1000, or ONLY=SCENARIO:CALL:N
 	$(MAKE) -C device
-	PYTHONPATH=tests $(BIN)/python -m sweep --points $(POINTS) $(addprefix --only ,$(ONLY))
+	PYTHONPATH=tests $(BIN)/python -m suites.sweep --points $(POINTS) $(addprefix --only ,$(ONLY))
 
 large: $(STAMP) system-packages  ## One message of 255 MiB, the largest that may be allowed, through mosquitto (2 GiB of memory)
 	$(MAKE) -C device
-	$(BIN)/python -m pytest -s tests/e2e/large_message.py --timeout 600
+	$(BIN)/python -m pytest -s tests/suites/large/large_message.py --timeout 600
 
 soak: $(STAMP) system-packages  ## Updates for SECONDS=600 while daemon, broker and devices are killed and restarted at random
 	$(MAKE) -C device
-	PYTHONPATH=tests $(BIN)/python -m soak --seconds $(SECONDS) $(addprefix --seed ,$(SEED))
+	PYTHONPATH=tests $(BIN)/python -m suites.soak --seconds $(SECONDS) $(addprefix --seed ,$(SEED))
 
 faults: $(STAMP) system-packages  ## ENOSPC and EIO at each write of the store, with a table (two minutes)
-	PYTHONPATH=tests $(BIN)/python -m faults $(FAULTS_ARGS)
+	PYTHONPATH=tests $(BIN)/python -m suites.faults $(FAULTS_ARGS)
 
 size: system-packages  ## Code, RAM and stack of the C receiver on a Cortex-M0
 	$(MAKE) -C device size

@@ -10,4 +10,4 @@ settings.register_profile("gatewayd", deadline=None)
 settings.load_profile("gatewayd")
 
 # What runs in a virtual machine, and reports from there.
-collect_ignore = ["vm"]
+collect_ignore = ["suites/vm"]

@@ -1,5 +1,5 @@
 /*
- * The receiver on a bench: simulated NOR flash and a line that is a buffer. A caller (tests/c_receiver.py, fuzz.c) feeds bytes, moves the
+ * The receiver on a bench: simulated NOR flash and a line that is a buffer. A caller (tests/lab/c_receiver.py, fuzz.c) feeds bytes, moves the
  * clock, and plays the bootloader: it reads from `lab_view_t` what the receiver asked for and boots it again.
  *
  * A power cut is a longjmp out of a flash operation: it leaves the receiver's state as it was in that instant, and the next boot forgets it.

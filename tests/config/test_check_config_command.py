@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 import yaml
-from config_lab import Lab
+from lab.configuration import Lab
 
 from gatewayd.cli import check_config, options
 from gatewayd.config.schema import schema_text

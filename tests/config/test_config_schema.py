@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from config_lab import ROOT, Lab
 from jsonschema import Draft202012Validator
+from lab.configuration import ROOT, Lab
 
 from gatewayd.config import load
 from gatewayd.config.schema import json_schema, schema_text

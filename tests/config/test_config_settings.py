@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from config_lab import KEY, PASSWORD, Lab, private_file
 from hypothesis import given
 from hypothesis import strategies as st
+from lab.configuration import KEY, PASSWORD, Lab, private_file
 from pydantic import ValidationError
 
 from gatewayd.config import BleLink, ConfigErrors, Periodic, UartLink, Wake, load

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from certificates import OURS
-from config_lab import Lab, private_file
+from lab.certificates import OURS
+from lab.configuration import Lab, private_file
 
 WORD = "opensesame"
 PIN = "sha256:" + "ab" * 32

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
-from config_lab import KEY, PASSWORD, ROOT, Lab
-from control_schema import check_printed
-from ota_lab import gatewayctl
+from lab.configuration import KEY, PASSWORD, ROOT, Lab
+from lab.containers import gatewayctl
+from lab.control_schema import check_printed
 
 from gatewayd.config import Settings, load
 from gatewayd.config.host import Host

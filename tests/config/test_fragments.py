@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from config_lab import Lab
+from lab.configuration import Lab
 
 from gatewayd.config import ConfigErrors, load
 from gatewayd.config.changes import Changes, read_again

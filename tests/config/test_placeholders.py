@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from config_lab import Lab
 from hypothesis import given
 from hypothesis import strategies as st
+from lab.configuration import Lab
 
 from gatewayd.config import ConfigErrors, Host, host, load
 from gatewayd.config.document import Document

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from control_lab import DEADLINE_S, NOTHING, FakeOperations, WatchedOperations, serving
+from lab.control_server import DEADLINE_S, NOTHING, FakeOperations, WatchedOperations, serving
 
 from gatewayd.control import client, messages
 from gatewayd.control.client import DaemonUnreachable, ask, subscribe

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from control_lab import FakeOperations, serving
-from control_schema import SCHEMA, check
+from lab.control_schema import SCHEMA, check
+from lab.control_server import FakeOperations, serving
 
 from gatewayd.control.messages import DevicesResult, DeviceView, Link
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from control_schema import SCHEMA, SCHEMA_FILE, check, check_printed, check_reply
 from jsonschema import Draft202012Validator, ValidationError
-from ota_lab import gatewayctl
+from lab.containers import gatewayctl
+from lab.control_schema import SCHEMA, SCHEMA_FILE, check, check_printed, check_reply
 
 from gatewayd.cli.ctl import COMMANDS
 from gatewayd.cli.schema import json_schema, schema_text

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from control_lab import FakeOperations, connect, hear, open_files, say, serving
-from control_schema import check_reply
+from lab.control_schema import check_reply
+from lab.control_server import FakeOperations, connect, hear, open_files, say, serving
 from structlog.testing import capture_logs
 
 from gatewayd.control.operations import ControlOperations, Parts

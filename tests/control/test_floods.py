@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from control_lab import DEADLINE_S, FakeOperations, WatchedOperations, connect, hear, serving
+from lab.control_server import DEADLINE_S, FakeOperations, WatchedOperations, connect, hear, serving
 
 from gatewayd.control import server
 from gatewayd.control.messages import MAX_REQUEST_BYTES

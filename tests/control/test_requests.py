@@ -9,7 +9,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from control_lab import (
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from lab.control_schema import check_reply
+from lab.control_server import (
     DEADLINE_S,
     NOTHING,
     FakeOperations,
@@ -21,9 +24,6 @@ from control_lab import (
     say_and_go,
     serving,
 )
-from control_schema import check_reply
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from gatewayd.control import server

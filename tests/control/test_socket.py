@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from control_lab import FakeOperations, connect, say, serving
-from control_schema import check_reply
+from lab.control_schema import check_reply
+from lab.control_server import FakeOperations, connect, say, serving
 
 from gatewayd.control import server
 from gatewayd.control.server import ControlServer

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from config_lab import Lab
-from jobs_lab import a_job
+from lab.configuration import Lab
+from lab.jobs import a_job
 
 from gatewayd.control import operations
 from gatewayd.control.messages import Watch, WatchResult

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from c_bench import CBench, c_bench
-from rcp_radio import Reader
-from sim_bench import PROFILE
+from lab.c_receiver_bench import CBench, c_bench
+from lab.rcp.radio import Reader
+from lab.receiver_bench import PROFILE
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.base import FrameType

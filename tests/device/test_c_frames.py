@@ -4,10 +4,10 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from c_bench import c_bench
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sim_bench import PROFILE
+from lab.c_receiver_bench import c_bench
+from lab.receiver_bench import PROFILE
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code

@@ -1,7 +1,7 @@
 """What the receiver in C remembers of images it tried, and what it does at the ends of its memory."""
 
-from c_bench import c_bench
-from sim_bench import IMAGE, OLD, SHA
+from lab.c_receiver_bench import c_bench
+from lab.receiver_bench import IMAGE, OLD, SHA
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import encode_stream

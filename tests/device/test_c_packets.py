@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
-from c_bench import CBench, c_bench, without_busy
-from sim_bench import IMAGE, PROFILE, Bench
+from lab.c_receiver_bench import CBench, c_bench, without_busy
+from lab.receiver_bench import IMAGE, PROFILE, Bench
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code

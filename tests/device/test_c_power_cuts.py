@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Callable
 
 import pytest
-from c_bench import CBench, c_bench
-from sim_bench import IMAGE, OLD, PROFILE, SHA
+from lab.c_receiver_bench import CBench, c_bench
+from lab.receiver_bench import IMAGE, OLD, PROFILE, SHA
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.tagged import Confirm

@@ -5,10 +5,10 @@ import itertools
 from collections.abc import Callable
 
 import pytest
-from c_bench import CBench, c_bench, error, without_busy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sim_bench import IMAGE, OLD, SHA
+from lab.c_receiver_bench import CBench, c_bench, error, without_busy
+from lab.receiver_bench import IMAGE, OLD, SHA
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code

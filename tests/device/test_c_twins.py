@@ -5,8 +5,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rcp_devices import PROFILE
-from twins import VERBS, Step, Twins
+from lab.rcp.devices import PROFILE
+from lab.rcp.twins import VERBS, Step, Twins
 
 from gatewayd.simulator.profile import DeviceProfile
 

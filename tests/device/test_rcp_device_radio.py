@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from packet_link import PacketLink
-from rcp_lab import make_image
-from talk_lab import bring, identify
+from lab.operations import bring, identify
+from lab.packet_link import PacketLink
+from lab.rcp.joined import make_image
 
 from gatewayd.errors import LinkError, LinkLost
 from gatewayd.jobs.conversation import Conversation

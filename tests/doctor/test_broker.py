@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from brokers import (
+from lab.broker_session import publisher
+from lab.brokers import (
     CONNECT,
     PUBLISH,
     SUBACK,
@@ -23,9 +24,8 @@ from brokers import (
     packet,
     text,
 )
-from certificates import DAY, OURS, tls_broker
-from config_lab import Lab, private_file
-from session_lab import publisher
+from lab.certificates import DAY, OURS, tls_broker
+from lab.configuration import Lab, private_file
 
 from gatewayd.config import Settings
 from gatewayd.doctor import broker

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 import jsonschema
 import pytest
-from brokers import Mosquitto
-from config_lab import Lab
+from lab.brokers import Mosquitto
+from lab.configuration import Lab
 
 from gatewayd.cli.ctl import cli
 from gatewayd.cli.doctor import layout

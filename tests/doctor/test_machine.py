@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from config_lab import Lab
+from lab.configuration import Lab
 
 from gatewayd.config import Gateway
 from gatewayd.doctor import host, process

@@ -1,11 +1,5 @@
-from collections.abc import AsyncIterator
-from pathlib import Path
+"""A whole gateway for each test."""
 
-import pytest_asyncio
-from e2e_lab import Farm, farm
+from lab.farm import farm_in_a_folder
 
-
-@pytest_asyncio.fixture(name="farm")
-async def _farm(tmp_path: Path) -> AsyncIterator[Farm]:
-    async with farm(tmp_path) as whole:
-        yield whole
+__all__ = ["farm_in_a_folder"]

@@ -4,7 +4,7 @@ import random
 import signal
 
 import pytest
-from e2e_lab import Farm
+from lab.farm import Farm
 
 attack = pytest.mark.attack
 IMAGE = random.Random(3).randbytes(30_000)

@@ -11,11 +11,11 @@ from typing import Any
 
 import aiomqtt
 import pytest
-from ble_device import CTag, PythonTag, Tag
 from bleak.exc import BleakError
-from brokers import Mosquitto
-from bumble_radio import Air, BumbleBackend
-from e2e_lab import VirtualDevice
+from lab.ble_device import CTag, PythonTag, Tag
+from lab.brokers import Mosquitto
+from lab.bumble_radio import Air, BumbleBackend
+from lab.farm import VirtualDevice
 
 from gatewayd.config import load
 from gatewayd.daemon import Daemon

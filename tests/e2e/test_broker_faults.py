@@ -9,12 +9,12 @@ from pathlib import Path
 import aiomqtt
 import pytest_asyncio
 import yaml
-from bench.daemons import memory_mib
-from e2e_lab import Farm, VirtualDevice, image_of
-from e2e_lab import farm as a_farm
-from jobs_lab import message
-from relay import Relay
-from session_lab import publisher
+from lab.broker_session import publisher
+from lab.farm import Farm, VirtualDevice, image_of
+from lab.farm import farm as a_farm
+from lab.jobs import message
+from lab.relay import Relay
+from suites.bench.daemons import memory_mib
 
 from gatewayd.control.client import ask
 from gatewayd.control.messages import Status, StatusResult

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from ctl_lab import Desk, desk
+from lab.desk import Desk, desk
 
 IMAGE = random.Random(8).randbytes(60_000)
 (LIBRARY,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")

@@ -3,8 +3,8 @@
 import random
 
 import pytest
-from crowd_lab import VERSION, Crowd, bad_devices
-from e2e_lab import Farm
+from lab.crowd import VERSION, Crowd, bad_devices
+from lab.farm import Farm
 
 IMAGE = random.Random(32).randbytes(60_000)
 # What the daemon's memory may grow by while 32 devices talk to it; measured: below 1.

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from ctl_lab import Desk, desk
+from lab.desk import Desk, desk
 
 from gatewayd.jobs.model import CreateJob, JobState
 from gatewayd.jobs.store import Store

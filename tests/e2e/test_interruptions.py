@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from e2e_lab import RECEIVERS, Farm, Gateway, VirtualDevice, image_of
+from lab.farm import RECEIVERS, Farm, Gateway, VirtualDevice, image_of
 
 # `make kills` asks for 50; each takes about four seconds.
 KILLS = int(os.environ.get("GATEWAYD_KILLS", "6"))

@@ -3,7 +3,7 @@
 import random
 import shutil
 
-from e2e_lab import KEY, Farm
+from lab.farm import KEY, Farm
 
 from gatewayd.ota.keys import OtaKey
 

@@ -2,7 +2,7 @@
 
 import random
 
-from bench.daemons import (
+from suites.bench.daemons import (
     MIB,
     TOPIC,
     configure_absent,

@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 
-from e2e_lab import Farm
+from lab.farm import Farm
 
 SIZE = 150_000
 

@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from brokers import Mosquitto
-from certificates import OURS, tls_broker
-from ctl_lab import Desk
-from e2e_lab import ROOT
-from ota_lab import gatewayctl
+from lab.brokers import Mosquitto
+from lab.certificates import OURS, tls_broker
+from lab.containers import gatewayctl
+from lab.desk import Desk
+from lab.tree import ROOT
 from paho.mqtt import subscribe
 
 from gatewayd.ota.keys import OtaKey

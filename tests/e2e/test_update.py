@@ -5,7 +5,7 @@ import random
 import re
 
 import pytest
-from e2e_lab import RECEIVERS, Farm, copy_sming_keys, sming_vectors
+from lab.farm import RECEIVERS, Farm, copy_sming_keys, sming_vectors
 
 IMAGE = random.Random(1).randbytes(60_000)
 

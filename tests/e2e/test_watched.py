@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ctl_lab import Desk
-from service_lab import Manager
+from lab.desk import Desk
+from lab.service_manager import Manager
 
 # A loop that a defect holds up for ever.
 HANGS = """

@@ -1,16 +1,5 @@
-"""Folders in memory: hundreds of databases that sync every transaction wear out a disk and a patience."""
+"""Databases in memory."""
 
-from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from lab.folders import folder_in_memory
 
-import pytest
-
-_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of a random name in it
-
-
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """Stand in for pytest's own."""
-    with TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
-        yield Path(folder)
+__all__ = ["folder_in_memory"]

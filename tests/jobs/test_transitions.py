@@ -5,7 +5,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from jobs_lab import digest
+from lab.jobs import digest
 
 from gatewayd.jobs.database import Database
 from gatewayd.jobs.model import ENDED, CreateJob, IllegalTransitionError, Job, JobState

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from bleak.exc import BleakError
 from bumble.keys import MemoryKeyStore
-from bumble_radio import Air, BumbleBackend
+from lab.bumble_radio import Air, BumbleBackend
 
 from gatewayd.errors import LinkError, LinkLost
 from gatewayd.link import ble, radio

@@ -4,9 +4,9 @@ import asyncio
 import math
 
 import pytest
-from bumble_radio import Air
-from jobs_lab import clock, timeless
-from rcp_radio import Airtime
+from lab.bumble_radio import Air
+from lab.jobs import clock, timeless
+from lab.rcp.radio import Airtime
 
 from gatewayd.link.ble import BleLink
 from gatewayd.link.radio import Radio

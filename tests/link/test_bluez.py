@@ -11,10 +11,10 @@ import pytest
 from bleak import BleakClient
 from bleak.backends.device import BLEDevice
 from bleak.exc import BleakError
-from bumble_radio import OLD_DEVICE
 from dbus_fast import BusType, DBusError, Message, MessageType, PropertyAccess, Variant
 from dbus_fast.aio import MessageBus
 from dbus_fast.service import ServiceInterface, dbus_property, method
+from lab.bumble_radio import OLD_DEVICE
 
 from gatewayd.link import leftovers
 from gatewayd.link.bluez import BluezConnections, Connected

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from brokers import Mosquitto, ScriptedBroker
+from lab.brokers import Mosquitto, ScriptedBroker
 
 
 @pytest.fixture

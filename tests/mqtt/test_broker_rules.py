@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from brokers import Mosquitto
-from config_lab import private_file
-from ota_lab import gatewayctl
+from lab.brokers import Mosquitto
+from lab.configuration import private_file
+from lab.containers import gatewayctl
 from pydantic import SecretStr
 
 from gatewayd.mqtt.connection import Connection, connect

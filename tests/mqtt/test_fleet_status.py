@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from aiomqtt import ProtocolVersion
-from brokers import Mosquitto, ScriptedBroker, amqtt_broker, packet, text
-from control_schema import check_printed
-from ota_lab import Ran, gatewayctl
+from lab.brokers import Mosquitto, ScriptedBroker, amqtt_broker, packet, text
+from lab.containers import Ran, gatewayctl
+from lab.control_schema import check_printed
 
 from gatewayd import fleet
 from gatewayd.config import load

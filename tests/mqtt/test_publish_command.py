@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 import pytest
 import structlog
-from brokers import DEADLINE_S, PUBLISH, Mosquitto, ScriptedBroker, free_port
-from session_lab import publisher
+from lab.broker_session import publisher
+from lab.brokers import DEADLINE_S, PUBLISH, Mosquitto, ScriptedBroker, free_port
 
 from gatewayd.cli.ctl import cli
 from gatewayd.cli.exits import exit_code

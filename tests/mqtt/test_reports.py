@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
-from brokers import until
+from lab.brokers import until
 
 from gatewayd.mqtt.login import BrokerError
 from gatewayd.mqtt.reports import PROGRESS_INTERVAL_S, Reports

@@ -7,7 +7,10 @@ from typing import Any
 
 import aiomqtt
 import pytest
-from brokers import (
+from hypothesis import given
+from hypothesis import strategies as st
+from lab.broker_session import TOPIC, Lab, publisher, retained, session_lab
+from lab.brokers import (
     CONNACK,
     CONNECT,
     DISCONNECT,
@@ -23,9 +26,6 @@ from brokers import (
     text,
     until,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from session_lab import TOPIC, Lab, publisher, retained, session_lab
 
 from gatewayd.mqtt import login, session
 from gatewayd.mqtt.connection import STALL_MIN_BYTES, STALL_WINDOW_S

@@ -4,8 +4,8 @@ import asyncio
 
 import aiomqtt
 import pytest
-from brokers import CONNECT, PUBACK, PUBLISH, Mosquitto, ScriptedBroker, packet, publish_v5, text, until
-from session_lab import OTHER, TOPIC, publisher, session_lab
+from lab.broker_session import OTHER, TOPIC, publisher, session_lab
+from lab.brokers import CONNECT, PUBACK, PUBLISH, Mosquitto, ScriptedBroker, packet, publish_v5, text, until
 
 from gatewayd.errors import FirmwareError, HostError
 from gatewayd.mqtt.connection import Delivery, IncomingMessage

@@ -1,6 +1,7 @@
 """Subscriptions follow the wanted topics by the difference, across connections and processes."""
 
-from brokers import (
+from lab.broker_session import OTHER, TOPIC, publisher, session_lab
+from lab.brokers import (
     CONNACK,
     CONNECT,
     DISCONNECT,
@@ -17,7 +18,6 @@ from brokers import (
     text,
     until,
 )
-from session_lab import OTHER, TOPIC, publisher, session_lab
 
 SESSION_PRESENT, SESSION_NEW = packet(CONNACK, b"\1\0\0"), packet(CONNACK, b"\0\0\0")
 

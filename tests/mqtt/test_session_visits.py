@@ -5,7 +5,10 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from brokers import (
+from hypothesis import given
+from hypothesis import strategies as st
+from lab.broker_session import OTHER, TOPIC, Lab, publisher, retained, session_lab
+from lab.brokers import (
     CONNACK,
     CONNECT,
     DISCONNECT,
@@ -22,9 +25,6 @@ from brokers import (
     publish_v5,
     until,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from session_lab import OTHER, TOPIC, Lab, publisher, retained, session_lab
 
 from gatewayd.config import Periodic
 from gatewayd.mqtt.connection import IncomingMessage

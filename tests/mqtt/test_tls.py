@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from brokers import Mosquitto, free_port
-from certificates import DAY, OURS, Authority, Identity, tls_broker
+from lab.brokers import Mosquitto, free_port
+from lab.certificates import DAY, OURS, Authority, Identity, tls_broker
 from pydantic import SecretStr
 
 from gatewayd import tls

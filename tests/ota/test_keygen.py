@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ota_lab import gatewayctl
+from lab.containers import gatewayctl
 
 from gatewayd.cli.exits import DONE, REFUSED, USAGE
 from gatewayd.ota.keys import KeySet, parse_ota_key

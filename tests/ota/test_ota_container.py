@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ota_lab import (
+from lab.containers import (
     FINAL,
     KEY,
     KEYS,

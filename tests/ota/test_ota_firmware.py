@@ -1,5 +1,5 @@
 import pytest
-from ota_lab import KEY, KEYS, PLAIN, SIGNED_ENCRYPTED, VECTORS
+from lab.containers import KEY, KEYS, PLAIN, SIGNED_ENCRYPTED, VECTORS
 
 from gatewayd.errors import FirmwareError
 from gatewayd.ota.container import open_container

@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ota_lab import KEY, VECTORS
+from lab.containers import KEY, VECTORS
 
 from gatewayd.errors import ConfigError
 from gatewayd.ota.keys import KeySet, OtaKey, find_shared_keys, generate, parse_ota_key, parse_raw_key

@@ -4,8 +4,8 @@ from collections import Counter
 from functools import cache
 
 import pytest
-from ota_mutants import INSIDE, OUTSIDE, Class, mutants_of
-from ota_sources import sources
+from lab.container_sources import sources
+from lab.mutants import INSIDE, OUTSIDE, Class, mutants_of
 
 from gatewayd.errors import FirmwareError
 from gatewayd.ota.container import open_container

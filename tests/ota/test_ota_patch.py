@@ -3,7 +3,7 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ota_lab import Vector, load_vectors
+from lab.containers import Vector, load_vectors
 
 from gatewayd.errors import FirmwareError
 from gatewayd.ota.patch import PatchEncoding, encode_patch, split_patch

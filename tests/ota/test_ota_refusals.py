@@ -6,7 +6,7 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ota_lab import (
+from lab.containers import (
     FINAL,
     KEY,
     KEYS,

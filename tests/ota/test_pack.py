@@ -4,7 +4,7 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 
 import pytest
-from ota_lab import KEYS, PLAIN, VECTORS, gatewayctl
+from lab.containers import KEYS, PLAIN, VECTORS, gatewayctl
 
 from gatewayd.cli.exits import CONFIGURATION, DONE, REFUSED, USAGE
 from gatewayd.ota.container import open_container

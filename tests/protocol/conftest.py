@@ -3,11 +3,11 @@
 import dataclasses
 
 import pytest
-from rcp_devices import DEVICES, PROFILE, DeviceFactory
-from rcp_lab import Lab, packet_gateway, rcp_gateway
-from rcp_line import Faults
-from rcp_radio import Airtime
-from rcp_stories import MakeLab
+from lab.rcp.devices import DEVICES, PROFILE, DeviceFactory
+from lab.rcp.joined import Lab, packet_gateway, rcp_gateway
+from lab.rcp.line import Faults
+from lab.rcp.radio import Airtime
+from lab.rcp.stories import MakeLab
 
 LINES = {
     "perfect": (0.0, Faults()),

@@ -1,7 +1,7 @@
 """What may get lost while a device changes from one image to another."""
 
 import pytest
-from rcp_stories import IMAGE, MakeLab, assert_updated
+from lab.rcp.stories import IMAGE, MakeLab, assert_updated
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.tagged import Offer

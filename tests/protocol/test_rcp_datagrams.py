@@ -9,11 +9,11 @@ import random
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from rcp_devices import DEVICES, OLD, PROFILE, DeviceFactory
-from rcp_lab import Lab, make_image, packet_gateway
-from rcp_radio import Airtime
-from rcp_script import INFO
-from rcp_stories import IMAGE, MakeLab, assert_updated, failed_code
+from lab.rcp.devices import DEVICES, OLD, PROFILE, DeviceFactory
+from lab.rcp.joined import Lab, make_image, packet_gateway
+from lab.rcp.radio import Airtime
+from lab.rcp.script import INFO
+from lab.rcp.stories import IMAGE, MakeLab, assert_updated, failed_code
 
 from gatewayd.jobs.model import NEVER_AGAIN
 from gatewayd.protocol.rcp import frames

@@ -9,9 +9,9 @@ import statistics
 from functools import partial
 
 import pytest
-from rcp_devices import PROFILE, python_device
-from rcp_lab import Lab, make_image, rcp_gateway
-from rcp_line import Faults
+from lab.rcp.devices import PROFILE, python_device
+from lab.rcp.joined import Lab, make_image, rcp_gateway
+from lab.rcp.line import Faults
 
 from gatewayd.protocol.session import Image, Progress, Staged, TransferStarted
 

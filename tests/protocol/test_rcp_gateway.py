@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from rcp_script import IMAGE, INFO, Script
+from lab.rcp.script import IMAGE, INFO, Script
 
 from gatewayd.errors import DeviceError, LinkError
 from gatewayd.protocol.rcp import frames

@@ -4,7 +4,7 @@ import dataclasses
 import random
 
 import pytest
-from rcp_script import INFO, Script
+from lab.rcp.script import INFO, Script
 
 from gatewayd.errors import LinkError
 from gatewayd.protocol.rcp import frames

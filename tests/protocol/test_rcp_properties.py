@@ -12,10 +12,10 @@ from functools import partial
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from rcp_devices import DEVICES, OLD, PROFILE, python_device
-from rcp_lab import Lab, make_image, rcp_gateway
-from rcp_line import Faults
-from rcp_script import INFO, Script
+from lab.rcp.devices import DEVICES, OLD, PROFILE, python_device
+from lab.rcp.joined import Lab, make_image, rcp_gateway
+from lab.rcp.line import Faults
+from lab.rcp.script import INFO, Script
 
 from gatewayd.jobs.model import NEVER_AGAIN
 from gatewayd.protocol.rcp import frames

@@ -8,9 +8,9 @@ import dataclasses
 import zlib
 
 import pytest
-from rcp_devices import python_device
-from rcp_lab import Lab, make_image
-from rcp_script import IMAGE, INFO, Script, payloads, session_of
+from lab.rcp.devices import python_device
+from lab.rcp.joined import Lab, make_image
+from lab.rcp.script import IMAGE, INFO, Script, payloads, session_of
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import encode_stream

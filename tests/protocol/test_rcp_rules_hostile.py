@@ -5,9 +5,9 @@ import zlib
 from collections.abc import Callable
 
 import pytest
-from parser_lab import peak_bytes
-from rcp_lab import make_image
-from rcp_script import IMAGE, INFO, Script, payloads, session_of
+from lab.parsers import peak_bytes
+from lab.rcp.joined import make_image
+from lab.rcp.script import IMAGE, INFO, Script, payloads, session_of
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import encode_stream

@@ -6,7 +6,7 @@ import random
 import zlib
 
 import pytest
-from rcp_script import IMAGE, INFO, Script, payloads, session_of
+from lab.rcp.script import IMAGE, INFO, Script, payloads, session_of
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code

@@ -4,9 +4,9 @@ import dataclasses
 from functools import partial
 
 import pytest
-from rcp_devices import OLD, PROFILE, python_device
-from rcp_lab import RETRY_S, Lab, make_image
-from rcp_stories import IMAGE, MakeLab, assert_updated, failed_code
+from lab.rcp.devices import OLD, PROFILE, python_device
+from lab.rcp.joined import RETRY_S, Lab, make_image
+from lab.rcp.stories import IMAGE, MakeLab, assert_updated, failed_code
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.tagged import Hello, Offer

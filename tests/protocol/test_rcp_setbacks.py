@@ -6,7 +6,7 @@ import random
 import zlib
 
 import pytest
-from rcp_script import IMAGE, INFO, Script
+from lab.rcp.script import IMAGE, INFO, Script
 
 from gatewayd.errors import LinkError
 from gatewayd.protocol.rcp import frames

@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from rcp_lab import Lab, rcp_gateway
-from rcp_stories import IMAGE, MakeLab, assert_updated
+from lab.rcp.joined import Lab, rcp_gateway
+from lab.rcp.stories import IMAGE, MakeLab, assert_updated
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.session import (

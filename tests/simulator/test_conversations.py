@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from rcp_radio import Reader
+from lab.rcp.radio import Reader
 
 from gatewayd.protocol.rcp.base import FrameType
 from gatewayd.simulator.bootloader import Bootloader

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 
 import pytest
-from sim_bench import IMAGE, OLD, PROFILE, Bench
+from lab.receiver_bench import IMAGE, OLD, PROFILE, Bench
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import encode_stream

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sim_bench import IMAGE, PROFILE, SHA, Bench
+from lab.receiver_bench import IMAGE, PROFILE, SHA, Bench
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code

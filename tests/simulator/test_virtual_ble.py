@@ -16,9 +16,9 @@ import pytest
 from bumble.device import Device
 from bumble.hci import Address
 from bumble.transport import open_transport
-from bumble_radio import Air, BumbleBackend
-from rcp_lab import make_image
-from talk_lab import bring, identify
+from lab.bumble_radio import Air, BumbleBackend
+from lab.operations import bring, identify
+from lab.rcp.joined import make_image
 
 from gatewayd.cli.ctl import cli
 from gatewayd.errors import HostError, LinkLost

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from plain_gateway import PlainGateway
+from lab.plain_gateway import PlainGateway
 
 from gatewayd.errors import HostError
 from gatewayd.link.uart import UartLink

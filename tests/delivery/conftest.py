@@ -1,0 +1,5 @@
+"""Databases in memory."""
+
+from lab.folders import folder_in_memory
+
+__all__ = ["folder_in_memory"]

@@ -1,0 +1,125 @@
+"""Kill the worker in the place of any step of an update: afterwards it is neither lost nor done twice."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Coroutine, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab.board import Bench, Board, a_bench
+from lab.jobs import a_device, an_info, timeless, until
+
+from gatewayd.errors import GatewaydError
+from gatewayd.jobs.database import Database
+from gatewayd.jobs.model import ENDED, JobState
+from gatewayd.jobs.scheduler import Scheduler
+from gatewayd.jobs.worker import Attempt
+from gatewayd.ota.rules import RollbackMark
+
+X = hashlib.sha256(b"new image").digest()
+CONTAINER = bytes(range(32))
+MOST_STEPS = 400
+
+
+class CutShort:
+    """Awaits work, and cancels it in the place of its n-th step; `was_cut` says whether it came to that."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any], steps: int) -> None:
+        self._work = work
+        self._left = steps
+        self.was_cut = False
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        resume: Callable[[], Any] = lambda: self._work.send(None)  # noqa: E731
+        while True:
+            try:
+                step = resume()
+            except (StopIteration, GatewaydError, asyncio.CancelledError):
+                return
+            self._left -= 1
+            if self._left == 0:
+                self.was_cut = True
+                resume = lambda: self._work.throw(asyncio.CancelledError())  # noqa: E731
+                continue
+            try:
+                yield step
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is the work's
+                resume = lambda error=error: self._work.throw(error)  # type: ignore[misc]  # noqa: E731
+            else:
+                resume = lambda: self._work.send(None)  # noqa: E731
+
+
+async def go_on(bench: Bench) -> None:
+    """What a new start of the daemon does, until the job has ended."""
+    await bench.store.run(Database.recover)
+    job = await bench.job()
+    scheduler = Scheduler(bench.ends, on_end=lambda: None, on_unreachable=lambda *_: None, chance=lambda: 0.5)
+    scheduler.assign(bench.settings, {"pump-1": job} if job.is_active else {})
+    running = asyncio.create_task(scheduler.run())
+    if job.is_active:
+        await until(lambda: bool(bench.witness.moves) and bench.witness.moves[-1].state in ENDED)
+    running.cancel()
+    await asyncio.wait([running])
+
+
+def nothing(_: Board) -> None:
+    """Let the device do everything right."""
+
+
+def lose_activate(board: Board) -> None:
+    board.ignored_activates = 1
+
+
+def cut_power_instead(board: Board) -> None:
+    board.restarts_instead_of_activate = 1
+
+
+def cut_power_before_the_flag(board: Board) -> None:
+    board.restarts_before_the_flag = 1
+
+
+def give_up(board: Board) -> None:
+    board.gives_up = True
+
+
+async def cut_and_go_on(folder: Path, fault: Callable[[Board], None], steps: int) -> tuple[bool, Board, Any]:
+    board = Board(an_info())
+    fault(board)
+    async with a_bench(folder, {"pump-1": board}, a_device(probe="job")) as bench:
+        job = await bench.a_job(timestamp_ms=7, container_sha256=CONTAINER.hex())
+        cut = CutShort(Attempt(bench.ends, bench.settings, bench.device, job).run(), steps)
+        await cut
+        await bench.store.run(lambda _: None)  # what was being written is written
+    async with a_bench(folder, {"pump-1": board}, a_device(probe="job")) as bench:
+        await go_on(bench)
+        (job,) = await bench.store.run(Database.jobs)
+        mark = (await bench.store.run(Database.devices))["pump-1"].mark
+    assert (mark == RollbackMark(7, CONTAINER)) == (job.state is JobState.SUCCEEDED)
+    return cut.was_cut, board, job
+
+
+@pytest.mark.parametrize(
+    ("fault", "state", "code"),
+    [
+        (nothing, JobState.SUCCEEDED, ""),
+        (lose_activate, JobState.SUCCEEDED, ""),
+        (cut_power_instead, JobState.SUCCEEDED, ""),
+        (cut_power_before_the_flag, JobState.SUCCEEDED, ""),
+        (give_up, JobState.FAILED, "reverted"),
+    ],
+)
+@timeless
+async def test_an_update_cut_anywhere(
+    tmp_path: Path, fault: Callable[[Board], None], state: JobState, code: str
+) -> None:
+    for steps in range(1, MOST_STEPS):
+        was_cut, board, job = await cut_and_go_on(tmp_path / str(steps), fault, steps)
+        where = f"cut at step {steps}"
+        assert (job.state, job.code) == (state, code), where
+        assert board.started == [X], where
+        assert board.heard.count("data") <= 3 + 1, where
+        if not was_cut:
+            assert steps > 20  # it was cut in enough places
+            return
+    pytest.fail("it never came through")

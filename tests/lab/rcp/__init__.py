@@ -1,0 +1,1 @@
+"""RCP in memory: gateways and receivers joined by lines whose time only a test moves."""

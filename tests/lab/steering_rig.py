@@ -1,0 +1,77 @@
+"""A whole gateway of jobs for tests: store, planner, scheduler, steering, and boards in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from gatewayd.config import Device
+from gatewayd.jobs.database import Database
+from gatewayd.jobs.model import AttemptRecord, Job, JobState
+from gatewayd.jobs.reconciler import Reconciler
+from gatewayd.jobs.scheduler import Scheduler
+from gatewayd.jobs.steering import Steering
+from lab.board import Bench, Board, a_bench
+from lab.jobs import TOPIC, TOPIC_TEXT, a_device, an_info, message, until
+
+IMAGE = b"new image"
+
+
+class Rig:
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.scheduler = Scheduler(
+            bench.ends, on_end=self._changed, on_unreachable=lambda *_: None, chance=lambda: 0.5
+        )
+        self.reconciler = Reconciler(
+            bench.settings, bench.store, bench.ends.firmware, self.scheduler, on_plan=lambda *_: None
+        )
+        self.steering = Steering(bench.store, bench.ends.firmware, self.scheduler, self.reconciler)
+
+    def _changed(self) -> None:
+        self.reconciler.changed()
+
+    @property
+    def board(self) -> Board:
+        return self.bench.board
+
+    async def publish(self, patch: int = 2, image: bytes = IMAGE) -> None:
+        await self.bench.store.add_release(TOPIC, TOPIC_TEXT, message(patch, image))
+        await self.reconciler.settled()
+
+    async def jobs(self) -> list[Job]:
+        return await self.bench.store.run(Database.jobs)
+
+    async def last(self) -> Job:
+        return (await self.jobs())[-1]
+
+    async def states(self) -> list[str]:
+        return [f"{job.version} {job.state}" for job in await self.jobs()]
+
+    async def attempts(self, job_id: int = 1) -> list[AttemptRecord]:
+        return await self.bench.store.run(lambda db: db.attempts(job_id))
+
+    async def until_state(self, state: JobState, job_id: int = 1) -> Job:
+        await until(lambda: any((job.id, job.state) == (job_id, state) for job in self.bench.witness.moves))
+        return await self.bench.job(job_id)
+
+    async def until_moving(self) -> None:
+        await until(lambda: bool(self.bench.witness.received))
+
+
+@asynccontextmanager
+async def a_rig(folder: Path, *devices: Device) -> AsyncIterator[Rig]:
+    devices = devices or (a_device(probe="job"),)
+    boards = {device.name: Board(an_info()) for device in devices}
+    async with a_bench(folder / "state", boards, *devices) as bench:
+        rig = Rig(bench)
+        for board in boards.values():
+            board.pace_s = 1.0
+        running = [asyncio.create_task(work()) for work in (rig.scheduler.run, rig.reconciler.run)]
+        await rig.reconciler.settled()
+        yield rig
+        assert not any(task.done() for task in running)
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)
+        assert not any(board.is_open for board in boards.values())
