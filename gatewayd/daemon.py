@@ -15,27 +15,28 @@ from gatewayd import __version__
 from gatewayd.config import BleLink, Device, Periodic, Settings
 from gatewayd.config.changes import Changes, read_again
 from gatewayd.control import messages
-from gatewayd.control.operations import ControlOperations, Parts
+from gatewayd.control.operations import ControlContext, ControlOperations
 from gatewayd.control.server import ControlServer
+from gatewayd.delivery.attempt import Dependencies
+from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.errors import GatewaydError, HostError
-from gatewayd.health import LoopLag, Pulse, Vitals
-from gatewayd.heartbeat import Heartbeat, status_line
-from gatewayd.jobs.disk import DISK_TROUBLE
-from gatewayd.jobs.firmware import FirmwareReader
+from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.model import Plan
-from gatewayd.jobs.planner import Known, damaged_topics
-from gatewayd.jobs.reconciler import Reconciler
-from gatewayd.jobs.scheduler import Scheduler
-from gatewayd.jobs.steering import Steering
-from gatewayd.jobs.store import Store
-from gatewayd.jobs.worker import Ends
-from gatewayd.links import Links
-from gatewayd.moments import utc_text
+from gatewayd.link.factory import LinkFactory
 from gatewayd.mqtt.uplink import Uplink
+from gatewayd.planning.commands import Commands
+from gatewayd.planning.planner import StoreSnapshot, damaged_topics
+from gatewayd.planning.reconciler import Reconciler
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import TransferSession
-from gatewayd.service import Service, from_environment
-from gatewayd.status import StatusBoard, StatusFeed
+from gatewayd.status.board import StatusBoard
+from gatewayd.status.feed import StatusFeed
+from gatewayd.store.disk import DISK_TROUBLE
+from gatewayd.store.store import Store
+from gatewayd.systemd.health import DatabaseProbe, LoopLag, Vitals
+from gatewayd.systemd.notify import Notifier, from_environment
+from gatewayd.systemd.watchdog import Watchdog, status_line
+from gatewayd.timestamps import utc_text
 
 log = structlog.get_logger()
 
@@ -79,7 +80,7 @@ async def serve(settings: Settings) -> None:
     log.info("gatewayd has stopped")
 
 
-async def _open_store(state_dir: Path, stop: asyncio.Event, service: Service) -> Store | None:
+async def _open_store(state_dir: Path, stop: asyncio.Event, service: Notifier) -> Store | None:
     """Open the store; while the disk does not let us, wait for it, and say so. None: told to stop.
 
     Raises HostError for what does not pass by itself.
@@ -123,16 +124,16 @@ class Daemon:
         self,
         settings: Settings,
         store: Store,
-        links: Links | None = None,
-        service: Service | None = None,
+        links: LinkFactory | None = None,
+        service: Notifier | None = None,
     ) -> None:
         self._store = store
-        self._service = service or Service()
+        self._service = service or Notifier()
         self._board = StatusBoard(lambda: datetime.now(UTC))
         self._feed = StatusFeed(self._board)
         self._firmware = FirmwareReader(store.spool)
-        self._links = links or Links(settings.adapters)
-        ends = Ends(
+        self._links = links or LinkFactory(settings.adapters)
+        ends = Dependencies(
             store=store,
             firmware=self._firmware,
             watcher=self._feed,
@@ -143,8 +144,8 @@ class Daemon:
         self._scheduler = Scheduler(ends, on_end=self._changed, on_unreachable=self._feed.unreachable)
         self._reconciler = Reconciler(settings, store, self._firmware, self._scheduler, on_plan=self._planned)
         self._lag = LoopLag(ends.clock)
-        self._pulse = Pulse(lambda: store.run(lambda _: None), ends.clock)
-        self._heartbeat = Heartbeat(
+        self._pulse = DatabaseProbe(lambda: store.run(lambda _: None), ends.clock)
+        self._heartbeat = Watchdog(
             self._service, line=self._status_line, vitals=self._vitals, clock=ends.clock
         )
         self._refusal = ""  # why the configuration was not reloaded last
@@ -247,7 +248,7 @@ class Daemon:
     def _changed(self) -> None:
         self._reconciler.changed()
 
-    def _planned(self, plan: Plan, known: Known) -> None:
+    def _planned(self, plan: Plan, known: StoreSnapshot) -> None:
         damaged = damaged_topics(known) & plan.topics
         for topic in damaged - self._asked_again:
             log.warning("a message is damaged; the broker is asked for it again", topic=topic)
@@ -285,13 +286,13 @@ class Daemon:
         )
 
     def _operations(self) -> ControlOperations:
-        steering = Steering(self._store, self._firmware, self._scheduler, self._reconciler)
+        commands = Commands(self._store, self._firmware, self._scheduler, self._reconciler)
         return ControlOperations(
-            Parts(
+            ControlContext(
                 store=self._store,
                 firmware=self._firmware,
                 reconciler=self._reconciler,
-                steering=steering,
+                commands=commands,
                 board=self._board,
                 feed=self._feed,
                 under_way=self._scheduler.under_way,

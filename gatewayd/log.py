@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from gatewayd import journal
+from gatewayd.systemd import journal
 
 # Who writes a line, and what makes it of an event.
 Way = tuple[Callable[..., Any], list[structlog.typing.Processor]]

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from gatewayd.cli.exits import CONFIGURATION
+from gatewayd.cli.formatting import plural
 from gatewayd.cli.options import DEFAULT_CONFIG, config_file, host_options, json_option
-from gatewayd.cli.words import plural
 from gatewayd.config import ConfigErrors, Host, Mistake, Settings, load
 from gatewayd.config.fragments import FOLDER
 from gatewayd.config.schema import schema_text

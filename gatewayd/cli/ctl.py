@@ -9,14 +9,14 @@ import click
 
 from gatewayd import __version__
 from gatewayd.cli.exits import REFUSED, exit_code
+from gatewayd.cli.formatting import printable
 from gatewayd.cli.options import SOCKET_VARIABLE
-from gatewayd.cli.words import printable
 from gatewayd.errors import GatewaydError, HostError
 
 # Command -> module and name in it. Loaded on use: `gatewayctl keygen` need not import an MQTT client.
 COMMANDS = {
-    "approve": "steer.approve",
-    "cancel": "steer.cancel",
+    "approve": "commands.approve",
+    "cancel": "commands.cancel",
     "check-config": "check_config.command",
     "completion": "completion.command",
     "config": "config.command",
@@ -29,13 +29,13 @@ COMMANDS = {
     "jobs": "jobs.jobs",
     "keygen": "keygen.command",
     "pack": "pack.command",
-    "pause": "steer.pause",
+    "pause": "commands.pause",
     "publish": "publish.command",
     "pin": "pin.command",
-    "push": "steer.push",
-    "reload": "steer.reload",
-    "resume": "steer.resume",
-    "retry": "steer.retry",
+    "push": "commands.push",
+    "reload": "commands.reload",
+    "resume": "commands.resume",
+    "retry": "commands.retry",
     "scan": "scan.command",
     "simulate": "simulate.command",
     "watch": "watch.command",

@@ -15,7 +15,7 @@ from gatewayd.cli.options import config_option
 from gatewayd.config import ConfigErrors, load
 from gatewayd.daemon import serve
 from gatewayd.errors import GatewaydError
-from gatewayd.service import from_environment
+from gatewayd.systemd.notify import from_environment
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

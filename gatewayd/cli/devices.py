@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
+from gatewayd.cli.formatting import because, columns, duration, indented, plural, printable, speed, tell
 from gatewayd.cli.options import device_argument, json_option, socket_option
-from gatewayd.cli.words import because, columns, duration, indented, plural, printable, speed, tell
 from gatewayd.control.client import ask
 from gatewayd.control.messages import Devices, DevicesResult, DeviceView, LastResult, Link
 from gatewayd.control.parse import build

@@ -11,12 +11,12 @@ from pathlib import Path
 import click
 
 from gatewayd.cli.exits import DONE, REFUSED
+from gatewayd.cli.formatting import because, columns, indented, plural, printable, tell
 from gatewayd.cli.options import config_option, json_option
-from gatewayd.cli.words import because, columns, indented, plural, printable, tell
 from gatewayd.config import load
 from gatewayd.config.model import NAME_PATTERN
-from gatewayd.fleet import QUIET_S, FleetDevice, FleetGateway, FleetStatus, read_fleet
-from gatewayd.moments import utc_text
+from gatewayd.fleet.status import QUIET_S, FleetDevice, FleetGateway, FleetStatus, read_fleet
+from gatewayd.timestamps import utc_text
 
 
 @click.group("fleet")

@@ -12,9 +12,9 @@ import click
 
 from gatewayd.cli.options import json_option
 from gatewayd.errors import ConfigError, FirmwareError, HostError
-from gatewayd.moments import utc_text
 from gatewayd.ota.container import Rom, build, encrypt, moment_of, timestamp_of
 from gatewayd.ota.keys import OtaKey, parse_ota_key
+from gatewayd.timestamps import utc_text
 
 _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20}")
 _MAX_ADDRESS = 0xFFFFFFFF

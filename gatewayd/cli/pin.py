@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import click
 
+from gatewayd.cli.formatting import printable
 from gatewayd.cli.options import json_option
 from gatewayd.cli.report import PinReport
-from gatewayd.cli.words import printable
 from gatewayd.errors import HostError
 from gatewayd.tls import Facts, TlsError, Trust, curious_context, explain, facts_of, make_context
 

@@ -36,7 +36,7 @@ _BARE_IMAGE = "bare image"
 
 
 @dataclass(frozen=True)
-class Release:
+class Publication:
     """What is to be published, and what is worth saying about it."""
 
     topic: str
@@ -117,7 +117,7 @@ def _release(
     file: Path,
     *,
     plain: bool,
-) -> Release:
+) -> Publication:
     content = file.read_bytes()
     takers = [device for device in settings.devices if _takes(device, topic)]
     try:
@@ -145,7 +145,7 @@ def _release(
             hint="nothing was sent; a larger firmware cannot come over MQTT",
         )
     warnings = _warnings(settings, takers, encoding, kind, message)
-    return Release(topic_text, version, encoding, kind, message, tuple(warnings))
+    return Publication(topic_text, version, encoding, kind, message, tuple(warnings))
 
 
 def _takes(device: Device, topic: OtaTopic) -> bool:
@@ -207,7 +207,7 @@ def _refusal(
     return None
 
 
-async def _publish(settings: Settings, release: Release) -> None:
+async def _publish(settings: Settings, release: Publication) -> None:
     """Return when the broker has it. Raises BrokerError."""
     login = visitor(settings.mqtt)
     connection = await connect(login)
@@ -225,7 +225,7 @@ async def _publish(settings: Settings, release: Release) -> None:
         await connection.close()
 
 
-def _tell(settings: Settings, release: Release, output: Path | None, *, as_json: bool) -> None:
+def _tell(settings: Settings, release: Publication, output: Path | None, *, as_json: bool) -> None:
     size = len(release.message)
     if as_json:
         document = {

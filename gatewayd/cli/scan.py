@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 from pydantic import BaseModel
 
-from gatewayd.cli.known import look_up
+from gatewayd.cli.local_devices import look_up
 from gatewayd.cli.options import DEFAULT_CONFIG, F, json_option, socket_option
-from gatewayd.cli.paste import ble_to_yaml, uart_to_yaml
+from gatewayd.cli.scan_yaml import ble_to_yaml, uart_to_yaml
 from gatewayd.config.model import ADAPTER_PATTERN
+from gatewayd.link.factory import radio_target
 from gatewayd.link.ports import machine_ports, named_port
-from gatewayd.links import radio_target
 from gatewayd.scan.uart import scan_uart
 
 DEFAULT_BAUD = 115_200

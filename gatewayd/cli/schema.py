@@ -23,7 +23,7 @@ from gatewayd.cli.report import (
 from gatewayd.config.schema import tidy
 from gatewayd.control import messages
 from gatewayd.doctor import DoctorReport
-from gatewayd.fleet import FleetStatus
+from gatewayd.fleet.status import FleetStatus
 from gatewayd.scan.ble import BleReport
 from gatewayd.scan.uart import ScanReport
 

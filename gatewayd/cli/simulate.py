@@ -255,9 +255,9 @@ async def _run_uart(profile: DeviceProfile, options: dict[str, Any], log: Callab
 
 
 async def _run_ble(profile: DeviceProfile, options: dict[str, Any], log: Callable[[str], None]) -> None:
-    from gatewayd.simulator.air import device_on  # noqa: PLC0415 - bumble may not be there
     from gatewayd.simulator.ble import VirtualBle  # noqa: PLC0415
     from gatewayd.simulator.peripheral import Peripheral  # noqa: PLC0415
+    from gatewayd.simulator.virtual_radio import device_on  # noqa: PLC0415 - bumble may not be there
 
     clock = make_clock()
     receiver, stop = _start(profile, options, log, clock)

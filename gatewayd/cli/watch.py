@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gatewayd.cli.devices import progress_text
+from gatewayd.cli.formatting import because, duration, is_on_terminal, plural, printable, speed, tell
 from gatewayd.cli.options import json_option, socket_option
-from gatewayd.cli.words import because, duration, is_on_terminal, plural, printable, speed, tell
 from gatewayd.control.client import DaemonUnreachable, subscribe
 from gatewayd.control.messages import DeviceView, Watch, WatchResult
 

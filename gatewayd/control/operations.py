@@ -14,16 +14,17 @@ from gatewayd.config import Settings
 from gatewayd.control import messages, views
 from gatewayd.control.server import Peer
 from gatewayd.errors import FirmwareError, GatewaydError, HostError, RequestError
-from gatewayd.jobs.database import Database, utc_now
-from gatewayd.jobs.firmware import FirmwareReader
-from gatewayd.jobs.foresight import Foresight, assessments, forecasts, with_message
+from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.model import ENDED, EVERYTHING, AttemptRecord, DeviceRecord, Job, pause_of
-from gatewayd.jobs.planner import Known
-from gatewayd.jobs.reconciler import Reconciler
-from gatewayd.jobs.steering import Outcome, Steering, find_device
-from gatewayd.jobs.store import Store
 from gatewayd.ota.version import Version
-from gatewayd.status import StatusBoard, StatusFeed
+from gatewayd.planning.commands import CommandResult, Commands, find_device
+from gatewayd.planning.planner import StoreSnapshot
+from gatewayd.planning.preview import Preview, assessments, forecasts, with_message
+from gatewayd.planning.reconciler import Reconciler
+from gatewayd.status.board import StatusBoard
+from gatewayd.status.feed import StatusFeed
+from gatewayd.store.database import Database, utc_now
+from gatewayd.store.store import Store
 
 log = structlog.get_logger()
 
@@ -35,13 +36,13 @@ _STEERING = (messages.Push, messages.Steer, messages.Hold, messages.Reload)
 
 
 @dataclass(frozen=True)
-class Parts:
+class ControlContext:
     """What of the daemon is asked; made once by the composition root."""
 
     store: Store
     firmware: FirmwareReader
     reconciler: Reconciler
-    steering: Steering
+    commands: Commands
     board: StatusBoard
     feed: StatusFeed
     under_way: Callable[[int], AttemptRecord | None]
@@ -53,7 +54,7 @@ class Parts:
 class ControlOperations:
     """Implements `server.Operations`."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: ControlContext) -> None:
         self._parts = parts
         self._started_at = utc_now()
         self._one_file = asyncio.Lock()  # each may take max_message_mib of memory, and all come at once
@@ -166,7 +167,7 @@ class ControlOperations:
             )
         async with self._one_file:
             message = await self._read(peer)
-            foresight = await with_message(
+            preview = await with_message(
                 settings,
                 await self._parts.reconciler.known(),
                 self._parts.firmware,
@@ -178,16 +179,14 @@ class ControlOperations:
             topic=request.topic,
             size_bytes=len(message),
             withdraws=not message,
-            devices=tuple(views.forecast_view(one) for one in forecasts(settings, foresight)),
+            devices=tuple(views.forecast_view(one) for one in forecasts(settings, preview)),
         )
 
     async def _explain_device(self, request: messages.ExplainDevice) -> messages.ExplainDeviceResult:
         settings = self._settings
         device = find_device(settings, request.device)
         known = await self._parts.reconciler.known()
-        forecast = next(
-            one for one in forecasts(settings, Foresight(known, None)) if one.device == device.name
-        )
+        forecast = next(one for one in forecasts(settings, Preview(known, None)) if one.device == device.name)
         jobs = [job for job in known.jobs if job.device == device.name]
         return messages.ExplainDeviceResult(
             forecast=views.forecast_view(forecast),
@@ -196,19 +195,19 @@ class ControlOperations:
             job=(await self._job_views(jobs[-1:]))[0] if jobs else None,
         )
 
-    # -- steering
+    # -- commands
 
     async def _steer(
         self, request: messages.Push | messages.Steer | messages.Hold, peer: Peer
     ) -> messages.OutcomesResult:
-        steering = self._parts.steering
+        commands = self._parts.commands
         match request:
             case messages.Push():
                 return views.outcomes_result([await self._push(request, peer)])
             case messages.Hold():
                 return await self._hold(request, peer.name)
             case _:
-                act = {"approve": steering.approve, "cancel": steering.cancel, "retry": steering.retry}
+                act = {"approve": commands.approve, "cancel": commands.cancel, "retry": commands.retry}
                 outcomes, refused = [], []
                 for target in dict.fromkeys(request.targets):
                     try:
@@ -218,7 +217,7 @@ class ControlOperations:
                 return _answer(request.targets, outcomes, refused)
 
     async def _hold(self, request: messages.Hold, by: str) -> messages.OutcomesResult:
-        hold = {"pause": self._parts.steering.pause, "resume": self._parts.steering.resume}[request.op]
+        hold = {"pause": self._parts.commands.pause, "resume": self._parts.commands.resume}[request.op]
         names, refused = [], []
         for name in dict.fromkeys(request.devices):
             try:
@@ -229,14 +228,14 @@ class ControlOperations:
         outcomes = await hold(names, by) if names or not request.devices else ()
         return _answer(request.devices, outcomes, refused)
 
-    async def _push(self, request: messages.Push, peer: Peer) -> Outcome:
+    async def _push(self, request: messages.Push, peer: Peer) -> CommandResult:
         try:
             version = Version.parse(request.version)
         except GatewaydError as error:
             raise RequestError(error.message, code=error.code, hint=error.hint) from None
         async with self._one_file:
             content = await self._read(peer)
-            return await self._parts.steering.push(request.device, version, content, peer.name)
+            return await self._parts.commands.push(request.device, version, content, peer.name)
 
     # -- parts
 
@@ -250,7 +249,7 @@ class ControlOperations:
 
         return await self._parts.store.run(read)
 
-    def _views(self, names: Iterable[str], known: Known) -> tuple[messages.DeviceView, ...]:
+    def _views(self, names: Iterable[str], known: StoreSnapshot) -> tuple[messages.DeviceView, ...]:
         wanted = set(names)
         ended = {job.device: job for job in known.jobs if not job.is_active}
         return tuple(
@@ -265,7 +264,7 @@ class ControlOperations:
             if device.name in wanted
         )
 
-    async def _known_about(self, names: set[str]) -> Known | None:
+    async def _known_about(self, names: set[str]) -> StoreSnapshot | None:
         """What the planner knew last; read anew where a job has just ended, for that it may not know yet."""
         latest = self._parts.reconciler.latest
         if any(status.state in ENDED for status in self._parts.board.all() if status.name in names):
@@ -280,7 +279,7 @@ class ControlOperations:
 
 
 def _answer(
-    targets: Sequence[str], outcomes: Sequence[Outcome], refused: Sequence[tuple[str, GatewaydError]]
+    targets: Sequence[str], outcomes: Sequence[CommandResult], refused: Sequence[tuple[str, GatewaydError]]
 ) -> messages.OutcomesResult:
     """Tell of several targets what was done and what was not. Raises the error of one that is alone."""
     if refused and len(targets) == 1:

@@ -8,9 +8,10 @@ from pathlib import Path
 from gatewayd.config import Device, UartLink
 from gatewayd.control import messages
 from gatewayd.errors import GatewaydError, HostError
-from gatewayd.jobs import foresight, steering
 from gatewayd.jobs.model import AttemptRecord, CreateJob, DeviceRecord, EndJob, Job, JobState, Pause
-from gatewayd.status import DeviceStatus, LinkHealth
+from gatewayd.planning import commands, preview
+from gatewayd.status.board import DeviceStatus
+from gatewayd.status.feed import LinkHealth
 
 
 def device_view(
@@ -107,7 +108,7 @@ def _attempt_view(attempt: AttemptRecord) -> messages.AttemptView:
     )
 
 
-def forecast_view(forecast: foresight.Forecast) -> messages.Forecast:
+def forecast_view(forecast: preview.Forecast) -> messages.Forecast:
     """The planner's answer."""
     decision = forecast.decision
     return messages.Forecast(
@@ -123,7 +124,7 @@ def forecast_view(forecast: foresight.Forecast) -> messages.Forecast:
     )
 
 
-def assessment_view(assessment: foresight.Assessment) -> messages.Assessment:
+def assessment_view(assessment: preview.Assessment) -> messages.Assessment:
     """What a device makes of a release."""
     release = assessment.release
     return messages.Assessment(
@@ -136,7 +137,7 @@ def assessment_view(assessment: foresight.Assessment) -> messages.Assessment:
     )
 
 
-def outcome_view(outcome: steering.Outcome) -> messages.Outcome:
+def outcome_view(outcome: commands.CommandResult) -> messages.Outcome:
     """What a wish came to."""
     job = outcome.job
     return messages.Outcome(
@@ -145,7 +146,7 @@ def outcome_view(outcome: steering.Outcome) -> messages.Outcome:
 
 
 def outcomes_result(
-    outcomes: Iterable[steering.Outcome], refused: Iterable[tuple[str, GatewaydError]] = ()
+    outcomes: Iterable[commands.CommandResult], refused: Iterable[tuple[str, GatewaydError]] = ()
 ) -> messages.OutcomesResult:
     """What several wishes came to, and why some did not."""
     return messages.OutcomesResult(

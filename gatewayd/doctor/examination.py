@@ -19,7 +19,7 @@ from gatewayd.doctor.host import (
 from gatewayd.doctor.keys import examine_keys
 from gatewayd.doctor.ports import examine_ports
 from gatewayd.doctor.process import daemon_findings, examine_watchdog, find_account
-from gatewayd.jobs.lock import Daemon, find_daemon
+from gatewayd.store.lock import LockHolder, find_daemon
 
 _SUBJECT = "configuration"
 
@@ -36,7 +36,7 @@ async def examine(config: Path) -> AsyncIterator[Finding]:
             yield _mistake(mistake)
         yield examine_clock()
         yield examine_sqlite()
-        yield examine_watchdog(Daemon(runs=None))
+        yield examine_watchdog(LockHolder(runs=None))
         return
     yield _loaded(settings)
     for unwise in settings.warnings:

@@ -15,8 +15,8 @@ from gatewayd import __version__
 from gatewayd.config import Gateway
 from gatewayd.doctor.account import ENTER, WRITE, Account
 from gatewayd.doctor.finding import Finding, failure, ok, warning
-from gatewayd.jobs.lock import Daemon, held
-from gatewayd.jobs.quarantine import WHY
+from gatewayd.store.lock import LockHolder, held
+from gatewayd.store.quarantine import WHY
 
 MIB = 1024 * 1024
 # This version did not exist before.
@@ -134,7 +134,7 @@ def judge_disk(path: Path, disk: Disk, max_message_mib: int) -> Finding:
 # -- the database
 
 
-def examine_database(gateway: Gateway, daemon: Daemon) -> Finding:
+def examine_database(gateway: Gateway, daemon: LockHolder) -> Finding:
     """Check a copy of the database. Not while the daemon runs, nor the other way round."""
     path = gateway.state_dir / "gatewayd.db"
     if daemon.runs is not False:

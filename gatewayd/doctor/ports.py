@@ -8,9 +8,9 @@ from pathlib import Path
 from gatewayd.config import Device, UartLink
 from gatewayd.doctor.account import READ, WRITE, Account
 from gatewayd.doctor.finding import Finding, failure, ok
-from gatewayd.jobs.lock import Daemon
 from gatewayd.link.holders import Holder, find_holders
 from gatewayd.link.ports import Port, named_port
+from gatewayd.store.lock import LockHolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class PortFacts:
     holder: Holder | None = None
 
 
-def examine_ports(devices: Sequence[Device], account: Account, daemon: Daemon) -> Iterator[Finding]:
+def examine_ports(devices: Sequence[Device], account: Account, daemon: LockHolder) -> Iterator[Finding]:
     """Look at all ports; none is opened."""
     paths = {device.name: device.link.uart for device in devices if isinstance(device.link, UartLink)}
     ports = {name: named_port(path) for name, path in paths.items()}
@@ -33,7 +33,7 @@ def examine_ports(devices: Sequence[Device], account: Account, daemon: Daemon) -
         yield judge_port(name, paths[name], _facts(port, account, holders.get(port.node)), daemon)
 
 
-def judge_port(subject: str, path: str, facts: PortFacts, daemon: Daemon) -> Finding:
+def judge_port(subject: str, path: str, facts: PortFacts, daemon: LockHolder) -> Finding:
     """Say what is wrong with a device's port."""
     port = facts.port
     if facts.mode is None:

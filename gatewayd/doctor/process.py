@@ -11,7 +11,7 @@ from gatewayd.doctor.account import Account
 from gatewayd.doctor.finding import Finding, failure, ok, refused, warning
 from gatewayd.doctor.host import ask_system
 from gatewayd.errors import GatewaydError
-from gatewayd.jobs.lock import Daemon
+from gatewayd.store.lock import LockHolder
 
 _SUBJECT = "daemon"
 _PUBLISH = "gatewayctl publish does it right; the next message that is stored ends this warning"
@@ -19,7 +19,7 @@ _PUBLISH = "gatewayctl publish does it right; the next message that is stored en
 LAG_LIMIT_MS = 100.0
 
 
-def daemon_findings(gateway: Gateway, daemon: Daemon) -> list[Finding]:
+def daemon_findings(gateway: Gateway, daemon: LockHolder) -> list[Finding]:
     """Say whether the daemon runs, by its lock, and whether it answers and how it is, by its own words."""
     if daemon.runs is None:
         text = f"{gateway.state_dir} is closed to this user, so whether gatewayd runs cannot be seen"
@@ -77,7 +77,7 @@ def judge_status(gateway: Gateway, status: StatusResult) -> list[Finding]:
     return findings
 
 
-def find_account(gateway: Gateway, daemon: Daemon) -> tuple[Account, str]:
+def find_account(gateway: Gateway, daemon: LockHolder) -> tuple[Account, str]:
     """Return for whom permissions are judged, and why for that one."""
     if daemon.pid is not None:
         try:
@@ -90,7 +90,7 @@ def find_account(gateway: Gateway, daemon: Daemon) -> tuple[Account, str]:
         return Account.of_process(os.getpid()), "who runs the doctor"
 
 
-def examine_watchdog(daemon: Daemon) -> Finding:
+def examine_watchdog(daemon: LockHolder) -> Finding:
     """Look whether systemd watches the daemon, by the daemon's environment or by its unit."""
     if (usec := environment(daemon.pid).get("WATCHDOG_USEC")) is not None:
         return judge_watchdog(f"{int(usec) / 1e6:g}s" if usec.isdecimal() else usec)

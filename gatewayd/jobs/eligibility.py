@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gatewayd.config import Device, Settings
 from gatewayd.errors import GatewaydError
-from gatewayd.jobs.model import Decision, DeviceRecord, Reading, Release, RomFacts, Verdict
+from gatewayd.jobs.model import Decision, DecodeProfile, DeviceRecord, Release, RomFacts, Verdict
 from gatewayd.ota.rules import Deliver, Payload, check_rollback, check_size, check_version, select_rom
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.ota.version import Version
@@ -64,10 +64,10 @@ def is_pushed(topic: str) -> bool:
     return topic.startswith(_PUSH)
 
 
-def reading_of(settings: Settings, device: Device) -> Reading:
+def profile_of(settings: Settings, device: Device) -> DecodeProfile:
     """How the device reads messages, keys included: a corrected key makes another reading."""
     keys = settings.keys_of(device) if device.payload is Payload.ADVANCED else None
-    return Reading(
+    return DecodeProfile(
         device.patch_encoding, device.payload, keys.fingerprint if keys else "", device.allow_unsigned
     )
 

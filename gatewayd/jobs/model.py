@@ -75,7 +75,7 @@ def check_transition(old: JobState, new: JobState) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class DecodeProfile:
     """How a device reads a message: two devices that share it share the verdict."""
 
     patch_encoding: PatchEncoding
@@ -301,5 +301,5 @@ class Plan:
 
     decisions: tuple[Decision, ...] = ()
     commands: tuple[Command, ...] = ()
-    to_verify: tuple[tuple[Release, Reading, str], ...] = field(default=())  # with the key set's name
+    to_verify: tuple[tuple[Release, DecodeProfile, str], ...] = field(default=())  # with the key set's name
     topics: frozenset[str] = frozenset()

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from gatewayd.errors import LinkError
 from gatewayd.link.bluetooth import FOREIGN, AdvertisementData, Backend, BleakClient, BLEDevice, explain
-from gatewayd.link.leftovers import Leftovers
+from gatewayd.link.stale_connections import StaleConnections
 from gatewayd.link.target import Target
 
 # One stretch of scan: two rounds of the slowest advertisement in common use, 2 s, and not long for who waits.
@@ -55,8 +55,8 @@ class _Seeker:
 class Radio:
     """One adapter by its name (hci0); None: the first that is powered.
 
-    `leftovers` knows whose connections are ours, so that others to a device that is sought are ended; without
-    it nobody's are.
+    `stale_connections` knows which connections are ours, so that others to the device we look for are
+    ended; without it, none are.
     """
 
     def __init__(
@@ -65,16 +65,16 @@ class Radio:
         *,
         max_connections: int = 3,
         backend: Backend | None = None,
-        leftovers: Leftovers | None = None,
+        stale_connections: StaleConnections | None = None,
     ) -> None:
         self.adapter = adapter
         self._backend = backend or Backend()
         self.free_slots = max_connections
         self._slots = asyncio.Semaphore(max_connections)
-        self._leftovers = leftovers
+        self._leftovers = stale_connections
         self._turn = asyncio.Lock()
         self._seekers: list[_Seeker] = []
-        self._hurry = asyncio.Event()  # somebody came who is not patient
+        self._run_now = asyncio.Event()  # somebody came who is not patient
         self._heard = asyncio.Event()
         self._scanning: asyncio.Task[None] | None = None
 
@@ -92,7 +92,7 @@ class Radio:
         seeker = _Seeker(target, asyncio.get_running_loop().create_future(), is_patient=limit_s is None)
         self._seekers.append(seeker)
         if not seeker.is_patient:
-            self._hurry.set()
+            self._run_now.set()
         if self._scanning is None or self._scanning.done():
             self._scanning = asyncio.create_task(self._scan(), name=f"scan: {self}")
         try:
@@ -108,7 +108,7 @@ class Radio:
             self._seekers.remove(seeker)
             if not self._seekers:
                 self._heard.set()
-                self._hurry.set()
+                self._run_now.set()
 
     async def survey(self, duration_s: float) -> list[tuple[BLEDevice, AdvertisementData]]:
         """Listen for so long; return who was heard, and what was said last. Raises LinkError as `find`."""
@@ -213,11 +213,11 @@ class Radio:
         return any(not seeker.found.done() for seeker in self._seekers)
 
     async def _rest(self) -> None:
-        """Leave the radio alone, until somebody comes who is in a hurry."""
-        self._hurry.clear()
+        """Leave the radio alone, until somebody comes who is in a run_now."""
+        self._run_now.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REST_S):
-                await self._hurry.wait()
+                await self._run_now.wait()
 
     async def _listen(self) -> None:
         """Scan for one stretch; end it when somebody was found, who wants to connect then."""

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gatewayd.link.bluetooth import Backend
-from gatewayd.link.leftovers import Leftovers
 from gatewayd.link.radio import Radio
+from gatewayd.link.stale_connections import StaleConnections
 
 _ADAPTERS = Path("/sys/class/bluetooth")
 DEFAULT_CONNECTIONS = 3
@@ -28,7 +28,7 @@ class Radios:
     ) -> None:
         self._max_connections = max_connections
         self._backend = backend or Backend()
-        self.leftovers = Leftovers(self._backend.connections)
+        self.stale_connections = StaleConnections(self._backend.connections)
         self._list_adapters = list_adapters
         self._radios: dict[str, Radio] = {}
 
@@ -48,6 +48,9 @@ class Radios:
         if adapter not in self._radios:
             connections = self._max_connections.get(adapter, DEFAULT_CONNECTIONS)
             self._radios[adapter] = Radio(
-                adapter, max_connections=connections, backend=self._backend, leftovers=self.leftovers
+                adapter,
+                max_connections=connections,
+                backend=self._backend,
+                stale_connections=self.stale_connections,
             )
         return self._radios[adapter]

@@ -20,7 +20,7 @@ import serial_asyncio
 
 from gatewayd.errors import LinkError, LinkLost
 from gatewayd.link.flood import PIECE_BYTES, Allowance
-from gatewayd.link.refusals import explain
+from gatewayd.link.open_errors import explain
 from gatewayd.link.wake import wake
 
 __all__ = ["UartLink", "wake"]

@@ -20,8 +20,8 @@ import aiomqtt
 from aiomqtt import ProtocolVersion
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from gatewayd.mqtt.hooks import Hooks, bound_packets
 from gatewayd.mqtt.login import FAILURE, BrokerError, Login, make_client, refusal
+from gatewayd.mqtt.paho_callbacks import Hooks, bound_packets
 from gatewayd.tls import Facts, TlsError, explain, facts_of
 
 # A message in progress gains this much in each window, or the line is given up: 16 MiB then take at most two

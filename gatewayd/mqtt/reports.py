@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 
 from gatewayd.errors import GatewaydError
-from gatewayd.status import DeviceStatus, StatusBoard
+from gatewayd.status.board import DeviceStatus, StatusBoard
 
 log = structlog.get_logger()
 

@@ -39,8 +39,8 @@ from aiomqtt import ProtocolVersion
 from gatewayd.config import Mqtt
 from gatewayd.errors import FirmwareError
 from gatewayd.mqtt.connection import Connection, Delivery, IncomingMessage, connect
+from gatewayd.mqtt.duty_cycle import Visits
 from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, BrokerError, Login
-from gatewayd.mqtt.visits import Visits
 
 __all__ = ["BrokerError", "IncomingMessage", "MqttSession", "back_off_s"]
 

@@ -7,7 +7,7 @@ from gatewayd.config import Periodic, Settings
 from gatewayd.mqtt.intake import Intake, ReleaseStore
 from gatewayd.mqtt.reports import Reports
 from gatewayd.mqtt.session import MqttSession
-from gatewayd.status import StatusBoard
+from gatewayd.status.board import StatusBoard
 
 MIB = 1024 * 1024
 

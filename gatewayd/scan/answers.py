@@ -4,7 +4,7 @@ import asyncio
 
 from pydantic import BaseModel, ConfigDict
 
-from gatewayd.jobs.conversation import Conversation
+from gatewayd.delivery.pump import Pump
 from gatewayd.link.base import Link
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import DeviceInfo, Event, Failed, Identified
@@ -28,7 +28,7 @@ class Answer(Frozen):
 async def say_hello(link: Link, session: RcpGateway, patience_s: float) -> DeviceInfo:
     """Open the link and ask. Raises what keeps the device from answering: LinkError, DeviceError."""
     clock = asyncio.get_running_loop().time
-    async with Conversation(link, session, clock=clock, on_notice=_ignore) as talk:
+    async with Pump(link, session, clock=clock, on_notice=_ignore) as talk:
         session.identify(talk.now, patience_s)
         outcome = await talk.outcome()
     if isinstance(outcome, Failed):

@@ -17,8 +17,8 @@ from typing import Any
 
 from gatewayd.errors import HostError
 from gatewayd.protocol.session import ImageState
+from gatewayd.simulator.file_store import Shelf
 from gatewayd.simulator.profile import DeviceProfile
-from gatewayd.simulator.shelf import Shelf
 
 RECORD = "device.json"
 ACTIVE = "active.bin"

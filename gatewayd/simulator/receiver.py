@@ -1,7 +1,7 @@
 """The receiver, in Python and sans-I/O: with docs/protocol.md the specification of a device.
 
 What survives a restart lives in two things made once: the flash (journal and slot) and the bootloader (what
-the device is, which image runs). All else is a `Conversation`, made anew at every boot. A restart, of
+the device is, which image runs). All else is a `DeviceProtocol`, made anew at every boot. A restart, of
 whatever cause, is: nothing for `boot_s`, then a boot with another boot id.
 """
 
@@ -13,10 +13,10 @@ from gatewayd.protocol.rcp.base import FrameType
 from gatewayd.protocol.rcp.framing import BrokenFrame, StreamDeframer, encode_stream
 from gatewayd.protocol.rcp.packets import Assembler, ShortData, clamp, split
 from gatewayd.simulator.bootloader import Bootloader
-from gatewayd.simulator.conversation import Conversation
+from gatewayd.simulator.file_store import MemoryShelf
 from gatewayd.simulator.flash import Flash, PowerCut
 from gatewayd.simulator.profile import DeviceProfile
-from gatewayd.simulator.shelf import MemoryShelf
+from gatewayd.simulator.protocol import DeviceProtocol
 from gatewayd.simulator.speed import LineSpeed
 
 _LEAVE_S = 0.01  # for ACTIVATED to leave the last FIFO before the restart
@@ -51,7 +51,7 @@ class Receiver:
         self._speed = LineSpeed(profile.base_baud)
         self._packet: int | None = None  # bytes that a datagram carries; None on a stream
         self._fragments: deque[bytes] = deque()
-        self._conversation: Conversation | None = None  # None while off
+        self._conversation: DeviceProtocol | None = None  # None while off
         self._boot_at = now
         self._restart_at: float | None = None
         self._boot(now)
@@ -146,7 +146,7 @@ class Receiver:
         found = self._assembler.feed(data)
         return [] if found is None else [found]
 
-    def _take(self, talk: Conversation, found: bytes | BrokenFrame | ShortData, now: float) -> None:
+    def _take(self, talk: DeviceProtocol, found: bytes | BrokenFrame | ShortData, now: float) -> None:
         if isinstance(found, BrokenFrame):
             talk.gap()
             return
@@ -183,7 +183,7 @@ class Receiver:
         self._log(f"boot {boot_id:08x}: {done or f'runs {self.running_version}'}")
         self._deframer = StreamDeframer(self.profile.max_frame)
         self._assembler = Assembler(self.profile.max_frame)
-        self._conversation = Conversation(self.flash, self.bootloader, boot_id, self._log)
+        self._conversation = DeviceProtocol(self.flash, self.bootloader, boot_id, self._log)
         self._conversation.spacing.is_datagram = self._packet is not None
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from gatewayd.errors import HostError
 from gatewayd.simulator.bootloader import Bootloader
+from gatewayd.simulator.file_store import DirectoryShelf
 from gatewayd.simulator.flash import BLANK, Flash
 from gatewayd.simulator.line import Line, LineProfile
 from gatewayd.simulator.profile import DeviceProfile
 from gatewayd.simulator.receiver import Receiver
-from gatewayd.simulator.shelf import DirectoryShelf
 from gatewayd.simulator.terminal import Terminal
 
 _FLASH = "flash.bin"

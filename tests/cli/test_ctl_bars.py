@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
+from gatewayd.cli.formatting import columns, duration, size, speed
 from gatewayd.cli.watch import bars
-from gatewayd.cli.words import columns, duration, size, speed
 from gatewayd.control.messages import DeviceView, Link
 
 LINK = Link(kind="uart", address="/dev/ttyUSB0", baud=115200, health="ok", reason=None)
@@ -55,12 +55,12 @@ def test_without_a_transfer_it_says_so() -> None:
 
 def test_a_table_that_does_not_fit_goes_on_below(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [["DEVICE", "STATE", "PROGRESS"], ["x" * 30, "idle", ""], ["y", "transferring", "5 %"]]
-    monkeypatch.setattr("gatewayd.cli.words.width", lambda: 44)
+    monkeypatch.setattr("gatewayd.cli.formatting.width", lambda: 44)
     assert columns(rows)[2] == f"y{' ' * 29} transferring\n    5 %"
     assert columns(rows)[1] == f"{'x' * 30} idle", "and no empty line"
-    monkeypatch.setattr("gatewayd.cli.words.width", lambda: 52)
+    monkeypatch.setattr("gatewayd.cli.formatting.width", lambda: 52)
     assert columns(rows)[2] == f"y{' ' * 29} transferring 5 %"
-    monkeypatch.setattr("gatewayd.cli.words.width", lambda: 0)
+    monkeypatch.setattr("gatewayd.cli.formatting.width", lambda: 0)
     assert columns(rows)[2] == f"y{' ' * 29}  transferring  5 %"
 
 

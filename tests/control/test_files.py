@@ -15,11 +15,11 @@ from lab.control_schema import check_reply
 from lab.control_server import FakeOperations, connect, hear, open_files, say, serving
 from structlog.testing import capture_logs
 
-from gatewayd.control.operations import ControlOperations, Parts
+from gatewayd.control.operations import ControlContext, ControlOperations
 from gatewayd.control.parse import parse
 from gatewayd.control.server import Peer
-from gatewayd.jobs.steering import Outcome
 from gatewayd.ota.version import Version
+from gatewayd.planning.commands import CommandResult
 
 PUSH = b'{"v": 1, "op": "push", "device": "pump-1", "version": "4.3.2"}\n'
 LIMIT = 1024 * 1024
@@ -32,13 +32,13 @@ class Taken:
         self.contents: list[bytes] = []
         self.at_once = self.most_at_once = 0
 
-    async def push(self, name: str, version: Version, content: bytes, by: str) -> Outcome:  # noqa: ARG002 - as there
+    async def push(self, name: str, version: Version, content: bytes, by: str) -> CommandResult:  # noqa: ARG002 - as there
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         await asyncio.sleep(0)  # another's turn
         self.at_once -= 1
         self.contents.append(content)
-        return Outcome(name, None, "job 1 (4.3.2) is queued")
+        return CommandResult(name, None, "job 1 (4.3.2) is queued")
 
 
 class Lab:
@@ -48,8 +48,8 @@ class Lab:
         self.folder = folder
         self.steering = Taken()
         settings = SimpleNamespace(mqtt=SimpleNamespace(max_message_mib=1))
-        parts = SimpleNamespace(reconciler=SimpleNamespace(settings=settings), steering=self.steering)
-        self.operations = ControlOperations(cast("Parts", parts))
+        parts = SimpleNamespace(reconciler=SimpleNamespace(settings=settings), commands=self.steering)
+        self.operations = ControlOperations(cast("ControlContext", parts))
         self.path = Path()
 
     def file(self, content: bytes = b"firmware") -> Path:

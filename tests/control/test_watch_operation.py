@@ -12,11 +12,12 @@ from lab.jobs import a_job
 
 from gatewayd.control import operations
 from gatewayd.control.messages import Watch, WatchResult
-from gatewayd.control.operations import ControlOperations, Parts
+from gatewayd.control.operations import ControlContext, ControlOperations
 from gatewayd.control.server import Peer
 from gatewayd.jobs.model import JobState
-from gatewayd.jobs.planner import Known
-from gatewayd.status import StatusBoard, StatusFeed
+from gatewayd.planning.planner import StoreSnapshot
+from gatewayd.status.board import StatusBoard
+from gatewayd.status.feed import StatusFeed
 
 
 class Bench:
@@ -24,16 +25,16 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.board = StatusBoard(lambda: datetime(2026, 1, 1, tzinfo=UTC))
-        self.known = Known((), {}, {}, [], {})
+        self.known = StoreSnapshot((), {}, {}, [], {})
 
-        async def read() -> Known:
+        async def read() -> StoreSnapshot:
             return self.known
 
         reconciler = SimpleNamespace(settings=Lab(folder).settings(), known=read, latest=None)
         self.reconciler = reconciler
         parts = SimpleNamespace(reconciler=reconciler, board=self.board, feed=StatusFeed(self.board))
         self.name = reconciler.settings.devices[0].name
-        self.operations = ControlOperations(cast("Parts", parts))
+        self.operations = ControlOperations(cast("ControlContext", parts))
 
     @property
     def subscriptions(self) -> int:
@@ -67,8 +68,8 @@ async def test_a_job_that_ends_is_its_devices_last_result_at_once(bench: Bench) 
     answers = cast("Any", bench.operations.answer(Watch(), Peer()))
     async with aclosing(answers):
         await anext(answers)
-        bench.reconciler.latest = Known((), {}, {}, [], {})
-        bench.known = Known((), {}, {}, [a_job(device=bench.name, state=JobState.SUCCEEDED)], {})
+        bench.reconciler.latest = StoreSnapshot((), {}, {}, [], {})
+        bench.known = StoreSnapshot((), {}, {}, [a_job(device=bench.name, state=JobState.SUCCEEDED)], {})
         bench.board.update(bench.name, state="succeeded", job=1)
         (device,) = (await anext(answers)).devices
         assert device.last_result.job == 1

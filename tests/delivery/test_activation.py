@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lab.jobs import RUNNING, a_job, an_info
 
-from gatewayd.jobs.activation import Step, next_step
+from gatewayd.delivery.activation import Step, next_step
 from gatewayd.jobs.model import JobState
 from gatewayd.protocol.session import ImageState
 

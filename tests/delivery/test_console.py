@@ -3,7 +3,7 @@
 import structlog
 from structlog.testing import capture_logs
 
-from gatewayd.jobs.console import BURST, LINES_PER_S, ConsoleLog
+from gatewayd.delivery.console import BURST, LINES_PER_S, ConsoleLog
 
 
 def test_a_boot_log_passes_whole() -> None:

@@ -6,8 +6,8 @@ import random
 import pytest
 from lab.jobs import clock, timeless
 
+from gatewayd.delivery.pump import CONFIRM_LIMIT_S, Pump
 from gatewayd.errors import LinkLost
-from gatewayd.jobs.conversation import CONFIRM_LIMIT_S, Conversation
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import Failed
 
@@ -41,9 +41,9 @@ class DeadLink:
         raise AssertionError(baud)
 
 
-def conversation(link: DeadLink) -> Conversation:
+def conversation(link: DeadLink) -> Pump:
     session = RcpGateway("a gateway of a longer name", datagram=True, random=random.Random(1))
-    return Conversation(link, session, clock=clock, on_notice=lambda _event: None)
+    return Pump(link, session, clock=clock, on_notice=lambda _event: None)
 
 
 @timeless

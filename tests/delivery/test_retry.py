@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lab.jobs import a_job
 
+from gatewayd.delivery.progress import ProgressMeter
+from gatewayd.delivery.retry import FINAL, LINE_AWAY, LONGEST_WAIT_S, Retry, after_failure, back_off_s
 from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, HostError, LinkError, LinkLost
 from gatewayd.jobs.model import TRANSITIONS, JobState
-from gatewayd.jobs.progress import ProgressMeter
-from gatewayd.jobs.retry import FINAL, LINE_AWAY, LONGEST_WAIT_S, Retry, after_failure, back_off_s
 from gatewayd.protocol.session import SILENCE
 
 S = JobState

@@ -16,11 +16,11 @@ from lab.scheduler_rig import a_rig
 from structlog.testing import capture_logs
 
 from gatewayd.config import Device
-from gatewayd.jobs.conversation import SEND_LIMIT_S
-from gatewayd.jobs.database import Database
+from gatewayd.delivery.pump import SEND_LIMIT_S
+from gatewayd.delivery.retry import TRIAL_MARGIN_S
 from gatewayd.jobs.model import Job, JobState
-from gatewayd.jobs.retry import TRIAL_MARGIN_S
 from gatewayd.protocol.session import Deferred
+from gatewayd.store.database import Database
 
 X = hashlib.sha256(b"new image").digest()
 

@@ -13,14 +13,14 @@ import pytest
 from lab.board import Bench, Board, BoardSession, a_bench
 from lab.jobs import a_device, an_info, timeless
 
+from gatewayd.delivery.attempt import STEPS_PER_ATTEMPT, Attempt
+from gatewayd.delivery.deferral import LONGEST_DEFERRAL_S, SHORTEST_DEFERRAL_S, Deferral
+from gatewayd.delivery.retry import Retry
 from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, LinkError
-from gatewayd.jobs.database import Database
-from gatewayd.jobs.deferral import LONGEST_DEFERRAL_S, SHORTEST_DEFERRAL_S, Deferral
 from gatewayd.jobs.model import Job, JobState
-from gatewayd.jobs.retry import Retry
-from gatewayd.jobs.worker import STEPS_PER_ATTEMPT, Attempt
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.protocol.session import Deferred, Failed, ImageState
+from gatewayd.store.database import Database
 
 NEW = b"new image"
 X = hashlib.sha256(NEW).digest()

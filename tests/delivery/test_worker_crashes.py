@@ -10,12 +10,12 @@ import pytest
 from lab.board import Bench, Board, a_bench
 from lab.jobs import a_device, an_info, timeless, until
 
+from gatewayd.delivery.attempt import Attempt
+from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.errors import GatewaydError
-from gatewayd.jobs.database import Database
 from gatewayd.jobs.model import ENDED, JobState
-from gatewayd.jobs.scheduler import Scheduler
-from gatewayd.jobs.worker import Attempt
 from gatewayd.ota.rules import RollbackMark
+from gatewayd.store.database import Database
 
 X = hashlib.sha256(b"new image").digest()
 CONTAINER = bytes(range(32))

@@ -12,7 +12,7 @@ from lab.receiver_bench import PROFILE
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
 from gatewayd.protocol.rcp.framing import encode_stream
-from gatewayd.protocol.rcp.tagged import Hello, Info
+from gatewayd.protocol.rcp.tlv_frames import Hello, Info
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "rcp"
 HELLO = Hello(0x01020304, "barn-pi")

@@ -5,7 +5,7 @@ from lab.receiver_bench import IMAGE, OLD, SHA
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import encode_stream
-from gatewayd.protocol.rcp.tagged import Hello, Info
+from gatewayd.protocol.rcp.tlv_frames import Hello, Info
 from gatewayd.protocol.session import ImageState
 
 OTHER = IMAGE[::-1]

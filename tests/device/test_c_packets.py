@@ -10,7 +10,7 @@ from lab.receiver_bench import IMAGE, PROFILE, Bench
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
 from gatewayd.protocol.rcp.packets import ShortData, split
-from gatewayd.protocol.rcp.tagged import Hello, Info, Offer
+from gatewayd.protocol.rcp.tlv_frames import Hello, Info, Offer
 from gatewayd.simulator.receiver import Receiver
 
 MakeBench = Callable[..., Bench]

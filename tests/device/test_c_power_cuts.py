@@ -8,7 +8,7 @@ from lab.c_receiver_bench import CBench, c_bench
 from lab.receiver_bench import IMAGE, OLD, PROFILE, SHA
 
 from gatewayd.protocol.rcp import frames
-from gatewayd.protocol.rcp.tagged import Confirm
+from gatewayd.protocol.rcp.tlv_frames import Confirm
 from gatewayd.protocol.session import ImageState
 
 Make = Callable[[], CBench]

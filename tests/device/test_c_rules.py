@@ -10,7 +10,7 @@ from lab.receiver_bench import IMAGE, OLD, PROFILE, SHA
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
 from gatewayd.protocol.rcp.framing import encode_stream
-from gatewayd.protocol.rcp.tagged import Confirm, Confirmed, Hello
+from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello
 from gatewayd.protocol.session import ImageState
 
 MIB = bytes(1024) * 1024

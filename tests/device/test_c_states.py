@@ -13,7 +13,7 @@ from lab.receiver_bench import IMAGE, OLD, SHA
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
 from gatewayd.protocol.rcp.framing import encode_stream
-from gatewayd.protocol.rcp.tagged import Confirm, Confirmed, Hello, Info
+from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello, Info
 
 Frame = frames.Frame
 LARGE = IMAGE * 7  # 16 blocks: it erases for longer than the tests ask

@@ -19,11 +19,11 @@ from lab.plain_gateway import PlainGateway
 from gatewayd.link.uart import UartLink
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import StreamDeframer, encode_stream
-from gatewayd.protocol.rcp.tagged import Offer
+from gatewayd.protocol.rcp.tlv_frames import Offer
 from gatewayd.protocol.session import ImageState
 from gatewayd.simulator.bootloader import Bootloader
+from gatewayd.simulator.file_store import DirectoryShelf
 from gatewayd.simulator.profile import DeviceProfile
-from gatewayd.simulator.shelf import DirectoryShelf
 
 SOURCES = Path(__file__).parents[2] / "device"
 PROGRAM = SOURCES / "build" / "rcp-device"

@@ -15,8 +15,8 @@ from lab.operations import bring, identify
 from lab.packet_link import PacketLink
 from lab.rcp.joined import make_image
 
+from gatewayd.delivery.pump import Pump
 from gatewayd.errors import LinkError, LinkLost
-from gatewayd.jobs.conversation import Conversation
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import (
     Activated,
@@ -43,15 +43,13 @@ class Device:
     state: Path
 
     @contextlib.asynccontextmanager
-    async def conversation(
-        self, mtu: int, notices: list[Event]
-    ) -> AsyncIterator[tuple[Conversation, PacketLink]]:
+    async def conversation(self, mtu: int, notices: list[Event]) -> AsyncIterator[tuple[Pump, PacketLink]]:
         link = PacketLink(self.port, mtu)
         session = RcpGateway("lab", datagram=True, random=random.Random(1))
         clock = asyncio.get_running_loop().time
         async with (
             asyncio.timeout(LIMIT_S),
-            Conversation(link, session, clock=clock, on_notice=notices.append) as talk,
+            Pump(link, session, clock=clock, on_notice=notices.append) as talk,
         ):
             yield talk, link
 
@@ -84,7 +82,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         await process.communicate()
 
 
-async def activate_and_confirm(device: Device, talk: Conversation, mtu: int) -> None:
+async def activate_and_confirm(device: Device, talk: Pump, mtu: int) -> None:
     talk.session.activate(600, talk.now)
     assert await talk.outcome() == Activated(acknowledged=True)
     async with device.conversation(mtu, []) as (again, _):  # the restart has ended the connection

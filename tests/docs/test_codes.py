@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from gatewayd.delivery.retry import FINAL, HOST_TROUBLE, ITS_OWN_TIME, LINE_AWAY, NOT_FOR_IT
 from gatewayd.jobs.model import NEVER_AGAIN, NO_CONTACT
-from gatewayd.jobs.retry import FINAL, HOST_TROUBLE, ITS_OWN_TIME, LINE_AWAY, NOT_FOR_IT
 from gatewayd.protocol.rcp.codes import Code
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from gatewayd.config import Host, load
 from gatewayd.config.host import APPLICATION
 from gatewayd.jobs.model import JobState
 from gatewayd.ota.keys import generate
-from gatewayd.status import DeviceStatus
+from gatewayd.status.board import DeviceStatus
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("device/*.md")])

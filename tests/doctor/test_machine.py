@@ -36,11 +36,11 @@ from gatewayd.doctor.process import (
     find_account,
     judge_watchdog,
 )
-from gatewayd.jobs.lock import Daemon, find_daemon
 from gatewayd.link.holders import Holder
 from gatewayd.link.ports import Kind, Port
+from gatewayd.store.lock import LockHolder, find_daemon
 
-OFF, ON, UNKNOWN = Daemon(runs=False), Daemon(runs=True, pid=77), Daemon(runs=None)
+OFF, ON, UNKNOWN = LockHolder(runs=False), LockHolder(runs=True, pid=77), LockHolder(runs=None)
 BARN = Account("barn", 4711, frozenset({4711, 20}))
 ROOT = Account("root", 0, frozenset())
 
@@ -117,7 +117,7 @@ TTY = stat.S_IFCHR | 0o660
         (PortFacts(Port("x", "x", "", Kind.BUILT_IN, True, True), TTY), OFF, "link_busy", "console"),
     ],
 )
-def test_a_port(facts: PortFacts, daemon: Daemon, expected: str, words: str, tmp_path: Path) -> None:
+def test_a_port(facts: PortFacts, daemon: LockHolder, expected: str, words: str, tmp_path: Path) -> None:
     (device,) = Lab(tmp_path).settings().devices
     finding = judge_port(device.name, device.link.address, facts, daemon)
     assert finding.subject == "pump-1"
@@ -348,7 +348,7 @@ def test_a_database_in_use_is_not_opened(gateway: Gateway) -> None:
 def test_whether_a_daemon_runs(gateway: Gateway) -> None:
     assert find_daemon(gateway.state_dir) == OFF
     with locked(gateway):
-        assert find_daemon(gateway.state_dir) == Daemon(runs=True), (
+        assert find_daemon(gateway.state_dir) == LockHolder(runs=True), (
             "by this process, whose files do not count"
         )
     assert find_daemon(gateway.state_dir) == OFF
@@ -362,7 +362,7 @@ def test_what_is_said_of_the_daemon(gateway: Gateway) -> None:
 
 
 def test_for_whom_permissions_are_judged(gateway: Gateway) -> None:
-    running = Daemon(runs=True, pid=os.getpid())
+    running = LockHolder(runs=True, pid=os.getpid())
     assert find_account(gateway, running) == (Account.of_process(os.getpid()), "as whom gatewayd runs")
     owner = Account.of_user(gateway.state_dir.stat().st_uid)
     assert find_account(gateway, OFF) == (owner, f"who owns {gateway.state_dir}")

@@ -19,13 +19,13 @@ from lab.farm import VirtualDevice
 
 from gatewayd.config import load
 from gatewayd.daemon import Daemon
-from gatewayd.jobs import retry
-from gatewayd.jobs.store import Store
+from gatewayd.delivery import retry
 from gatewayd.link.ble import BleLink
+from gatewayd.link.factory import LinkFactory
 from gatewayd.link.radio import Radio
 from gatewayd.link.target import Target
-from gatewayd.links import Links
 from gatewayd.simulator.profile import DeviceProfile
+from gatewayd.store.store import Store
 
 attack = pytest.mark.attack
 LIMIT_S = 60.0
@@ -87,7 +87,7 @@ class Gateway:
         config.write_text(json.dumps(tree))
         settings = load(config)
         async with Store(settings.gateway.state_dir) as store:
-            daemon = Daemon(settings, store, Links(settings.adapters, self.adapter.backend))
+            daemon = Daemon(settings, store, LinkFactory(settings.adapters, self.adapter.backend))
             running = asyncio.create_task(daemon.run(asyncio.Event()))
             watching = asyncio.create_task(self._watch())
             try:

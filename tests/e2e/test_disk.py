@@ -14,7 +14,7 @@ import pytest
 from lab.desk import Desk, desk
 
 from gatewayd.jobs.model import CreateJob, JobState
-from gatewayd.jobs.store import Store
+from gatewayd.store.store import Store
 
 IMAGE = random.Random(7).randbytes(600_000)
 DISK_BYTES = 4 * 1024 * 1024

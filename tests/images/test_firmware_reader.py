@@ -11,20 +11,20 @@ from lab.jobs import a_device, some_settings, standard_reading
 
 from gatewayd.config import Device
 from gatewayd.errors import FirmwareError, HostError
-from gatewayd.jobs.eligibility import reading_of
-from gatewayd.jobs.firmware import FirmwareReader
-from gatewayd.jobs.model import Reading
-from gatewayd.jobs.spool import Spool
+from gatewayd.images.reader import FirmwareReader
+from gatewayd.jobs.eligibility import profile_of
+from gatewayd.jobs.model import DecodeProfile
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.patch import PatchEncoding, encode_patch
+from gatewayd.store.spool import Spool
 
 TWO_ROMS = next(vector for vector in load_vectors() if len(vector.roms) == 2)
 MESSAGE = encode_patch(300, PatchEncoding.VARINT) + TWO_ROMS.content
 ADVANCED = a_device(payload="advanced", keys="pump")
 
 
-def reading(device: Device, keys: KeySet = KEYS) -> Reading:
-    return reading_of(some_settings(device, key_sets={"pump": keys}), device)
+def reading(device: Device, keys: KeySet = KEYS) -> DecodeProfile:
+    return profile_of(some_settings(device, key_sets={"pump": keys}), device)
 
 
 @pytest.fixture

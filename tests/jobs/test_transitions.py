@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from lab.jobs import digest
 
-from gatewayd.jobs.database import Database
 from gatewayd.jobs.model import ENDED, CreateJob, IllegalTransitionError, Job, JobState
-from gatewayd.jobs.spool import Spool
+from gatewayd.store.database import Database
+from gatewayd.store.spool import Spool
 
 S = JobState
 

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from gatewayd.config import Device, Settings
+from gatewayd.delivery.attempt import Dependencies
+from gatewayd.delivery.progress import TransferProgress
 from gatewayd.errors import DeviceError, LinkError, LinkLost
-from gatewayd.jobs.database import Database
-from gatewayd.jobs.firmware import FirmwareReader
+from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.model import CreateJob, Job, JobState
-from gatewayd.jobs.progress import TransferProgress
-from gatewayd.jobs.store import Store
-from gatewayd.jobs.worker import Ends
 from gatewayd.protocol.session import (
     Activated,
     AlreadyRunning,
@@ -314,7 +312,7 @@ class Bench:
         self.boards = boards
         self.settings: Settings = some_settings(*devices)
         self.witness = Witness()
-        self.ends = Ends(
+        self.ends = Dependencies(
             store=store,
             firmware=FirmwareReader(store.spool),
             watcher=self.witness,

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from gatewayd.config import Mqtt
 from gatewayd.mqtt.connection import STALL_WINDOW_S, Connection, IncomingMessage, connect
+from gatewayd.mqtt.duty_cycle import LOOK_S
 from gatewayd.mqtt.login import Login
 from gatewayd.mqtt.session import STEADY_S, MqttSession
 from gatewayd.mqtt.visits import LOOK_S

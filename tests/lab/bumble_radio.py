@@ -23,7 +23,7 @@ from bumble.device import Advertisement, Connection, Device, Peer
 
 from gatewayd.link.bluetooth import Backend
 from gatewayd.link.bluez import Connected
-from gatewayd.simulator import air
+from gatewayd.simulator import virtual_radio
 from gatewayd.simulator.peripheral import PAIRING, Peripheral
 from lab.rcp.radio import Airtime, Timetable
 
@@ -44,7 +44,7 @@ class PacedController(Controller):
         loop.call_at(self.timetable.book(loop.time()), super().on_hci_acl_data_packet, packet)
 
 
-class Air(air.Air):
+class Air(virtual_radio.Air):
     """A place with a radio. `airtime`: how much each controller may send, which is all at once without it."""
 
     def __init__(self, airtime: Airtime | None = None) -> None:

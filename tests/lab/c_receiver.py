@@ -17,8 +17,8 @@ from pathlib import Path
 
 from gatewayd.protocol.session import ImageState
 from gatewayd.simulator.bootloader import Bootloader
+from gatewayd.simulator.file_store import MemoryShelf
 from gatewayd.simulator.profile import DeviceProfile
-from gatewayd.simulator.shelf import MemoryShelf
 
 DEVICE = Path(__file__).parents[2] / "device"
 FRAME_ROOM = 512
@@ -165,7 +165,7 @@ class CFlash:
         return bytes(self.cells[address : address + size])
 
     def make_unreadable(self, address: int) -> None:
-        """Reading the unit at an address fails from now on, until it is erased."""
+        """DecodeProfile the unit at an address fails from now on, until it is erased."""
         self._unreadable[address // self._profile.write_unit] = 1
 
 

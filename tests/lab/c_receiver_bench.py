@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
-from gatewayd.protocol.rcp.tagged import Confirm, Offer
+from gatewayd.protocol.rcp.tlv_frames import Confirm, Offer
 from gatewayd.simulator.profile import DeviceProfile
 from lab.c_receiver import CReceiver, c_device
 from lab.receiver_bench import IMAGE, OLD, PROFILE, Bench

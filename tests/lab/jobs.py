@@ -11,26 +11,26 @@ from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 
 from gatewayd.config import Device, Gateway, Mqtt, Settings
-from gatewayd.jobs.eligibility import reading_of
+from gatewayd.jobs.eligibility import profile_of
 from gatewayd.jobs.model import (
     CreateJob,
     Decision,
+    DecodeProfile,
     DeviceRecord,
     EndJob,
     Job,
     JobState,
     Plan,
-    Reading,
     Release,
     RomFacts,
     Verdict,
 )
-from gatewayd.jobs.planner import Known, plan
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.patch import PatchEncoding, encode_patch
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import Channel, OtaTopic
 from gatewayd.ota.version import Version
+from gatewayd.planning.planner import StoreSnapshot, plan
 from gatewayd.protocol.session import DeviceInfo, ImageState
 
 P = ParamSpec("P")
@@ -128,9 +128,9 @@ def a_job(**values: Any) -> Job:
     return replace(job, **values)
 
 
-def standard_reading() -> Reading:
+def standard_reading() -> DecodeProfile:
     device = a_device()
-    return reading_of(some_settings(device), device)
+    return profile_of(some_settings(device), device)
 
 
 TOPIC = OtaTopic("pump", 4, 3, Channel.NONE)
@@ -158,8 +158,8 @@ class World:
         return some_settings(*self.devices, key_sets=self.key_sets)
 
     @property
-    def known(self) -> Known:
-        return Known(self.releases, self.verdicts, self.records, self.jobs)
+    def known(self) -> StoreSnapshot:
+        return StoreSnapshot(self.releases, self.verdicts, self.records, self.jobs)
 
     def publish(self, verdict: Verdict | None, channel: Channel = Channel.NONE, *, minor: int = 3) -> Self:
         release = a_release(len(self.releases) + 1, channel=channel, minor=minor)
@@ -170,7 +170,7 @@ class World:
 
     def judge(self, release: Release, verdict: Verdict) -> None:
         for device in self.devices:
-            self.verdicts[release.sha256, reading_of(self.settings, device).key] = verdict
+            self.verdicts[release.sha256, profile_of(self.settings, device).key] = verdict
 
     def says(
         self, name: str = "pump-1", *, mark: RollbackMark | None = None, contact_seq: int = 99, **info: Any

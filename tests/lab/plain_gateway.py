@@ -7,7 +7,7 @@ from typing import TypeVar
 from gatewayd.link.base import Link
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import StreamDeframer, encode_stream
-from gatewayd.protocol.rcp.tagged import Confirm, Confirmed, Hello, Info, Offer
+from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello, Info, Offer
 from gatewayd.protocol.session import DeviceInfo
 
 CHUNK = 1024

@@ -9,7 +9,7 @@ from typing import TypeVar
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import encode_stream
 from gatewayd.protocol.rcp.packets import split
-from gatewayd.protocol.rcp.tagged import Confirm, Hello, Info, Offer
+from gatewayd.protocol.rcp.tlv_frames import Confirm, Hello, Info, Offer
 from gatewayd.protocol.session import DeviceInfo, ImageState
 from gatewayd.simulator.profile import DeviceProfile
 from gatewayd.simulator.receiver import Receiver

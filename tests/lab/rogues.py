@@ -21,7 +21,7 @@ from pathlib import Path
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import StreamDeframer, encode_stream
-from gatewayd.protocol.rcp.tagged import Hello, Info, Offer
+from gatewayd.protocol.rcp.tlv_frames import Hello, Info, Offer
 from gatewayd.simulator.terminal import Terminal
 from lab.rcp import script
 

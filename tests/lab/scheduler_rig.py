@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gatewayd.config import Device
+from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.errors import GatewaydError
 from gatewayd.jobs.model import Job, JobState
 from gatewayd.jobs.scheduler import Scheduler

@@ -20,12 +20,11 @@ from gatewayd.control.messages import (
     ExplainMessageResult,
     Forecast,
 )
-from gatewayd.control.operations import MIB, ControlOperations, Parts
+from gatewayd.control.operations import MIB, ControlContext, ControlOperations
 from gatewayd.control.server import Peer
 from gatewayd.errors import GatewaydError
 from gatewayd.jobs.eligibility import installed_version
 from gatewayd.jobs.model import JobState
-from gatewayd.jobs.planner import plan
 from gatewayd.mqtt.connection import IncomingMessage
 from gatewayd.mqtt.intake import Intake
 from gatewayd.ota.container import Rom, build, encrypt
@@ -80,9 +79,9 @@ class Siege:
         )
         parts: dict[str, Any] = dict.fromkeys(("board", "feed", "broker", "loop_lag", "reload"))
         parts |= {"store": rig.bench.store, "firmware": rig.bench.ends.firmware}
-        parts |= {"reconciler": rig.reconciler, "steering": rig.steering}
+        parts |= {"reconciler": rig.reconciler, "commands": rig.steering}
         parts |= {"under_way": rig.scheduler.under_way}
-        self._operations = ControlOperations(Parts(**parts))
+        self._operations = ControlOperations(ControlContext(**parts))
 
     async def install(self, message: IncomingMessage) -> None:
         """Publish what is genuine; it arrives."""

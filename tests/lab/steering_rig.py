@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gatewayd.config import Device
-from gatewayd.jobs.database import Database
+from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.jobs.model import AttemptRecord, Job, JobState
 from gatewayd.jobs.reconciler import Reconciler
 from gatewayd.jobs.scheduler import Scheduler
@@ -26,7 +26,7 @@ class Rig:
         self.reconciler = Reconciler(
             bench.settings, bench.store, bench.ends.firmware, self.scheduler, on_plan=lambda *_: None
         )
-        self.steering = Steering(bench.store, bench.ends.firmware, self.scheduler, self.reconciler)
+        self.steering = Commands(bench.store, bench.ends.firmware, self.scheduler, self.reconciler)
 
     def _changed(self) -> None:
         self.reconciler.changed()

@@ -285,7 +285,7 @@ async def test_a_device_that_a_former_life_left_connected_is_heard_again(lab: La
     radios = Radios({}, backend=lab.adapter.backend, list_adapters=lambda: ["hci0"])
     link = lab.link(radio=radios.choose(None))
     await link.open()
-    await radios.leftovers.clear([TAG])  # what this life has made stays
+    await radios.stale_connections.clear([TAG])  # what this life has made stays
     await link.send(b"again", confirmed=True)
     assert tag.frames == [b"again"]
     await link.close()

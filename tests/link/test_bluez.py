@@ -16,9 +16,9 @@ from dbus_fast.aio import MessageBus
 from dbus_fast.service import ServiceInterface, dbus_property, method
 from lab.bumble_radio import OLD_DEVICE
 
-from gatewayd.link import leftovers
+from gatewayd.link import stale_connections
 from gatewayd.link.bluez import BluezConnections, Connected
-from gatewayd.link.leftovers import Leftovers
+from gatewayd.link.stale_connections import StaleConnections
 from gatewayd.link.target import Target
 
 CONFIG = """<busconfig><type>session</type><listen>unix:path={0}</listen><auth>EXTERNAL</auth>
@@ -157,7 +157,7 @@ async def test_who_is_connected(devices: Devices) -> None:
     ],
 )
 async def test_what_a_former_life_left_is_ended_and_nothing_else(devices: Devices, target: Target) -> None:
-    await Leftovers(BluezConnections()).clear([Target(name="somebody"), target])
+    await StaleConnections(BluezConnections()).clear([Target(name="somebody"), target])
     assert {name: one.connected for name, one in devices.items()} == {
         "tag-1": False,
         "tag-2": True,
@@ -166,7 +166,7 @@ async def test_what_a_former_life_left_is_ended_and_nothing_else(devices: Device
 
 
 async def test_what_this_life_has_is_left_alone(devices: Devices) -> None:
-    ours = Leftovers(BluezConnections())
+    ours = StaleConnections(BluezConnections())
     ours.hold(devices["tag-1"].address)
     await ours.clear([Target(name="tag-1")])
     assert devices["tag-1"].connected
@@ -177,7 +177,7 @@ async def test_what_this_life_has_is_left_alone(devices: Devices) -> None:
 
 async def test_what_cannot_be_ended_is_no_reason_to_fail(devices: Devices) -> None:
     devices["tag-1"].is_stuck = True
-    await Leftovers(BluezConnections()).clear([Target(name="tag-1"), Target(name="tag-2")])
+    await StaleConnections(BluezConnections()).clear([Target(name="tag-1"), Target(name="tag-2")])
     assert {name: one.connected for name, one in devices.items()} == {
         "tag-1": True,
         "tag-2": False,
@@ -188,9 +188,9 @@ async def test_what_cannot_be_ended_is_no_reason_to_fail(devices: Devices) -> No
 
 
 async def test_a_bluez_that_hangs_holds_nobody_up(devices: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leftovers, "CLEAR_LIMIT_S", 0.1)
+    monkeypatch.setattr(stale_connections, "CLEAR_LIMIT_S", 0.1)
     devices["tag-1"].hangs = True
-    await Leftovers(BluezConnections()).clear([Target(name="tag-1")])
+    await StaleConnections(BluezConnections()).clear([Target(name="tag-1")])
     assert devices["tag-1"].connected
 
 
@@ -219,4 +219,4 @@ async def _pair(device: Device1) -> None:
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 async def test_without_bluez_there_is_nothing_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/none")
-    await Leftovers(BluezConnections()).clear([Target(name="tag-1")])
+    await StaleConnections(BluezConnections()).clear([Target(name="tag-1")])

@@ -19,7 +19,7 @@ import serial
 from gatewayd.errors import LinkError, LinkLost
 from gatewayd.link import uart
 from gatewayd.link.flood import PIECE_BYTES
-from gatewayd.link.refusals import explain
+from gatewayd.link.open_errors import explain
 from gatewayd.link.uart import UartLink, wake
 
 

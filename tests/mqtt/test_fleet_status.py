@@ -15,13 +15,13 @@ from lab.brokers import Mosquitto, ScriptedBroker, amqtt_broker, packet, text
 from lab.containers import Ran, gatewayctl
 from lab.control_schema import check_printed
 
-from gatewayd import fleet
 from gatewayd.config import load
 from gatewayd.errors import GatewaydError
-from gatewayd.fleet import PAYLOAD_LIMIT_BYTES, QUIET_S, DeviceReport, FleetStatus, read_fleet
+from gatewayd.fleet import status
+from gatewayd.fleet.status import PAYLOAD_LIMIT_BYTES, QUIET_S, DeviceReport, FleetStatus, read_fleet
 from gatewayd.mqtt.connection import Connection, Delivery, connect
 from gatewayd.mqtt.login import Login
-from gatewayd.status import DeviceStatus
+from gatewayd.status.board import DeviceStatus
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ async def test_one_application(tmp_path: Path, mosquitto: Mosquitto) -> None:
 
 async def test_more_gateways_than_are_asked_for_at_once(tmp_path: Path, mosquitto: Mosquitto) -> None:
     """More messages, too, than mosquitto queues at QoS 1."""
-    count = 2 * fleet.BATCH + 3
+    count = 2 * status.BATCH + 3
     messages = {f"g{number}/status": b"online" for number in range(count)}
     messages |= {f"g{one}/devices/d{two}": report("idle") for one in range(count) for two in range(30)}
     found = await read(tmp_path, mosquitto.port, messages)
@@ -226,7 +226,7 @@ async def test_names_that_no_gateway_has_are_passed_over(tmp_path: Path, mosquit
 async def test_the_number_of_statuses_is_limited(
     tmp_path: Path, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet, "TOPICS_LIMIT", len(FLEET) - 1)
+    monkeypatch.setattr(status, "TOPICS_LIMIT", len(FLEET) - 1)
     with pytest.raises(GatewaydError, match="more than 7 statuses") as caught:
         await read(tmp_path, mosquitto.port, FLEET)
     assert caught.value.code == "fleet_too_large"
@@ -264,7 +264,7 @@ async def test_a_fleet_that_never_falls_silent_is_read_all_the_same(tmp_path: Pa
 
 @pytest.mark.attack("statuses without an end", "fleet_too_large")
 async def test_gateways_without_end_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fleet, "TIME_LIMIT_S", 2 * QUIET_S)
+    monkeypatch.setattr(status, "TIME_LIMIT_S", 2 * QUIET_S)
     async with flooding("new") as broker:
         with pytest.raises(GatewaydError, match="still come in after") as caught:
             await read_fleet(load(configured(tmp_path, broker.port)), quiet_s=QUIET_S)

@@ -10,7 +10,7 @@ from lab.brokers import until
 
 from gatewayd.mqtt.login import BrokerError
 from gatewayd.mqtt.reports import PROGRESS_INTERVAL_S, Reports
-from gatewayd.status import StatusBoard
+from gatewayd.status.board import StatusBoard
 
 PUMP = "gatewayd/barn/devices/pump-1"
 

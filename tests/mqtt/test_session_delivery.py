@@ -9,8 +9,8 @@ from lab.brokers import CONNECT, PUBACK, PUBLISH, Mosquitto, ScriptedBroker, pac
 
 from gatewayd.errors import FirmwareError, HostError
 from gatewayd.mqtt.connection import Delivery, IncomingMessage
-from gatewayd.mqtt.hooks import READ_BYTES
 from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, QOS_0_BYTES
+from gatewayd.mqtt.paho_callbacks import READ_BYTES
 from gatewayd.mqtt.session import MIB
 
 

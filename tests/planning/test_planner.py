@@ -8,10 +8,10 @@ from lab.jobs import KEYS, OTHER_KEYS, World, a_device, a_job, a_release, digest
 
 from gatewayd.jobs.eligibility import push_topic
 from gatewayd.jobs.model import CreateJob, EndJob, JobState, Release, Verdict
-from gatewayd.jobs.planner import superfluous
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import Channel
+from gatewayd.planning.planner import superfluous
 from gatewayd.protocol.session import ImageState
 
 ADVANCED = {"payload": "advanced", "keys": "pump"}

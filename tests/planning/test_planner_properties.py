@@ -10,10 +10,10 @@ from lab.jobs import World, a_device, a_release, an_info, digest, genuine
 from gatewayd.config import Device
 from gatewayd.jobs.eligibility import installed_version
 from gatewayd.jobs.model import CreateJob, DeviceRecord, JobState, Verdict
-from gatewayd.jobs.planner import plan, superfluous
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import Channel
 from gatewayd.ota.version import Version
+from gatewayd.planning.planner import plan, superfluous
 from gatewayd.protocol.session import ImageState
 
 PATCHES = st.sampled_from([0, 1, 2, 3, 4, 2**63, 2**64 - 1])

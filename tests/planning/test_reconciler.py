@@ -12,15 +12,15 @@ from structlog.testing import capture_logs
 
 from gatewayd.config import Device, Settings
 from gatewayd.errors import HostError
-from gatewayd.jobs.database import Database
-from gatewayd.jobs.firmware import FirmwareReader
+from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.model import Job, JobState, Plan
-from gatewayd.jobs.reconciler import STORAGE_RETRY_S, Reconciler
-from gatewayd.jobs.store import Store
 from gatewayd.ota.topic import Channel, OtaTopic
+from gatewayd.planning.reconciler import STORAGE_RETRY_S, Reconciler
+from gatewayd.store.database import Database
+from gatewayd.store.store import Store
 
 if TYPE_CHECKING:
-    from gatewayd.jobs.scheduler import Scheduler
+    from gatewayd.delivery.scheduler import Scheduler
 
 
 class Listener:

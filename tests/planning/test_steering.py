@@ -12,11 +12,11 @@ from lab.jobs import a_device, an_info, timeless, until
 from lab.steering_rig import IMAGE, a_rig
 
 from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, RequestError
-from gatewayd.jobs.database import Database
 from gatewayd.jobs.eligibility import push_topic
 from gatewayd.jobs.model import EVERYTHING, JobState
 from gatewayd.ota.version import Version
 from gatewayd.protocol.session import Failed, ImageState
+from gatewayd.store.database import Database
 
 
 async def refused(work: Any) -> GatewaydError:
@@ -214,7 +214,7 @@ async def test_a_push_is_the_same_job_and_is_over_when_it_is_done(tmp_path: Path
         await rig.reconciler.settled()
         assert await rig.bench.store.run(Database.releases) == []
         rig.board.info = an_info(boot_id=9, device_id="B")  # a spare board with old firmware
-        rig.scheduler.hurry("pump-1")
+        rig.scheduler.run_now("pump-1")
         await asyncio.sleep(3600)
         assert await rig.states() == ["4.3.7 succeeded"]  # an order, not a state
 

@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 
 from gatewayd.config import Settings
 from gatewayd.errors import DeviceError, HostError
-from gatewayd.jobs.database import Database
 from gatewayd.jobs.model import JobState
 from gatewayd.protocol.session import Failed
+from gatewayd.store.database import Database
 
 
 class Gate:

@@ -4,7 +4,7 @@ import pytest
 from lab.rcp.stories import IMAGE, MakeLab, assert_updated
 
 from gatewayd.protocol.rcp import frames
-from gatewayd.protocol.rcp.tagged import Offer
+from gatewayd.protocol.rcp.tlv_frames import Offer
 from gatewayd.protocol.session import (
     Staged,
 )

@@ -20,7 +20,7 @@ from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import seal
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.rcp.packets import Assembler, ShortData
-from gatewayd.protocol.rcp.tagged import Hello, Info
+from gatewayd.protocol.rcp.tlv_frames import Hello, Info
 from gatewayd.protocol.session import (
     Console,
     Failed,

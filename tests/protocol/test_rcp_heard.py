@@ -9,8 +9,8 @@ from lab.rcp.script import INFO, Script
 from gatewayd.errors import LinkError
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import CRC_SIZE, encode_stream, wire_size
-from gatewayd.protocol.rcp.heard import SHORTEST_ANSWER
-from gatewayd.protocol.rcp.tagged import Hello, Info
+from gatewayd.protocol.rcp.silence import SHORTEST_ANSWER
+from gatewayd.protocol.rcp.tlv_frames import Hello, Info
 from gatewayd.protocol.session import SILENCE, Failed
 
 NOISE = random.Random(1).randbytes(20_000)

@@ -17,7 +17,7 @@ from gatewayd.protocol.rcp.packets import (
     clamp,
     split,
 )
-from gatewayd.protocol.rcp.tagged import Hello, Info, Offer
+from gatewayd.protocol.rcp.tlv_frames import Hello, Info, Offer
 from gatewayd.protocol.session import DeviceInfo, ImageState
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "rcp"

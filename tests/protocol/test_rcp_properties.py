@@ -21,7 +21,7 @@ from gatewayd.jobs.model import NEVER_AGAIN
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
 from gatewayd.protocol.rcp.framing import encode_stream
-from gatewayd.protocol.rcp.tagged import Confirm, Confirmed, Hello, Info, Offer
+from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello, Info, Offer
 from gatewayd.protocol.session import Failed, Identified, Staged
 from gatewayd.simulator.profile import DeviceProfile
 

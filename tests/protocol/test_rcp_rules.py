@@ -14,7 +14,7 @@ from lab.rcp.script import IMAGE, INFO, Script, payloads, session_of
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import encode_stream
-from gatewayd.protocol.rcp.tagged import Hello, Offer
+from gatewayd.protocol.rcp.tlv_frames import Hello, Offer
 from gatewayd.protocol.session import (
     Identified,
     Staged,

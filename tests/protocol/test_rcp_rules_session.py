@@ -10,7 +10,7 @@ from lab.rcp.script import IMAGE, INFO, Script, payloads, session_of
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
-from gatewayd.protocol.rcp.tagged import Confirm, Confirmed, Hello, Info, Offer
+from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello, Info, Offer
 from gatewayd.protocol.session import (
     Activated,
     Deferred,

@@ -9,7 +9,7 @@ from lab.rcp.joined import RETRY_S, Lab, make_image
 from lab.rcp.stories import IMAGE, MakeLab, assert_updated, failed_code
 
 from gatewayd.protocol.rcp import frames
-from gatewayd.protocol.rcp.tagged import Hello, Offer
+from gatewayd.protocol.rcp.tlv_frames import Hello, Offer
 from gatewayd.protocol.session import (
     AlreadyRunning,
     Confirmed,

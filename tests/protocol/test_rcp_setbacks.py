@@ -13,7 +13,7 @@ from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.rcp.request import Request
-from gatewayd.protocol.rcp.tagged import Confirm, Hello, Offer
+from gatewayd.protocol.rcp.tlv_frames import Confirm, Hello, Offer
 from gatewayd.protocol.session import Activated, Failed, Identified, LineSpeed, Staged
 
 FAST = 921600

@@ -24,15 +24,15 @@ from lab.brokers import until
 from lab.configuration import Lab
 from lab.farm import RECEIVERS, VirtualDevice
 
-from gatewayd.cli import known
+from gatewayd.cli import local_devices
 from gatewayd.cli import scan as command
 from gatewayd.cli.ctl import cli
-from gatewayd.cli.paste import uart_to_yaml
+from gatewayd.cli.scan_yaml import uart_to_yaml
 from gatewayd.config import ConfigErrors, load
-from gatewayd.jobs.lock import Daemon
 from gatewayd.link.ports import Port, named_port
 from gatewayd.scan import uart
 from gatewayd.scan.uart import FoundDevice, FoundPort, ScanReport, scan_uart
+from gatewayd.store.lock import LockHolder
 
 
 @pytest.fixture(autouse=True)
@@ -257,7 +257,7 @@ async def test_a_configured_device_is_asked_unless_gatewayd_runs(
 async def test_a_daemon_that_cannot_be_seen_is_taken_for_running(
     silent: SilentPort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(known, "find_daemon", lambda _: Daemon(runs=None))
+    monkeypatch.setattr(local_devices, "find_daemon", lambda _: LockHolder(runs=None))
     lab = Lab(tmp_path)
     lab.tree["devices"][0]["link"]["uart"] = silent.port.node
     lab.settings()
@@ -277,7 +277,7 @@ async def test_json_is_what_its_schema_says(device: VirtualDevice, silent: Silen
 
 def test_without_ports_it_looks_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "machine_ports", lambda: ())
-    monkeypatch.setattr(known, "DEFAULT_CONFIG", Path("/nonexistent"))
+    monkeypatch.setattr(local_devices, "DEFAULT_CONFIG", Path("/nonexistent"))
     printed = run()
     assert yaml.safe_load(printed) == {"devices": []}
     assert "No serial ports are here" in printed

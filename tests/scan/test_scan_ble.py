@@ -17,10 +17,10 @@ from lab.ble_device import PythonTag, Tag
 from lab.bumble_radio import Air, BumbleBackend
 from lab.jobs import timeless
 
-from gatewayd.cli import known
+from gatewayd.cli import local_devices
 from gatewayd.cli.ctl import cli
-from gatewayd.cli.known import Known
-from gatewayd.cli.paste import ble_to_yaml
+from gatewayd.cli.local_devices import LocalDevices
+from gatewayd.cli.scan_yaml import ble_to_yaml
 from gatewayd.config import BleTarget, ConfigErrors, load
 from gatewayd.errors import LinkError
 from gatewayd.link.ble import SERVICE
@@ -179,7 +179,7 @@ def two_tags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         return await asyncio.to_thread(look)
 
     monkeypatch.setattr(ble, "scan_ble", scan)
-    monkeypatch.setattr(known, "DEFAULT_CONFIG", tmp_path / "config.yaml")
+    monkeypatch.setattr(local_devices, "DEFAULT_CONFIG", tmp_path / "config.yaml")
     devices = [
         {"name": "tag-1", "app_id": "tag", "version": "4.3.1", "link": {"ble": FIRST}},
         {"name": "tag-2", "app_id": "tag", "version": "4.3.1", "link": {"ble": {"name": "elsewhere"}}},
@@ -231,7 +231,7 @@ def test_json_is_what_its_schema_says() -> None:
 
 
 def test_without_bluez_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(known, "DEFAULT_CONFIG", tmp_path / "none")
+    monkeypatch.setattr(local_devices, "DEFAULT_CONFIG", tmp_path / "none")
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/none")
     with pytest.raises(LinkError) as refused:
         run("--adapter", "hci0", "--seconds", 1)
@@ -246,12 +246,14 @@ def heard(address: str = FIRST, **facts: Any) -> HeardDevice:
     return HeardDevice(address=address, **(usual | facts))
 
 
-def paste(*devices: HeardDevice, not_heard: tuple[str, ...] = (), ours: Known | None = None) -> str:
-    return ble_to_yaml(BleReport(devices=devices, not_heard=not_heard), ours or Known("barn"))
+def paste(*devices: HeardDevice, not_heard: tuple[str, ...] = (), ours: LocalDevices | None = None) -> str:
+    return ble_to_yaml(BleReport(devices=devices, not_heard=not_heard), ours or LocalDevices("barn"))
 
 
 def test_who_is_not_heard_may_be_the_daemons() -> None:
-    ours = Known("barn", {}, {"tag-1": BleTarget(name="tag-1")}, {"tag-1": "in use by the running gatewayd"})
+    ours = LocalDevices(
+        "barn", {}, {"tag-1": BleTarget(name="tag-1")}, {"tag-1": "in use by the running gatewayd"}
+    )
     printed = paste(not_heard=("tag-1",), ours=ours)
     assert "# tag-1 was not heard: in use by the running gatewayd\n" in printed
     assert "# Nobody who offers RCP was heard" in printed
@@ -299,5 +301,5 @@ def test_a_target_is_read_as_far_as_it_can_be(
     monkeypatch.chdir(tmp_path)
     tree = {"gateway": {"state_dir": "state"}, "devices": [{"name": "tag-1", "link": {"ble": written}}]}
     (tmp_path / "config.yaml").write_text(json.dumps(tree))
-    found = known.look_up(tmp_path / "config.yaml", tmp_path / "none.sock")
+    found = local_devices.look_up(tmp_path / "config.yaml", tmp_path / "none.sock")
     assert found.targets.get("tag-1") == read

@@ -9,8 +9,8 @@ import pytest
 from gatewayd.errors import HostError
 from gatewayd.protocol.session import ImageState
 from gatewayd.simulator.bootloader import Bootloader
+from gatewayd.simulator.file_store import DirectoryShelf, MemoryShelf, Shelf
 from gatewayd.simulator.profile import DeviceProfile
-from gatewayd.simulator.shelf import DirectoryShelf, MemoryShelf, Shelf
 
 PROFILE = DeviceProfile(app_id="pump", version="1.0.0", slot_address=0x8000)
 SHA = hashlib.sha256(b"new").digest()

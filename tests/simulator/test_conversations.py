@@ -11,10 +11,10 @@ from lab.rcp.radio import Reader
 
 from gatewayd.protocol.rcp.base import FrameType
 from gatewayd.simulator.bootloader import Bootloader
+from gatewayd.simulator.file_store import MemoryShelf
 from gatewayd.simulator.journal import Journal
 from gatewayd.simulator.profile import DeviceProfile
 from gatewayd.simulator.receiver import Receiver, blank_flash
-from gatewayd.simulator.shelf import MemoryShelf
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "rcp"
 CONVERSATIONS = sorted(VECTORS.glob("conversation-*.txt"))

@@ -9,9 +9,9 @@ from lab.receiver_bench import IMAGE, OLD, PROFILE, Bench
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import encode_stream
 from gatewayd.simulator.bootloader import Bootloader
+from gatewayd.simulator.file_store import MemoryShelf
 from gatewayd.simulator.flash import Flash
 from gatewayd.simulator.receiver import Receiver
-from gatewayd.simulator.shelf import MemoryShelf
 
 # Large units keep the number of operations, and so the length of this test, within bounds.
 UNITS = dataclasses.replace(PROFILE, slot_size=32768, erase_block=2048, write_unit=64)

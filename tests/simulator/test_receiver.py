@@ -12,7 +12,7 @@ from lab.receiver_bench import IMAGE, PROFILE, SHA, Bench
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
 from gatewayd.protocol.rcp.framing import encode_stream
-from gatewayd.protocol.rcp.tagged import Confirm, Confirmed, Hello, Info, Offer
+from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello, Info, Offer
 from gatewayd.protocol.session import ImageState
 from gatewayd.simulator.flash import Flash
 from gatewayd.simulator.profile import DeviceProfile

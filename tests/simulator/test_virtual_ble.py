@@ -21,8 +21,8 @@ from lab.operations import bring, identify
 from lab.rcp.joined import make_image
 
 from gatewayd.cli.ctl import cli
+from gatewayd.delivery.pump import Pump
 from gatewayd.errors import HostError, LinkLost
-from gatewayd.jobs.conversation import Conversation
 from gatewayd.link.ble import BleLink
 from gatewayd.link.radio import Radio
 from gatewayd.link.target import Target
@@ -84,13 +84,13 @@ class Lab:
                 assert line, "it ended"
 
     @contextlib.asynccontextmanager
-    async def conversation(self, *, pair: bool = False) -> AsyncIterator[Conversation]:
+    async def conversation(self, *, pair: bool = False) -> AsyncIterator[Pump]:
         link = BleLink(lambda: self.radio, Target(name="tag"), pair=pair)
         session = RcpGateway("lab", datagram=True, random=random.Random(1))
         clock = asyncio.get_running_loop().time
         async with (
             asyncio.timeout(LIMIT_S),
-            Conversation(link, session, clock=clock, on_notice=self.notices.append) as talk,
+            Pump(link, session, clock=clock, on_notice=self.notices.append) as talk,
         ):
             yield talk
 
@@ -105,7 +105,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     await air.close()
 
 
-async def update(talk: Conversation) -> None:
+async def update(talk: Pump) -> None:
     await identify(talk)
     await bring(talk, IMAGE)
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.status import DeviceStatus, StatusBoard, Subscription
+from gatewayd.status.board import DeviceStatus, StatusBoard, Subscription
 
 START = datetime(2026, 11, 23, tzinfo=UTC)
 

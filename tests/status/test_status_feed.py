@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from lab.jobs import World, a_device, a_job, an_info, digest, genuine
 
+from gatewayd.delivery.progress import TransferProgress
 from gatewayd.errors import LinkError
 from gatewayd.jobs.model import Job, JobState, Verdict
-from gatewayd.jobs.progress import TransferProgress
-from gatewayd.status import DeviceStatus, StatusBoard, StatusFeed
+from gatewayd.status.board import DeviceStatus, StatusBoard
+from gatewayd.status.feed import StatusFeed
 
 DEVICE = a_device()
 RUNS_2: dict[str, Any] = {"version": "4.3.2", "running_sha256": bytes.fromhex(digest("image 2 None"))}

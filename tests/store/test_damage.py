@@ -11,13 +11,13 @@ from lab.jobs import TOPIC, TOPIC_TEXT, an_info, message
 
 from gatewayd.doctor.host import examine_quarantine
 from gatewayd.errors import HostError
-from gatewayd.jobs.database import Database
 from gatewayd.jobs.model import EVERYTHING, CreateJob, JobState
-from gatewayd.jobs.planner import damaged_topics
-from gatewayd.jobs.quarantine import KEPT, SUFFIXES, Quarantine
-from gatewayd.jobs.reconciler import _read
-from gatewayd.jobs.spool import Spool
-from gatewayd.jobs.store import Store
+from gatewayd.planning.planner import damaged_topics
+from gatewayd.planning.reconciler import _read
+from gatewayd.store.database import Database
+from gatewayd.store.quarantine import KEPT, SUFFIXES, Quarantine
+from gatewayd.store.spool import Spool
+from gatewayd.store.store import Store
 
 PAGE = 4096
 MESSAGE = message(2, b"image" * 100)

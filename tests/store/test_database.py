@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from lab.jobs import KEYS, TOPIC, TOPIC_TEXT, an_info, digest, genuine, message, standard_reading
 
 from gatewayd.errors import HostError
-from gatewayd.jobs.database import KEPT_ATTEMPTS, KEPT_JOBS, Database
 from gatewayd.jobs.model import (
     EVERYTHING,
     AttemptRecord,
@@ -25,11 +24,12 @@ from gatewayd.jobs.model import (
     RomFacts,
     Verdict,
 )
-from gatewayd.jobs.rows import device_of, info_to_json
-from gatewayd.jobs.schema import SCHEMA_VERSION
-from gatewayd.jobs.spool import Spool
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import Channel, OtaTopic
+from gatewayd.store.database import KEPT_ATTEMPTS, KEPT_JOBS, Database
+from gatewayd.store.rows import device_of, info_to_json
+from gatewayd.store.schema import SCHEMA_VERSION
+from gatewayd.store.spool import Spool
 
 LARGEST = 2**64 - 1
 MARK = RollbackMark(LARGEST, bytes(range(32)))

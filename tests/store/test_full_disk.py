@@ -13,10 +13,10 @@ from lab.board import Board
 from lab.jobs import a_device, an_info, clock, timeless, until
 from lab.scheduler_rig import a_rig
 
-from gatewayd.jobs.database import Database
-from gatewayd.jobs.disk import BALLAST_BYTES
 from gatewayd.jobs.model import Job, JobState
-from gatewayd.jobs.store import Store
+from gatewayd.store.database import Database
+from gatewayd.store.disk import BALLAST_BYTES
+from gatewayd.store.store import Store
 
 X = hashlib.sha256(b"new image").digest()
 

@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 
 from gatewayd.errors import HostError
-from gatewayd.jobs.spool import Spool
+from gatewayd.store.spool import Spool
 
 
 @pytest.fixture

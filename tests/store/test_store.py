@@ -9,9 +9,9 @@ import pytest
 from lab.jobs import TOPIC, TOPIC_TEXT, message
 
 from gatewayd.errors import HostError
-from gatewayd.jobs.database import Database
-from gatewayd.jobs.schema import SCHEMA_VERSION
-from gatewayd.jobs.store import Store
+from gatewayd.store.database import Database
+from gatewayd.store.schema import SCHEMA_VERSION
+from gatewayd.store.store import Store
 
 
 async def test_what_is_stored_is_there_after_a_restart(tmp_path: Path) -> None:

@@ -6,7 +6,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from gatewayd.errors import HostError
-from gatewayd.health import INTERVAL_S, KEPT, PULSE_S, LagFigures, LoopLag, Pulse, Vitals, complaint
+from gatewayd.systemd.health import (
+    DATABASE_PROBE_S,
+    INTERVAL_S,
+    KEPT,
+    DatabaseProbe,
+    LagFigures,
+    LoopLag,
+    Vitals,
+    complaint,
+)
 
 
 class Clock:
@@ -97,11 +106,11 @@ async def test_a_database_is_silent_from_the_question_to_the_answer() -> None:
     now, answer, slept = 1000.0, asyncio.Event(), asyncio.Event()
 
     async def sleep(seconds: float) -> None:
-        assert seconds == PULSE_S
+        assert seconds == DATABASE_PROBE_S
         slept.set()
         await asyncio.Event().wait()
 
-    pulse = Pulse(answer.wait, lambda: now, sleep=sleep)
+    pulse = DatabaseProbe(answer.wait, lambda: now, sleep=sleep)
     assert pulse.silent_s == 0
     running = asyncio.create_task(pulse.run())
     await asyncio.sleep(0)
@@ -126,7 +135,7 @@ async def test_a_database_that_has_trouble_is_there() -> None:
         if asked == 3:
             raise asyncio.CancelledError
 
-    pulse = Pulse(ask, lambda: 0.0, sleep=sleep)
+    pulse = DatabaseProbe(ask, lambda: 0.0, sleep=sleep)
     with pytest.raises(asyncio.CancelledError):
         await pulse.run()
     assert pulse.silent_s == 0

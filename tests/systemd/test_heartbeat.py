@@ -6,15 +6,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from gatewayd.errors import HostError
-from gatewayd.health import Vitals
-from gatewayd.heartbeat import Heartbeat, status_line
-from gatewayd.service import Service
-from gatewayd.status import DeviceStatus
+from gatewayd.status.board import DeviceStatus
+from gatewayd.systemd.health import Vitals
+from gatewayd.systemd.notify import Notifier
+from gatewayd.systemd.watchdog import Watchdog, status_line
 
 WELL, HANGING = Vitals(), Vitals(late_loop_s=11.0)
 
 
-class Said(Service):
+class Said(Notifier):
     """A service whose manager is a list."""
 
     def __init__(self, watchdog_s: float | None) -> None:
@@ -37,7 +37,7 @@ async def beaten(watchdog_s: float | None, seconds: float, vitals: list[Vitals],
         if now >= 1000.0 + seconds:
             raise asyncio.CancelledError
 
-    heartbeat = Heartbeat(
+    heartbeat = Watchdog(
         service,
         line=lambda: texts.pop(0) if len(texts) > 1 else texts[0],
         vitals=lambda: vitals.pop(0) if len(vitals) > 1 else vitals[0],

@@ -12,7 +12,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.journal import Journal, field_name, frame, is_behind
+from gatewayd.systemd.journal import Journal, field_name, frame, is_behind
 
 JOURNALD_NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 NAMES = st.from_regex(JOURNALD_NAME, fullmatch=True)
@@ -114,7 +114,8 @@ def test_a_stream_is_known_by_device_and_inode(tmp_path: Path) -> None:
 # A process whose standard error goes to a journal, as far as it can tell.
 PROGRAM = """
 import asyncio, logging, os, sys, warnings
-from gatewayd import journal, log
+from gatewayd import log
+from gatewayd.systemd import journal
 status = os.fstat(2)
 os.environ["JOURNAL_STREAM"] = f"{status.st_dev}:{status.st_ino}"
 journal.Journal.__init__.__defaults__ = (sys.argv[1],)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from lab.service_manager import Manager
 
-from gatewayd.service import LONGEST_STATUS, Service
+from gatewayd.systemd.notify import LONGEST_STATUS, Notifier
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -19,7 +19,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]
 
 
 def test_what_is_said_is_what_sd_notify_prescribes(manager: Manager) -> None:
-    service = Service(manager.address)
+    service = Notifier(manager.address)
     service.ready()
     service.stopping()
     service.feed_watchdog()
@@ -28,14 +28,14 @@ def test_what_is_said_is_what_sd_notify_prescribes(manager: Manager) -> None:
 
 def test_a_reload_is_dated_or_systemd_takes_it_for_an_earlier_one(manager: Manager) -> None:
     before = time.monotonic_ns() // 1000
-    Service(manager.address).reloading()
+    Notifier(manager.address).reloading()
     first, second = manager.heard().splitlines()
     assert first == "RELOADING=1"
     assert before <= int(second.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
 
 
 def test_a_status_is_one_line_and_said_when_it_is_another(manager: Manager) -> None:
-    service = Service(manager.address)
+    service = Notifier(manager.address)
     for text in ("1 device", "1 device", "two\nlines,  43 %", "x" * 5000):
         service.status(text)
     assert [manager.heard() for _ in range(3)] == [
@@ -47,7 +47,7 @@ def test_a_status_is_one_line_and_said_when_it_is_another(manager: Manager) -> N
 
 def test_a_status_that_nobody_took_is_said_again(tmp_path: Path) -> None:
     address = str(tmp_path / "notify")
-    service = Service(address)
+    service = Notifier(address)
     service.status("1 device")
     with Manager(address) as manager:
         service.status("1 device")
@@ -56,15 +56,15 @@ def test_a_status_that_nobody_took_is_said_again(tmp_path: Path) -> None:
 
 def test_a_manager_that_does_not_listen_stops_nobody(tmp_path: Path) -> None:
     with Manager(str(tmp_path / "notify")) as manager:
-        service = Service(manager.address)
+        service = Notifier(manager.address)
         for _ in range(2000):  # more than any queue of datagrams holds
             service.feed_watchdog()
     for lost in (
         service,
-        Service(str(tmp_path / "nothing")),
-        Service("@nobody"),
-        Service("x" * 300),
-        Service(),
+        Notifier(str(tmp_path / "nothing")),
+        Notifier("@nobody"),
+        Notifier("x" * 300),
+        Notifier(),
     ):
         lost.ready()
         lost.feed_watchdog()
@@ -85,9 +85,9 @@ def test_a_manager_that_does_not_listen_stops_nobody(tmp_path: Path) -> None:
 def test_whether_it_is_watched_is_in_the_environment(
     environment: dict[str, str], watchdog_s: float | None
 ) -> None:
-    assert Service.of(environment, 77).watchdog_s == watchdog_s
+    assert Notifier.of(environment, 77).watchdog_s == watchdog_s
 
 
 def test_who_listens_is_in_the_environment(manager: Manager) -> None:
-    Service.of({"NOTIFY_SOCKET": manager.address}, 77).ready()
+    Notifier.of({"NOTIFY_SOCKET": manager.address}, 77).ready()
     assert manager.heard() == "READY=1"

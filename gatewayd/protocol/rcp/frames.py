@@ -9,7 +9,7 @@ from typing import ClassVar, Self, TypeAlias
 
 from gatewayd.protocol.rcp.base import HEADER_SIZE, Fixed, FrameType, Scope
 from gatewayd.protocol.rcp.codes import Code, FrameError
-from gatewayd.protocol.rcp.tagged import Confirm, Confirmed, Hello, Info, Offer
+from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello, Info, Offer
 
 __all__ = [
     "FROM_GATEWAY",

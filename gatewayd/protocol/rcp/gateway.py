@@ -24,12 +24,12 @@ from gatewayd.errors import DeviceError, GatewaydError
 from gatewayd.protocol import session
 from gatewayd.protocol.rcp import failures, frames
 from gatewayd.protocol.rcp.codes import Code, Remedy, remedy
+from gatewayd.protocol.rcp.engine import Answers, Engine, State
 from gatewayd.protocol.rcp.flow import PACE_S, DataFlow, Limits
-from gatewayd.protocol.rcp.heard import no_answer
 from gatewayd.protocol.rcp.packets import SHORT_SESSIONS
 from gatewayd.protocol.rcp.request import HELLO_INTERVAL_S, ROUNDS
-from gatewayd.protocol.rcp.tagged import PROTOCOL_VERSION, Confirm, Confirmed, Info
-from gatewayd.protocol.rcp.talk import Answers, State, Talk
+from gatewayd.protocol.rcp.silence import no_answer
+from gatewayd.protocol.rcp.tlv_frames import PROTOCOL_VERSION, Confirm, Confirmed, Info
 from gatewayd.protocol.rcp.transfer import BAUD_FAILURES, Transfer
 
 _PATIENCE_S = 5.0  # a board that resets on open needs up to 3 s
@@ -41,7 +41,7 @@ _BASE_AGAIN_S = 0.5  # after a second of silence at a raised speed: the device i
 _ABOUT_HELLO = {Code.MALFORMED, Code.UNKNOWN_TYPE, Code.UNKNOWN_CRITICAL_TAG, Code.PROTOCOL_VERSION}
 
 
-class RcpGateway(Talk):
+class RcpGateway(Engine):
     """A TransferSession; see the module's text. `chunk` is the most payload of one DATA.
 
     A `datagram` link has no speed: the bauds mean nothing then. `busy_s`: how long the device may say BUSY

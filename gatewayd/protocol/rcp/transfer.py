@@ -5,7 +5,7 @@ import zlib
 from gatewayd.errors import DeviceError
 from gatewayd.protocol.rcp import failures
 from gatewayd.protocol.rcp.frames import Data
-from gatewayd.protocol.rcp.tagged import Offer
+from gatewayd.protocol.rcp.tlv_frames import Offer
 from gatewayd.protocol.session import Image, Traffic
 
 BAUD_FAILURES = 2  # then the speed stays at base

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from gatewayd.protocol.rcp.frames import FROM_GATEWAY, Data, Frame, FrameError, decode
 from gatewayd.protocol.rcp.framing import Broken, BrokenFrame, StreamDeframer, encode_stream
-from gatewayd.protocol.rcp.heard import Heard
 from gatewayd.protocol.rcp.packets import MIN_PACKET, Assembler, ShortData, clamp, split
-from gatewayd.protocol.rcp.tagged import Info
+from gatewayd.protocol.rcp.silence import Heard
+from gatewayd.protocol.rcp.tlv_frames import Info
 from gatewayd.protocol.session import Console, Traffic
 
 MAX_FRAME = 512  # what a gateway takes; the longest INFO has less

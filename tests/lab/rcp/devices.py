@@ -5,6 +5,7 @@ import random
 from typing import Protocol
 
 from gatewayd.simulator.bootloader import Bootloader
+from gatewayd.simulator.file_store import MemoryShelf
 from gatewayd.simulator.profile import DeviceProfile
 from gatewayd.simulator.receiver import Receiver
 from gatewayd.simulator.shelf import MemoryShelf

@@ -1,6 +1,6 @@
 """A transfer session and a device, joined in memory by two lines and one clock that only the lab moves.
 
-`Lab` does what jobs/conversation.py and jobs/worker.py do with a session, in virtual time. It is a referee,
+`Lab` does what delivery/pump.py and delivery/attempt.py do with a session, in virtual time. It is a referee,
 too. Whatever a test is about, it raises AssertionError when
 
 - an operation does not end in exactly one outcome of its own, in bounded virtual time;
@@ -18,7 +18,6 @@ from dataclasses import replace
 from typing import TypeVar
 
 from gatewayd.errors import DeviceError
-from gatewayd.jobs.activation import Step, next_step
 from gatewayd.jobs.model import NEVER_AGAIN, Job, JobState
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.gateway import RcpGateway

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import StreamDeframer, encode_stream
 from gatewayd.protocol.rcp.gateway import RcpGateway
-from gatewayd.protocol.rcp.tagged import Hello, Info, Offer
+from gatewayd.protocol.rcp.tlv_frames import Hello, Info, Offer
 from gatewayd.protocol.session import (
     OUTCOMES,
     DeviceInfo,

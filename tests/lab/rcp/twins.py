@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import StreamDeframer, encode_stream
-from gatewayd.protocol.rcp.tagged import Confirm, Hello, Info, Offer
+from gatewayd.protocol.rcp.tlv_frames import Confirm, Hello, Info, Offer
 from gatewayd.simulator.profile import DeviceProfile
 from lab.rcp.devices import OLD, Device, c_device, python_device
 

@@ -67,7 +67,7 @@ async def transfer(radio: Radio, address: str, content: bytes) -> float:
     watch = Stopwatch()
     session = RcpGateway("bench", datagram=True, random=random.Random(address))
     link = BleLink(lambda: radio, Target(address=address), pair=False)
-    async with Conversation(link, session, clock=loop.time, on_notice=watch.notice) as talk:
+    async with Pump(link, session, clock=loop.time, on_notice=watch.notice) as talk:
         await identify(talk)
         await bring(talk, content)
     return watch.seconds

@@ -1,4 +1,4 @@
-"""One RCP transfer as the daemon makes it (UartLink, Conversation, RcpGateway) to a device's process."""
+"""One RCP transfer as the daemon makes it (UartLink, Pump, RcpGateway) to a device's process."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ from lab import operations
 from lab.farm import VirtualDevice
 from lab.operations import identify
 
-from gatewayd.jobs.conversation import Conversation
+from gatewayd.delivery.pump import Pump
 from gatewayd.link.uart import UartLink
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import Event, Image
@@ -40,20 +40,18 @@ def device_on_a_line(receiver: str, rate: int, **flags: object) -> Iterator[Virt
 @asynccontextmanager
 async def conversation(
     port: Path, rate: int, *, chunk: int = 1024, seed: int, on_notice: Callable[[Event], None]
-) -> AsyncIterator[tuple[Conversation, RcpGateway]]:
+) -> AsyncIterator[tuple[Pump, RcpGateway]]:
     """Open the port and identify who is there."""
     await until_there(port)
     baud = rate * BITS_PER_BYTE
     session = RcpGateway("bench", base_baud=baud, chunk=chunk, random=random.Random(seed))
     clock = asyncio.get_running_loop().time
-    async with Conversation(
-        UartLink(str(port), baud=baud), session, clock=clock, on_notice=on_notice
-    ) as talk:
+    async with Pump(UartLink(str(port), baud=baud), session, clock=clock, on_notice=on_notice) as talk:
         await identify(talk)
         yield talk, session
 
 
-async def bring(talk: Conversation, content: bytes) -> None:
+async def bring(talk: Pump, content: bytes) -> None:
     """Transfer an image until it is staged. Raises LinkLost."""
     await operations.bring(talk, Image(content, sha256(content).digest(), "4.3.2"))
 

@@ -17,10 +17,7 @@ from typing import Any
 from lab.jobs import TOPIC, TOPIC_TEXT, an_info, genuine, message, standard_reading
 
 from gatewayd.errors import HostError
-from gatewayd.jobs.database import Database
-from gatewayd.jobs.disk import BALLAST_BYTES, DISK_TROUBLE
 from gatewayd.jobs.model import CreateJob, JobState
-from gatewayd.jobs.store import Store
 from gatewayd.ota.rules import RollbackMark
 from suites.faults.tracer import Point, Tracer, calls_in, has_failed
 

@@ -8,7 +8,6 @@ from unittest import mock
 import pytest
 
 from gatewayd.errors import HostError
-from gatewayd.jobs.store import Store
 from gatewayd.ota.topic import OtaTopic
 from suites.faults.story import Account
 from suites.faults.sweep import reference, table, try_point

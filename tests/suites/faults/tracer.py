@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatewayd.jobs.store import Store
+from gatewayd.store.store import Store
 
 # What changes the disk, and the opening of files. `?`: not every processor's kernel has each of them.
 CALLS = (

@@ -14,11 +14,11 @@ from pathlib import Path
 from gatewayd import log
 from gatewayd.config import Device, Host, Settings, load
 from gatewayd.daemon import Daemon
-from gatewayd.jobs.store import Store
 from gatewayd.link.base import Link
-from gatewayd.links import Links
+from gatewayd.link.factory import LinkFactory
 from gatewayd.simulator.profile import DeviceProfile
 from gatewayd.simulator.receiver import Receiver
+from gatewayd.store.store import Store
 
 SLOT_ADDRESS = 0x2000
 SLOT_SIZE = 64 * 1024
@@ -67,7 +67,7 @@ class MemoryLink:
         self._timer = self._loop.call_at(due, self._turn) if due is not None else None
 
 
-class MemoryLinks(Links):
+class MemoryLinks(LinkFactory):
     """Devices that are there for as long as the gateway is."""
 
     def __init__(self) -> None:

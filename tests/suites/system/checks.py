@@ -28,7 +28,7 @@ HUNGRY = "[Service]\nWatchdogSec=3s\n"
 # A defect that holds the event loop up for ever.
 HANGS = """
     import time
-    import gatewayd.heartbeat as heartbeat
+    import gatewayd.systemd.watchdog as heartbeat
     line, lines = heartbeat.status_line, []
     def a_line_that_never_comes(*words, **more):
         lines.append(0)

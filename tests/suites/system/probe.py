@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from gatewayd.journal import Journal
+from gatewayd.systemd.journal import Journal
 
 
 def write_to(folder: str) -> Callable[[], object]:

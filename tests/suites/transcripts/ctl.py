@@ -10,12 +10,12 @@ import re
 import sys
 import textwrap
 
-from gatewayd.cli import words
+from gatewayd.cli import formatting
 from gatewayd.cli.ctl import main
 
 USER = pwd.getpwuid(os.getuid()).pw_name
 _BY_USER = re.compile(rf'\b((?:by|for|of)"?[: ]+"?){re.escape(USER)}\b')
-printable, wrap = words.printable, textwrap.TextWrapper.wrap
+printable, wrap = formatting.printable, textwrap.TextWrapper.wrap
 
 
 def as_on_a_gateway(text: str, root: str, broker_port: str) -> str:
@@ -43,7 +43,7 @@ def _argument(word: str) -> str:
 
 if __name__ == "__main__":
     # Before the commands are imported, which is when they are asked for.
-    words.printable = _printable
+    formatting.printable = _printable
     textwrap.TextWrapper.wrap = _wrap  # type: ignore[method-assign]
     sys.argv[1:] = map(_argument, sys.argv[1:])
     main()

@@ -1,0 +1,120 @@
+"""What this gateway has already: what its configuration says of links, and a daemon that runs."""
+
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from gatewayd.cli.options import DEFAULT_CONFIG
+from gatewayd.config import BleTarget, Host
+from gatewayd.config.fragments import read_all
+from gatewayd.control.client import ask
+from gatewayd.control.messages import Devices, DevicesResult
+from gatewayd.errors import GatewaydError
+from gatewayd.store.lock import find_daemon
+
+# Where we may not look, it is better to take the daemon for running.
+_CLAIMS: dict[bool | None, str] = {
+    True: "in use by the running gatewayd",
+    None: "left to gatewayd, which may be running: this user cannot see whether it is",
+}
+
+
+@dataclass(frozen=True)
+class LocalDevices:
+    """This gateway. `ports`: its devices by the node of their port; `targets`: by name, whom to listen for.
+
+    `claimed`: the devices that are the daemon's, by name, and how to say so.
+    """
+
+    gateway_id: str = field(default_factory=socket.gethostname)
+    ports: dict[str, str] = field(default_factory=dict)
+    targets: dict[str, BleTarget] = field(default_factory=dict)
+    claimed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> set[str]:
+        """The devices' names."""
+        return {*self.ports.values(), *self.targets}
+
+    @property
+    def claimed_ports(self) -> dict[str, str]:
+        """How to say that a port is the daemon's, by its node."""
+        return {node: self.claimed[name] for node, name in self.ports.items() if name in self.claimed}
+
+
+def look_up(path: Path | None, control_socket: Path) -> LocalDevices:
+    """Read what the configuration says of links, also when other parts have mistakes or are not ours to read.
+
+    A daemon that answers knows its devices best. Raises ConfigErrors when the file cannot be read at all, but
+    for a default one that is not there.
+    """
+    if path is None and not DEFAULT_CONFIG.exists():
+        return _ask_daemons({control_socket}) or LocalDevices()
+    file = path or DEFAULT_CONFIG
+    root = _mapping(read_all(file, Host.here()).root)
+    gateway = _mapping(root.get("gateway"))
+    written = LocalDevices(gateway_id=_text(gateway.get("id"), socket.gethostname()))
+    for name, link in _written_links(root.get("devices")):
+        _add(written, name, link.get("uart"), link.get("ble"))
+    sockets = {control_socket, file.parent / _text(gateway.get("control_socket"), str(control_socket))}
+    if (answered := _ask_daemons(sockets)) is not None:
+        # In words a target is not always to be recognised; the file has it as it was written.
+        targets = {**answered.targets, **written.targets}
+        return LocalDevices(
+            answered.gateway_id, {**written.ports, **answered.ports}, targets, answered.claimed
+        )
+    daemon = find_daemon(file.parent / _text(gateway.get("state_dir"), "/var/lib/gatewayd"))
+    if daemon.runs is not False:
+        written.claimed.update(dict.fromkeys(written.names, _CLAIMS[daemon.runs]))
+    return written
+
+
+def _ask_daemons(sockets: set[Path]) -> LocalDevices | None:
+    """Ask the daemons there for their devices; None when nobody answers."""
+    known = None
+    for path in sorted(sockets):
+        try:
+            answer = ask(path, Devices(), DevicesResult)
+        except GatewaydError:
+            continue
+        known = known or LocalDevices(answer.gateway)
+        for device in answer.devices:
+            is_ble, address = device.link.kind == "ble", device.link.address
+            _add(known, device.name, None if is_ble else address, address if is_ble else None)
+            about = f"runs {device.installed_version}, link {device.link.health}"
+            known.claimed[device.name] = f"in use by the running gatewayd: {device.name} {about}"
+    return known
+
+
+def _add(known: LocalDevices, name: str, uart: Any, ble: Any) -> None:
+    """Take up a device, as far as its link can be read."""
+    if isinstance(uart, str):
+        known.ports[os.path.realpath(uart)] = name
+    if ble is None:
+        return
+    for target in ({"address": ble}, {"name": ble}, ble):
+        try:
+            known.targets[name] = BleTarget.model_validate(target)
+        except ValidationError:
+            continue
+        return
+
+
+def _written_links(devices: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each device's name and link, as far as they are there."""
+    for device in map(_mapping, devices if isinstance(devices, list) else []):
+        if isinstance(name := device.get("name"), str):
+            yield name, _mapping(device.get("link"))
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any, otherwise: str) -> str:
+    return value if isinstance(value, str) else otherwise

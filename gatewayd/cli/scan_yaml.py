@@ -1,0 +1,160 @@
+"""What a scan found, as YAML to paste: devices that answered, and everything else as comments."""
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
+
+from gatewayd.cli.local_devices import LocalDevices
+from gatewayd.errors import GatewaydError
+from gatewayd.ota.topic import validate_app_id
+from gatewayd.ota.version import Version
+from gatewayd.scan.answers import Answer
+from gatewayd.scan.uart import FoundPort, ScanReport
+
+if TYPE_CHECKING:
+    from gatewayd.scan.ble import BleReport, HeardDevice
+
+_PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9/._-]*")
+# What some reader of YAML takes for something else than a text.
+_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+_LONGEST_STEM = 56  # of a name of at most 64 characters, so that a number has room
+
+
+def uart_to_yaml(report: ScanReport, names: Collection[str]) -> str:
+    """Write the report; `names` are in use already."""
+    taken = set(names)
+    entries: list[str] = []
+    remarks: list[str] = []
+    for port in report.ports:
+        remark = _port_remark(port)
+        if remark is None and port.device is not None:
+            link = f"{{uart: {_scalar(port.port)}, baud: {port.device.baud}}}"
+            entries += _entry(port.device, _new_name(port.device.app_id, taken), link)
+        else:
+            remarks.append(remark or "")
+    if not report.ports:
+        remarks.append("No serial ports are here; is the adapter plugged in?")
+    return _document(entries, remarks)
+
+
+def ble_to_yaml(report: "BleReport", known: LocalDevices) -> str:
+    """Write the report; what is `known` is in use already."""
+    taken = known.names
+    entries: list[str] = []
+    remarks: list[str] = []
+    for heard in report.devices:
+        remark = _ble_remark(heard)
+        if remark is None:
+            stem = heard.device.app_id if heard.device else heard.name or "tag"
+            entries.append(f"  # {_one_line(_about(heard))}")
+            entries += _entry(heard.device, _new_name(stem, taken), f"{{ble: {_scalar(heard.address)}}}")
+        else:
+            remarks.append(remark)
+    for name in report.not_heard:
+        why = known.claimed.get(name) or f"is {known.targets[name]} on, near, and free?"
+        remarks.append(f"{name} was not heard: {why}")
+    if not report.devices:
+        remarks.append("Nobody who offers RCP was heard; --all lists everybody, --seconds 60 listens longer")
+    return _document(entries, remarks)
+
+
+def _document(entries: list[str], remarks: list[str]) -> str:
+    head = ["devices:"] if entries else ["devices: []"]
+    return "\n".join([*head, *entries, *(f"# {_one_line(remark)}" for remark in remarks)]) + "\n"
+
+
+def _port_remark(port: FoundPort) -> str | None:
+    """What to say of a port in a comment; None for a device to paste."""
+    about = f" ({port.description})" if port.description else ""
+    ours = f"is {port.configured_as} in the configuration; " if port.configured_as else ""
+    if port.device is None:
+        text = (port.text or "").removeprefix(port.port).removeprefix(port.node).strip()
+        return f"{port.port}{about}: {ours}{_with_hint(text, port.hint)}"
+    answer = f"{_self_description(port.device)} answers at {port.device.baud} baud"
+    if port.configured_as:
+        return f"{port.port}{about}: {ours}{answer}"
+    obstacle = _obstacle(port.device)
+    return obstacle and f"{port.port}{about}: {answer}, and cannot be configured: {obstacle}"
+
+
+def _ble_remark(heard: "HeardDevice") -> str | None:
+    """What to say of a device in a comment; None for one to paste."""
+    obstacle = heard.device and _obstacle(heard.device)
+    if heard.offers_rcp and not (heard.configured_as or heard.code or obstacle):
+        return None
+    said = [f"is {heard.configured_as} in the configuration"] if heard.configured_as else []
+    if heard.code is not None:
+        said.append(_with_hint(heard.text or "", heard.hint))
+    elif heard.device is not None:
+        answer = f"{_self_description(heard.device)} answers"
+        said.append(f"{answer}, and cannot be configured: {obstacle}" if obstacle else answer)
+    elif not heard.offers_rcp:
+        said.append("does not say that it offers RCP")
+    return f"{_about(heard)}: {'; '.join(said)}"
+
+
+def _about(heard: "HeardDevice") -> str:
+    return " ".join(filter(None, (heard.address, heard.name, f"({heard.rssi_dbm} dBm)")))
+
+
+def _with_hint(text: str, hint: str | None) -> str:
+    return f"{text} ({hint})" if hint else text
+
+
+def _self_description(device: Answer) -> str:
+    return f"{device.app_id} {device.version}" if device.version else device.app_id
+
+
+def _obstacle(device: Answer) -> str | None:
+    """Why the device cannot be configured, if so."""
+    try:
+        validate_app_id(device.app_id)
+    except GatewaydError as error:
+        return str(error)
+    return None
+
+
+def _entry(device: Answer | None, name: str, link: str) -> Iterator[str]:
+    yield f"  - name: {_scalar(name)}"
+    if device is None:
+        yield "    # app_id: pump         # fill in what it is an application of, or scan with --ask"
+        yield '    # version: "1.0.0"     # and what it runs'
+    else:
+        yield f"    app_id: {_scalar(device.app_id)}"
+        if device.hardware_id is not None:
+            yield f"    hardware_id: {_scalar(device.hardware_id)}"
+        yield _version_line(device.version)
+    yield "    # payload: advanced   # if its firmware comes in Sming's containers, and then"
+    yield "    # keys: ...           # the key set that opens and verifies them"
+    yield f"    link: {link}"
+
+
+def _version_line(version: str | None) -> str:
+    try:
+        return f'    version: "{Version.parse(version or "")}"'
+    except GatewaydError:
+        said = f"it says {version!r}" if version else "it did not say"
+        return f'    # version: "1.0.0"    # fill in what it runs: {_one_line(said)}'
+
+
+def _new_name(app_id: str, taken: set[str]) -> str:
+    """Invent a name, and take it."""
+    stem = re.sub(r"[^A-Za-z0-9._-]", "-", app_id)[:_LONGEST_STEM]
+    number = 1
+    while f"{stem}-{number}" in taken:
+        number += 1
+    taken.add(f"{stem}-{number}")
+    return f"{stem}-{number}"
+
+
+def _scalar(text: str) -> str:
+    """Write a text so that every reader of YAML takes it for that text."""
+    if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
+        return text
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _one_line(text: str) -> str:
+    """What cannot end a comment or confuse a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text)

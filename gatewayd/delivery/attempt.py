@@ -1,0 +1,425 @@
+"""One attempt at one job: link up, identify, transfer, activate, confirm. The probe only identifies.
+
+Every step is idempotent: whatever interrupted the attempt before, this one begins by asking the device where
+it stands, and `activation.next_step` says how to go on.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import structlog
+
+from gatewayd.config import Device, Settings, Wake
+from gatewayd.delivery.activation import Step, next_step
+from gatewayd.delivery.admission import check_can_revert, check_is_meant, check_is_newer
+from gatewayd.delivery.attempt_log import AttemptLog
+from gatewayd.delivery.console import ConsoleLog
+from gatewayd.delivery.deferral import Deferral, Paused
+from gatewayd.delivery.progress import TransferProgress
+from gatewayd.delivery.pump import Pump
+from gatewayd.delivery.retry import Retry
+from gatewayd.errors import DeviceError, GatewaydError, LinkError, LinkLost
+from gatewayd.images.reader import FirmwareReader, OpenFirmware
+from gatewayd.jobs.eligibility import profile_of
+from gatewayd.jobs.model import INTERRUPTIBLE, AttemptRecord, Job, JobState
+from gatewayd.link.base import Link
+from gatewayd.ota.rules import RollbackMark
+from gatewayd.protocol.session import (
+    SILENCE,
+    Activated,
+    AlreadyRunning,
+    Confirmed,
+    Console,
+    Deferred,
+    DeviceInfo,
+    Event,
+    Failed,
+    Identified,
+    Image,
+    Outcome,
+    Progress,
+    Staged,
+    TransferSession,
+    TransferStarted,
+)
+from gatewayd.store.database import utc_now
+from gatewayd.store.store import Store
+
+# A board that resets when its port is opened needs up to 3 s before it answers.
+PATIENCE_S = 5.0
+# A device that was just told to listen does.
+WOKEN_PATIENCE_S = 2.0
+# On top of the longest boot the device announces.
+RESTART_MARGIN_S = 10.0
+# Between two HELLOs to a device that acknowledged ACTIVATE and has not restarted yet.
+RESTART_POLL_S = 0.2
+# Before a radio is asked again for a device that restarts: its stack, and ours, need a moment.
+RECONNECT_POLL_S = 1.0
+# Steps of one attempt: transfer, confirm, succeed; with room for a second look, none for a loop.
+STEPS_PER_ATTEMPT = 6
+
+
+class Watcher(Protocol):
+    """Who hears of what the worker does, at once and without waiting."""
+
+    def job_moved(self, job: Job) -> None:
+        """A job changed state or facts."""
+
+    def progressed(self, job: Job, progress: TransferProgress) -> None:
+        """Bytes arrived at the device."""
+
+    def device_seen(self, device: Device, info: DeviceInfo) -> None:
+        """A device said who it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """What a worker works with; made once by the daemon, faked by tests."""
+
+    store: Store
+    firmware: FirmwareReader
+    watcher: Watcher
+    make_link: Callable[[Device], Link]
+    make_session: Callable[[Device], TransferSession]
+    clock: Callable[[], float]
+
+
+class Attempt:
+    """One attempt for one device, over one opening of its link; while `is_held` nothing is sent to it."""
+
+    def __init__(
+        self,
+        ends: Dependencies,
+        settings: Settings,
+        device: Device,
+        job: Job | None = None,
+        *,
+        is_held: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._ends = ends
+        self._settings = settings
+        self._device = device
+        self._is_held = is_held
+        self.job = job
+        self.log = structlog.get_logger().bind(device=device.name, **({"job": job.id} if job else {}))
+        self._console = ConsoleLog(self.log)
+        self._tally = AttemptLog(ends.clock(), utc_now(), job.durable if job else 0)
+        self._session: TransferSession | None = None
+        self._opened: OpenFirmware | None = None  # held, so that other devices find it in memory
+        self._talk: Pump
+
+    @property
+    def durable(self) -> int:
+        """The furthest the device ever got, in bytes of this job's image."""
+        return self._tally.durable
+
+    @property
+    def overdue_s(self) -> float:
+        """How long ago it should have done something, and has not."""
+        due = None if self._session is None else self._talk.due
+        return 0.0 if due is None else max(0.0, self._ends.clock() - due)
+
+    def standing(self) -> AttemptRecord:
+        """What it has moved so far."""
+        return self._tally.record(self._ends.clock(), self._session)
+
+    async def probe(self) -> None:
+        """Ask the device who it is, and remember it. Raises GatewaydError, Deferral."""
+        async with self._conversation():
+            await self._greet()
+
+    async def run(self) -> Job:
+        """Lead the job as far as it goes; returns it succeeded. Raises GatewaydError, Deferral, Paused."""
+        if self._the_job.state in INTERRUPTIBLE:
+            await self._go(JobState.QUEUED)
+        async with self._conversation():
+            info = await self._greet()
+            for _ in range(STEPS_PER_ATTEMPT):
+                step = next_step(self._the_job, info)
+                self.log.debug("next step", step=str(step))
+                if step is Step.SUCCEED:
+                    return await self._succeed(info)
+                info = await self._take(step, info)
+        raise DeviceError(
+            f"{self._device.name} does not settle: it still says {info.image_state.name.lower()} after"
+            f" {STEPS_PER_ATTEMPT} steps",
+            code="not_confirmed",
+        )
+
+    async def record(self, retry: Retry, error: GatewaydError) -> Job:
+        """Store what becomes of the job after a failed attempt. Raises HostError."""
+        job, reason = self._the_job, explain(self._device, error)
+        changes: dict[str, Any] = {
+            "failures": retry.failures,
+            "code": error.code,
+            "reason": reason,
+            "durable": max(job.durable, self.durable),
+            "resumes": job.resumes + self._tally.resumes,
+        }
+        await self._go(retry.state, self._ended(error.code, reason), **changes)
+        level = self.log.error if retry.state is JobState.FAILED else self.log.warning
+        if replace(job, **changes) == self._the_job:
+            level = self.log.debug  # the same in vain once more, which may go on for years
+        level(
+            "job failed" if retry.state is JobState.FAILED else "attempt failed",
+            code=error.code,
+            reason=reason,
+            failures=retry.failures,
+            retry_in_s=round(retry.delay_s, 1),
+        )
+        return self._the_job
+
+    async def put_off(self, deferral: Deferral) -> Job:
+        """Store that the device asked to be left alone. Raises HostError."""
+        reason = f"the device asks to be left alone for {deferral.seconds} s (reason {deferral.reason})"
+        await self.interrupted("not_now", reason)
+        self.log.info("put off", seconds=deferral.seconds)
+        return self._the_job
+
+    async def hold_back(self) -> Job:
+        """Store that the device did not start the image, and gets it again when it may. Raises HostError."""
+        reason = "the device did not start the image, and is sent nothing while it is paused"
+        note = self._ended("paused", reason)
+        await self._go(JobState.QUEUED, note, code="paused", reason=reason)
+        return self._the_job
+
+    async def interrupted(self, code: str, reason: str) -> Job:
+        """Store that the attempt ended early through nobody's fault; the job waits. Raises HostError."""
+        job = self._the_job
+        changes = {
+            "code": code,
+            "reason": reason,
+            "durable": max(job.durable, self.durable),
+            "resumes": job.resumes + self._tally.resumes,
+        }
+        note = self._ended(code, reason)
+        self.job = await self._ends.store.run(lambda db: db.interrupt_job(job.id, note=note, **changes))
+        self._ends.watcher.job_moved(self._the_job)
+        return self._the_job
+
+    # -- steps
+
+    async def _take(self, step: Step, info: DeviceInfo) -> DeviceInfo:
+        """Take a step that is not the last; returns what the device says then."""
+        job = self._the_job
+        match step:
+            case Step.TRANSFER:
+                return await self._update(info, second_try=False)
+            case Step.SECOND_TRY:
+                return await self._update(info, second_try=True)
+            case Step.AWAIT_RESTART:
+                return await self._await_restart(info.boot_id, info.boot_limit_s)
+            case Step.CONFIRM:
+                return await self._confirm(info)
+            case Step.AWAIT_TRIAL_END:
+                raise DeviceError(
+                    "the device runs another image on trial, whose predecessor it still needs",
+                    code="on_trial",
+                    hint="it is confirmed or reverted by itself, then this goes on",
+                )
+            case Step.FAIL_VERSION:
+                raise DeviceError(
+                    f"the device reports version {info.version}, expected {job.version}",
+                    code="version_mismatch",
+                )
+            case _:
+                raise DeviceError(
+                    f"{job.version} was started and the bootloader gave it up; {info.version} runs again",
+                    code="reverted",
+                    hint="this image is not tried again; publish a repaired one",
+                )
+
+    async def _update(self, info: DeviceInfo, *, second_try: bool) -> DeviceInfo:
+        """Transfer, activate, and return what the device says after its restart. Raises Paused."""
+        if self._is_held():
+            raise Paused
+        installed = check_is_newer(self._device, info, self._the_job.version)
+        check_can_revert(self._device, info)
+        image = await self._image(info, second_try=second_try)
+        await self._go(
+            JobState.TRANSFERRING,
+            self._tally.record(self._talk.now, self._session),
+            from_version=str(installed),
+            image_sha256=image.sha256.hex(),
+            image_size=len(image.content),
+            boot_id=info.boot_id,
+            device_id=info.device_id,
+            second_try=second_try,
+            attempt=self._the_job.attempt + 1,
+            code="",
+            reason="",
+        )
+        self._talk.session.transfer(image, self._talk.now)
+        outcome = await self._outcome(Staged, AlreadyRunning)
+        if isinstance(outcome, AlreadyRunning):
+            return await self._identify(PATIENCE_S)
+        repeated = self._talk.session.traffic.image_bytes_repeated
+        self.log.info(
+            "staged", size=len(image.content), seconds=round(self._tally.seconds, 3), repeated=repeated
+        )
+        await self._go(JobState.STAGED, durable=len(image.content))
+        boot_id = outcome.info.boot_id
+        await self._go(JobState.ACTIVATING, boot_id=boot_id, activated_at=utc_now())
+        self._talk.session.activate(self._device.trial_s, self._talk.now)
+        activated = await self._outcome(Activated)
+        self.log.info("activated", version=image.version, acknowledged=activated.acknowledged)
+        return await self._await_restart(boot_id, info.boot_limit_s)
+
+    async def _await_restart(self, boot_id: int, boot_time_s: int) -> DeviceInfo:
+        deadline = self._talk.now + boot_time_s + RESTART_MARGIN_S
+        while True:
+            info = await self._greet_again(deadline)
+            if info.boot_id != boot_id:
+                return info
+            if self._talk.now >= deadline:
+                raise DeviceError("the device took ACTIVATE and did not restart", code="activate_ignored")
+            await asyncio.sleep(RESTART_POLL_S)
+
+    async def _greet_again(self, deadline: float) -> DeviceInfo:
+        """Greet a device that restarts; a link that goes down with it is opened again until the deadline."""
+        while True:
+            try:
+                return await self._greet(max(deadline - self._talk.now, PATIENCE_S))
+            except LinkLost:
+                if not self._talk.ends_with_the_device:
+                    raise
+            await self._reconnect(deadline)
+
+    async def _reconnect(self, deadline: float) -> None:
+        while True:
+            await asyncio.sleep(RECONNECT_POLL_S)
+            self._session = self._ends.make_session(self._device)
+            try:
+                return await self._talk.reopen(self._session)
+            except LinkError:
+                if self._talk.now >= deadline:
+                    raise
+
+    async def _confirm(self, info: DeviceInfo) -> DeviceInfo:
+        job = self._the_job
+        image = Image(b"", bytes.fromhex(job.image_sha256), job.version)
+        self._talk.session.confirm(image, self._talk.now)
+        await self._outcome(Confirmed)
+        self.log.info("confirmed", version=info.version)
+        return await self._identify(PATIENCE_S)
+
+    async def _succeed(self, info: DeviceInfo) -> Job:
+        job = self._the_job
+        mark = None
+        if job.timestamp_ms is not None:
+            mark = RollbackMark(job.timestamp_ms, bytes.fromhex(job.container_sha256))
+        changes = {"code": "", "reason": ""}
+        if info.version not in (None, job.version):
+            changes["code"] = "version_differs"
+            changes["reason"] = (
+                f"the device runs the image sent and calls it {info.version}, not {job.version}"
+            )
+        attempt = self._ended("", "")
+        resumes = job.resumes + self._tally.resumes
+        self.job = await self._ends.store.run(
+            lambda db: db.succeed(job.id, mark, attempt, resumes=resumes, **changes)
+        )
+        self._ends.watcher.job_moved(self._the_job)
+        self.log.info("succeeded", version=info.version, code=changes["code"] or None)
+        return self._the_job
+
+    # -- parts
+
+    def _conversation(self) -> Pump:
+        self._session = self._ends.make_session(self._device)
+        self._talk = Pump(
+            self._ends.make_link(self._device),
+            self._session,
+            clock=self._ends.clock,
+            on_notice=self._notice,
+        )
+        return self._talk
+
+    async def _greet(self, patience_s: float = PATIENCE_S) -> DeviceInfo:
+        """Wake the device if it must be woken, and identify it.
+
+        One that is awake already does not answer the wake-up.
+        """
+        exchange = self._device.link.wake
+        if not isinstance(exchange, Wake):
+            return await self._identify(patience_s)
+        asleep: LinkError | None = None
+        deadline = self._talk.now + patience_s
+        while True:
+            try:
+                await self._talk.wake(exchange)
+            except LinkLost:
+                raise
+            except LinkError as error:
+                asleep = error
+            try:
+                return await self._identify(WOKEN_PATIENCE_S)
+            except LinkError as error:
+                if error.code not in SILENCE or self._talk.now >= deadline:
+                    raise asleep or error from None
+
+    async def _identify(self, patience_s: float) -> DeviceInfo:
+        self._talk.session.identify(self._talk.now, patience_s)
+        info: DeviceInfo = (await self._outcome(Identified)).info
+        device = self._device
+        check_is_meant(self._settings, device, info)
+        await self._ends.store.run(lambda db: db.save_contact(device.name, info))
+        self._ends.watcher.device_seen(device, info)
+        return info
+
+    async def _image(self, info: DeviceInfo, *, second_try: bool) -> Image:
+        job = self._the_job
+        keys = self._settings.keys_of(self._device)
+        reading = profile_of(self._settings, self._device)
+        self._opened = await self._ends.firmware.open(job.message_sha256, reading, keys)
+        content, sha256 = await asyncio.to_thread(self._opened.image, self._device, info.slot_address)
+        return Image(content, sha256, job.version, second_try)
+
+    async def _outcome(self, *wanted: type[Any]) -> Any:
+        outcome: Outcome = await self._talk.outcome()
+        if isinstance(outcome, Failed):
+            raise outcome.error
+        if isinstance(outcome, Deferred):
+            raise Deferral(outcome.seconds, outcome.reason)
+        if not isinstance(outcome, wanted):
+            raise DeviceError(f"the session ended with {outcome}, expected {wanted}", code="internal")
+        return outcome
+
+    def _ended(self, code: str, reason: str) -> AttemptRecord:
+        """Sum this attempt up, now that it is over."""
+        now = self._ends.clock()
+        return self._tally.record(now, self._session, ended_at=utc_now(), code=code, reason=reason)
+
+    async def _go(self, state: JobState, note: AttemptRecord | None = None, **changes: Any) -> None:
+        """Move the job, or change it where it stands; note the attempt with it."""
+        job = self._the_job
+        if state is job.state:
+            self.job = await self._ends.store.run(lambda db: db.update_job(job.id, note=note, **changes))
+        else:
+            self.job = await self._ends.store.run(lambda db: db.move_job(job.id, state, note=note, **changes))
+        self._ends.watcher.job_moved(self._the_job)
+
+    @property
+    def _the_job(self) -> Job:
+        if self.job is None:
+            raise RuntimeError("a probe has no job")
+        return self.job
+
+    def _notice(self, event: Event) -> None:
+        if isinstance(event, Console):
+            self._console.add(event.text, self._talk.now)
+        elif isinstance(event, TransferStarted):
+            self._tally.started(event, self._talk.now)
+            self.log.info("transfer", offset=event.offset, size=event.size)
+        elif isinstance(event, Progress):
+            rate = self._tally.progressed(event, self._talk.now)
+            progress = TransferProgress(event.received, rate, self._tally.resumes)
+            self._ends.watcher.progressed(self._the_job, progress)
+
+
+def explain(device: Device, error: GatewaydError) -> str:
+    """Say which port or address an error is about."""
+    text, address = str(error), device.link.address
+    return text if address in text else f"{address}: {text}"

@@ -1,0 +1,157 @@
+"""The pump that joins an open link and a transfer session: bytes and time in, bytes and outcomes out."""
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from gatewayd.config import Wake
+from gatewayd.errors import LinkLost
+from gatewayd.link.base import Link
+from gatewayd.link.wake import wake
+from gatewayd.protocol.session import OUTCOMES, Event, LineSpeed, Outcome, TransferSession
+
+# A line that takes nothing for so long is dead, whatever the kernel says. A frame of 1 KiB takes 35 s at 300
+# baud.
+SEND_LIMIT_S = 60.0
+# A connection that does not confirm a write for so long is dead; Bluetooth itself waits for 30 s. Pairing may
+# be part of it.
+CONFIRM_LIMIT_S = 15.0
+
+
+class Pump:
+    """One device on one link. Opens the link on entry, closes it on exit."""
+
+    def __init__(
+        self,
+        link: Link,
+        session: TransferSession,
+        *,
+        clock: Callable[[], float],
+        on_notice: Callable[[Event], None],
+    ) -> None:
+        self.session = session
+        self._link = link
+        self._clock = clock
+        self._on_notice = on_notice
+        self._news = asyncio.Event()
+        self._broken: Exception | None = None  # what ended the reading
+        self._reader: asyncio.Task[None] | None = None
+        # While an operation is under way: when it acts again at the latest. Who comes later than that hangs.
+        self.due: float | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open. Raises LinkError."""
+        await self._open()
+        return self
+
+    @property
+    def ends_with_the_device(self) -> bool:
+        """Whether the link goes down when the device restarts, as a radio's does and a wire's does not."""
+        return self._link.is_datagram
+
+    async def reopen(self, session: TransferSession) -> None:
+        """Open anew a link that went down, for another session. Raises LinkError."""
+        await self._stop_reading()
+        await self._link.close()
+        self.session, self._broken = session, None
+        await self._open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._stop_reading()
+        finally:
+            await self._link.close()
+
+    @property
+    def now(self) -> float:
+        """The session's clock."""
+        return self._clock()
+
+    async def wake(self, exchange: Wake) -> None:
+        """Say what the device wants to hear before it listens. Raises LinkError `wake_failed`, LinkLost."""
+        await self._stop_reading()
+        try:
+            expect = None if exchange.expect is None else exchange.expect.encode()
+            await wake(self._link, exchange.send.encode(), expect)
+        finally:
+            self._reader = asyncio.create_task(self._read())
+
+    async def outcome(self) -> Outcome:
+        """Run the operation under way to its outcome. Raises LinkLost."""
+        try:
+            return await self._run()
+        finally:
+            self.due = None
+
+    async def _run(self) -> Outcome:
+        while True:
+            self._news.clear()
+            if self._broken is not None:
+                raise self._broken
+            self._act_on_time()
+            outcome = await self._take_events()
+            if outcome is not None:
+                return outcome
+            frame = self.session.data_to_send(self._clock())
+            if frame:
+                await self._send(frame)
+            else:
+                await self._wait()
+
+    async def _open(self) -> None:
+        await self._link.open()
+        if self._link.max_datagram is not None:
+            self.session.set_max_datagram(self._link.max_datagram)
+        self._reader = asyncio.create_task(self._read())
+
+    async def _stop_reading(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.wait([self._reader])
+
+    async def _take_events(self) -> Outcome | None:
+        while (event := self.session.next_event()) is not None:
+            if isinstance(event, LineSpeed):
+                await self._link.set_baud(event.baud)
+            elif isinstance(event, OUTCOMES):
+                return event
+            else:
+                self._on_notice(event)
+        return None
+
+    def _act_on_time(self) -> None:
+        deadline = self.session.next_deadline()
+        if deadline is not None and deadline <= self._clock():
+            self.session.handle_timeout(self._clock())
+
+    async def _send(self, frame: bytes) -> None:
+        confirmed = self.session.needs_response
+        limit_s = CONFIRM_LIMIT_S if confirmed else SEND_LIMIT_S
+        self.due = self._clock() + limit_s
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._link.send(frame, confirmed=confirmed)
+        except TimeoutError:
+            what = "device has confirmed no write" if confirmed else "line has taken nothing"
+            raise LinkLost(f"the {what} for {limit_s:.0f} s") from None
+
+    async def _wait(self) -> None:
+        deadline = self.due = self.session.next_deadline()
+        delay = None if deadline is None else max(0.0, deadline - self._clock())
+        try:
+            async with asyncio.timeout(delay):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                self.session.receive_data(await self._link.receive(), self._clock())
+                self._news.set()
+        except Exception as error:  # noqa: BLE001 - raised where the outcome is awaited
+            self._broken = error
+            self._news.set()

@@ -1,0 +1,72 @@
+"""From a device's configuration to its link. Bluetooth is loaded only where a device has it."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from gatewayd.config import Adapter, BleLink, BleTarget, Device
+from gatewayd.link.base import Link
+from gatewayd.link.uart import UartLink
+
+if TYPE_CHECKING:
+    from gatewayd.link.bluetooth import Backend
+    from gatewayd.link.radios import Radios
+    from gatewayd.link.target import Target
+
+
+def radio_target(written: BleTarget) -> "Target":
+    """Return whom to listen for."""
+    from gatewayd.link.target import Target  # noqa: PLC0415 - see the module's text
+
+    data = written.service_data
+    return Target(
+        address=written.address,
+        name=written.name,
+        service_data=(data.uuid, bytes.fromhex(data.starts_with)) if data else None,
+    )
+
+
+class LinkFactory:
+    """Makes links; those by one Bluetooth adapter share its radio. `backend` stands in for BlueZ."""
+
+    def __init__(self, adapters: dict[str, Adapter], backend: "Backend | None" = None) -> None:
+        self._adapters = adapters
+        self._backend = backend
+        self._radios: Radios | None = None
+
+    def make(self, device: Device) -> Link:
+        """Return a closed link to a device."""
+        link = device.link
+        if isinstance(link, BleLink):
+            return self._ble(link)
+        return UartLink(link.uart, baud=link.baud, dtr=link.dtr, rts=link.rts)
+
+    async def clear(self, devices: Iterable[Device]) -> None:
+        """End what a former life has left connected to these devices. Never raises."""
+        targets = [radio_target(one.link.ble) for one in devices if isinstance(one.link, BleLink)]
+        if targets:
+            await self._all_radios().stale_connections.clear(targets)
+
+    async def close(self) -> None:
+        """Leave the radios alone; links are closed by whoever has them."""
+        if self._radios is not None:
+            await self._radios.close()
+
+    def _ble(self, link: BleLink) -> Link:
+        from gatewayd.link import ble, radio  # noqa: PLC0415 - see the module's text
+
+        choose, limits = self._all_radios().choose, link.limits
+        return ble.BleLink(
+            lambda: choose(link.adapter),
+            radio_target(link.ble),
+            limits=radio.Limits(limits.scan_s, limits.connect_s, limits.discovery_s),
+            pair=link.pair,
+            waits_for_advertisement=link.wake == "advertisement",
+        )
+
+    def _all_radios(self) -> "Radios":
+        from gatewayd.link import radios  # noqa: PLC0415 - as above
+
+        if self._radios is None:
+            connections = {name: one.max_connections for name, one in self._adapters.items()}
+            self._radios = radios.Radios(connections, backend=self._backend)
+        return self._radios

@@ -1,0 +1,298 @@
+"""What a person may do to updates: approve, try again, cancel, let wait, push one by hand.
+
+Every wish is stored before it takes effect, so it survives a restart; then the planner is asked again. It is
+held while a wish is carried out, so that the two never pull at one job. What cannot be done raises
+RequestError, and nothing has changed.
+"""
+
+import asyncio
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from gatewayd.config import Device, Settings
+from gatewayd.delivery.scheduler import Scheduler
+from gatewayd.errors import FirmwareError, RequestError
+from gatewayd.images.reader import FirmwareReader
+from gatewayd.jobs.eligibility import push_topic
+from gatewayd.jobs.model import EVERYTHING, NEVER_AGAIN, EndJob, Job, JobState, pause_of
+from gatewayd.ota.patch import encode_patch
+from gatewayd.ota.topic import Channel, OtaTopic
+from gatewayd.ota.version import Version
+from gatewayd.planning.planner import StoreSnapshot
+from gatewayd.planning.preview import Forecast, Preview, assessments, forecasts, with_message
+from gatewayd.planning.reconciler import Reconciler
+from gatewayd.store.store import Store
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """What a wish came to: the device, its job as it stands now, and a sentence."""
+
+    device: str
+    job: Job | None
+    text: str
+
+
+class Commands:
+    """Carries out a person's wishes; `by` is the person's name, for the log and for who looks later."""
+
+    def __init__(
+        self, store: Store, firmware: FirmwareReader, scheduler: Scheduler, reconciler: Reconciler
+    ) -> None:
+        self._store = store
+        self._firmware = firmware
+        self._scheduler = scheduler
+        self._reconciler = reconciler
+
+    async def approve(self, target: str, by: str) -> CommandResult:
+        """Let a job that waits for approval begin."""
+        async with self._reconciler.between_passes():
+            job = _active(await self._job_of(target), target)
+            if job.state is not JobState.OFFERED:
+                raise RequestError(
+                    f"job {job.id} of {job.device} waits for no approval: it is {job.state}",
+                    code="not_offered",
+                )
+            await self._store.run(lambda db: db.move_job(job.id, JobState.QUEUED))
+        log.info("approved", device=job.device, job=job.id, version=job.version, by=by)
+        return await self._outcome(job, f"job {job.id} ({job.version}) is approved")
+
+    async def cancel(self, target: str, by: str) -> CommandResult:
+        """Call an update off; the same release is not tried again by itself."""
+        async with self._reconciler.between_passes():
+            job = _active(await self._job_of(target), target)
+            reason = f"cancelled by {by}"
+            if job.state is not JobState.ACTIVATING:
+                await self._scheduler.cancel(job.id, "cancelled", reason)
+            end = EndJob(job.id, JobState.CANCELLED, "cancelled", reason)
+            if await self._store.run(lambda db: db.end_job(end)) is None:
+                raise RequestError(
+                    f"job {job.id} is past calling off: {job.device} was told to start {job.version}",
+                    code="too_late",
+                    hint="wait for what it reports",
+                )
+        log.info("cancelled", device=job.device, job=job.id, version=job.version, by=by)
+        return await self._outcome(job, f"job {job.id} ({job.version}) is cancelled")
+
+    async def retry(self, target: str, by: str) -> CommandResult:
+        """Try again now: a job that waits, failed or was cancelled, or a device that did not answer."""
+        device = self._device_of(target, await self._jobs())
+        async with self._reconciler.between_passes():
+            known = await self._reconciler.known()
+            if (pause := pause_of(known.pauses, device)) is not None:
+                who, way_out = pause
+                raise RequestError(f"{device} was paused by {who.by}", code="paused", hint=way_out)
+            last = next((job for job in reversed(known.jobs) if job.device == device), None)
+            again = last is not None and await self._permit(last)
+        if last is not None and again:
+            await self._reconciler.settled()
+            return await self._tried_again(last, by)
+        self._scheduler.run_now(device)
+        log.info("tried at once", device=device, job=last.id if last and last.is_active else None, by=by)
+        if last is not None and last.is_active:
+            return await self._outcome(last, f"job {last.id} ({last.version}) is tried now")
+        return CommandResult(device, None, f"{device} is asked who it is; nothing else is to be done")
+
+    async def pause(self, names: Sequence[str], by: str) -> tuple[CommandResult, ...]:
+        """Let devices wait, or all of them without a name; a transfer stops where it is."""
+        devices = self._named(names)
+        async with self._reconciler.between_passes():
+            for name in names or (EVERYTHING,):
+                await self._store.run(lambda db, name=name: db.pause(name, by))  # type: ignore[misc]
+            await asyncio.gather(*(self._scheduler.pause(device, f"paused by {by}") for device in devices))
+        log.info("paused", devices=list(names) or "all", by=by)
+        await self._reconciler.settled()
+        return tuple(CommandResult(device, None, f"{device} is paused") for device in devices)
+
+    async def resume(self, names: Sequence[str], by: str) -> tuple[CommandResult, ...]:
+        """End a pause; without a name that of everything, which leaves those of single devices."""
+        devices = self._named(names)
+        async with self._reconciler.between_passes():
+            for name in names or (EVERYTHING,):
+                await self._store.run(lambda db, name=name: db.resume(name))  # type: ignore[misc]
+            known = await self._reconciler.known()
+            await self._forget_pauses(known, devices)
+        log.info("resumed", devices=list(names) or "all", by=by)
+        await self._reconciler.settled()
+        return tuple(CommandResult(device, None, self._go_on(known, device)) for device in devices)
+
+    async def push(self, name: str, version: Version, content: bytes, by: str) -> CommandResult:
+        """Bring a firmware to one device without MQTT: the same checks, the same job.
+
+        Raises FirmwareError with the planner's code when it makes no job of it; then nothing was stored.
+        """
+        settings = self._reconciler.settings
+        device = self._device(name)
+        topic = OtaTopic(device.app_id, version.major, version.minor, Channel.NONE)
+        message = encode_patch(version.patch, device.patch_encoding) + content
+        async with self._reconciler.between_passes():
+            known = await self._reconciler.known()
+            preview = await with_message(
+                settings,
+                known,
+                self._firmware,
+                topic=topic,
+                topic_text=push_topic(name),
+                message=message,
+            )
+            self._check_push(settings, preview, device)
+            # Alone: an order takes the place of the one before, and the same order once more is a new one.
+            await self._store.run(lambda db: db.add_release(topic, push_topic(name), message, alone=True))
+        log.info("pushed", device=name, version=str(version), size_bytes=len(message), by=by)
+        await self._reconciler.settled()
+        jobs = [job for job in await self._jobs() if job.device == name]
+        job = jobs[-1]
+        return CommandResult(name, job, f"job {job.id} ({job.version}) is {_standing(job)}")
+
+    # -- parts
+
+    def _check_push(self, settings: Settings, preview: Preview, device: Device) -> None:
+        name, release = device.name, preview.release
+        answer: Forecast = next(one for one in forecasts(settings, preview) if one.device == name)
+        if release is None:
+            raise FirmwareError(f"{name}: there is nothing in the file", code="empty_firmware")
+        if answer.creates is not None and answer.creates.message_sha256 == release.sha256:
+            return
+        # What is wrong with it by itself says more than what is better.
+        found = next(one for one in assessments(settings, preview.known, device) if one.release == release)
+        if found.code != "update":
+            raise FirmwareError(f"{name}: {found.reason}", code=found.code)
+        if answer.creates is not None:
+            raise FirmwareError(
+                f"{name} is due to get {answer.decision.version}: {answer.decision.reason}",
+                code="superseded",
+            )
+        if answer.decision.code == "update":
+            raise FirmwareError(
+                f"{name}: {answer.decision.reason}",
+                code="job_under_way",
+                hint=f"wait for it, or `gatewayctl cancel {name}` first",
+            )
+        raise FirmwareError(f"{name}: {answer.decision.reason}", code=answer.decision.code)
+
+    async def _forget_pauses(self, known: StoreSnapshot, devices: Sequence[str]) -> None:
+        """Jobs that were stopped by a pause which is over wait for that reason no more."""
+        for job in known.jobs:
+            is_over = job.device in devices and pause_of(known.pauses, job.device) is None
+            if is_over and job.is_active and job.code == "paused":
+                await self._store.run(lambda db, id_=job.id: db.update_job(id_, code="", reason=""))  # type: ignore[misc]
+
+    def _go_on(self, known: StoreSnapshot, device: str) -> str:
+        """Let a device go on, or say why it does not."""
+        if device in known.pauses:
+            return f"{device} stays paused, by {known.pauses[device].by} (gatewayctl resume {device})"
+        if EVERYTHING in known.pauses:
+            return f"{device} stays paused with everything else (gatewayctl resume)"
+        self._scheduler.run_now(device, ask=self._device(device).probe == "start")
+        return f"{device} goes on"
+
+    async def _permit(self, last: Job) -> bool:
+        """Whether a new job is needed to try again, and then let the planner make it."""
+        if last.state is JobState.OFFERED:
+            raise RequestError(
+                f"job {last.id} of {last.device} waits for approval",
+                code="offered",
+                hint=f"gatewayctl approve {last.device}",
+            )
+        if last.is_active and last.state not in (JobState.QUEUED, JobState.ACTIVATING):
+            raise RequestError(
+                f"job {last.id} of {last.device} is under way: {last.state}", code="job_under_way"
+            )
+        if last.state not in (JobState.FAILED, JobState.CANCELLED):
+            return False
+        if last.code in NEVER_AGAIN:
+            raise RequestError(
+                f"job {last.id} of {last.device} failed with {last.code}: {last.reason}",
+                code=last.code,
+                hint="the image itself was at fault: publish a repaired one",
+            )
+        await self._store.run(lambda db: db.allow_retry(last.id))
+        return True
+
+    async def _tried_again(self, last: Job, by: str) -> CommandResult:
+        job = [one for one in await self._jobs() if one.device == last.device][-1]
+        if job.id == last.id:
+            known = await self._reconciler.known()
+            answers = forecasts(self._reconciler.settings, Preview(known, None))
+            answer = next(one for one in answers if one.device == last.device).decision
+            raise RequestError(
+                f"job {last.id} may be tried again, but {last.device} gets no update now: {answer.reason}",
+                code=answer.code,
+            )
+        log.info("tried again", device=job.device, job=job.id, version=job.version, by=by)
+        text = f"job {job.id} ({job.version}) takes the place of job {last.id}"
+        if job.state is JobState.OFFERED:
+            text += f" and waits for approval (gatewayctl approve {job.device})"
+        return CommandResult(job.device, job, text)
+
+    async def _outcome(self, job: Job, text: str) -> CommandResult:
+        await self._reconciler.settled()
+        return CommandResult(job.device, await self._store.run(lambda db: db.job(job.id)), text)
+
+    async def _jobs(self) -> list[Job]:
+        return await self._store.run(lambda db: db.jobs())
+
+    async def _job_of(self, target: str) -> Job | None:
+        """Return the last job of a device, or the job of that number; a device's name goes first."""
+        jobs = await self._jobs()
+        device = self._device_of(target, jobs)
+        if device != target:
+            return next(job for job in jobs if job.id == int(target))
+        return next((job for job in reversed(jobs) if job.device == device), None)
+
+    def _device_of(self, target: str, jobs: Sequence[Job]) -> str:
+        """Return the device that a target, a device's name or the number of its last job, stands for."""
+        if any(device.name == target for device in self._reconciler.settings.devices):
+            return target
+        if not target.isascii() or not target.isdecimal():
+            return self._device(target).name
+        job = next((job for job in jobs if job.id == int(target)), None)
+        if job is None:
+            raise RequestError(
+                f"there is no job {target}", code="no_such_job", hint="gatewayctl jobs lists them"
+            )
+        newer = [one.id for one in jobs if one.device == job.device and one.id > job.id]
+        if newer:
+            raise RequestError(
+                f"job {job.id} is not the last of {job.device}: that is job {newer[-1]}",
+                code="not_the_last_job",
+            )
+        return self._device(job.device).name
+
+    def _named(self, names: Sequence[str]) -> list[str]:
+        if not names:
+            return [device.name for device in self._reconciler.settings.devices]
+        return [self._device(name).name for name in names]
+
+    def _device(self, name: str) -> Device:
+        return find_device(self._reconciler.settings, name)
+
+
+def find_device(settings: Settings, name: str) -> Device:
+    """Return a configured device. Raises RequestError `no_such_device`; it names one that is spelt alike."""
+    for device in settings.devices:
+        if device.name == name:
+            return device
+    near = difflib.get_close_matches(name, [device.name for device in settings.devices], 1)
+    hint = f"did you mean {near[0]}?" if near else "gatewayctl devices lists them"
+    raise RequestError(
+        f"there is no device {name[:80]!r} in the configuration", code="no_such_device", hint=hint
+    )
+
+
+def _active(job: Job | None, target: str) -> Job:
+    if job is None or not job.is_active:
+        ended = "" if job is None else f": job {job.id} is {job.state}"
+        raise RequestError(f"{target} has no update under way{ended}", code="no_active_job")
+    return job
+
+
+def _standing(job: Job) -> str:
+    if job.state is JobState.OFFERED:
+        return f"made and waits for approval (gatewayctl approve {job.device})"
+    return str(job.state)

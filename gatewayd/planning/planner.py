@@ -1,0 +1,346 @@
+"""What should happen, as one pure function of what is known.
+
+    (configuration, releases, verdicts, devices, jobs) -> a decision for each device, and commands
+
+The gateway is level-triggered. Nothing here reacts to an event; whenever anything it looks at has changed the
+whole question is asked again, and the answer is the same however often it is asked. So a device added later,
+a spare board with old firmware or a corrected key lead to the update without anybody publishing again.
+
+For one device: the topics it follows are those of the major.minor it *runs*. Of each topic the newest genuine
+message counts: by authenticated build timestamp, then by arrival, so that a replayed old message displaces
+nothing (with `allow_downgrade` by arrival alone). Of several channels the highest patch counts. A message
+that is refused does not hide an older one that is genuine, but it is what a person is told about.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gatewayd.config import Device, Settings
+from gatewayd.jobs.eligibility import (
+    Candidate,
+    decision_on,
+    installed_version,
+    is_pushed,
+    profile_of,
+    push_topic,
+    refusal_of,
+    topics_of,
+)
+from gatewayd.jobs.model import (
+    NEVER_AGAIN,
+    NO_CONTACT,
+    UNSTEADY,
+    WAITING,
+    Command,
+    CreateJob,
+    Decision,
+    DecodeProfile,
+    DeviceRecord,
+    EndJob,
+    Job,
+    JobState,
+    Pause,
+    Plan,
+    Release,
+    Verdict,
+)
+from gatewayd.ota.version import Version
+
+Verdicts = Mapping[tuple[str, str], Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSnapshot:
+    """What the store knows; the other half of the planner's input is the configuration."""
+
+    releases: Sequence[Release]
+    verdicts: Verdicts
+    devices: Mapping[str, DeviceRecord]
+    jobs: Sequence[Job]
+    pauses: Mapping[str, Pause] = field(default_factory=dict)
+
+
+def plan(settings: Settings, known: StoreSnapshot) -> Plan:
+    """Decide for every configured device. Jobs of devices that are configured no more are cancelled."""
+    decisions: list[Decision] = []
+    commands: list[Command] = []
+    to_verify: dict[tuple[str, str], tuple[Release, DecodeProfile, str]] = {}
+    topics: set[str] = set()
+    jobs_of: dict[str, list[Job]] = {}
+    for job in known.jobs:
+        jobs_of.setdefault(job.device, []).append(job)
+    for device in settings.devices:
+        record = known.devices.get(device.name, DeviceRecord(device.name))
+        jobs = jobs_of.get(device.name, [])
+        topics |= topics_of(settings, device, record)
+        releases = releases_for(settings, device, known)
+        reading = profile_of(settings, device)
+        for release in releases:
+            if (release.sha256, reading.key) not in known.verdicts:
+                to_verify[release.sha256, reading.key] = (release, reading, device.keys or "")
+        decision, following = _decide(device, record, _Offers(releases, known.verdicts, reading.key), jobs)
+        decisions.append(decision)
+        commands += following
+    configured = {device.name for device in settings.devices}
+    commands += [
+        EndJob(
+            job.id, JobState.CANCELLED, "not_configured", f"{job.device} is not in the configuration any more"
+        )
+        for job in known.jobs
+        if job.device not in configured and job.is_active and job.state is not JobState.ACTIVATING
+    ]
+    return Plan(tuple(decisions), tuple(commands), tuple(to_verify.values()), frozenset(topics))
+
+
+def releases_for(settings: Settings, device: Device, known: StoreSnapshot) -> list[Release]:
+    """Return what was published on the topics a device follows, and what was pushed to it; oldest first."""
+    record = known.devices.get(device.name, DeviceRecord(device.name))
+    followed = topics_of(settings, device, record) | {push_topic(device.name)}
+    return [release for release in known.releases if release.topic in followed]
+
+
+def superfluous(known: StoreSnapshot) -> list[int]:
+    """Return ids of releases that newer ones stand for.
+
+    Of each topic the newest message stays, the newest genuine one in each reading, and what a job is about.
+    What was pushed is an order, not a state: it goes when it has been carried out, or was called off.
+    """
+    in_use = {job.message_sha256 for job in known.jobs if job.is_active}
+    keep = {release.id for release in known.releases if release.sha256 in in_use}
+    keep |= {release.id for release in _last_messages(known.releases)}
+    for reading in {reading for _, reading in known.verdicts}:
+        offers = _Offers(known.releases, known.verdicts, reading)
+        for by_arrival in (False, True):
+            newest = _newest(offers, by_arrival=by_arrival).values()
+            keep |= {candidate.release.id for candidate in newest}
+    return [
+        release.id
+        for release in known.releases
+        if release.id not in keep or (release.sha256 not in in_use and _is_spent(release, known.jobs))
+    ]
+
+
+def damaged_topics(known: StoreSnapshot) -> frozenset[str]:
+    """Return the topics whose message is damaged or gone, so that the broker is to be asked for it again."""
+    lost = {sha256 for (sha256, _), verdict in known.verdicts.items() if verdict.code == "spool_damaged"}
+    failed = {job.message_sha256: job.updated_seq for job in known.jobs if job.code == "spool_damaged"}
+    return frozenset(
+        release.topic
+        for release in known.releases
+        if release.sha256 in lost or failed.get(release.sha256, 0) > release.seq
+    )
+
+
+def _is_spent(release: Release, jobs: Sequence[Job]) -> bool:
+    """Whether this was pushed, and a job that came of it has ended; one that failed may be tried again."""
+    return is_pushed(release.topic) and any(
+        release.topic == push_topic(job.device)
+        and release.sha256 == job.message_sha256
+        and release.seq < job.created_seq
+        and not (job.is_active or job.state is JobState.FAILED)
+        for job in jobs
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Offers:
+    """The releases of a device's topics with the verdicts in its reading."""
+
+    releases: Sequence[Release]
+    verdicts: Verdicts
+    reading: str
+
+    def verdict(self, release: Release) -> Verdict | None:
+        return self.verdicts.get((release.sha256, self.reading))
+
+
+def _last_messages(releases: Iterable[Release]) -> list[Release]:
+    """Return the message of each topic that arrived last."""
+    last: dict[str, Release] = {}
+    for release in releases:
+        if release.topic not in last or release.seq > last[release.topic].seq:
+            last[release.topic] = release
+    return list(last.values())
+
+
+def _newest(offers: _Offers, *, by_arrival: bool) -> dict[str, Candidate]:
+    """Return the newest genuine release of each topic."""
+
+    def order(candidate: Candidate) -> tuple[int, int]:
+        return (0, candidate.release.seq) if by_arrival else candidate.age
+
+    newest: dict[str, Candidate] = {}
+    for release in offers.releases:
+        verdict = offers.verdict(release)
+        if verdict is None or not verdict.is_genuine:
+            continue
+        candidate = Candidate(release, verdict)
+        if release.topic not in newest or order(candidate) > order(newest[release.topic]):
+            newest[release.topic] = candidate
+    return newest
+
+
+def _decide(
+    device: Device, record: DeviceRecord, offers: _Offers, jobs: Sequence[Job]
+) -> tuple[Decision, list[Command]]:
+    active = next((job for job in jobs if job.is_active), None)
+    best, refusal = _choose(device, record, offers)
+    commands: list[Command] = []
+    if active is not None:
+        is_out = active.state is JobState.ACTIVATING  # only the device can say what became of it
+        end = None if is_out else _end_of(device, record, active, best, offers)
+        if end is None:
+            return _standing(device, active), []
+        commands.append(end)
+    if any(offers.verdict(release) is None for release in offers.releases):
+        return Decision(device.name, "verifying", "a release is being verified"), commands
+    if best is None:
+        return refusal or Decision(device.name, "no_release", "nothing was published for it"), commands
+    blocked = _failed_before(device, record, best, jobs)
+    if blocked is not None:
+        return blocked, commands
+    update = decision_on(device, best, "update", _why(device, record, best))
+    return update, [*commands, _create(device, record, best)]
+
+
+def _why(device: Device, record: DeviceRecord, best: Candidate) -> str:
+    installed = installed_version(device, record)
+    believed = "it runs" if record.info is not None else "it is believed to run"
+    topic = best.release.topic
+    origin = "was pushed to it" if is_pushed(topic) else f"was published on {topic}"
+    return f"{believed} {installed}, and {best.version} {origin}"
+
+
+def _choose(
+    device: Device, record: DeviceRecord, offers: _Offers
+) -> tuple[Candidate | None, Decision | None]:
+    """Return the release that the device should run, or why there is none."""
+    told = [(release.seq, _refused(device, release, verdict)) for release, verdict in _not_genuine(offers)]
+    newest = _newest(offers, by_arrival=device.allow_downgrade)
+    told += [(one.release.seq, refusal) for one, refusal in _stale(device, record, offers, newest)]
+    for candidate in sorted(newest.values(), key=lambda one: (one.version.patch, *one.age), reverse=True):
+        refusal = refusal_of(device, record, candidate)
+        if refusal is None:
+            return candidate, None
+        told.append((candidate.release.seq, refusal))
+        if refusal.code == "up_to_date":
+            break  # with allow_downgrade the next channel would lead back and forth between the two
+    told.sort(key=lambda one: (one[1].refused, one[0]))
+    return None, told[-1][1] if told else None
+
+
+def _stale(
+    device: Device, record: DeviceRecord, offers: _Offers, newest: Mapping[str, Candidate]
+) -> Iterable[tuple[Candidate, Decision]]:
+    """Yield what was published last, is genuine, and older than what the device got."""
+    for release in _last_messages(offers.releases):
+        verdict = offers.verdict(release)
+        if verdict is None or not verdict.is_genuine or newest[release.topic].release == release:
+            continue
+        refusal = refusal_of(device, record, Candidate(release, verdict))
+        if refusal is not None and refusal.code == "rollback":
+            yield Candidate(release, verdict), refusal
+
+
+def _end_of(
+    device: Device, record: DeviceRecord, active: Job, best: Candidate | None, offers: _Offers
+) -> EndJob | None:
+    """Why an active job does not stand: its release is gone, or a newer one supersedes it while it waits."""
+    is_waiting = active.state in WAITING
+    is_same = best is not None and best.release.sha256 == active.message_sha256
+    if best is not None and _supersedes(device, best, active):
+        # What runs is let run; the newer one follows when it has ended.
+        reason = "no approval is needed any more" if is_same else f"{best.version} was published"
+        return EndJob(active.id, JobState.SUPERSEDED, "superseded", reason) if is_waiting else None
+    if is_same:
+        return None
+    release = next((one for one in offers.releases if one.sha256 == active.message_sha256), None)
+    if release is None:
+        reason = f"{active.version} is not published for it any more"
+        return EndJob(active.id, JobState.CANCELLED, "withdrawn", reason)
+    verdict = offers.verdict(release)
+    if verdict is not None and not verdict.is_genuine:
+        return EndJob(active.id, JobState.CANCELLED, verdict.code, verdict.reason)
+    refusal = refusal_of(device, record, Candidate(release, verdict)) if verdict and is_waiting else None
+    if refusal is None or (active.activated_at and refusal.code in ("up_to_date", "reverted")):
+        return None  # what was activated is found by the next attempt, which writes it down
+    return EndJob(active.id, JobState.CANCELLED, refusal.code, refusal.reason)
+
+
+def _supersedes(device: Device, best: Candidate, active: Job) -> bool:
+    """A higher patch, and an authenticated timestamp that is not older; or no approval needed any more."""
+    if best.release.sha256 == active.message_sha256:
+        return active.state is JobState.OFFERED and device.install == "auto"
+    if best.version.patch <= Version.parse(active.version).patch:
+        return False
+    return (best.verdict.timestamp_ms or 0) >= (active.timestamp_ms or 0)
+
+
+def _failed_before(
+    device: Device, record: DeviceRecord, best: Candidate, jobs: Sequence[Job]
+) -> Decision | None:
+    """Whether an earlier job with this very release forbids another; None: it does not."""
+    version = str(best.version)
+    same = [job for job in jobs if job.message_sha256 == best.release.sha256 and job.version == version]
+    if not same:
+        return None
+    last = same[-1]
+    is_pushed_again = is_pushed(best.release.topic) and best.release.seq > last.updated_seq
+    if last.retry_allowed or (is_pushed_again and last.code not in NEVER_AGAIN):
+        return None
+    if last.state is JobState.CANCELLED and last.code == "cancelled":
+        return decision_on(
+            device,
+            best,
+            "cancelled",
+            f"job {last.id} was cancelled (gatewayctl retry {device.name} takes it up again)",
+        )
+    if last.state is not JobState.FAILED or _may_try_again(record, last):
+        return None  # what the planner itself cancelled, it would have found again
+    if last.code == "spool_damaged" and best.release.seq > last.updated_seq:
+        return None  # it was published again
+    return decision_on(device, best, last.code, f"job {last.id} failed: {last.reason}", refused=True)
+
+
+def _may_try_again(record: DeviceRecord, failed: Job) -> bool:
+    """Whether the device, heard from since, gives a reason: it answers, is another board, has restarted."""
+    info = record.info
+    if info is None or record.contact_seq <= failed.updated_seq:
+        return False
+    if failed.code in NO_CONTACT or info.device_id != failed.device_id:
+        return True
+    return info.boot_id != failed.boot_id and failed.code not in NEVER_AGAIN | UNSTEADY
+
+
+def _not_genuine(offers: _Offers) -> list[tuple[Release, Verdict]]:
+    """Return what is refused and not obsolete: a topic's last message."""
+    found = [(release, offers.verdict(release)) for release in _last_messages(offers.releases)]
+    return [
+        (release, verdict) for release, verdict in found if verdict is not None and not verdict.is_genuine
+    ]
+
+
+def _refused(device: Device, release: Release, verdict: Verdict) -> Decision:
+    return Decision(device.name, verdict.code, verdict.reason, refused=True, release_id=release.id)
+
+
+def _standing(device: Device, active: Job) -> Decision:
+    reason = f"job {active.id} is under way"
+    if active.state is JobState.OFFERED:
+        reason = f"job {active.id} waits for approval (gatewayctl approve {device.name})"
+    return Decision(device.name, "update", reason, False, active.release_id, active.version)
+
+
+def _create(device: Device, record: DeviceRecord, best: Candidate) -> CreateJob:
+    return CreateJob(
+        device=device.name,
+        release_id=best.release.id,
+        message_sha256=best.release.sha256,
+        from_version=str(installed_version(device, record)),
+        version=str(best.version),
+        state=JobState.OFFERED if device.install == "manual" else JobState.QUEUED,
+        timestamp_ms=best.verdict.timestamp_ms,
+        container_sha256=best.verdict.container_sha256,
+        topic=best.release.topic,
+        decision=_why(device, record, best),
+    )

@@ -1,0 +1,143 @@
+"""What would happen if: the planner's own answers, given before anything is stored.
+
+A message that nobody has published is added to what is known, read and verified as it would be, and the
+planner is asked as ever. Nothing is written, nothing begun.
+"""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from gatewayd.config import Device, Settings
+from gatewayd.images.reader import FirmwareReader
+from gatewayd.jobs.eligibility import Candidate, profile_of, refusal_of, topics_of
+from gatewayd.jobs.model import CreateJob, Decision, DeviceRecord, EndJob, Release, Verdict
+from gatewayd.ota.topic import OtaTopic
+from gatewayd.planning.planner import StoreSnapshot, plan, releases_for
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The planner's answer for one device, and the topics it follows; `follows`: the message's is one."""
+
+    device: str
+    topics: frozenset[str]
+    follows: bool
+    decision: Decision
+    creates: CreateJob | None = None
+    ends: EndJob | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What one device makes of one release by itself, whatever else was published."""
+
+    release: Release
+    version: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What would be known with one more message, and which of the releases that message is."""
+
+    known: StoreSnapshot
+    release: Release | None
+
+
+async def with_message(
+    settings: Settings,
+    known: StoreSnapshot,
+    firmware: FirmwareReader,
+    *,
+    topic: OtaTopic,
+    topic_text: str,
+    message: bytes,
+) -> Preview:
+    """Add a message to what is known; an empty one withdraws what its topic has."""
+    others = [release for release in known.releases if release.topic != topic_text]
+    if not message:
+        return Preview(replace(known, releases=others), None)
+    sha256 = hashlib.sha256(message).hexdigest()
+    before = [one for one in known.releases if one.topic == topic_text and one.sha256 != sha256]
+    release = Release(
+        id=max((one.id for one in known.releases), default=0) + 1,
+        seq=_next_seq(known),
+        topic=topic_text,
+        app_id=topic.app_id,
+        major=topic.major,
+        minor=topic.minor,
+        channel=topic.channel,
+        sha256=sha256,
+        size=len(message),
+        received_at="",
+    )
+    foreseen = replace(known, releases=[*others, *before, release])
+    verdicts = await _verdicts(settings, foreseen, firmware, release, message)
+    return Preview(replace(foreseen, verdicts={**known.verdicts, **verdicts}), release)
+
+
+def forecasts(settings: Settings, preview: Preview) -> tuple[Forecast, ...]:
+    """Ask the planner, and say for each device what it answers."""
+    answer = plan(settings, preview.known)
+    devices = {device.name: device for device in settings.devices}
+    by_id = {job.id: job.device for job in preview.known.jobs}
+    creates = {one.device: one for one in answer.commands if isinstance(one, CreateJob)}
+    ends = {by_id[one.job_id]: one for one in answer.commands if isinstance(one, EndJob)}
+    return tuple(
+        Forecast(
+            decision.device,
+            topics_of(settings, devices[decision.device], _record(preview.known, decision.device)),
+            preview.release in releases_for(settings, devices[decision.device], preview.known),
+            decision,
+            creates.get(decision.device),
+            ends.get(decision.device),
+        )
+        for decision in answer.decisions
+    )
+
+
+def assessments(settings: Settings, known: StoreSnapshot, device: Device) -> tuple[Assessment, ...]:
+    """Look at every release of a device's topics by itself, oldest first."""
+    reading = profile_of(settings, device).key
+    releases = releases_for(settings, device, known)
+    return tuple(
+        _assess(device, known, release, known.verdicts.get((release.sha256, reading))) for release in releases
+    )
+
+
+def _assess(device: Device, known: StoreSnapshot, release: Release, verdict: Verdict | None) -> Assessment:
+    if verdict is None:
+        return Assessment(release, "", "verifying", "it is being verified")
+    if not verdict.is_genuine:
+        return Assessment(release, "", verdict.code, verdict.reason)
+    version = str(release.version(verdict))
+    refusal = refusal_of(device, _record(known, device.name), Candidate(release, verdict))
+    if refusal is None:
+        return Assessment(release, version, "update", "it may be installed")
+    return Assessment(release, version, refusal.code, refusal.reason)
+
+
+async def _verdicts(
+    settings: Settings, known: StoreSnapshot, firmware: FirmwareReader, release: Release, message: bytes
+) -> dict[tuple[str, str], Verdict]:
+    """Verify the message once in each reading that a device concerned has."""
+    verdicts: dict[tuple[str, str], Verdict] = {}
+    for device in settings.devices:
+        reading = profile_of(settings, device)
+        place = release.sha256, reading.key
+        if place not in verdicts and release in releases_for(settings, device, known):
+            verdicts[place] = await firmware.foretell(message, reading, settings.keys_of(device))
+    return verdicts
+
+
+def _record(known: StoreSnapshot, name: str) -> DeviceRecord:
+    return known.devices.get(name, DeviceRecord(name))
+
+
+def _next_seq(known: StoreSnapshot) -> int:
+    """Return a number later than everything that happened: the store's counter would give such a one."""
+    numbers = [release.seq for release in known.releases]
+    numbers += [job.updated_seq for job in known.jobs]
+    numbers += [record.contact_seq for record in known.devices.values()]
+    return max(numbers, default=0) + 1

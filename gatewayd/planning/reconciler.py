@@ -1,0 +1,182 @@
+"""Keeps asking the planner, and does what it says.
+
+`changed` may be called from anywhere on the loop, as often as one likes: any change to what the planner looks
+at ends in one more pass.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+
+from gatewayd.config import Settings
+from gatewayd.delivery.scheduler import Scheduler
+from gatewayd.errors import HostError
+from gatewayd.images.reader import FirmwareReader
+from gatewayd.jobs.model import EVERYTHING, CreateJob, DecodeProfile, EndJob, Plan, Release, Verdict
+from gatewayd.planning.planner import StoreSnapshot, plan, superfluous
+from gatewayd.store.database import Database
+from gatewayd.store.store import Store
+
+log = structlog.get_logger()
+
+# After storage failed: soon enough for a person who made room, seldom enough for a full disk.
+STORAGE_RETRY_S = 10.0
+
+
+class Reconciler:
+    """One pass after another. `on_plan` hears each result, also for the topics to follow."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        firmware: FirmwareReader,
+        scheduler: Scheduler,
+        *,
+        on_plan: Callable[[Plan, StoreSnapshot], None],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._firmware = firmware
+        self._scheduler = scheduler
+        self._on_plan = on_plan
+        self._news = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._waiting: list[asyncio.Future[None]] = []
+        self._told: dict[str, tuple[str, str]] = {}
+        self.latest: StoreSnapshot | None = None  # what the last pass planned with
+
+    @property
+    def settings(self) -> Settings:
+        """The configuration that is planned with."""
+        return self._settings
+
+    def changed(self) -> None:
+        """Something the planner looks at has changed."""
+        self._news.set()
+
+    async def known(self) -> StoreSnapshot:
+        """Return what the planner would look at now. Raises HostError."""
+        return await self._store.run(_read)
+
+    @asynccontextmanager
+    async def between_passes(self) -> AsyncIterator[None]:
+        """Hold the planner while a person's wish is carried out; afterwards, also in vain, it plans anew."""
+        try:
+            async with self._turn:
+                yield
+        finally:
+            self.changed()
+
+    async def configure(self, settings: Settings) -> None:
+        """Plan with another configuration from now on."""
+        async with self.between_passes():
+            self._settings = settings
+
+    async def settled(self) -> None:
+        """Return when everything that has changed so far is planned and acted upon. Raises HostError."""
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        self.changed()
+        await waiting
+
+    async def run(self) -> None:
+        """Pass after pass, for ever."""
+        while True:
+            self._news.clear()
+            waiting, self._waiting = self._waiting, []
+            try:
+                async with self._turn:
+                    again = await self._pass()
+            except HostError as error:
+                log.error("cannot plan", code=error.code, reason=str(error))  # noqa: TRY400 - the cause is outside
+                _tell(waiting, error)
+                await asyncio.sleep(STORAGE_RETRY_S)
+                continue
+            if again:
+                self._waiting += waiting
+            else:
+                _tell(waiting)
+                await self._news.wait()
+
+    async def _pass(self) -> bool:
+        """Plan once and act; True when what was done changes what is known."""
+        known = await self._store.run(_read)
+        result = plan(self._settings, known)
+        self._tell(result)
+        for command in result.commands:
+            await self._obey(command)
+        if result.commands:
+            known = await self._store.run(_read)
+        self.latest = known
+        self._on_plan(result, known)
+        everybody = [device.name for device in self._settings.devices]
+        self._scheduler.assign(
+            self._settings,
+            {job.device: job for job in known.jobs if job.is_active},
+            everybody if EVERYTHING in known.pauses else known.pauses.keys(),
+        )
+        if result.to_verify:
+            await self._verify(*result.to_verify[0])
+            return True
+        await self._tidy(known)
+        return bool(result.commands)
+
+    async def _verify(self, release: Release, reading: DecodeProfile, keys: str) -> None:
+        """Make one verdict, and remember it: the next pass plans with it."""
+        try:
+            verdict = await self._firmware.verify(release.sha256, reading, self._settings.key_sets.get(keys))
+        except HostError as error:  # one bad sector must not keep the others waiting
+            verdict = Verdict(code=error.code, reason=str(error))
+        await self._store.run(lambda db: db.save_verdict(release.sha256, reading, verdict))
+        if verdict.is_genuine:
+            log.info("release verified", topic=release.topic, patch=verdict.patch)
+        else:
+            log.warning("release refused", topic=release.topic, code=verdict.code, reason=verdict.reason)
+
+    async def _obey(self, command: CreateJob | EndJob) -> None:
+        if isinstance(command, CreateJob):
+            job = await self._store.run(lambda db: db.create_job(command))
+            if job is not None:
+                log.info("job made", device=job.device, job=job.id, version=job.version, state=str(job.state))
+            return
+        await self._scheduler.cancel(command.job_id, command.code, command.reason)
+        job = await self._store.run(lambda db: db.end_job(command))
+        if job is not None:
+            log.info(
+                "job ended",
+                device=job.device,
+                job=job.id,
+                state=str(job.state),
+                code=job.code,
+                reason=job.reason,
+            )
+
+    async def _tidy(self, known: StoreSnapshot) -> None:
+        drop = superfluous(known)
+        if drop:
+            await self._store.run(lambda db: db.drop_releases(drop))
+        await self._store.run(lambda db: db.sweep_spool())
+
+    def _tell(self, result: Plan) -> None:
+        """Log decisions that are new; the planner repeats itself, the log does not."""
+        for decision in result.decisions:
+            told = (decision.code, decision.reason)
+            if self._told.get(decision.device) != told:
+                self._told[decision.device] = told
+                level = log.warning if decision.refused else log.info
+                level("decision", device=decision.device, code=decision.code, reason=decision.reason)
+
+
+def _tell(waiting: list[asyncio.Future[None]], error: HostError | None = None) -> None:
+    for one in waiting:
+        if not one.done():
+            one.set_exception(error) if error else one.set_result(None)
+
+
+def _read(database: Database) -> StoreSnapshot:
+    return StoreSnapshot(
+        database.releases(), database.verdicts(), database.devices(), database.jobs(), database.pauses()
+    )

@@ -1,0 +1,165 @@
+"""What is known of each device right now, for whoever wants to hear of changes.
+
+The board holds the latest status of every device and nothing older. A subscription remembers the names that
+changed, not the changes: a slow reader sees the latest, and costs at most one entry per device.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+from gatewayd.timestamps import utc_text
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStatus:
+    """One device. `progress` is in percent; `code` and `reason` say why it waits or failed.
+
+    `resumes` counts how often the device was found to have some of the image already.
+    """
+
+    name: str
+    state: str
+    app_id: str | None = None
+    installed_version: str | None = None
+    latest_version: str | None = None
+    progress: int | None = None
+    bytes_per_s: int | None = None
+    job: int | None = None
+    attempt: int | None = None
+    code: str | None = None
+    reason: str | None = None
+    paused: bool = False
+    received_bytes: int | None = None
+    image_bytes: int | None = None
+    resumes: int | None = None
+    updated_at: datetime | None = None
+
+    @property
+    def seconds_left(self) -> int | None:
+        """What the transfer still takes at its present speed."""
+        if self.received_bytes is None or self.image_bytes is None or not self.bytes_per_s:
+            return None
+        return -(-(self.image_bytes - self.received_bytes) // self.bytes_per_s)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that is published; times in UTC, ISO 8601."""
+        at = self.updated_at
+        return {
+            "state": self.state,
+            "app_id": self.app_id,
+            "installed_version": self.installed_version,
+            "latest_version": self.latest_version,
+            "progress": self.progress,
+            "bytes_per_s": self.bytes_per_s,
+            "job": self.job,
+            "attempt": self.attempt,
+            "code": self.code,
+            "reason": self.reason,
+            "paused": self.paused,
+            "updated_at": at and utc_text(at, "milliseconds"),
+        }
+
+    def to_bytes(self) -> bytes:
+        """`to_json` as compact UTF-8."""
+        return json.dumps(self.to_json(), ensure_ascii=False, separators=(",", ":")).encode()
+
+    def differs_in_progress_only(self, other: "DeviceStatus") -> bool:
+        """Whether nothing but progress, speed and time sets the two apart."""
+        mine = replace(
+            self,
+            progress=other.progress,
+            bytes_per_s=other.bytes_per_s,
+            received_bytes=other.received_bytes,
+            updated_at=other.updated_at,
+        )
+        return mine == other
+
+
+class StatusBoard:
+    """The latest status of every device. For use on one event loop; `update` never blocks."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._devices: dict[str, DeviceStatus] = {}
+        self._subscriptions: list[Subscription] = []
+
+    def update(self, name: str, **changes: Any) -> None:
+        """Change fields of a device, making it known when it is not; a change of nothing is not news."""
+        old = self._devices.get(name)
+        new = replace(old or DeviceStatus(name, "unknown"), **changes)
+        if new == old:
+            return
+        self._devices[name] = replace(new, updated_at=self._clock())
+        self._tell(name)
+
+    def remove(self, name: str) -> None:
+        """Forget a device; subscribers hear its name and find nothing."""
+        if self._devices.pop(name, None):
+            self._tell(name)
+
+    def get(self, name: str) -> DeviceStatus | None:
+        """The latest status of a device."""
+        return self._devices.get(name)
+
+    def all(self) -> tuple[DeviceStatus, ...]:
+        """The latest status of every device, in the order they became known."""
+        return tuple(self._devices.values())
+
+    def subscribe(self) -> "Subscription":
+        """Hear of changes from now on; use it in a `with`, which ends it."""
+        subscription = Subscription(self._subscriptions)
+        self._subscriptions.append(subscription)
+        return subscription
+
+    def _tell(self, name: str) -> None:
+        for subscription in self._subscriptions:
+            subscription._note(name)  # noqa: SLF001 - the two classes are one mechanism
+
+
+class Subscription:
+    """Names of devices that changed, each once however often it changed since it was last read."""
+
+    def __init__(self, subscriptions: "list[Subscription]") -> None:
+        self._subscriptions = subscriptions
+        self._names: dict[str, None] = {}
+        self._news = asyncio.Event()
+
+    def close(self) -> None:
+        """Hear no more."""
+        if self in self._subscriptions:
+            self._subscriptions.remove(self)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        await self._news.wait()
+        name = next(iter(self._names))
+        del self._names[name]
+        if not self._names:
+            self._news.clear()
+        return name
+
+    def take(self) -> tuple[str, ...]:
+        """Return the names that are there already, for who can use several at once."""
+        names = tuple(self._names)
+        self._names.clear()
+        self._news.clear()
+        return names
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _note(self, name: str) -> None:
+        self._names[name] = None
+        self._news.set()

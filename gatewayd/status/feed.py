@@ -1,0 +1,163 @@
+"""Turns what jobs and the planner do into the statuses on the board."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gatewayd.config import Device
+from gatewayd.delivery.attempt import explain
+from gatewayd.delivery.progress import TransferProgress
+from gatewayd.errors import GatewaydError
+from gatewayd.jobs.eligibility import installed_version
+from gatewayd.jobs.model import (
+    NO_CONTACT,
+    WAITING,
+    Decision,
+    DeviceRecord,
+    Job,
+    JobState,
+    Pause,
+    Plan,
+    pause_of,
+)
+from gatewayd.planning.planner import StoreSnapshot
+from gatewayd.protocol.session import DeviceInfo
+from gatewayd.status.board import StatusBoard
+
+
+@dataclass(frozen=True, slots=True)
+class LinkHealth:
+    """How a device's link did when it was last used: `ok`, `unknown` (never), or the code of what failed."""
+
+    code: str = "unknown"
+    reason: str = ""
+
+
+class StatusFeed:
+    """Turns what jobs and the planner do into the statuses on the board."""
+
+    def __init__(self, board: StatusBoard) -> None:
+        self._board = board
+        self._unreachable: dict[str, GatewaydError] = {}
+        self._links: dict[str, LinkHealth] = {}
+        self._pauses: dict[str, tuple[Pause, str] | None] = {}
+
+    def link_health(self, name: str) -> LinkHealth:
+        """How the link of a device did when it was last used."""
+        return self._links.get(name, LinkHealth())
+
+    # -- from the worker and the scheduler
+    # ---------------------------------------------------------------------
+
+    def job_moved(self, job: Job) -> None:
+        """See `delivery.attempt.Watcher`."""
+        progress = {
+            JobState.QUEUED: _percent(job.durable, job.image_size),
+            JobState.TRANSFERRING: _percent(job.durable, job.image_size) or 0,
+            JobState.STAGED: 100,
+            JobState.ACTIVATING: 100,
+            JobState.SUCCEEDED: 100,
+        }.get(job.state)
+        self._put(
+            job.device,
+            state=str(job.state),
+            job=job.id,
+            attempt=job.attempt,
+            code=job.code or None,
+            reason=job.reason or None,
+            progress=progress,
+            bytes_per_s=None,
+            received_bytes=job.durable if job.image_size else None,
+            image_bytes=job.image_size or None,
+            resumes=job.resumes,
+        )
+        if job.code in NO_CONTACT:
+            self._links[job.device] = LinkHealth(job.code, job.reason)
+
+    def progressed(self, job: Job, progress: TransferProgress) -> None:
+        """See `delivery.attempt.Watcher`."""
+        self._board.update(
+            job.device,
+            progress=_percent(progress.received, job.image_size),
+            bytes_per_s=progress.bytes_per_s,
+            received_bytes=progress.received,
+            resumes=job.resumes + progress.resumes,
+        )
+
+    def device_seen(self, device: Device, info: DeviceInfo) -> None:
+        """See `delivery.attempt.Watcher`."""
+        self._unreachable.pop(device.name, None)
+        self._links[device.name] = LinkHealth("ok")
+        if info.version is not None:
+            self._board.update(device.name, installed_version=info.version)
+
+    def unreachable(self, device: Device, error: GatewaydError) -> None:
+        """A probe failed; the next plan shows it, unless there is more to say."""
+        self._unreachable[device.name] = error
+        self._links[device.name] = LinkHealth(error.code, explain(device, error))
+
+    # -- from the planner
+    # --------------------------------------------------------------------------------------
+
+    def planned(self, plan: Plan, known: StoreSnapshot, devices: Sequence[Device]) -> None:
+        """Show what the planner says of each device, and forget devices that are configured no more."""
+        configured = {device.name: device for device in devices}
+        for status in self._board.all():
+            if status.name not in configured:
+                self._board.remove(status.name)
+        jobs: dict[str, Job] = {}
+        for job in known.jobs:
+            jobs[job.device] = job
+        for decision in plan.decisions:
+            device = configured[decision.device]
+            record = known.devices.get(decision.device, DeviceRecord(decision.device))
+            self._pauses[device.name] = pause_of(known.pauses, device.name)
+            self._show(device, record, decision, jobs.get(decision.device))
+
+    def _show(self, device: Device, record: DeviceRecord, decision: Decision, last: Job | None) -> None:
+        """Show what is true now: a job that has ended only for as long as it says why things are so."""
+        installed = str(installed_version(device, record))
+        latest = installed if decision.code == "not_newer" else decision.version or installed
+        self._board.update(
+            device.name, app_id=device.app_id, installed_version=installed, latest_version=latest
+        )
+        if last is not None and last.is_active:
+            status = self._board.get(device.name)
+            if last.state in WAITING or status is None or status.job != last.id:
+                self.job_moved(last)  # otherwise it runs, and speaks for itself
+        elif last is not None and _is_told_by(last, decision):
+            self.job_moved(last)
+        elif decision.refused:
+            self._settle(device, "refused", decision.code, decision.reason)
+        elif device.name in self._unreachable:
+            error = self._unreachable[device.name]
+            self._settle(device, "unreachable", error.code, explain(device, error))
+        else:
+            state = "idle" if record.contact_seq else "unknown"
+            self._settle(device, state, decision.code, decision.reason)
+
+    def _settle(self, device: Device, state: str, code: str, reason: str) -> None:
+        nothing = dict.fromkeys(
+            ("job", "attempt", "progress", "bytes_per_s", "received_bytes", "image_bytes", "resumes")
+        )
+        self._put(device.name, state=state, code=code, reason=reason, **nothing)
+
+    def _put(self, name: str, *, state: str, code: str | None, reason: str | None, **more: Any) -> None:
+        """Show a state; of a paused device, unless it was activated already, that a person lets it wait."""
+        pause = None if state == JobState.ACTIVATING else self._pauses.get(name)
+        if pause is not None:
+            who, way_out = pause
+            code, reason = "paused", f"paused by {who.by} on {who.since} ({way_out})"
+        self._board.update(name, state=state, code=code, reason=reason, paused=pause is not None, **more)
+
+
+def _is_told_by(ended: Job, decision: Decision) -> bool:
+    """Whether the planner's answer is what this job came to."""
+    if ended.state is JobState.SUCCEEDED:
+        return decision.code == "up_to_date"
+    failed = ended.state is JobState.FAILED and ended.release_id == decision.release_id
+    return failed and decision.refused and decision.code == ended.code
+
+
+def _percent(part: int, whole: int) -> int | None:
+    return part * 100 // whole if whole else None

@@ -1,0 +1,1 @@
+"""Durable truth: releases and images in a spool, jobs in SQLite."""

@@ -1,0 +1,127 @@
+"""Messages on disk, each under the SHA-256 of its bytes.
+
+A file that is there is whole: it was synced before it got its name.
+"""
+
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from gatewayd.errors import HostError
+from gatewayd.store.quarantine import Quarantine
+
+_NAME = re.compile(r"[0-9a-f]{64}")
+# No file of ours fails like that: something else is in its place, and stays there until it is moved.
+_NO_MESSAGE = {errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP}
+
+
+class Spool:
+    """A directory of messages as they arrived (still encrypted where they came encrypted)."""
+
+    def __init__(self, directory: Path, quarantine: Quarantine | None = None) -> None:
+        self._directory = directory
+        self._quarantine = quarantine or Quarantine(directory.parent / "quarantine")
+        self._tmp = directory / "tmp"
+        self._tmp.mkdir(parents=True, exist_ok=True)
+
+    def write(self, payload: bytes) -> tuple[str, bool]:
+        """Store durably; return the SHA-256 in hex, and whether a file had to be written.
+
+        A message that is already there, whole, is not written again.
+        """
+        sha256 = hashlib.sha256(payload).hexdigest()
+        path = self._directory / sha256
+        if self._has(path, payload):
+            _sync_directory(self._directory)  # the crash that we may come from can have been before that
+            return sha256, False
+        draft = self._tmp / sha256  # one thread writes, and after a crash over what it left
+        try:
+            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(payload)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.rename(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        _sync_directory(self._directory)
+        return sha256, True
+
+    def read(self, sha256: str) -> bytes:
+        """Return a message.
+
+        Raises HostError `spool_damaged` unless the file is there and its bytes still hash to its name. One
+        whose bytes do not is put into quarantine.
+        """
+        path = self._directory / sha256
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise HostError(
+                f"{path} is gone", code="spool_damaged", hint="the broker is asked for it again"
+            ) from None
+        except OSError as error:
+            moved = self._put_away(path) if error.errno in _NO_MESSAGE else ""
+            raise HostError(
+                f"{path} cannot be read: {error.strerror}{moved}",
+                code="spool_damaged",
+                hint="the broker is asked for it again; look at the disk",
+            ) from error
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise HostError(
+                f"{path} did not hold the bytes it was written with{self._put_away(path)}",
+                code="spool_damaged",
+                hint="the broker is asked for it again; look at the disk",
+            )
+        return content
+
+    def holds(self, sha256: str) -> bool:
+        """Whether there is a file of that name; `read` says whether it is whole."""
+        return bool(_NAME.fullmatch(sha256)) and (self._directory / sha256).is_file()
+
+    def _has(self, path: Path, payload: bytes) -> bool:
+        """Whether the message is there, whole. What else is in its place goes away where it is in the way."""
+        try:
+            return path.read_bytes() == payload
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno in _NO_MESSAGE:
+                self._quarantine.put([path], f"{path} was no readable file")
+            return False
+
+    def _remove(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except IsADirectoryError:  # not ours, so not ours to delete
+            self._quarantine.put([path], f"{path} was a directory")
+
+    def _put_away(self, path: Path) -> str:
+        """Move a damaged file out of the way; return the end of a sentence."""
+        try:
+            folder = self._quarantine.put([path], f"{path} was damaged, and is not used")
+        except OSError as error:  # the disk that damaged it may not take a move
+            return f", and it could not be moved away: {error.strerror}"
+        return f"; it is in {folder}"
+
+    def keep_only(self, wanted: Collection[str]) -> list[str]:
+        """Remove what nothing refers to, and what a crash left half-written; return the names removed."""
+        removed = []
+        for path in self._directory.iterdir():
+            if _NAME.fullmatch(path.name) and path.name not in wanted:
+                self._remove(path)
+                removed.append(path.name)
+        for path in self._tmp.iterdir():
+            self._remove(path)
+        return removed
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,230 @@
+"""The one thread in front of the one database connection, and the lock that makes it the only one.
+
+SQLite before 3.51.3 can corrupt a WAL that two connections write to.
+
+A database that is damaged is put into quarantine and a new one begun (see quarantine.py), at the start: what
+is in memory rests on what was read. So damage that shows while gatewayd runs ends it, and the mark that it
+leaves makes sure of the next start, also where SQLite's check finds nothing.
+"""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Self, TypeVar
+
+import structlog
+
+from gatewayd.errors import HostError
+from gatewayd.ota.topic import OtaTopic
+from gatewayd.store.database import Database, damaged
+from gatewayd.store.disk import Ballast, explain, is_damage, is_full
+from gatewayd.store.quarantine import SUFFIXES, Quarantine, salvage
+from gatewayd.store.spool import Spool
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+# How often it is tried to have the ballast back.
+_BALLAST_RETRY_S = 60.0
+
+
+class Store:
+    """Durable truth, for the event loop. Open it with `async with`.
+
+    `is_new`: the database was begun by this start.
+    """
+
+    def __init__(self, state_dir: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._state_dir = state_dir
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._lock: int | None = None
+        self._ballast = Ballast(state_dir)
+        self._ballast_due = 0.0
+        self.is_new = False
+        # Why messages and records could last not be written. What is read in between says nothing of that.
+        self._troubles: dict[str, HostError] = {}
+        self.damaged = asyncio.Event()
+        self.spool: Spool
+        self._database: Database | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open it, unless it is. Raises what `open` raises."""
+        if self._lock is None:
+            await self.open()
+        return self
+
+    async def open(self) -> None:
+        """Open, create what is missing, lock.
+
+        Raises HostError `state_dir_locked`, `newer_database`, or one of those of `disk.explain`.
+        """
+        try:
+            await self._in_thread(lambda: self._with_ballast(self._open))
+        except BaseException:
+            self._unlock()
+            self._thread.shutdown()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close it, and let another have the directory."""
+        await self._in_thread(self._close)
+        self._thread.shutdown()
+
+    @property
+    def trouble(self) -> HostError | None:
+        """Why something could not be written, until something of its kind could."""
+        return next(iter(self._troubles.values()), None)
+
+    async def run(self, work: Callable[[Database], T]) -> T:
+        """Do `work` on the store's thread, on a full disk with the space of the ballast.
+
+        Failures of disk and database become HostErrors: see `disk.explain`.
+        """
+        return await self._in_thread(lambda: self._with_ballast(lambda: work(self._opened)))
+
+    async def add_release(self, topic: OtaTopic, topic_text: str, payload: bytes) -> bool:
+        """See `Database.add_release`. The ballast is not for messages."""
+        return await self._in_thread(lambda: self._opened.add_release(topic, topic_text, payload), "messages")
+
+    async def withdraw(self, topic_text: str) -> bool:
+        """See `Database.withdraw`."""
+        return await self.run(lambda database: database.withdraw(topic_text))
+
+    async def _in_thread(self, work: Callable[[], T], kind: str = "records") -> T:
+        try:
+            has_written, result = await asyncio.get_running_loop().run_in_executor(
+                self._thread, lambda: self._observed(work)
+            )
+        except (sqlite3.Error, OSError) as error:
+            trouble = self._troubles[kind] = explain(error, self._state_dir)
+            if is_damage(error):
+                self.damaged.set()
+            raise trouble from error
+        if has_written:
+            self._troubles.pop(kind, None)
+        return result
+
+    def _observed(self, work: Callable[[], T]) -> tuple[bool, T]:
+        """Do `work`; say whether it changed anything in the database."""
+        before = self._database.changes if self._database else 0
+        result = work()
+        return self._database is not None and self._database.changes > before, result
+
+    def _with_ballast(self, work: Callable[[], T]) -> T:
+        """Do `work`, which is a transaction, and again without the ballast when the disk is full."""
+        try:
+            result = work()
+        except (sqlite3.Error, OSError) as error:
+            if is_damage(error):
+                self._mark_damaged()
+            if not is_full(error) or not self._ballast.throw_off():
+                raise
+            self._ballast_due = self._clock() + _BALLAST_RETRY_S
+            log.warning("the disk is full: the reserve is used for what must be recorded")
+            return work()
+        if self._clock() >= self._ballast_due and not self._ballast.is_there:
+            self._ballast_due = self._clock() + _BALLAST_RETRY_S
+            self._ballast.take()
+        return result
+
+    def _open(self) -> None:
+        self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        quarantine = Quarantine(self._state_dir / "quarantine")
+        self._take_lock()
+        self._clear_the_way(quarantine)
+        self.spool = Spool(self._state_dir / "spool", quarantine)
+        path = self._state_dir / "gatewayd.db"
+        try:
+            self._check_mark()
+            self._database = Database(path, self.spool)
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            self._database = self._begin_anew(path, quarantine, error)
+        self.is_new = self.is_new or self._database.is_new
+
+    def _clear_the_way(self, quarantine: Quarantine) -> None:
+        """Move directories away that are where files of ours belong: SQLite only says "unable to open"."""
+        names = [*(f"gatewayd.db{suffix}" for suffix in SUFFIXES), "ballast", self._damage_mark.name]
+        if in_the_way := [path for name in names if (path := self._state_dir / name).is_dir()]:
+            folder = quarantine.put(in_the_way, "directories were in the place of files of gatewayd's")
+            log.error(
+                "directories were in the place of files, and are moved away",
+                code="state_damaged",
+                files=[str(path) for path in in_the_way],
+                quarantine=str(folder),
+            )
+
+    def _begin_anew(self, path: Path, quarantine: Quarantine, error: Exception) -> Database:
+        """Put a damaged database away, and return a new one with what could be read of it."""
+        found = salvage(path)
+        marks = "kept" if found.is_whole else "some may be lost: an old signed container could pass"
+        why = f"the database was damaged; the history of jobs is lost, anti-rollback marks: {marks}"
+        folder = quarantine.put([path.with_name(path.name + suffix) for suffix in SUFFIXES], why)
+        database = Database(path, self.spool)
+        database.adopt(found.rows)
+        self._damage_mark.unlink(missing_ok=True)
+        self.is_new = True  # the broker is asked for everything, whatever was found
+        log.error(
+            "the database was damaged, and a new one is begun; the history of jobs is lost",
+            code="database_damaged",
+            reason=str(error),
+            quarantine=str(folder),
+            kept={table: len(rows) for table, rows in found.rows.items()},
+            rollback_marks=marks,
+        )
+        return database
+
+    def _take_lock(self) -> None:
+        if self._lock is not None:
+            return
+        self._lock = os.open(self._state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HostError(
+                f"another gatewayd uses {self._state_dir}",
+                code="state_dir_locked",
+                hint="stop it, or give this one a state_dir of its own",
+            ) from None
+
+    @property
+    def _damage_mark(self) -> Path:
+        return self._state_dir / "damaged"
+
+    def _check_mark(self) -> None:
+        """Raise sqlite3.DatabaseError when damage showed while gatewayd ran last."""
+        if self._damage_mark.exists():
+            raise damaged("damage showed while gatewayd ran last")
+
+    def _mark_damaged(self) -> None:
+        try:
+            self._damage_mark.touch()
+        except OSError as error:
+            log.warning("cannot leave a mark of the damage", reason=error.strerror)
+
+    @property
+    def _opened(self) -> Database:
+        if self._database is None:
+            raise RuntimeError("the store is not open")
+        return self._database
+
+    def _close(self) -> None:
+        self._opened.close()
+        self._database = None
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
