@@ -1,0 +1,90 @@
+"""The chip's flash, as device/ports/microbit lays it out: images made for it, and what its bootloader has noted."""
+
+import random
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.farm import ROOT
+
+PORT = ROOT / "device" / "ports" / "microbit"
+BUILT = PORT / "build" / "lab"
+FLASH_SIZE = 0x40000
+_DEFINE = re.compile(r"^#define (\w+) (0x[0-9A-Fa-f]+|\d+)\b", re.MULTILINE)
+LAYOUT = {name: int(value, 0) for name, value in _DEFINE.findall((PORT / "layout.h").read_text())}
+_PAGE = LAYOUT["PAGE"]
+# Magic, size, version: struct image_header_t.
+_HEADER = struct.Struct("<II24s")
+# What the words of the bootloader's record are: swap.c.
+_SHA256, _STARTS, _KEEP, _FORTH = 1, 9, 12, 16
+_BACK = _FORTH + 3 * LAYOUT["SLOT_PAGES"]
+_BLANK = 0xFFFFFFFF
+
+
+def image(name: str, version: str, size: int = 0) -> bytes:
+    """Return an image that the port's Makefile has built, as `version`, filled up to `size` with random bytes."""
+    raw = bytearray((BUILT / f"{name}.bin").read_bytes())
+    filled = raw + random.Random(version).randbytes(max(0, size - len(raw)))
+    header = _HEADER.pack(LAYOUT["HEADER_MAGIC"], len(filled), version.encode())
+    filled[LAYOUT["HEADER"] : LAYOUT["HEADER"] + _HEADER.size] = header
+    return bytes(filled)
+
+
+def fresh(running: bytes) -> bytes:
+    """Return the flash of a chip that comes from the factory with an image."""
+    flash = bytearray(b"\xff" * FLASH_SIZE)
+    for address, content in ((LAYOUT["BOOT"], _boot().read_bytes()), (LAYOUT["IMAGE"], running)):
+        flash[address : address + len(content)] = content
+    return bytes(flash)
+
+
+def _boot() -> Path:
+    return BUILT / "boot.bin"
+
+
+def image_at(flash: bytes, address: int) -> tuple[str, bytes]:
+    """Return an image's version and bytes; neither where there is none."""
+    magic, size, version = _HEADER.unpack_from(flash, address + LAYOUT["HEADER"])
+    if magic != LAYOUT["HEADER_MAGIC"] or size > LAYOUT["SLOT_PAGES"] * _PAGE:
+        return "", b""
+    return version.rstrip(b"\0").decode(), flash[address : address + size]
+
+
+@dataclass(frozen=True, slots=True)
+class SwapRecord:
+    """What the bootloader has noted of the image tried last. `pages` is 0 where there was none."""
+
+    pages: int
+    sha256: bytes
+    starts: int
+    is_kept: bool
+    forth: int
+    back: int
+
+    @classmethod
+    def of(cls, flash: bytes) -> "SwapRecord":
+        words = struct.unpack_from(f"<{3 * _PAGE // 4}I", flash, LAYOUT["SWAP_STATE"])
+        low, high = words[0] & 0xFFFF, words[0] >> 16
+        pages = low if low ^ high == 0xFFFF else 0
+        return cls(
+            pages,
+            struct.pack("<8I", *words[_SHA256 : _SHA256 + 8]),
+            _marks(words[_STARTS:_KEEP]),
+            words[_KEEP] != _BLANK,
+            _marks(words[_FORTH : _FORTH + 3 * pages]),
+            _marks(words[_BACK : _BACK + 3 * pages]),
+        )
+
+    @property
+    def is_swapping(self) -> bool:
+        """Whether a swap has begun and is not complete."""
+        return any(0 < done < 3 * self.pages for done in (self.forth, self.back))
+
+    @property
+    def has_reverted(self) -> bool:
+        return self.pages > 0 and self.back == 3 * self.pages
+
+
+def _marks(words: tuple[int, ...]) -> int:
+    return sum(word != _BLANK for word in words)

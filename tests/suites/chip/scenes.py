@@ -1,0 +1,171 @@
+"""What happens to a chip and its update. Each scene plays on a stage of its own, and returns what it saw."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from suites.chip.qemu import End
+from suites.chip.stage import FIRST, Stage, stage
+
+SIZE = 20_000
+# Long enough on the line that four cuts and what each repeats fit in.
+LONG_SIZE = 40_000
+# A page erased and filled, three times for each page of a swap.
+STEP_S = 0.022 + 256 * 46e-6
+TRIAL_S = 4
+NOISE = 1 / 2000
+CUTS_AN_UPDATE = {"transfer": 4, "swap": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """How often power is cut in all."""
+
+    transfer_cuts: int
+    swap_cuts: int
+
+
+Scene = Callable[[Path, Random, Amounts], Awaitable[str]]
+
+
+async def update(folder: Path, chance: Random, _: Amounts) -> str:
+    """From the message to `succeeded`, twice: the second one goes back to where the first came from."""
+    async with stage(folder, chance) as one:
+        sent = one.chip.terminal.taken
+        await one.publish("plain", SIZE)
+        await one.succeed()
+        sent = one.chip.terminal.taken - sent
+        await one.publish("plain", SIZE // 2)
+        await one.succeed()
+        await _end_well(one)
+        return f"{sent} bytes sent for {SIZE}; stack {one.chip.stack_bytes} bytes"
+
+
+async def cut_transfer(folder: Path, chance: Random, amounts: Amounts) -> str:
+    """Power cut at random places of the transfer."""
+    async with stage(folder, chance) as one:
+        left, sent = amounts.transfer_cuts, 0
+        while left > 0:
+            cuts = min(left, CUTS_AN_UPDATE["transfer"])
+            before = one.chip.terminal.taken
+            await one.publish("plain", LONG_SIZE)
+            for place in sorted(chance.randrange(LONG_SIZE) for _ in range(cuts)):
+                await one.chip.until_taken(before + place)
+                await one.chip.cut_power()
+            await one.succeed()
+            left -= cuts
+            sent += one.chip.terminal.taken - before
+        await _end_well(one)
+        return f"{amounts.transfer_cuts} cuts in {one.patch} updates of {LONG_SIZE}; {sent} bytes sent"
+
+
+async def cut_swap(folder: Path, chance: Random, amounts: Amounts) -> str:
+    """Power cut at random places of the swap. One that came when it was over does not count."""
+    steps: list[str] = []
+    async with stage(folder, chance) as one:
+        while len(steps) < amounts.swap_cuts:
+            await one.publish("plain", SIZE)
+            lives = one.chip.lives
+            await one.chip.until_ended(lives + 1)
+            for _ in range(CUTS_AN_UPDATE["swap"]):
+                record = one.chip.record
+                await asyncio.sleep(chance.random() * STEP_S * (3 * record.pages - record.forth))
+                await one.chip.cut_power()
+                record = one.chip.record
+                if record.is_swapping:
+                    steps.append(f"{record.forth}/{3 * record.pages}")
+            await one.succeed()
+        await _end_well(one)
+        return f"cut after steps {', '.join(steps)} in {one.patch} updates"
+
+
+async def hangs(folder: Path, chance: Random, _: Amounts) -> str:
+    """An image that hangs: the watchdog starts it again until its starts are used up."""
+    return await _reverted(folder, chance, "hangs", {End.BITE: 3})
+
+
+async def crashes(folder: Path, chance: Random, _: Amounts) -> str:
+    """An image that faults before its receiver runs."""
+    return await _reverted(folder, chance, "crashes", {End.RESET: 3 + 1})
+
+
+async def deaf(folder: Path, chance: Random, _: Amounts) -> str:
+    """An image whose receiver hears nothing: it gives itself up when its trial is over."""
+    return await _reverted(folder, chance, "deaf", {End.RESET: 1 + 1}, trial_s=TRIAL_S)
+
+
+async def garbage(folder: Path, chance: Random, _: Amounts) -> str:
+    """Bytes that are no image: the bootloader does not even start them."""
+    async with stage(folder, chance) as one:
+        await one.publish_image(chance.randbytes(SIZE))
+        return await _taken_back(one, {End.RESET: 1})
+
+
+async def noise(folder: Path, chance: Random, _: Amounts) -> str:
+    """One byte in 2,000 is broken, in both directions."""
+    return await _update_of(folder, chance, "plain", flip_rate=NOISE)
+
+
+async def busy_20_ms(folder: Path, chance: Random, _: Amounts) -> str:
+    """An application that takes 20 ms of each round."""
+    return await _update_of(folder, chance, "busy20")
+
+
+async def busy_100_ms(folder: Path, chance: Random, _: Amounts) -> str:
+    """An application that takes 100 ms of each round."""
+    return await _update_of(folder, chance, "busy100")
+
+
+async def early(folder: Path, chance: Random, _: Amounts) -> str:
+    """HELLO comes while the image is not set up yet, before the update and on trial."""
+    return await _update_of(folder, chance, "early")
+
+
+async def deaf_at_each_page(folder: Path, chance: Random, _: Amounts) -> str:
+    """An image that erases one page ahead, and loses what comes in 22 ms for each."""
+    return await _update_of(folder, chance, "ahead")
+
+
+SCENES: tuple[Scene, ...] = (
+    update, cut_transfer, cut_swap, hangs, crashes, deaf, garbage, noise, busy_20_ms, busy_100_ms, early,
+    deaf_at_each_page,
+)  # fmt: skip
+
+
+async def _update_of(folder: Path, chance: Random, name: str, **options: Any) -> str:
+    """Update a chip that runs one of the images to the same again."""
+    async with stage(folder, chance, name, **options) as one:
+        before = one.chip.terminal.taken
+        await one.publish(name, SIZE)
+        await one.succeed()
+        sent = one.chip.terminal.taken - before
+        await _end_well(one)
+        return f"{sent} bytes sent for {SIZE}"
+
+
+async def _end_well(one: Stage) -> None:
+    await one.end()
+    one.assert_runs(one.version)
+    assert one.chip.record.is_kept
+
+
+async def _reverted(folder: Path, chance: Random, name: str, ends: dict[End, int], **options: Any) -> str:
+    async with stage(folder, chance, **options) as one:
+        await one.publish(name, SIZE)
+        return await _taken_back(one, ends)
+
+
+async def _taken_back(one: Stage, ends: dict[End, int]) -> str:
+    """The chip goes back to its first image, with as many resets and bites as it must, and gatewayd says so."""
+    status = await one.fail("reverted")
+    await one.end()
+    one.assert_runs(FIRST)
+    record = one.chip.record
+    assert record.has_reverted
+    assert not record.is_kept
+    for end, wanted in ends.items():
+        assert one.chip.ends[end] == wanted, f"{one.chip.ends}, not {ends}"
+    return f"{dict(one.chip.ends)}: {status['reason']}"
