@@ -30,6 +30,8 @@ from gatewayd.protocol.session import (
     Traffic,
     TransferStarted,
 )
+from gatewayd.store.database import Database
+from gatewayd.store.store import Store
 from lab.jobs import TOPIC, TOPIC_TEXT, clock, genuine, message, some_settings, standard_reading
 
 BOOT_S = 0.5

@@ -15,7 +15,6 @@ from gatewayd.mqtt.connection import STALL_WINDOW_S, Connection, IncomingMessage
 from gatewayd.mqtt.duty_cycle import LOOK_S
 from gatewayd.mqtt.login import Login
 from gatewayd.mqtt.session import STEADY_S, MqttSession
-from gatewayd.mqtt.visits import LOOK_S
 from lab.brokers import DEADLINE_S, until
 
 TOPIC = "/a/pump/u/4.3"

@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gatewayd.jobs.retry import back_off_s
-from gatewayd.jobs.worker import PATIENCE_S
+from gatewayd.delivery.attempt import PATIENCE_S
+from gatewayd.delivery.retry import back_off_s
 from lab.farm import Farm, Gateway, VirtualDevice
 
 RATE = 11_520

@@ -9,7 +9,6 @@ from gatewayd.config import Device
 from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.errors import GatewaydError
 from gatewayd.jobs.model import Job, JobState
-from gatewayd.jobs.scheduler import Scheduler
 from lab.board import Bench, Board, a_bench
 from lab.jobs import an_info, until
 

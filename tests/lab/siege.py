@@ -30,6 +30,7 @@ from gatewayd.mqtt.intake import Intake
 from gatewayd.ota.container import Rom, build, encrypt
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.patch import PatchEncoding, encode_patch
+from gatewayd.planning.planner import plan
 from lab.container_sources import TIMESTAMP_MS
 from lab.containers import KEY
 from lab.jobs import TOPIC_TEXT, a_device, some_settings, until

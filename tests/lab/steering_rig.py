@@ -8,9 +8,9 @@ from pathlib import Path
 from gatewayd.config import Device
 from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.jobs.model import AttemptRecord, Job, JobState
-from gatewayd.jobs.reconciler import Reconciler
-from gatewayd.jobs.scheduler import Scheduler
-from gatewayd.jobs.steering import Steering
+from gatewayd.planning.commands import Commands
+from gatewayd.planning.reconciler import Reconciler
+from gatewayd.store.database import Database
 from lab.board import Bench, Board, a_bench
 from lab.jobs import TOPIC, TOPIC_TEXT, a_device, an_info, message, until
 

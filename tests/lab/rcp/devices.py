@@ -8,7 +8,6 @@ from gatewayd.simulator.bootloader import Bootloader
 from gatewayd.simulator.file_store import MemoryShelf
 from gatewayd.simulator.profile import DeviceProfile
 from gatewayd.simulator.receiver import Receiver
-from gatewayd.simulator.shelf import MemoryShelf
 from lab.c_receiver import CReceiver
 
 OLD = random.Random(0).randbytes(700)

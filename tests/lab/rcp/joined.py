@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
+from gatewayd.delivery.activation import Step, next_step
 from gatewayd.errors import DeviceError
 from gatewayd.jobs.model import NEVER_AGAIN, Job, JobState
 from gatewayd.protocol.rcp import frames

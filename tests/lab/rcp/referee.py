@@ -3,7 +3,7 @@
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.base import FrameType
 from gatewayd.protocol.rcp.codes import FrameError
-from gatewayd.protocol.rcp.tagged import Info, Offer
+from gatewayd.protocol.rcp.tlv_frames import Info, Offer
 from lab.rcp.radio import Reader
 
 

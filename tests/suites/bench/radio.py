@@ -19,7 +19,7 @@ from lab.jobs import VirtualLoop
 from lab.operations import identify
 from lab.rcp.radio import Airtime
 
-from gatewayd.jobs.conversation import Conversation
+from gatewayd.delivery.pump import Pump
 from gatewayd.link.ble import BleLink
 from gatewayd.link.radio import Radio
 from gatewayd.link.target import Target

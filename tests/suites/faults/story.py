@@ -19,6 +19,9 @@ from lab.jobs import TOPIC, TOPIC_TEXT, an_info, genuine, message, standard_read
 from gatewayd.errors import HostError
 from gatewayd.jobs.model import CreateJob, JobState
 from gatewayd.ota.rules import RollbackMark
+from gatewayd.store.database import Database
+from gatewayd.store.disk import BALLAST_BYTES, DISK_TROUBLE
+from gatewayd.store.store import Store
 from suites.faults.tracer import Point, Tracer, calls_in, has_failed
 
 FIRST, SECOND = message(2, b"first" * 2000), message(3, b"second" * 2000)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatewayd.jobs.store import Store
+from gatewayd.store.store import Store
 from suites.faults.story import Account, live
 from suites.faults.tracer import Point, calls_in
 

@@ -9,6 +9,7 @@ import pytest
 
 from gatewayd.errors import HostError
 from gatewayd.ota.topic import OtaTopic
+from gatewayd.store.store import Store
 from suites.faults.story import Account
 from suites.faults.sweep import reference, table, try_point
 from suites.faults.tracer import Point

@@ -29,7 +29,7 @@ from lab.containers import gatewayctl
 from lab.crowd import cpu_seconds, rss_mib
 from lab.farm import KEY
 
-from gatewayd.fleet import FleetStatus
+from gatewayd.fleet.status import FleetStatus
 from suites.fleet.gateways import SLOT_ADDRESS
 
 VERSION = "4.3.2"
