@@ -27,6 +27,7 @@ static uint8_t frame[RCP_FRAME_BUFFER(MAX_FRAME)], ring[RING + 1], running[32];
 static uint32_t unit[UNIT / 4];
 static sha256_t hash;
 static rcp_t rcp;
+static bool is_on_trial;
 
 /* ---- what the receiver calls ---- */
 
@@ -104,6 +105,7 @@ static bool confirm(void *c)
 {
     (void)c;
     swap_keep();
+    is_on_trial = false;
     return true;
 }
 
@@ -133,7 +135,7 @@ static rcp_port_t port = {
 static void restart_chip(void *c)
 {
     (void)c;
-    if (port.on_trial && swap_on_trial())
+    if (is_on_trial)
         swap_give_up();
     restart();
 }
@@ -171,7 +173,7 @@ int main(void)
     clock_begin();
     hash_running_image();
     port.boot_id = random_word();
-    port.on_trial = swap_on_trial();
+    port.on_trial = is_on_trial = swap_on_trial();
     port.reverted_sha256 = swap_reverted();
     if (!rcp_init(&rcp, &port))
         return 1;

@@ -47,6 +47,7 @@ class Chip:
         self.terminal = CountingTerminal(self.port, BAUD)
         self.ends: Counter[End] = Counter()
         self.stack_bytes = 0
+        self._first = running
         self._profile = LineProfile(BAUD / 10, 0.002, flip_rate)
         self._flash_file, self._ram_file = self.state / "flash.bin", self.state / "ram.bin"
         self._flash_file.write_bytes(fresh(running))
@@ -152,19 +153,23 @@ class Chip:
         flash, record = self.flash, SwapRecord.of(self.flash)
         version, running = image_at(flash, LAYOUT["IMAGE"])
         (self.state / "device.json").write_text(json.dumps({"version": version}))
-        if self.lives > 0:
+        (self.state / "active.bin").unlink(missing_ok=True)
+        if running != self._first:
             (self.state / "active.bin").write_bytes(running)
+        if self.lives > 0:
             self.stack_bytes = max(self.stack_bytes, _stack_used(self._ram_file.read_bytes()))
+        if running != self._first and not record.is_swapping:
+            self._tell("starts", version, running)
+        if record.has_reverted:
+            self._tell("starts", *image_at(flash, LAYOUT["SLOT"]))
         if record.pages > 0 and record.forth == 0:
-            self._tell("activates", image_at(flash, LAYOUT["SLOT"])[0], record)
-        elif record.starts > 0:
-            at = LAYOUT["SLOT"] if record.has_reverted else LAYOUT["IMAGE"]
-            self._tell("starts", image_at(flash, at)[0], record)
+            self._tell("activates", *image_at(flash, LAYOUT["SLOT"]))
 
-    def _tell(self, verb: str, version: str, record: SwapRecord) -> None:
-        if (verb, record.sha256) in self._told:
+    def _tell(self, verb: str, version: str, image: bytes) -> None:
+        """Say once what was done with an image; what is none has no version either."""
+        if not version or (verb, image) in self._told:
             return
-        self._told.add((verb, record.sha256))
+        self._told.add((verb, image))
         with self.log.open("a") as log:
             log.write(f"{verb} {version}{' on trial' * (verb == 'starts')}\n")
 

@@ -6,6 +6,7 @@ would be, and `Watchdog` does with them what the chip's own does.
 """
 
 import asyncio
+import contextlib
 import json
 import re
 import socket
@@ -16,8 +17,6 @@ from typing import Any
 from suites.chip.flash import FLASH_SIZE
 
 RAM, RAM_SIZE = 0x20000000, 0x4000
-# 64 ns for each instruction: 16 MHz, as far as QEMU has a notion of it.
-_ICOUNT = "shift=6,sleep=on"
 _ANSWER_LIMIT_S = 20.0
 _TICK_S = 0.05
 _UNIMPLEMENTED = re.compile(rb"offset 0x0*(10[0-9a-f]{3}), value 0x([0-9a-f]+)")
@@ -77,8 +76,8 @@ class Qemu:
         qmp, its_qmp = socket.socketpair()
         with its_uart, its_qmp:
             process = await asyncio.create_subprocess_exec(
-                *("setpriv", "--pdeathsig", "KILL", "qemu-system-arm", "-M", "microbit", "-nodefaults", "-display", "none", "-icount", _ICOUNT),
-                *("-d", "unimp", "-action", "reboot=shutdown,shutdown=pause"),
+                *("setpriv", "--pdeathsig", "KILL", "qemu-system-arm", "-M", "microbit", "-nodefaults", "-display", "none"),
+                *("-d", "unimp", "-S", "-action", "reboot=shutdown,shutdown=pause"),
                 *("-device", f"loader,file={flash},addr=0,force-raw=on"),
                 *("-chardev", f"socket,id=uart,fd={its_uart.fileno()}", "-serial", "chardev:uart"),
                 *("-chardev", f"socket,id=qmp,fd={its_qmp.fileno()}", "-mon", "chardev=qmp,mode=control"),
@@ -92,6 +91,7 @@ class Qemu:
         self._tasks = [asyncio.create_task(self._hear(reader)), asyncio.create_task(self._read_log())]
         await self._answers.get()  # the greeting
         await self._ask("qmp_capabilities")
+        await self._ask("cont")  # not before: an event that nobody is there for is lost
         return self
 
     async def until_end(self, cut: asyncio.Event) -> End:
@@ -114,7 +114,8 @@ class Qemu:
         """Stop it, and keep what is in its memories."""
         await self._ask("stop")
         for address, size, file in ((0, FLASH_SIZE, flash), (RAM, RAM_SIZE, ram)):
-            await self._ask("pmemsave", {"val": address, "size": size, "filename": str(file)})
+            # By the processor's eyes: pmemsave does not see this machine's flash.
+            await self._ask("memsave", {"val": address, "size": size, "filename": str(file)})
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -134,12 +135,13 @@ class Qemu:
         return answer["return"]
 
     async def _hear(self, reader: asyncio.StreamReader) -> None:
-        async for line in reader:
-            message = json.loads(line)
-            if "event" not in message:
-                self._answers.put_nowait(message)
-            elif message["event"] == "SHUTDOWN":
-                self._was_reset.set()
+        with contextlib.suppress(ConnectionResetError):  # it has ended
+            async for line in reader:
+                message = json.loads(line)
+                if "event" not in message:
+                    self._answers.put_nowait(message)
+                elif message["event"] == "SHUTDOWN":
+                    self._was_reset.set()
 
     async def _read_log(self) -> None:
         assert self._process.stderr is not None
