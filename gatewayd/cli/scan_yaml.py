@@ -30,7 +30,7 @@ def uart_to_yaml(report: ScanReport, names: Collection[str]) -> str:
         remark = _port_remark(port)
         if remark is None and port.device is not None:
             link = f"{{uart: {_scalar(port.port)}, baud: {port.device.baud}}}"
-            entries += _entry(port.device, _new_name(port.device.app_id, taken), link)
+            entries += _entry(port.device, _new_name(port.device.app_id or "device", taken), link)
         else:
             remarks.append(remark or "")
     if not report.ports:
@@ -46,7 +46,7 @@ def ble_to_yaml(report: "BleReport", known: LocalDevices) -> str:
     for heard in report.devices:
         remark = _ble_remark(heard)
         if remark is None:
-            stem = heard.device.app_id if heard.device else heard.name or "tag"
+            stem = (heard.device and heard.device.app_id) or heard.name or "tag"
             entries.append(f"  # {_one_line(_about(heard))}")
             entries += _entry(heard.device, _new_name(stem, taken), f"{{ble: {_scalar(heard.address)}}}")
         else:
@@ -103,13 +103,13 @@ def _with_hint(text: str, hint: str | None) -> str:
 
 
 def _self_description(device: Answer) -> str:
-    return f"{device.app_id} {device.version}" if device.version else device.app_id
+    return " ".join(filter(None, (device.app_id, device.version))) or "a device"
 
 
 def _obstacle(device: Answer) -> str | None:
     """Why the device cannot be configured, if so."""
     try:
-        validate_app_id(device.app_id)
+        validate_app_id(device.app_id or "unknown")
     except GatewaydError as error:
         return str(error)
     return None
@@ -121,7 +121,10 @@ def _entry(device: Answer | None, name: str, link: str) -> Iterator[str]:
         yield "    # app_id: pump         # fill in what it is an application of, or scan with --ask"
         yield '    # version: "1.0.0"     # and what it runs'
     else:
-        yield f"    app_id: {_scalar(device.app_id)}"
+        if device.app_id is None:
+            yield "    # app_id: pump         # fill in what it is an application of: it does not say"
+        else:
+            yield f"    app_id: {_scalar(device.app_id)}"
         if device.hardware_id is not None:
             yield f"    hardware_id: {_scalar(device.hardware_id)}"
         yield _version_line(device.version)

@@ -41,4 +41,4 @@ def check_can_revert(device: Device, info: DeviceInfo) -> None:
 
 
 def _fits(device: Device, info: DeviceInfo) -> bool:
-    return device.app_id == info.app_id and device.hardware_id in (None, info.hardware_id)
+    return info.app_id in (None, device.app_id) and device.hardware_id in (None, info.hardware_id)

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import structlog
 
 from gatewayd.config import Device, Settings, Wake
-from gatewayd.delivery.activation import Step, next_step
 from gatewayd.delivery.admission import check_can_revert, check_is_meant, check_is_newer
 from gatewayd.delivery.attempt_log import AttemptLog
 from gatewayd.delivery.console import ConsoleLog
@@ -26,10 +25,12 @@ from gatewayd.jobs.eligibility import profile_of
 from gatewayd.jobs.model import INTERRUPTIBLE, AttemptRecord, Job, JobState
 from gatewayd.link.base import Link
 from gatewayd.ota.rules import RollbackMark
+from gatewayd.protocol.image import ImageId
 from gatewayd.protocol.session import (
     SILENCE,
     Activated,
     AlreadyRunning,
+    Armed,
     Confirmed,
     Console,
     Deferred,
@@ -44,6 +45,7 @@ from gatewayd.protocol.session import (
     TransferSession,
     TransferStarted,
 )
+from gatewayd.protocol.steps import Step
 from gatewayd.store.database import utc_now
 from gatewayd.store.store import Store
 
@@ -137,7 +139,7 @@ class Attempt:
         async with self._conversation():
             info = await self._greet()
             for _ in range(STEPS_PER_ATTEMPT):
-                step = next_step(self._the_job, info)
+                step = self._talk.session.next_step(self._the_job.update)
                 self.log.debug("next step", step=str(step))
                 if step is Step.SUCCEED:
                     return await self._succeed(info)
@@ -209,8 +211,10 @@ class Attempt:
                 return await self._update(info, second_try=False)
             case Step.SECOND_TRY:
                 return await self._update(info, second_try=True)
+            case Step.RESTART:
+                return await self._restart(info)
             case Step.AWAIT_RESTART:
-                return await self._await_restart(info.boot_id, info.boot_limit_s)
+                return await self._await_restart(info)
             case Step.CONFIRM:
                 return await self._confirm(info)
             case Step.AWAIT_TRIAL_END:
@@ -244,6 +248,8 @@ class Attempt:
             from_version=str(installed),
             image_sha256=image.sha256.hex(),
             image_size=len(image.content),
+            image_id=str(image.own_id or ""),
+            is_armed=False,
             boot_id=info.boot_id,
             device_id=info.device_id,
             second_try=second_try,
@@ -260,21 +266,31 @@ class Attempt:
             "staged", size=len(image.content), seconds=round(self._tally.seconds, 3), repeated=repeated
         )
         await self._go(JobState.STAGED, durable=len(image.content))
-        boot_id = outcome.info.boot_id
-        await self._go(JobState.ACTIVATING, boot_id=boot_id, activated_at=utc_now())
+        await self._go(JobState.ACTIVATING, boot_id=outcome.info.boot_id, activated_at=utc_now())
+        if self._talk.session.arms_first:
+            self._talk.session.arm(self._talk.now)
+            await self._outcome(Armed)
+            await self._go(JobState.ACTIVATING, is_armed=True)
+        return await self._restart(outcome.info)
+
+    async def _restart(self, info: DeviceInfo) -> DeviceInfo:
+        """Let the device start the image, now that this is stored; returns what it says then."""
         self._talk.session.activate(self._device.trial_s, self._talk.now)
         activated = await self._outcome(Activated)
-        self.log.info("activated", version=image.version, acknowledged=activated.acknowledged)
-        return await self._await_restart(boot_id, info.boot_limit_s)
+        self.log.info("activated", version=self._the_job.version, acknowledged=activated.acknowledged)
+        await asyncio.sleep(activated.quiet_s)
+        return await self._await_restart(info)
 
-    async def _await_restart(self, boot_id: int, boot_time_s: int) -> DeviceInfo:
-        deadline = self._talk.now + boot_time_s + RESTART_MARGIN_S
+    async def _await_restart(self, info: DeviceInfo) -> DeviceInfo:
+        deadline = self._talk.now + info.boot_limit_s + RESTART_MARGIN_S
         while True:
             info = await self._greet_again(deadline)
-            if info.boot_id != boot_id:
+            if self._talk.session.has_restarted(self._the_job.update):
                 return info
             if self._talk.now >= deadline:
-                raise DeviceError("the device took ACTIVATE and did not restart", code="activate_ignored")
+                raise DeviceError(
+                    "the device was told to activate the image and did not restart", code="activate_ignored"
+                )
             await asyncio.sleep(RESTART_POLL_S)
 
     async def _greet_again(self, deadline: float) -> DeviceInfo:
@@ -299,7 +315,8 @@ class Attempt:
 
     async def _confirm(self, info: DeviceInfo) -> DeviceInfo:
         job = self._the_job
-        image = Image(b"", bytes.fromhex(job.image_sha256), job.version)
+        own_id = ImageId.parse(job.image_id) if job.image_id else None
+        image = Image(b"", bytes.fromhex(job.image_sha256), job.version, own_id=own_id)
         self._talk.session.confirm(image, self._talk.now)
         await self._outcome(Confirmed)
         self.log.info("confirmed", version=info.version)
@@ -374,7 +391,7 @@ class Attempt:
         keys = self._settings.keys_of(self._device)
         reading = profile_of(self._settings, self._device)
         self._opened = await self._ends.firmware.open(job.message_sha256, reading, keys)
-        content, sha256 = await asyncio.to_thread(self._opened.image, self._device, info.slot_address)
+        content, sha256 = self._opened.image(self._device, info.slot_address)
         return Image(content, sha256, job.version, second_try)
 
     async def _outcome(self, *wanted: type[Any]) -> Any:

@@ -1,22 +1,28 @@
 """From a message in the spool to a verdict on it, and to the image that a device is sent.
 
-Plaintext of encrypted firmware exists in memory only; devices that take the same image share one buffer.
+A message is opened once for its verdict and the transfers that follow: what was opened last is kept for a
+while, so that the first device, and an attempt after a short break, find it in memory. Devices that take the
+same image share one buffer. Plaintext of encrypted firmware exists in memory only.
 """
 
 import asyncio
-import hashlib
 import weakref
 
-from gatewayd.config import Device
 from gatewayd.errors import FirmwareError
-from gatewayd.jobs.model import DecodeProfile, RomFacts, Verdict
-from gatewayd.ota.firmware import Firmware, image_for, read_firmware
+from gatewayd.images.opened import OpenFirmware, open_firmware
+from gatewayd.jobs.model import DecodeProfile, Verdict
 from gatewayd.ota.keys import KeySet
 from gatewayd.store.spool import Spool
 
+# From a verdict to the first transfer takes a second or two; most attempts follow each other within a minute.
+# One message is kept, the latest: 16 MiB decrypted is not small on a Pi.
+KEEP_S = 60.0
+
+__all__ = ["KEEP_S", "FirmwareReader", "OpenFirmware"]
+
 
 class FirmwareReader:
-    """Reads messages of a spool, in a thread, one at a time: 16 MiB decrypted is not small on a Pi."""
+    """Opens messages of a spool, in a thread, one at a time."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
@@ -24,65 +30,48 @@ class FirmwareReader:
         self._opened: weakref.WeakValueDictionary[tuple[str, str], OpenFirmware] = (
             weakref.WeakValueDictionary()
         )
+        self._kept: OpenFirmware | None = None
+        self._release: asyncio.TimerHandle | None = None
 
-    async def verify(self, sha256: str, reading: DecodeProfile, keys: KeySet | None) -> Verdict:
-        """Say what the message is in this reading. Raises HostError when the spool cannot be read."""
-        async with self._turn:
-            return await asyncio.to_thread(lambda: _verify(self._spool.read(sha256), reading, keys))
+    async def verify(self, sha256: str, profile: DecodeProfile, keys: KeySet | None) -> Verdict:
+        """Say what the message is in this profile. Raises HostError when the spool cannot be read."""
+        try:
+            return (await self.open(sha256, profile, keys)).verdict()
+        except FirmwareError as error:
+            return _refusal(error)
 
-    async def foretell(self, message: bytes, reading: DecodeProfile, keys: KeySet | None) -> Verdict:
+    async def preview(self, message: bytes, profile: DecodeProfile, keys: KeySet | None) -> Verdict:
         """Say what `verify` would make of a message that is not in the spool."""
         async with self._turn:
-            return await asyncio.to_thread(_verify, message, reading, keys)
+            try:
+                return (await asyncio.to_thread(open_firmware, message, profile, keys)).verdict()
+            except FirmwareError as error:
+                return _refusal(error)
 
-    async def open(self, sha256: str, reading: DecodeProfile, keys: KeySet | None) -> "OpenFirmware":
+    async def open(self, sha256: str, profile: DecodeProfile, keys: KeySet | None) -> OpenFirmware:
         """Return the opened message; the same one to all who hold it. Raises HostError, FirmwareError."""
         async with self._turn:
-            opened = self._opened.get((sha256, reading.key))
+            opened = self._opened.get((sha256, profile.key))
             if opened is None:
-                firmware = await asyncio.to_thread(lambda: _read(self._spool.read(sha256), reading, keys))
-                opened = self._opened[sha256, reading.key] = OpenFirmware(firmware)
+                self._let_go()  # two at once would be twice the memory
+                opened = await asyncio.to_thread(
+                    lambda: open_firmware(self._spool.read(sha256), profile, keys)
+                )
+                self._opened[sha256, profile.key] = opened
+            self._keep(opened)
             return opened
 
+    def _keep(self, opened: OpenFirmware) -> None:
+        self._let_go()
+        self._kept = opened
+        self._release = asyncio.get_running_loop().call_later(KEEP_S, self._let_go)
 
-class OpenFirmware:
-    """A message that passed, kept for as long as somebody holds this."""
-
-    def __init__(self, firmware: Firmware) -> None:
-        self.firmware = firmware
-
-    def image(self, device: Device, slot_address: int | None) -> tuple[bytes | memoryview, bytes]:
-        """Return the bytes this device is sent and their SHA-256. Raises FirmwareError `no_rom_for_slot`."""
-        content = image_for(
-            self.firmware, deliver=device.deliver, slot_address=slot_address, slot_match=device.slot_match
-        )
-        return content, hashlib.sha256(content).digest()
+    def _let_go(self) -> None:
+        self._kept = None
+        if self._release is not None:
+            self._release.cancel()
+            self._release = None
 
 
-def _verify(message: bytes, reading: DecodeProfile, keys: KeySet | None) -> Verdict:
-    try:
-        firmware = _read(message, reading, keys)
-    except FirmwareError as error:
-        return Verdict(code=error.code, reason=str(error))
-    container = firmware.container
-    return Verdict(
-        patch=firmware.patch,
-        body_sha256=hashlib.sha256(firmware.body).hexdigest(),
-        body_size=len(firmware.body),
-        container_sha256=container.sha256.hex() if container else "",
-        timestamp_ms=firmware.authenticated_timestamp_ms,
-        roms=tuple(
-            RomFacts(rom.address, len(rom.content), hashlib.sha256(rom.content).hexdigest())
-            for rom in (container.roms if container else ())
-        ),
-    )
-
-
-def _read(message: bytes, reading: DecodeProfile, keys: KeySet | None) -> Firmware:
-    return read_firmware(
-        message,
-        encoding=reading.patch_encoding,
-        payload=reading.payload,
-        keys=keys,
-        allow_unsigned=reading.allow_unsigned,
-    )
+def _refusal(error: FirmwareError) -> Verdict:
+    return Verdict(code=error.code, reason=str(error))

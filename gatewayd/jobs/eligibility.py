@@ -104,7 +104,7 @@ def _unfit(device: Device, record: DeviceRecord, candidate: Candidate) -> Decisi
     by_slot = device.payload is Payload.ADVANCED and device.deliver is Deliver.ROM
     image = select_rom(images, info.slot_address, device.slot_match) if by_slot else images[0]
     check_size(image.size, info.slot_size)
-    if info.image_state is ImageState.REVERTED and info.tried_sha256 == bytes.fromhex(image.sha256):
+    if info.image_state is ImageState.REVERTED and info.tried == image.id:
         reason = f"{candidate.version} was tried and the bootloader went back to the old image"
         return decision_on(device, candidate, "reverted", reason, refused=True)
     return None
@@ -114,8 +114,7 @@ def _runs(device: Device, record: DeviceRecord, candidate: Candidate) -> bool:
     """Whether the device runs any image of it: of two ROMs the other one is for the slot that is free now."""
     info = record.info
     return info is not None and any(
-        info.runs(bytes.fromhex(image.sha256), str(candidate.version))
-        for image in _images(device, candidate.verdict)
+        info.runs((image.id,), str(candidate.version)) for image in _images(device, candidate.verdict)
     )
 
 

@@ -17,7 +17,9 @@ from gatewayd.ota.patch import PatchEncoding
 from gatewayd.ota.rules import Payload, RollbackMark
 from gatewayd.ota.topic import Channel
 from gatewayd.ota.version import Version
+from gatewayd.protocol.image import ImageId
 from gatewayd.protocol.session import SILENCE, DeviceInfo
+from gatewayd.protocol.steps import BootId, Update
 
 
 class JobState(StrEnum):
@@ -98,6 +100,11 @@ class RomFacts:
     size: int
     sha256: str
 
+    @property
+    def id(self) -> ImageId:
+        """The ROM by the SHA-256 of its file."""
+        return ImageId.of_file(bytes.fromhex(self.sha256))
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -177,7 +184,7 @@ class Job:
     timestamp_ms: int | None = None
     container_sha256: str = ""
     activated_at: str = ""
-    boot_id: int | None = None  # of the device when it was last offered the image, or activated
+    boot_id: BootId | None = None  # of the device when it was last offered the image, or activated
     device_id: str | None = None
     second_try: bool = False
     durable: int = 0  # the furthest the device ever got
@@ -185,11 +192,32 @@ class Job:
     topic: str = ""  # where its release came from
     decision: str = ""  # what the planner said when it made the job
     retry_allowed: bool = False  # a person lets the same release be tried once more
+    image_id: str = ""  # the device's own name for the image, where that is not its SHA-256
+    is_armed: bool = False  # the device has acknowledged that its next boot is one into the image
 
     @property
     def is_active(self) -> bool:
         """Whether something is still to be done."""
         return self.state not in ENDED
+
+    @property
+    def image(self) -> ImageId | None:
+        """What the device was offered, by its own name; None until it was offered anything."""
+        if self.image_id:
+            return ImageId.parse(self.image_id)
+        return ImageId.of_file(bytes.fromhex(self.image_sha256)) if self.image_sha256 else None
+
+    @property
+    def update(self) -> Update:
+        """What the protocol compares a device's answer with."""
+        return Update(
+            image=self.image,
+            version=self.version,
+            from_version=self.from_version,
+            boot_id=self.boot_id,
+            is_activating=self.state is JobState.ACTIVATING,
+            is_armed=self.is_armed,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,10 +70,13 @@ def check_version(installed: Version, offered: Version, *, allow_downgrade: bool
 
 
 def check_identity(
-    expected_app: str, expected_hardware: str | None, got_app: str, got_hardware: str | None
+    expected_app: str, expected_hardware: str | None, got_app: str | None, got_hardware: str | None
 ) -> None:
-    """The device is the one the configuration means. Raises DeviceError `wrong_app` or `wrong_hardware`."""
-    if got_app != expected_app:
+    """The device is the one the configuration means; a protocol may know no app_id, then it is believed.
+
+    Raises DeviceError `wrong_app` or `wrong_hardware`.
+    """
+    if got_app not in (None, expected_app):
         raise DeviceError(
             f"the device says it runs app_id {got_app!r}, expected {expected_app!r}",
             code="wrong_app",

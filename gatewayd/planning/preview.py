@@ -127,7 +127,7 @@ async def _verdicts(
         reading = profile_of(settings, device)
         place = release.sha256, reading.key
         if place not in verdicts and release in releases_for(settings, device, known):
-            verdicts[place] = await firmware.foretell(message, reading, settings.keys_of(device))
+            verdicts[place] = await firmware.preview(message, reading, settings.keys_of(device))
     return verdicts
 
 

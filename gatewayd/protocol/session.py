@@ -1,27 +1,38 @@
 """The interface between a job and a protocol that carries firmware to a device.
 
-A session has one **operation** under way at a time: `identify`, `transfer`, `activate`, `confirm`. Each is
-started by a call and ends in exactly one *outcome*: `Identified`, `Staged` or `AlreadyRunning`, `Activated`,
-`Confirmed`; or, for any of them, `Deferred` or `Failed`. Before the outcome come notices (`TransferStarted`,
-`Progress`, `Console`, `LineSpeed`).
+A session has one **operation** under way at a time: `identify`, `transfer`, `arm`, `activate` or `confirm`.
+Each is started by a call and ends in exactly one *outcome*: `Identified`, `Staged` or `AlreadyRunning`,
+`Armed`, `Activated`, `Confirmed`; or, for any of them, `Deferred` or `Failed`. Before the outcome come
+notices (`TransferStarted`, `Progress`, `Console`, `LineSpeed`).
+
+Activation is one step or two. Where `arms_first` is False, `activate` makes the device restart into the
+image, and the caller has stored before that it may. Where it is True, `arm` tells the device which image its
+next boot is to try; the caller stores that it did, and then lets it restart with `activate`. A device that
+went back to its old image may look exactly as it did before it was armed; only what was stored tells the two
+apart.
+
+What an answer means for an update is the protocol's to say: `next_step`, `has_restarted`.
 
 Sans-I/O: the caller hands in bytes and the time (seconds of any monotonic clock), takes out bytes, events and
 the next deadline. Starting an operation while one is under way, or one out of order, raises `RuntimeError`:
 that is our mistake, not the peer's.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
 from gatewayd.errors import GatewaydError
+from gatewayd.protocol.image import ImageId
+from gatewayd.protocol.steps import BootId, Step, Update
 
 # A device may say that it boots for 18 hours. Nothing on a serial line boots for longer than this.
 LONGEST_BOOT_S = 300
 
 
 class ImageState(IntEnum):
-    """What became of the image the device tried last; the numbers are the protocol's."""
+    """What became of the image the device tried last. The numbers are stored."""
 
     CONFIRMED = 0
     ON_TRIAL = 1
@@ -30,49 +41,61 @@ class ImageState(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
-    """What a device says of itself. Sizes in bytes; absent facts are None."""
+    """What a device says of itself, in any protocol. Facts that it does not tell are None.
 
-    app_id: str
-    boot_id: int
-    image_state: ImageState
-    max_frame: int
-    window: int
-    rx_ring: int
-    slot_size: int
-    erase_block: int
-    write_unit: int
-    boot_time_s: int
-    can_set_baud: bool
-    can_revert: bool
+    Attributes:
+        boot_id: the token of this boot, compared for equality only.
+        running: the image it runs.
+        tried: the image it tried last, where it remembers that.
+        slot_address, slot_size: of its free slot; bytes.
+        can_revert: whether it goes back by itself when new firmware fails.
+        boot_limit_s: how long its restart is waited for.
+    """
+
+    app_id: str | None
+    image_state: ImageState = ImageState.CONFIRMED
+    boot_id: BootId | None = None
     hardware_id: str | None = None
     device_id: str | None = None
     version: str | None = None
+    running: ImageId | None = None
+    tried: ImageId | None = None
     slot_address: int | None = None
-    running_sha256: bytes | None = None
-    tried_sha256: bytes | None = None
-    tried_count: int = 0
-    can_short_data: bool = False
+    slot_size: int | None = None
+    can_revert: bool = False
+    boot_limit_s: int = LONGEST_BOOT_S
 
-    @property
-    def boot_limit_s(self) -> int:
-        """How long its restart is waited for."""
-        return min(self.boot_time_s, LONGEST_BOOT_S)
+    def runs(self, images: Collection[ImageId], version: str) -> bool:
+        """Whether the device runs an image that goes by these names and this version.
 
-    def runs(self, sha256: bytes, version: str) -> bool:
-        """Whether the device runs this image: by SHA-256, or by version when it knows no SHA-256."""
-        if self.running_sha256 is not None:
-            return self.running_sha256 == sha256
+        Its version counts only where no name can be compared with what it says.
+        """
+        running = self.running
+        if running is not None and any(one.algorithm == running.algorithm for one in images):
+            return running in images
         return self.version == version
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What is transferred. `second_try` allows one more try of an image tried once (protocol.md, 8)."""
+    """What is transferred.
+
+    Attributes:
+        sha256: of the content.
+        second_try: allows one more try of an image tried once (protocol.md, 8).
+        own_id: the device's own name for the image, where that is not its SHA-256.
+    """
 
     content: bytes | memoryview
     sha256: bytes
     version: str
     second_try: bool = False
+    own_id: ImageId | None = None
+
+    @property
+    def id(self) -> ImageId:
+        """What the device calls it."""
+        return self.own_id or ImageId.of_file(self.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +124,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """Outcome of `transfer`: the device holds the image, verified; `info` has the boot id for ACTIVATE."""
+    """Outcome of `transfer`: the device holds the image, verified as far as its protocol can.
+
+    `info` is of the boot that is to be activated.
+    """
 
     info: DeviceInfo
 
@@ -112,10 +138,19 @@ class AlreadyRunning:
 
 
 @dataclass(frozen=True, slots=True)
+class Armed:
+    """Outcome of `arm`: the device's next boot is one into the image. Not stored yet: `activate` waits."""
+
+
+@dataclass(frozen=True, slots=True)
 class Activated:
-    """Outcome of `activate`: the device restarts. Was it silent, `acknowledged` is False; identify tells."""
+    """Outcome of `activate`: the device restarts. `acknowledged` is False if it never replied: identify it.
+
+    For `quiet_s` nothing may be sent: the first byte it hears could keep its bootloader from booting.
+    """
 
     acknowledged: bool
+    quiet_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +187,11 @@ class Console:
     text: str
 
 
-Outcome = Identified | Staged | AlreadyRunning | Activated | Confirmed | Deferred | Failed
+Outcome = Identified | Staged | AlreadyRunning | Armed | Activated | Confirmed | Deferred | Failed
 Event = Outcome | TransferStarted | Progress | LineSpeed | Console
 # The codes of a LinkError that says: nobody answered. They tell what came instead.
 SILENCE = frozenset({"no_answer", "only_text", "garbled", "incomplete", "late", "echo"})
-OUTCOMES = (Identified, Staged, AlreadyRunning, Activated, Confirmed, Deferred, Failed)
+OUTCOMES = (Identified, Staged, AlreadyRunning, Armed, Activated, Confirmed, Deferred, Failed)
 
 
 @dataclass(slots=True)
@@ -190,11 +225,28 @@ class TransferSession(Protocol):
     def transfer(self, image: Image, now: float) -> None:
         """Bring the image into the device's free slot, resuming, until it is staged. After `identify`."""
 
+    @property
+    def arms_first(self) -> bool:
+        """Whether activation takes two steps: `arm`, stored, then `activate`."""
+
+    def arm(self, now: float) -> None:
+        """Have the device try the staged image at its next boot. After `Staged`, where `arms_first`."""
+
     def activate(self, trial_s: int, now: float) -> None:
-        """Make the device restart into the staged image. After `Staged`, and once that is stored."""
+        """Make the device restart into the staged image; a trial of `trial_s` where the device keeps time.
+
+        After `Staged` and once that is stored. Where `arms_first`, after `Armed` and once that is stored, or
+        after `identify` when `next_step` says RESTART.
+        """
 
     def confirm(self, image: Image, now: float) -> None:
         """Confirm the running image, which is on trial. After `identify`."""
+
+    def next_step(self, update: Update) -> Step:
+        """Say what comes next in an update. After `identify`, about what the device said then."""
+
+    def has_restarted(self, update: Update) -> bool:
+        """Whether the device has booted since it was activated. After `identify`."""
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes as the link delivered them, in pieces of any size. Never raises on what a peer sends."""

@@ -19,7 +19,7 @@ class Frozen(BaseModel):
 class Answer(Frozen):
     """What a device said of itself; null is what it did not say."""
 
-    app_id: str
+    app_id: str | None
     hardware_id: str | None
     device_id: str | None
     version: str | None

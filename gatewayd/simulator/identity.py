@@ -1,6 +1,6 @@
 """What a virtual device says of itself in INFO."""
 
-from gatewayd.protocol.session import DeviceInfo
+from gatewayd.protocol.rcp.info import RcpInfo
 from gatewayd.simulator.bootloader import Bootloader
 from gatewayd.simulator.journal import Memory
 
@@ -12,11 +12,11 @@ def describe(
     boot_id: int,
     running_sha256: bytes | None,
     is_datagram: bool,
-) -> DeviceInfo:
+) -> RcpInfo:
     """Return it as of now."""
     profile = bootloader.profile
     tried = memory.tried_sha256 if memory.tried_count else None
-    return DeviceInfo(
+    return RcpInfo(
         app_id=profile.app_id,
         boot_id=boot_id,
         image_state=bootloader.image_state(tried),

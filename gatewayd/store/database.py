@@ -33,9 +33,11 @@ from gatewayd.ota.topic import OtaTopic
 from gatewayd.protocol.session import DeviceInfo
 from gatewayd.store.rows import (
     JOB_INSERT,
+    JOB_SELECT,
     attempt_of,
     device_of,
     info_to_json,
+    job_extras,
     job_of,
     job_row,
     new_job,
@@ -225,11 +227,11 @@ class Database:
 
     def jobs(self) -> list[Job]:
         """All jobs kept, oldest first."""
-        return [job_of(row) for row in self._db.execute("SELECT * FROM jobs ORDER BY id")]
+        return [job_of(row) for row in self._db.execute(f"{JOB_SELECT} ORDER BY jobs.id")]
 
     def job(self, id_: int) -> Job:
         """One job. Raises HostError `no_such_job`."""
-        row = self._db.execute("SELECT * FROM jobs WHERE id = ?", (id_,)).fetchone()
+        row = self._db.execute(f"{JOB_SELECT} WHERE jobs.id = ?", (id_,)).fetchone()
         if row is None:
             raise HostError(f"there is no job {id_}", code="no_such_job", hint="gatewayctl jobs lists them")
         return job_of(row)
@@ -249,6 +251,7 @@ class Database:
             )
             id_ = cursor.lastrowid
             self._db.execute("DELETE FROM attempts WHERE job_id NOT IN (SELECT id FROM jobs)")
+            self._db.execute("DELETE FROM job_extras WHERE job_id NOT IN (SELECT id FROM jobs)")
         return self.job(int(id_ or 0))
 
     def move_job(self, id_: int, state: JobState, note: AttemptRecord | None = None, **changes: Any) -> Job:
@@ -337,6 +340,10 @@ class Database:
         values = job_row(job)
         assignments = ", ".join(f"{name} = ?" for name in values)
         self._db.execute(f"UPDATE jobs SET {assignments} WHERE id = ?", (*values.values(), job.id))  # noqa: S608 - names of ours
+        if extras := job_extras(job):
+            self._db.execute("INSERT OR REPLACE INTO job_extras VALUES (?, ?)", (job.id, extras))
+        else:
+            self._db.execute("DELETE FROM job_extras WHERE job_id = ?", (job.id,))
         return job
 
     # -- attempts

@@ -5,7 +5,7 @@ Numbers up to 2**64 - 1 are text: SQLite's integers end at 2**63 - 1.
 
 import json
 import sqlite3
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 from gatewayd.jobs.model import (
@@ -20,9 +20,14 @@ from gatewayd.jobs.model import (
 )
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import Channel
-from gatewayd.protocol.session import DeviceInfo, ImageState
+from gatewayd.protocol.image import SHA256, ImageId
+from gatewayd.protocol.session import LONGEST_BOOT_S, DeviceInfo, ImageState
 
-_JOB_FIELDS = tuple(field.name for field in fields(Job))
+# Fields of a job that an earlier version has no column for: they stand in a table of their own, as JSON.
+_EXTRAS = ("image_id", "is_armed")
+_JOB_FIELDS = tuple(field.name for field in fields(Job) if field.name not in _EXTRAS)
+# Every column of a job, with its extras.
+JOB_SELECT = "SELECT jobs.*, job_extras.facts FROM jobs LEFT JOIN job_extras ON job_extras.job_id = jobs.id"
 JOB_INSERT = f" ({', '.join(_JOB_FIELDS[1:])}) VALUES ({', '.join('?' for _ in _JOB_FIELDS[1:])})"
 
 
@@ -53,12 +58,24 @@ def job_row(job: Job) -> dict[str, Any]:
     values = {name: getattr(job, name) for name in _JOB_FIELDS[1:]}
     if job.timestamp_ms is not None:
         values["timestamp_ms"] = str(job.timestamp_ms)
+    if isinstance(job.boot_id, str):
+        values["boot_id"] = None  # the column would make a number of what looks like one
     return values
 
 
+def job_extras(job: Job) -> str:
+    """Write what the columns of a job do not hold, as JSON; "" for nothing."""
+    values = {name: getattr(job, name) for name in _EXTRAS if getattr(job, name)}
+    if isinstance(job.boot_id, str):
+        values["boot_id"] = job.boot_id
+    return json.dumps(values) if values else ""
+
+
 def job_of(row: sqlite3.Row) -> Job:
-    """Read a row of jobs."""
+    """Read a row of JOB_SELECT."""
     values = dict(row)
+    extras = json.loads(values.pop("facts") or "{}")
+    values |= {name: extras[name] for name in (*_EXTRAS, "boot_id") if name in extras}
     values["state"] = JobState(values["state"])
     values["second_try"] = bool(values["second_try"])
     values["retry_allowed"] = bool(values["retry_allowed"])
@@ -99,19 +116,51 @@ def device_of(row: sqlite3.Row) -> DeviceRecord:
     return DeviceRecord(row["name"], info, row["contact_seq"], row["contact_at"], mark)
 
 
-_DIGESTS = ("running_sha256", "tried_sha256")
+# What earlier versions demand of a device's information, and use for nothing that is stored.
+_DEMANDED_EARLIER = {
+    **dict.fromkeys(("max_frame", "window", "rx_ring", "erase_block", "write_unit", "tried_count"), 0),
+    **dict.fromkeys(("can_set_baud", "can_short_data"), False),
+}
+_SAME_NAME = (
+    *("app_id", "boot_id", "hardware_id", "device_id", "version"),
+    *("slot_address", "slot_size", "can_revert"),
+)
 
 
 def info_to_json(info: DeviceInfo) -> str:
-    """Write what a device said of itself as text."""
-    values = asdict(info)
-    for name in _DIGESTS:
-        values[name] = values[name] and values[name].hex()
-    return json.dumps(values)
+    """Write what a device said of itself as text, and all that an earlier version needs to read it."""
+    return json.dumps(
+        {
+            **_DEMANDED_EARLIER,
+            **{name: getattr(info, name) for name in _SAME_NAME},
+            "image_state": info.image_state,
+            "boot_time_s": info.boot_limit_s,
+            "running_sha256": _sha256(info.running),
+            "tried_sha256": _sha256(info.tried),
+            "running": info.running and str(info.running),
+            "tried": info.tried and str(info.tried),
+        }
+    )
 
 
 def _info_from_json(text: str) -> DeviceInfo:
     values = json.loads(text)
-    for name in _DIGESTS:
-        values[name] = values[name] and bytes.fromhex(values[name])
-    return DeviceInfo(**{**values, "image_state": ImageState(values["image_state"])})
+    return DeviceInfo(
+        **{name: values[name] for name in _SAME_NAME if name in values},
+        image_state=ImageState(values["image_state"]),
+        boot_limit_s=values.get("boot_time_s", LONGEST_BOOT_S),
+        running=_image(values, "running"),
+        tried=_image(values, "tried"),
+    )
+
+
+def _sha256(image: ImageId | None) -> str | None:
+    return image.digest.hex() if image is not None and image.algorithm == SHA256 else None
+
+
+def _image(values: dict[str, Any], name: str) -> ImageId | None:
+    """Read an image's name, or its SHA-256, which is all that earlier versions wrote."""
+    if values.get(name):
+        return ImageId.parse(values[name])
+    sha256 = values.get(f"{name}_sha256")
+    return None if sha256 is None else ImageId.of_file(bytes.fromhex(sha256))

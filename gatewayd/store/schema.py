@@ -55,6 +55,10 @@ UPDATE jobs SET created_at = replace(created_at, '+00:00', 'Z'),
 """,
 }
 SCHEMA_VERSION = 2
+# What was added since, beside what earlier versions read: they open such a database, and lose nothing in it.
+_BESIDE = """
+CREATE TABLE IF NOT EXISTS job_extras (job_id INTEGER PRIMARY KEY, facts TEXT NOT NULL);
+"""
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> bool:
@@ -74,6 +78,8 @@ def prepare(connection: sqlite3.Connection, path: Path) -> bool:
     if version < SCHEMA_VERSION:
         steps = [_UPGRADES[step] for step in range(version, SCHEMA_VERSION)] if version else [_SCHEMA]
         connection.executescript(
-            f"BEGIN IMMEDIATE; {''.join(steps)} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            f"BEGIN IMMEDIATE; {''.join(steps)}{_BESIDE} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
+    else:
+        connection.executescript(_BESIDE)
     return bool(version == 0)

@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 from lab.board import Board
-from lab.jobs import VirtualLoop, a_device, an_info, clock, some_settings, timeless, until
+from lab.jobs import VirtualLoop, a_device, an_rcp_info, clock, some_settings, timeless, until
 from lab.scheduler_rig import a_rig
 from structlog.testing import capture_logs
 
@@ -226,14 +226,14 @@ async def test_what_runs_can_be_cancelled_whatever_was_assigned_meanwhile(tmp_pa
 async def test_one_device_costs_the_others_nothing(tmp_path: Path) -> None:
     names = ["silent", "ghost", "good"]
     devices = [lazy(name=name) for name in names]
-    boards = {name: Board(an_info()) for name in ("silent", "good")}  # "ghost" is a KeyError: a defect
+    boards = {name: Board(an_rcp_info()) for name in ("silent", "good")}  # "ghost" is a KeyError: a defect
     boards["silent"].is_silent = True
     async with a_rig(tmp_path, *devices, boards=boards) as rig:
         jobs = [await rig.bench.a_job(device=name) for name in names]
         started = clock()
         rig.assign(*jobs)
         await until(lambda: boards["good"].started == [X], limit_s=2)
-        boards["ghost"] = Board(an_info())
+        boards["ghost"] = Board(an_rcp_info())
         await until(lambda: boards["ghost"].started == [X])
         assert 100 < clock() - started <= 300  # not hammered, and not given up
         assert boards["silent"].started == []
@@ -345,7 +345,7 @@ async def test_what_waits_for_a_person_is_not_begun(tmp_path: Path) -> None:
 
 @timeless
 async def test_an_update_that_turns_out_not_to_be_one_is_cancelled(tmp_path: Path) -> None:
-    boards = {"pump-1": Board(an_info(version="4.3.9"))}
+    boards = {"pump-1": Board(an_rcp_info(version="4.3.9"))}
     async with a_rig(tmp_path, lazy(), boards=boards) as rig:
         rig.assign(await rig.bench.a_job())
         assert (await rig.run_until(JobState.CANCELLED)).code == "not_newer"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from lab.board import Bench, Board, BoardSession, a_bench
-from lab.jobs import a_device, an_info, timeless
+from lab.jobs import a_device, an_rcp_info, timeless
 
 from gatewayd.delivery.attempt import STEPS_PER_ATTEMPT, Attempt
 from gatewayd.delivery.deferral import LONGEST_DEFERRAL_S, SHORTEST_DEFERRAL_S, Deferral
@@ -29,7 +29,7 @@ STATES = ["transferring", "staged", "activating", "succeeded"]
 
 @asynccontextmanager
 async def bench_of(folder: Path, info: dict[str, Any] | None = None, **device: Any) -> AsyncIterator[Bench]:
-    board = Board(an_info(**info or {}))
+    board = Board(an_rcp_info(**info or {}))
     async with a_bench(folder, {"pump-1": board}, a_device(**device)) as bench:
         yield bench
 
@@ -57,7 +57,7 @@ async def test_a_whole_update(tmp_path: Path) -> None:
         assert not bench.board.is_open
         assert (job.code, job.attempt, job.resumes, job.durable) == ("", 1, 0, len(NEW))
         record = (await bench.store.run(Database.devices))["pump-1"]
-        assert record.info == bench.board.info
+        assert record.info == bench.board.info.common
 
 
 @timeless
@@ -282,7 +282,7 @@ async def test_a_probe_asks_and_remembers(tmp_path: Path) -> None:
     async with bench_of(tmp_path) as bench:
         await attempt(bench).probe()
         assert bench.board.heard == ["hello"]
-        assert (await bench.store.run(Database.devices))["pump-1"].info == bench.board.info
+        assert (await bench.store.run(Database.devices))["pump-1"].info == bench.board.info.common
         assert bench.witness.seen == ["pump-1"]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from lab.board import Bench, Board, a_bench
-from lab.jobs import a_device, an_info, timeless, until
+from lab.jobs import a_device, an_rcp_info, timeless, until
 
 from gatewayd.delivery.attempt import Attempt
 from gatewayd.delivery.scheduler import Scheduler
@@ -84,7 +84,7 @@ def give_up(board: Board) -> None:
 
 
 async def cut_and_go_on(folder: Path, fault: Callable[[Board], None], steps: int) -> tuple[bool, Board, Any]:
-    board = Board(an_info())
+    board = Board(an_rcp_info())
     fault(board)
     async with a_bench(folder, {"pump-1": board}, a_device(probe="job")) as bench:
         job = await bench.a_job(timestamp_ms=7, container_sha256=CONTAINER.hex())

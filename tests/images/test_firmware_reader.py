@@ -2,6 +2,9 @@
 
 import asyncio
 import gc
+import hashlib
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -11,15 +14,18 @@ from lab.jobs import a_device, some_settings, standard_reading
 
 from gatewayd.config import Device
 from gatewayd.errors import FirmwareError, HostError
-from gatewayd.images.reader import FirmwareReader
+from gatewayd.images.reader import KEEP_S, FirmwareReader
 from gatewayd.jobs.eligibility import profile_of
 from gatewayd.jobs.model import DecodeProfile
+from gatewayd.ota.container import decrypt
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.patch import PatchEncoding, encode_patch
 from gatewayd.store.spool import Spool
 
 TWO_ROMS = next(vector for vector in load_vectors() if len(vector.roms) == 2)
 MESSAGE = encode_patch(300, PatchEncoding.VARINT) + TWO_ROMS.content
+PLAIN_BYTES = len(decrypt(TWO_ROMS.content, KEYS.decrypt_key or b""))
+PROFILE_KEY_BYTES = 100  # a profile's key is a hash, too, of its few settings
 ADVANCED = a_device(payload="advanced", keys="pump")
 
 
@@ -78,21 +84,66 @@ async def test_a_damaged_file_is_no_verdict(spool: Spool) -> None:
         await FirmwareReader(spool).verify("0" * 64, standard_reading(), None)
 
 
-async def test_those_who_need_it_share_one_buffer_and_nobody_keeps_it(spool: Spool) -> None:
+async def test_one_opening_serves_the_verdict_and_every_transfer(spool: Spool) -> None:
     sha256, _ = spool.write(MESSAGE)
     reader = FirmwareReader(spool)
     with mock.patch.object(spool, "read", wraps=spool.read) as read:
+        verdict = await reader.verify(sha256, reading(ADVANCED), KEYS)
         first, second = await asyncio.gather(
             *(reader.open(sha256, reading(ADVANCED), KEYS) for _ in range(2))
         )
         assert first is second
+        assert first.verdict() == verdict
         assert read.call_count == 1
-        other = await reader.open(sha256, standard_reading(), None)  # another reading, other bytes
-        assert other is not first
-        del first, second
-        gc.collect()
-        await reader.open(sha256, reading(ADVANCED), KEYS)
-        assert read.call_count == 3
+
+
+async def test_each_part_is_hashed_once_for_the_verdict_and_every_transfer(spool: Spool) -> None:
+    sha256, _ = spool.write(MESSAGE)
+    reader = FirmwareReader(spool)
+    hashed: list[int] = []
+    real = hashlib.sha256
+
+    def counting(data: bytes = b"", **options: bool) -> "hashlib._Hash":
+        if len(data) > PROFILE_KEY_BYTES:
+            hashed.append(len(data))
+        return real(data, **options)
+
+    with mock.patch("hashlib.sha256", counting):
+        await reader.verify(sha256, reading(ADVANCED), KEYS)
+        for address, _, _ in TWO_ROMS.roms:
+            (await reader.open(sha256, reading(ADVANCED), KEYS)).image(ADVANCED, address)
+    size, body = len(MESSAGE), len(TWO_ROMS.content)
+    roms = [size for _, size, _ in TWO_ROMS.roms]
+    # The file against its name, the container's plain form, the body as it was published, each ROM.
+    assert sorted(hashed) == sorted([size, PLAIN_BYTES, body, *roms])
+
+
+async def test_one_message_is_kept_and_for_a_while_only(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    due: list[tuple[float, Callable[[], None]]] = []
+
+    def call_later(delay_s: float, let_go: Callable[[], None]) -> mock.Mock:
+        due.append((delay_s, let_go))
+        return mock.Mock()
+
+    monkeypatch.setattr(loop, "call_later", call_later)
+    sha256, _ = spool.write(MESSAGE)
+    reader = FirmwareReader(spool)
+    opened = weakref.ref(await reader.open(sha256, reading(ADVANCED), KEYS))
+    gc.collect()
+    assert opened() is not None
+    other = weakref.ref(await reader.open(sha256, standard_reading(), None))  # another profile, other bytes
+    gc.collect()
+    assert opened() is None
+    assert other() is not None
+    delay_s, let_go = due[-1]
+    assert delay_s == KEEP_S
+    let_go()
+    await asyncio.sleep(0)  # the executor's own callbacks hold it until then
+    gc.collect()
+    assert other() is None
 
 
 async def test_the_image_is_that_for_the_slot(spool: Spool) -> None:

@@ -14,6 +14,8 @@ from gatewayd.delivery.progress import TransferProgress
 from gatewayd.errors import DeviceError, LinkError, LinkLost
 from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.model import CreateJob, Job, JobState
+from gatewayd.protocol.rcp.activation import has_restarted, next_step
+from gatewayd.protocol.rcp.info import RcpInfo
 from gatewayd.protocol.session import (
     Activated,
     AlreadyRunning,
@@ -30,6 +32,7 @@ from gatewayd.protocol.session import (
     Traffic,
     TransferStarted,
 )
+from gatewayd.protocol.steps import Step, Update
 from gatewayd.store.database import Database
 from gatewayd.store.store import Store
 from lab.jobs import TOPIC, TOPIC_TEXT, clock, genuine, message, some_settings, standard_reading
@@ -42,7 +45,7 @@ PIECES = 3  # in which an image is sent
 class Board:
     """What a device remembers, what it does wrong, and what was done to it."""
 
-    def __init__(self, info: DeviceInfo) -> None:
+    def __init__(self, info: RcpInfo) -> None:
         self.info = info
         self.offered: Image | None = None
         self.received: dict[bytes, int] = {}  # durable bytes by SHA-256
@@ -195,6 +198,7 @@ class BoardSession:
     """A `TransferSession` in words."""
 
     needs_response = False
+    arms_first = False
 
     def __init__(self, board: Board) -> None:
         self.traffic = Traffic()
@@ -222,6 +226,15 @@ class BoardSession:
         assert image.sha256
         self._begin("confirm", now, 3.0, Failed(LinkError("no answer", code="no_answer")))
 
+    def arm(self, now: float) -> None:
+        raise AssertionError(now)
+
+    def next_step(self, update: Update) -> Step:
+        return next_step(update, self._board.info)
+
+    def has_restarted(self, update: Update) -> bool:
+        return has_restarted(update, self._board.info)
+
     def receive_data(self, data: bytes, now: float) -> None:
         frame, answer = data.decode().split(": ")
         if frame != self._frame:
@@ -234,9 +247,9 @@ class BoardSession:
             self._go_on(answer, now)
         else:
             outcomes: dict[str, Outcome] = {
-                "info": Identified(self._board.info),
+                "info": Identified(self._board.info.common),
                 "have it": AlreadyRunning(),
-                "staged": Staged(self._board.info),
+                "staged": Staged(self._board.info.common),
                 "activated": Activated(acknowledged=True),
                 "confirmed": Confirmed(),
             }

@@ -31,6 +31,7 @@ from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import Channel, OtaTopic
 from gatewayd.ota.version import Version
 from gatewayd.planning.planner import StoreSnapshot, plan
+from gatewayd.protocol.rcp.info import RcpInfo
 from gatewayd.protocol.session import DeviceInfo, ImageState
 
 P = ParamSpec("P")
@@ -62,8 +63,14 @@ def some_settings(*devices: Device, key_sets: dict[str, KeySet] | None = None) -
 
 
 def an_info(**values: Any) -> DeviceInfo:
+    """What the store and the planner know of a device, from what it said in INFO."""
+    return an_rcp_info(**values).common
+
+
+def an_rcp_info(**values: Any) -> RcpInfo:
+    """What a device says in INFO."""
     return replace(
-        DeviceInfo(
+        RcpInfo(
             app_id="pump",
             boot_id=1,
             image_state=ImageState.CONFIRMED,

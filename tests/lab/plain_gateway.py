@@ -7,8 +7,8 @@ from typing import TypeVar
 from gatewayd.link.base import Link
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import StreamDeframer, encode_stream
+from gatewayd.protocol.rcp.info import RcpInfo
 from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello, Info, Offer
-from gatewayd.protocol.session import DeviceInfo
 
 CHUNK = 1024
 REPEAT_S = 0.3
@@ -27,7 +27,7 @@ class PlainGateway:
         self._deframer = StreamDeframer(512)
         self._frames: list[frames.Frame] = []
 
-    async def hello(self) -> DeviceInfo:
+    async def hello(self) -> RcpInfo:
         return (await self.ask(Hello(7, "plain"), Info)).device
 
     async def ask(self, frame: frames.Frame, expected: type[Answer]) -> Answer:
@@ -63,7 +63,7 @@ class PlainGateway:
             if isinstance(answer, frames.Ack | frames.Nak):
                 received, credit = max(received, answer.received), max(credit, answer.credit)
 
-    async def update(self, image: bytes, version: str, trial_s: int = 600) -> DeviceInfo:
+    async def update(self, image: bytes, version: str, trial_s: int = 600) -> RcpInfo:
         """Bring an image in and activate it; return what the device says after its restart."""
         info = await self.hello()
         await self.send_image(image, await self.offer(image, version))
@@ -75,7 +75,7 @@ class PlainGateway:
             pass
         return again
 
-    async def confirm(self, image: bytes) -> DeviceInfo:
+    async def confirm(self, image: bytes) -> RcpInfo:
         await self.ask(Confirm(8, sha256=hashlib.sha256(image).digest()), Confirmed)
         return await self.hello()
 

@@ -8,9 +8,10 @@ from typing import TypeVar
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import encode_stream
+from gatewayd.protocol.rcp.info import RcpInfo
 from gatewayd.protocol.rcp.packets import split
 from gatewayd.protocol.rcp.tlv_frames import Confirm, Hello, Info, Offer
-from gatewayd.protocol.session import DeviceInfo, ImageState
+from gatewayd.protocol.session import ImageState
 from gatewayd.simulator.profile import DeviceProfile
 from gatewayd.simulator.receiver import Receiver
 from lab.rcp.radio import Reader
@@ -62,7 +63,7 @@ class Bench:
         self.now = end
         return found
 
-    def hello(self) -> DeviceInfo:
+    def hello(self) -> RcpInfo:
         """Say HELLO until INFO comes."""
         while True:
             for answer in self.ask(Hello(1, "bench")):

@@ -10,7 +10,7 @@ from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.errors import GatewaydError
 from gatewayd.jobs.model import Job, JobState
 from lab.board import Bench, Board, a_bench
-from lab.jobs import an_info, until
+from lab.jobs import an_rcp_info, until
 
 
 class Rig:
@@ -44,7 +44,7 @@ class Rig:
 
 @asynccontextmanager
 async def a_rig(folder: Path, *devices: Device, boards: dict[str, Board] | None = None) -> AsyncIterator[Rig]:
-    boards = {device.name: Board(an_info()) for device in devices} if boards is None else boards
+    boards = {device.name: Board(an_rcp_info()) for device in devices} if boards is None else boards
     async with a_bench(folder / "state", boards, *devices) as bench:
         rig = Rig(bench)
         running = asyncio.create_task(rig.scheduler.run())

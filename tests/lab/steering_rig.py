@@ -12,7 +12,7 @@ from gatewayd.planning.commands import Commands
 from gatewayd.planning.reconciler import Reconciler
 from gatewayd.store.database import Database
 from lab.board import Bench, Board, a_bench
-from lab.jobs import TOPIC, TOPIC_TEXT, a_device, an_info, message, until
+from lab.jobs import TOPIC, TOPIC_TEXT, a_device, an_rcp_info, message, until
 
 IMAGE = b"new image"
 
@@ -62,7 +62,7 @@ class Rig:
 @asynccontextmanager
 async def a_rig(folder: Path, *devices: Device) -> AsyncIterator[Rig]:
     devices = devices or (a_device(probe="job"),)
-    boards = {device.name: Board(an_info()) for device in devices}
+    boards = {device.name: Board(an_rcp_info()) for device in devices}
     async with a_bench(folder / "state", boards, *devices) as bench:
         rig = Rig(bench)
         for board in boards.values():

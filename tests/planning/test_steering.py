@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from lab.board import Board, a_bench
-from lab.jobs import a_device, an_info, timeless, until
+from lab.jobs import a_device, an_rcp_info, timeless, until
 from lab.steering_rig import IMAGE, a_rig
 
 from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, RequestError
@@ -213,7 +213,7 @@ async def test_a_push_is_the_same_job_and_is_over_when_it_is_done(tmp_path: Path
         await rig.until_state(JobState.SUCCEEDED)
         await rig.reconciler.settled()
         assert await rig.bench.store.run(Database.releases) == []
-        rig.board.info = an_info(boot_id=9, device_id="B")  # a spare board with old firmware
+        rig.board.info = an_rcp_info(boot_id=9, device_id="B")  # a spare board with old firmware
         rig.scheduler.run_now("pump-1")
         await asyncio.sleep(3600)
         assert await rig.states() == ["4.3.7 succeeded"]  # an order, not a state
@@ -322,7 +322,7 @@ async def test_what_a_stop_interrupted_is_told_by_the_next_start(tmp_path: Path)
     async with a_rig(tmp_path) as rig:
         await rig.publish()
         await rig.until_moving()
-    async with a_bench(tmp_path / "state", {"pump-1": Board(an_info())}, a_device()) as bench:
+    async with a_bench(tmp_path / "state", {"pump-1": Board(an_rcp_info())}, a_device()) as bench:
         await bench.store.run(Database.recover)
         (attempt,) = await bench.store.run(lambda db: db.attempts(1))
         assert (attempt.code, bool(attempt.ended_at)) == ("interrupted", True)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from gatewayd.protocol.rcp import frames, framing, tlv
 from gatewayd.protocol.rcp.codes import Code, FrameError, Remedy, code_name, remedy
-from gatewayd.protocol.session import DeviceInfo, ImageState
+from gatewayd.protocol.rcp.info import RcpInfo
+from gatewayd.protocol.session import ImageState
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "rcp"
 MAX_FRAME = 1034
@@ -121,9 +122,9 @@ digest = st.binary(min_size=32, max_size=32)
 
 
 @st.composite
-def devices(draw: st.DrawFn) -> DeviceInfo:
+def devices(draw: st.DrawFn) -> RcpInfo:
     tried = draw(st.none() | digest)
-    return DeviceInfo(
+    return RcpInfo(
         app_id=draw(text),
         boot_id=draw(u32),
         image_state=draw(st.sampled_from(ImageState)),
@@ -148,7 +149,7 @@ def devices(draw: st.DrawFn) -> DeviceInfo:
 
 
 @given(devices(), u32)
-def test_info_round_trip(device: DeviceInfo, nonce: int) -> None:
+def test_info_round_trip(device: RcpInfo, nonce: int) -> None:
     info = frames.Info(nonce, device)
     assert frames.decode(info.to_bytes()) == info
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import MIN_FRAME, Broken, BrokenFrame, seal
+from gatewayd.protocol.rcp.info import RcpInfo
 from gatewayd.protocol.rcp.packets import (
     MAX_PACKET,
     MIN_PACKET,
@@ -18,7 +19,7 @@ from gatewayd.protocol.rcp.packets import (
     split,
 )
 from gatewayd.protocol.rcp.tlv_frames import Hello, Info, Offer
-from gatewayd.protocol.session import DeviceInfo, ImageState
+from gatewayd.protocol.session import ImageState
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "rcp"
 ACK = frames.Ack(7, 1, 0, 2).to_bytes()
@@ -149,7 +150,7 @@ def longest_info(texts: int) -> Info:
     """Return an INFO with everything there can be in it, and so many bytes of text."""
     return Info(
         1,
-        DeviceInfo(
+        RcpInfo(
             "a" * (texts - 94), 1, ImageState.REVERTED, 512, 1, 1, 1, 1, 1, 1, True, True,
             hardware_id="h" * 57, device_id="d" * 32, version="1.2.3", slot_address=1,
             running_sha256=bytes(32), tried_sha256=bytes(32), tried_count=2, can_short_data=True,

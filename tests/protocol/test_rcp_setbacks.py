@@ -185,7 +185,7 @@ def test_an_offset_beyond_the_image_is_no_prefix_whatever_its_crc() -> None:
 def test_a_device_that_has_another_image_than_offered_has_not_answered() -> None:
     script = Script()
     assert script.say(frames.HaveIt(script.offered().session, bytes(32))) == []
-    assert script.outcome() == Identified(INFO)
+    assert script.outcome() == Identified(INFO.common)
 
 
 @pytest.mark.parametrize("code", [Code.TOO_LARGE, Code.NO_SESSION])
@@ -330,7 +330,7 @@ def test_staged_at_the_raised_speed_says_hello_every_second_and_leaves_it_for_id
     script.say(frames.Accept(offer.session, 0, 0, 4096))
     finish = script.receive_all(offer.session)
     script.say(frames.Finished(finish.session, IMAGE.sha256))
-    assert script.outcome() == Staged(INFO)
+    assert script.outcome() == Staged(INFO.common)
     assert [type(frame) for frame in script.silence_for(5.5)] == [Hello] * 5
     script.session.identify(script.now, 5.0)
     script.sent()

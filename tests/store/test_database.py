@@ -1,6 +1,7 @@
 """What the database promises: each call happened, durably, or did not happen at all."""
 
 import itertools
+import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,6 +27,8 @@ from gatewayd.jobs.model import (
 )
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import Channel, OtaTopic
+from gatewayd.protocol.image import ImageId
+from gatewayd.protocol.session import DeviceInfo, ImageState
 from gatewayd.store.database import KEPT_ATTEMPTS, KEPT_JOBS, Database
 from gatewayd.store.rows import device_of, info_to_json
 from gatewayd.store.schema import SCHEMA_VERSION
@@ -436,12 +439,74 @@ def test_what_a_device_says_of_itself_comes_back(
         tried_sha256=digests[1],
         slot_address=slot,
     )
+    assert info_of(info_to_json(info)) == info
+
+
+def info_of(text: str) -> DeviceInfo | None:
+    """Read what stands in a device's row."""
     connection = sqlite3.connect(":memory:")
     connection.row_factory = sqlite3.Row
     row = connection.execute(
         "SELECT 'x' AS name, ? AS info, 1 AS contact_seq, '' AS contact_at,"
         " NULL AS mark_timestamp_ms, NULL AS mark_container",
-        (info_to_json(info),),
+        (text,),
     ).fetchone()
     connection.close()
-    assert device_of(row).info == info
+    return device_of(row).info
+
+
+def test_a_device_as_an_earlier_version_wrote_it_is_read() -> None:
+    """And what is written now has all that the earlier version demands."""
+    earlier = {
+        "app_id": "pump",
+        "boot_id": 7,
+        "image_state": 2,
+        "max_frame": 1034,
+        "window": 4096,
+        "rx_ring": 8192,
+        "slot_size": 65536,
+        "erase_block": 4096,
+        "write_unit": 8,
+        "boot_time_s": 2,
+        "can_set_baud": True,
+        "can_revert": True,
+        "hardware_id": None,
+        "device_id": "A",
+        "version": "4.3.1",
+        "slot_address": None,
+        "running_sha256": "11" * 32,
+        "tried_sha256": "22" * 32,
+        "tried_count": 1,
+        "can_short_data": False,
+    }
+    info = info_of(json.dumps(earlier))
+    assert info is not None
+    assert info == an_info(
+        boot_id=7, slot_size=65536, image_state=ImageState.REVERTED, tried_sha256=b"\x22" * 32
+    )
+    written = json.loads(info_to_json(info))
+    assert earlier.keys() <= written.keys()
+    kept = ("app_id", "boot_id", "image_state", "slot_size", "running_sha256", "tried_sha256", "version")
+    assert {name: written[name] for name in kept} == {name: earlier[name] for name in kept}
+
+
+def test_a_device_of_another_protocol_is_read_as_it_was_written() -> None:
+    info = DeviceInfo(
+        None, boot_id="12", running=ImageId("mcuboot", b"\x01"), tried=ImageId.of_file(bytes(32))
+    )
+    assert info_of(info_to_json(info)) == info
+
+
+def test_what_a_job_gained_since_stands_beside_its_row(database: Database, path: Path) -> None:
+    job = create(database)
+    changed = database.move_job(job.id, JobState.TRANSFERRING, boot_id="007", image_id="crc:0102")
+    assert database.job(job.id) == changed
+    assert (changed.boot_id, changed.image) == ("007", ImageId("crc", b"\x01\x02"))
+    assert database.update_job(job.id, is_armed=True).is_armed
+    other = sqlite3.connect(path)
+    columns = {row[1] for row in other.execute("PRAGMA table_info(jobs)")}
+    assert "image_id" not in columns  # an earlier version makes a job of every column there is
+    assert other.execute("SELECT boot_id, typeof(boot_id) FROM jobs").fetchone() == (None, "null")
+    database.update_job(job.id, is_armed=False, image_id="", boot_id=7)
+    assert other.execute("SELECT count(*) FROM job_extras").fetchone() == (0,)
+    other.close()

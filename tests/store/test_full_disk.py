@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 from lab.board import Board
-from lab.jobs import a_device, an_info, clock, timeless, until
+from lab.jobs import a_device, an_rcp_info, clock, timeless, until
 from lab.scheduler_rig import a_rig
 
 from gatewayd.jobs.model import Job, JobState
@@ -44,7 +44,7 @@ def a_disk(is_full: Callable[[], bool]) -> Iterator[None]:
 async def test_what_cannot_be_recorded_waits_and_uses_up_nothing(tmp_path: Path, state: JobState) -> None:
     """Full from when the job is in `state`: it goes on as far as needs no record, and no further."""
     full: set[str] = set()
-    board = Board(an_info())
+    board = Board(an_rcp_info())
     device = a_device(probe="job", attempts=1)
     with a_disk(lambda: bool(full)):
         async with a_rig(tmp_path, device, boards={device.name: board}) as rig:

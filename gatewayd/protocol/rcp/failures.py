@@ -2,7 +2,7 @@
 
 from gatewayd.errors import DeviceError
 from gatewayd.protocol.rcp.codes import Code, FrameError, code_name
-from gatewayd.protocol.session import DeviceInfo
+from gatewayd.protocol.rcp.info import RcpInfo
 
 _SENTENCES = {
     Code.NO_SESSION: ("it knows no such session", "it may restart again and again; look at its console"),
@@ -82,14 +82,14 @@ def keeps_restarting(times: int) -> DeviceError:
     )
 
 
-def device_changed(before: DeviceInfo, now: DeviceInfo) -> DeviceError:
+def device_changed(before: RcpInfo, now: RcpInfo) -> DeviceError:
     """Return the error for another device on the line, in the middle of a transfer."""
     return DeviceError(
         f"another device answers: expected {identity(before)}, found {identity(now)}", code="device_changed"
     )
 
 
-def identity(info: DeviceInfo) -> tuple[str, str | None, str | None]:
+def identity(info: RcpInfo) -> tuple[str, str | None, str | None]:
     """Return what has to stay the same throughout a transfer."""
     return info.app_id, info.hardware_id, info.device_id
 

@@ -23,9 +23,9 @@ from typing import NamedTuple
 from gatewayd.errors import DeviceError
 from gatewayd.protocol.rcp.frames import Ack, Data, Nak
 from gatewayd.protocol.rcp.framing import DATA_OVERHEAD, wire_size
+from gatewayd.protocol.rcp.info import RcpInfo
 from gatewayd.protocol.rcp.packets import RING_OVERHEAD, SHORT_OVERHEAD
 from gatewayd.protocol.rcp.request import ROUNDS, TURNAROUNDS
-from gatewayd.protocol.session import DeviceInfo
 
 CHUNK_FLOOR = 128  # 92 % of framing ceiling; below it falls quickly
 _FLOOR_S = 0.05  # measured turnaround is 16 ms on an FTDI at its default
@@ -65,7 +65,7 @@ class Limits:
 
     @classmethod
     def of(
-        cls, info: DeviceInfo, chunk: int, packet: int | None = None, floor_s: float | None = None
+        cls, info: RcpInfo, chunk: int, packet: int | None = None, floor_s: float | None = None
     ) -> "Limits":
         """Return what this device takes of chunks of so many bytes; in datagrams of `packet` bytes."""
         most = min(chunk, info.max_frame - DATA_OVERHEAD, info.window)

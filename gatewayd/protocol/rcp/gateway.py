@@ -23,14 +23,17 @@ import random as random_module
 from gatewayd.errors import DeviceError, GatewaydError
 from gatewayd.protocol import session
 from gatewayd.protocol.rcp import failures, frames
+from gatewayd.protocol.rcp.activation import has_restarted, next_step
 from gatewayd.protocol.rcp.codes import Code, Remedy, remedy
 from gatewayd.protocol.rcp.engine import Answers, Engine, State
 from gatewayd.protocol.rcp.flow import PACE_S, DataFlow, Limits
+from gatewayd.protocol.rcp.info import RcpInfo
 from gatewayd.protocol.rcp.packets import SHORT_SESSIONS
 from gatewayd.protocol.rcp.request import HELLO_INTERVAL_S, ROUNDS
 from gatewayd.protocol.rcp.silence import no_answer
 from gatewayd.protocol.rcp.tlv_frames import PROTOCOL_VERSION, Confirm, Confirmed, Info
 from gatewayd.protocol.rcp.transfer import BAUD_FAILURES, Transfer
+from gatewayd.protocol.steps import Step, Update
 
 _PATIENCE_S = 5.0  # a board that resets on open needs up to 3 s
 _BUSY_MS = 60_000  # each; SHA-256 of 4 MiB takes that on a 16 MHz M0
@@ -47,6 +50,8 @@ class RcpGateway(Engine):
     A `datagram` link has no speed: the bauds mean nothing then. `busy_s`: how long the device may say BUSY
     without getting on; `ack_floor_s`: the least wait for an ACK, which is the link's own without it.
     """
+
+    arms_first = False
 
     def __init__(
         self,
@@ -65,7 +70,7 @@ class RcpGateway(Engine):
         self._chunk = chunk
         self._busy_s = busy_s
         self._ack_floor_s = ack_floor_s
-        self._info: session.DeviceInfo | None = None
+        self._info: RcpInfo | None = None
         self._transfer: Transfer | None = None
 
     def identify(self, now: float, patience_s: float) -> None:
@@ -99,6 +104,18 @@ class RcpGateway(Engine):
             else Confirm(self._nonce, version=image.version)
         )
         self._ask(State.CONFIRM, confirm, now)
+
+    def arm(self, now: float) -> None:
+        """See TransferSession."""
+        raise RuntimeError(f"RCP activates in one step, at {now}")
+
+    def next_step(self, update: Update) -> Step:
+        """See TransferSession."""
+        return next_step(update, self._known())
+
+    def has_restarted(self, update: Update) -> bool:
+        """See TransferSession."""
+        return has_restarted(update, self._known())
 
     # What frames and silence do
 
@@ -169,7 +186,7 @@ class RcpGateway(Engine):
         if not frame.protocol_min <= PROTOCOL_VERSION <= frame.protocol_max:
             self._fail(failures.other_protocol(frame.protocol_min, frame.protocol_max, PROTOCOL_VERSION))
         elif self._transfer is None or before is None:
-            self._end(session.Identified(frame.device))
+            self._end(session.Identified(frame.device.common))
         elif failures.identity(before) != failures.identity(frame.device):
             self._fail(failures.device_changed(before, frame.device))
         else:
@@ -291,7 +308,7 @@ class RcpGateway(Engine):
             self._begin_again(failures.refusal(Code.DIGEST_MISMATCH, self._what()), now)
             return
         self._stay_staged(now)
-        self._events.append(session.Staged(self._known()))
+        self._events.append(session.Staged(self._known().common))
 
     # Setbacks
 
@@ -371,7 +388,7 @@ class RcpGateway(Engine):
             )
         return f"no advance in {ROUNDS} rounds of {self._what()}, three times"
 
-    def _known(self) -> session.DeviceInfo:
+    def _known(self) -> RcpInfo:
         if self._info is None:
             raise RuntimeError("identify comes first")
         return self._info

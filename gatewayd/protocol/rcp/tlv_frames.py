@@ -5,8 +5,9 @@ from typing import ClassVar, Self, cast
 
 from gatewayd.protocol.rcp.base import FrameType, Scope
 from gatewayd.protocol.rcp.codes import FrameError
+from gatewayd.protocol.rcp.info import RcpInfo
 from gatewayd.protocol.rcp.tlv import Tag, Value, pack, unpack
-from gatewayd.protocol.session import DeviceInfo, ImageState
+from gatewayd.protocol.session import ImageState
 
 PROTOCOL_VERSION = 1
 MIN_MAX_FRAME = 138  # what every device takes, and all a gateway sends before it knows better
@@ -52,7 +53,7 @@ class Info:
     type: ClassVar[FrameType] = FrameType.INFO
     scope: ClassVar[Scope] = Scope.NONE
     nonce: int
-    device: DeviceInfo
+    device: RcpInfo
     protocol_min: int = PROTOCOL_VERSION
     protocol_max: int = PROTOCOL_VERSION
 
@@ -85,7 +86,7 @@ class Info:
         facts["can_set_baud"] = bool(features & FEATURE_SET_BAUD)
         facts["can_revert"] = bool(features & FEATURE_TRIAL_BOOT)
         facts["can_short_data"] = bool(features & FEATURE_SHORT_DATA)
-        device = DeviceInfo(**facts)  # type: ignore[arg-type]  # unpack has checked each tag's type
+        device = RcpInfo(**facts)  # type: ignore[arg-type]  # unpack has checked each tag's type
         return cls(cast("int", tags[Tag.NONCE]), device, low, high)
 
 

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from gatewayd.delivery.activation import Step, next_step
 from gatewayd.errors import DeviceError
 from gatewayd.jobs.model import NEVER_AGAIN, Job, JobState
 from gatewayd.protocol.rcp import frames
@@ -39,6 +38,7 @@ from gatewayd.protocol.session import (
     TransferSession,
     TransferStarted,
 )
+from gatewayd.protocol.steps import Step
 from lab.rcp.devices import Device
 from lab.rcp.line import Faults, Wire
 from lab.rcp.radio import Airtime, Radio, Reader
@@ -241,7 +241,7 @@ class Lab:
     def _attempt(self, image: Image) -> DeviceInfo:
         info = _expect(self.identify(), Identified).info
         for _ in range(6):
-            match next_step(self.job, info):
+            match self.session.next_step(self.job.update):
                 case Step.SUCCEED:
                     return info
                 case Step.TRANSFER:
@@ -249,7 +249,7 @@ class Lab:
                 case Step.SECOND_TRY:
                     info = self._bring(replace(image, second_try=True), info)
                 case Step.AWAIT_RESTART:
-                    info = self._await_restart(info.boot_id)
+                    info = self._await_restart()
                 case Step.CONFIRM:
                     _expect(self.confirm(image), Confirmed)
                     info = _expect(self.identify(), Identified).info
@@ -269,13 +269,13 @@ class Lab:
         staged = _expect(outcome, Staged)
         self.job = replace(self.job, state=JobState.ACTIVATING, boot_id=staged.info.boot_id)
         _expect(self.activate(), Activated)
-        return self._await_restart(staged.info.boot_id)
+        return self._await_restart()
 
-    def _await_restart(self, boot_id: int) -> DeviceInfo:
+    def _await_restart(self) -> DeviceInfo:
         end = self.now + 12.0
         while True:
             info = _expect(self.identify(12.0), Identified).info
-            if info.boot_id != boot_id:
+            if self.session.has_restarted(self.job.update):
                 return info
             if self.now >= end:
                 raise Ended(Failed(DeviceError("the device does not restart", code="activate_ignored")))

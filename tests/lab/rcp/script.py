@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import StreamDeframer, encode_stream
 from gatewayd.protocol.rcp.gateway import RcpGateway
+from gatewayd.protocol.rcp.info import RcpInfo
 from gatewayd.protocol.rcp.tlv_frames import Hello, Info, Offer
 from gatewayd.protocol.session import (
     OUTCOMES,
-    DeviceInfo,
     Event,
     Failed,
     Identified,
@@ -22,7 +22,7 @@ from gatewayd.protocol.session import (
 from lab.rcp.joined import make_image
 
 IMAGE = make_image(20_000)
-INFO = DeviceInfo(
+INFO = RcpInfo(
     app_id="pump",
     boot_id=7,
     image_state=ImageState.CONFIRMED,
@@ -44,7 +44,7 @@ Kind = TypeVar("Kind")
 class Script:
     """The session, the time, and everything the session said."""
 
-    def __init__(self, *, info: DeviceInfo = INFO, rng: random.Random | None = None, **settings: Any) -> None:
+    def __init__(self, *, info: RcpInfo = INFO, rng: random.Random | None = None, **settings: Any) -> None:
         self.session = RcpGateway("gw", base_baud=115200, random=rng or random.Random(1), **settings)
         self.info = info
         self.now = 100.0
@@ -116,7 +116,7 @@ class Script:
     def identified(self) -> "Script":
         self.session.identify(self.now, 5.0)
         self.greet(self.sent()[0])
-        assert self.outcome() == Identified(self.info)
+        assert self.outcome() == Identified(self.info.common)
         return self
 
     def offered(self, image: Image = IMAGE) -> Offer:

@@ -12,7 +12,7 @@ MakeLab = Callable[..., Lab]
 def assert_updated(lab: Lab, outcome: Outcome) -> None:
     assert isinstance(outcome, Identified), outcome
     assert outcome.info.image_state is ImageState.CONFIRMED
-    assert outcome.info.running_sha256 == IMAGE.sha256
+    assert outcome.info.running == IMAGE.id
     assert (lab.device.running_version, lab.device.running_image) == (NEW_VERSION, IMAGE.content)
 
 

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lab.jobs import RUNNING, a_job, an_info
+from lab.jobs import RUNNING, a_job, an_rcp_info
 
-from gatewayd.delivery.activation import Step, next_step
 from gatewayd.jobs.model import JobState
+from gatewayd.protocol.rcp.activation import next_step
 from gatewayd.protocol.session import ImageState
+from gatewayd.protocol.steps import Step
 
 X = b"\x22" * 32
 OTHER = b"\x33" * 32
@@ -91,16 +92,16 @@ TABLE = [
 
 @pytest.mark.parametrize(("row", "info", "step"), TABLE, ids=[row for row, _, _ in TABLE])
 def test_row(row: str, info: dict[str, Any], step: Step) -> None:
-    assert next_step(JOB, an_info(**info)) is step, row
+    assert next_step(JOB.update, an_rcp_info(**info)) is step, row
 
 
 def test_a_job_that_waits_again_does_not_wait_for_a_restart() -> None:
     job = a_job(state=JobState.QUEUED, image_sha256=X.hex(), boot_id=B)
-    assert next_step(job, an_info(boot_id=B, **tried(1))) is Step.SECOND_TRY
+    assert next_step(job.update, an_rcp_info(boot_id=B, **tried(1))) is Step.SECOND_TRY
 
 
 def test_a_job_that_has_offered_nothing_transfers_whatever_the_device_says() -> None:
-    assert next_step(a_job(), an_info(image_state=REVERTED, **tried(2))) is Step.TRANSFER
+    assert next_step(a_job().update, an_rcp_info(image_state=REVERTED, **tried(2))) is Step.TRANSFER
 
 
 @given(
@@ -119,7 +120,7 @@ def test_success_only_for_what_runs_and_never_a_third_try(
     boot_id: int,
     job_state: JobState,
 ) -> None:
-    info = an_info(
+    info = an_rcp_info(
         running_sha256=running,
         version=version,
         image_state=state,
@@ -127,7 +128,7 @@ def test_success_only_for_what_runs_and_never_a_third_try(
         tried_count=trial[1],
         boot_id=boot_id,
     )
-    step = next_step(a_job(state=job_state, image_sha256=X.hex(), boot_id=B), info)
+    step = next_step(a_job(state=job_state, image_sha256=X.hex(), boot_id=B).update, info)
     runs = running == X or (running is None and version == "4.3.2")
     assert (step in (Step.SUCCEED, Step.CONFIRM)) == runs
     if step is Step.SUCCEED:

@@ -1,0 +1,67 @@
+"""A message that passed, with the facts of each image in it: made in one pass over its bytes."""
+
+import hashlib
+
+from gatewayd.config import Device
+from gatewayd.jobs.model import DecodeProfile, RomFacts, Verdict
+from gatewayd.ota.firmware import Firmware, image_for, read_firmware
+from gatewayd.ota.keys import KeySet
+
+
+class OpenFirmware:
+    """Decrypted, verified and hashed firmware. Buffers are shared by all devices that take them.
+
+    Each part is hashed once, here: the body as it was published, and each ROM in it.
+    """
+
+    def __init__(self, firmware: Firmware) -> None:
+        self._firmware = firmware
+        container = firmware.container
+        self._body_sha256 = (
+            container.sha256  # a plain container's body is its plain form, which is hashed already
+            if container is not None and not container.encrypted
+            else hashlib.sha256(firmware.body).digest()
+        )
+        self._roms = () if container is None else container.roms
+        self._rom_sha256 = [hashlib.sha256(rom.content).digest() for rom in self._roms]
+
+    def verdict(self) -> Verdict:
+        """Return the facts that are stored and planned with."""
+        container = self._firmware.container
+        return Verdict(
+            patch=self._firmware.patch,
+            body_sha256=self._body_sha256.hex(),
+            body_size=len(self._firmware.body),
+            container_sha256=container.sha256.hex() if container else "",
+            timestamp_ms=self._firmware.authenticated_timestamp_ms,
+            roms=tuple(
+                RomFacts(rom.address, len(rom.content), sha256.hex())
+                for rom, sha256 in zip(self._roms, self._rom_sha256, strict=True)
+            ),
+        )
+
+    def image(self, device: Device, slot_address: int | None) -> tuple[bytes | memoryview, bytes]:
+        """Return the bytes this device is sent and their SHA-256. Raises FirmwareError `no_rom_for_slot`."""
+        content = image_for(
+            self._firmware, deliver=device.deliver, slot_address=slot_address, slot_match=device.slot_match
+        )
+        return content, self._sha256_of(content)
+
+    def _sha256_of(self, content: bytes | memoryview) -> bytes:
+        for rom, sha256 in zip(self._roms, self._rom_sha256, strict=True):
+            if rom.content is content:
+                return sha256
+        return self._body_sha256
+
+
+def open_firmware(message: bytes, profile: DecodeProfile, keys: KeySet | None) -> OpenFirmware:
+    """Decrypt, verify and hash a message. Raises FirmwareError."""
+    return OpenFirmware(
+        read_firmware(
+            message,
+            encoding=profile.patch_encoding,
+            payload=profile.payload,
+            keys=keys,
+            allow_unsigned=profile.allow_unsigned,
+        )
+    )
