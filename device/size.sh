@@ -23,7 +23,7 @@ bytes_of() {
 
 compile -fcallgraph-info=su -c -o "$build/rcp-m0.o" rcp.c
 compile -DRCP_BLE=1 -c -o "$build/rcp-ble-m0.o" rcp.c
-compile -c -o "$build/sha256-m0.o" sha256.c
+compile -c -o "$build/sha256-m0.o" rcp_sha256.c
 cat >"$build/ram.c" <<'C'
 #include "../rcp.h"
 extern char state[sizeof(rcp_t)], port[sizeof(rcp_port_t)], frame256[RCP_FRAME_BUFFER(266)], frame1024[RCP_FRAME_BUFFER(1034)];

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "../rcp.h"
-#include "../sha256.h"
+#include "../rcp_sha256.h"
 
 enum { OUT_ROOM = 65536, BITS_PER_BYTE = 10, LENGTH_SIZE = 2 };
 
@@ -14,13 +14,15 @@ struct lab {
     lab_setup_t setup;
     rcp_t rcp;
     rcp_port_t port;
-    sha256_t sha256;
+    rcp_boot_t boot;
+    rcp_sha256_t sha256;
     jmp_buf power;
     uint32_t flash_size;
     uint8_t *flash, *unreadable, *frame, *ring, *unit;
     uint32_t *erases;
     uint8_t out[OUT_ROOM];
     uint32_t line_free_ms;
+    uint32_t hash_ms; /* that rcp_poll() has spent: each piece takes one */
     uint32_t random;
     uint8_t running_sha256[32], reverted_sha256[32];
     char app_id[72], hardware_id[72], device_id[40], version[72];
@@ -118,22 +120,25 @@ static bool on_erase(void *context, uint32_t address)
 
 static void on_sha256_begin(void *context)
 {
-    sha256_begin(&((lab_t *)context)->sha256);
+    rcp_sha256_begin(&((lab_t *)context)->sha256);
 }
 
 static void on_sha256_add(void *context, const uint8_t *data, uint32_t size)
 {
-    sha256_add(&((lab_t *)context)->sha256, data, size);
+    lab_t *lab = context;
+    lab->hash_ms++;
+    rcp_sha256_add(&lab->sha256, data, size);
 }
 
 static void on_sha256_end(void *context, uint8_t digest[32])
 {
-    sha256_end(&((lab_t *)context)->sha256, digest);
+    rcp_sha256_end(&((lab_t *)context)->sha256, digest);
 }
 
 static uint32_t on_now(void *context)
 {
-    return ((lab_t *)context)->view.now_ms;
+    const lab_t *lab = context;
+    return lab->view.now_ms + lab->hash_ms;
 }
 
 static void say(lab_t *lab, const uint8_t *data, uint32_t size)
@@ -187,13 +192,13 @@ static uint32_t on_offer(void *context, const rcp_offer_t *offer)
 /* Whether the slot holds what it is about to start. */
 static bool holds(const lab_t *lab, const uint8_t sha256[32], uint32_t size)
 {
-    sha256_t hash;
+    rcp_sha256_t hash;
     uint8_t digest[32];
     if (size > lab->setup.slot_size)
         return false;
-    sha256_begin(&hash);
-    sha256_add(&hash, lab->flash + 2 * lab->setup.journal_area, size);
-    sha256_end(&hash, digest);
+    rcp_sha256_begin(&hash);
+    rcp_sha256_add(&hash, lab->flash + 2 * lab->setup.journal_area, size);
+    rcp_sha256_end(&hash, digest);
     return memcmp(digest, sha256, 32) == 0;
 }
 
@@ -233,7 +238,7 @@ static void wire_up(lab_t *lab)
 {
     const lab_setup_t *s = &lab->setup;
     lab->port = (rcp_port_t){
-        .context = lab, .frame = lab->frame, .unit = lab->unit, .ring = lab->ring, .ring_size = s->rx_ring, .max_frame = s->max_frame,
+        .context = lab, .frame = lab->frame, .unit = lab->unit, .ring = lab->ring, .ring_size = s->rx_ring + 1, .max_frame = s->max_frame,
         .write_unit = s->write_unit, .window = s->window, .erase_block = s->erase_block, .slot = 2 * s->journal_area,
         .slot_size = s->slot_size, .journal = 0, .journal_area = s->journal_area, .erase_ahead = s->erase_ahead, .erase_ms = s->erase_ms,
         .flash_read = on_read, .flash_write = on_write, .flash_erase = on_erase, .now_ms = on_now, .send = on_send, .sent = on_sent,
@@ -270,7 +275,7 @@ lab_t *lab_new(const lab_setup_t *setup)
     copy_text(lab->hardware_id, setup->hardware_id, sizeof lab->hardware_id);
     copy_text(lab->device_id, setup->device_id, sizeof lab->device_id);
     wire_up(lab);
-    if (rcp_fits(&lab->port))
+    if (rcp_check(&lab->port) == RCP_OK)
         return lab;
     lab_free(lab);
     return NULL;
@@ -341,15 +346,18 @@ void lab_boot(lab_t *lab, const lab_boot_t *boot)
         memcpy(lab->running_sha256, boot->running_sha256, 32);
     if (boot->reverted_sha256 != NULL)
         memcpy(lab->reverted_sha256, boot->reverted_sha256, 32);
-    lab->port.running_sha256 = boot->running_sha256 == NULL ? NULL : lab->running_sha256;
-    lab->port.reverted_sha256 = boot->reverted_sha256 == NULL ? NULL : lab->reverted_sha256;
-    lab->port.boot_id = boot->boot_id;
-    lab->port.on_trial = boot->on_trial != 0;
+    lab->boot = (rcp_boot_t){
+        .running_sha256 = boot->running_sha256 == NULL ? NULL : lab->running_sha256,
+        .reverted_sha256 = boot->reverted_sha256 == NULL ? NULL : lab->reverted_sha256,
+        .boot_id = boot->boot_id,
+        .on_trial = boot->on_trial != 0,
+    };
     if (setjmp(lab->power) != 0) {
         lose_power(lab);
         return;
     }
-    rcp_start(&lab->rcp, &lab->port);
+    if (rcp_init(&lab->rcp, &lab->port, &lab->boot) != RCP_OK)
+        abort(); /* lab_new() has looked */
     if (lab->setup.packet != 0)
         lab_connect(lab, lab->setup.packet);
     view->idle_ms = 0;
@@ -419,6 +427,7 @@ void lab_run(lab_t *lab)
         return;
     }
     while (!is_off(lab) && !is_deaf(lab)) {
+        lab->hash_ms = 0;
         rcp_poll(&lab->rcp);
         lab->view.idle_ms = rcp_idle_ms(&lab->rcp);
         lab->view.unsound += lab->rcp.session != 0 && lab->rcp.credit > lab->rcp.erased;

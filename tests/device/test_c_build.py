@@ -39,7 +39,8 @@ def test_it_needs_nothing_but_five_functions(tmp_path: Path, ble: int) -> None:
 def test_the_header_is_good_for_cplusplus(tmp_path: Path, ble: int) -> None:
     source = tmp_path / "port.cc"
     source.write_text(
-        f'#include "{DEVICE}/rcp.h"\nbool f(rcp_t *r, const rcp_port_t *p) {{ return rcp_init(r, p); }}\n'
+        f'#include "{DEVICE}/rcp.h"\n'
+        "rcp_reason_t f(rcp_t *r, const rcp_port_t *p, const rcp_boot_t *b) { return rcp_init(r, p, b); }\n"
     )
     options = ["-Wall", "-Wextra", "-pedantic", "-Werror", f"-DRCP_BLE={ble}"]
     subprocess.run(["c++", *options, "-c", "-o", tmp_path / "o", source], check=True)

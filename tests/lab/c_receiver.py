@@ -25,7 +25,7 @@ FRAME_ROOM = 512
 U32 = ctypes.c_uint32
 _WRAPS_AT_MS = 2**32
 _STARTS_AT_MS = _WRAPS_AT_MS - 30_000  # the device's clock wraps half a minute into each test
-_STATES = ("IDLE", "PREPARE", "RECV", "FULL", "HASH", "STAGED", "RESTART")
+_STATES = ("IDLE", "PREPARE", "RECV", "FULL", "HASH", "STAGED", "ACTIVATING", "RESTART")
 _BUILD_S = 120
 
 
@@ -198,7 +198,7 @@ class CReceiver:
             setup.features = 2 * profile.can_revert + 4 * profile.can_short_data
         self._handle: int | None = self._lab.lab_new(ctypes.byref(setup))
         if self._handle is None:
-            raise ValueError(f"rcp_fits() says no to {profile}")
+            raise ValueError(f"rcp_check() says no to {profile}")
         weakref.finalize(self, self._lab.lab_free, self._handle)
         self._view: View = self._lab.lab_view(self._handle).contents
         self.flash = CFlash(self._lab, self._handle, profile)
