@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "../../rcp.h"
-#include "../../sha256.h"
+#include "../../rcp_sha256.h"
 #include "board.h"
 #include "flash.h"
 #include "header.h"
@@ -18,14 +18,14 @@ enum {
     CHUNK = 512,
     MAX_FRAME = CHUNK + RCP_DATA_OVERHEAD,
     WINDOW = 4 * CHUNK,
-    RING = WINDOW + WINDOW / 16, /* all that can be under way, with what framing adds: nothing is lost however long work() takes */
+    RING = WINDOW + WINDOW / 16 + 1, /* all that can be under way, with what framing adds: nothing is lost however long work() takes */
     UNIT = 64,                   /* 16 words at a time: a word each would do, and cost a third more time */
     SLEEP_MS = 500,              /* at most: the watchdog wants to be fed */
 };
 
-static uint8_t frame[RCP_FRAME_BUFFER(MAX_FRAME)], ring[RING + 1], running[32];
+static uint8_t frame[RCP_FRAME_BUFFER(MAX_FRAME)], ring[RING], running[32];
 static uint32_t unit[UNIT / 4];
-static sha256_t hash;
+static rcp_sha256_t hash;
 static rcp_t rcp;
 static bool is_on_trial;
 
@@ -77,19 +77,19 @@ static bool has_sent(void *c)
 static void hash_begin(void *c)
 {
     (void)c;
-    sha256_begin(&hash);
+    rcp_sha256_begin(&hash);
 }
 
 static void hash_add(void *c, const uint8_t *data, uint32_t size)
 {
     (void)c;
-    sha256_add(&hash, data, size);
+    rcp_sha256_add(&hash, data, size);
 }
 
 static void hash_end(void *c, uint8_t digest[32])
 {
     (void)c;
-    sha256_end(&hash, digest);
+    rcp_sha256_end(&hash, digest);
 }
 
 /* As many pages change places as the larger of the two images has. */
@@ -113,7 +113,7 @@ static void restart_chip(void *c);
 
 /* ---- who this is ---- */
 
-static rcp_port_t port = {
+static const rcp_port_t PORT = {
     .frame = frame, .unit = (uint8_t *)unit, .ring = ring, .ring_size = RING,
     .max_frame = MAX_FRAME, .write_unit = UNIT, .window = WINDOW,
 
@@ -125,7 +125,7 @@ static rcp_port_t port = {
     .sha256_begin = hash_begin, .sha256_add = hash_add, .sha256_end = hash_end,
     .activate = activate, .confirm = confirm, .restart = restart_chip,
 
-    .app_id = "microbit", .hardware_id = "microbit-v1", .version = image_header.version, .running_sha256 = running,
+    .app_id = "microbit", .hardware_id = "microbit-v1", .version = image_header.version,
     .features = RCP_FEATURE_TRIAL_BOOT,
     .boot_time_s = 25, /* twice the swap of all pages, three bites of the watchdog */
     .has_slot_address = true, .slot_address = IMAGE, /* what is in the slot runs at IMAGE */
@@ -142,13 +142,13 @@ static void restart_chip(void *c)
 
 static void hash_running_image(void)
 {
-    sha256_begin(&hash);
+    rcp_sha256_begin(&hash);
     for (uint32_t at = 0, n; at < image_header.size; at += n) {
         n = image_header.size - at < PAGE ? image_header.size - at : PAGE;
-        sha256_add(&hash, (const uint8_t *)IMAGE + at, n);
+        rcp_sha256_add(&hash, (const uint8_t *)IMAGE + at, n);
         watchdog_feed();
     }
-    sha256_end(&hash, running);
+    rcp_sha256_end(&hash, running);
 }
 
 void uart_received(uint8_t byte)
@@ -156,9 +156,9 @@ void uart_received(uint8_t byte)
     rcp_rx_byte(&rcp, byte);
 }
 
-static bool has_received(void) /* interrupts are off */
+static bool is_awake(void) /* asked with interrupts off: no byte comes between the answer and the sleep */
 {
-    return rcp.ring_in != rcp.ring_out;
+    return rcp_has_work(&rcp);
 }
 
 /* ---- yours ---- */
@@ -170,19 +170,20 @@ static void work(void)
 int main(void)
 {
     static const char GREETING[] = "microbit starts\r\n";
+    rcp_boot_t boot = {.running_sha256 = running};
     clock_begin();
     hash_running_image();
-    port.boot_id = random_word();
-    port.on_trial = is_on_trial = swap_on_trial();
-    port.reverted_sha256 = swap_reverted();
-    if (!rcp_init(&rcp, &port))
-        return 1;
+    boot.boot_id = random_word();
+    boot.on_trial = is_on_trial = swap_on_trial();
+    boot.reverted_sha256 = swap_reverted();
+    if (rcp_init(&rcp, &PORT, &boot) != RCP_OK)
+        return 1; /* the numbers in PORT do not fit together */
     uart_begin();
     uart_send((const uint8_t *)GREETING, sizeof GREETING - 1);
     for (;;) {
         rcp_poll(&rcp);
         work();
         watchdog_feed(); /* only here: an image that hangs anywhere is taken back */
-        sleep_ms(rcp_idle_ms(&rcp) < SLEEP_MS ? rcp_idle_ms(&rcp) : SLEEP_MS, has_received);
+        sleep_ms(rcp_idle_ms(&rcp) < SLEEP_MS ? rcp_idle_ms(&rcp) : SLEEP_MS, is_awake);
     }
 }

@@ -2,11 +2,13 @@
 #include "../../../rcp.h"
 #include "../layout.h"
 
-void __real_rcp_start(rcp_t *r, rcp_port_t *port);
-void __wrap_rcp_start(rcp_t *r, rcp_port_t *port);
+void __real_rcp_start_ble0_events0_blocks0(rcp_t *r, const rcp_port_t *port, const rcp_boot_t *boot);
+void __wrap_rcp_start_ble0_events0_blocks0(rcp_t *r, const rcp_port_t *port, const rcp_boot_t *boot);
 
-void __wrap_rcp_start(rcp_t *r, rcp_port_t *port)
+void __wrap_rcp_start_ble0_events0_blocks0(rcp_t *r, const rcp_port_t *port, const rcp_boot_t *boot)
 {
-    port->erase_ahead = PAGE;
-    __real_rcp_start(r, port);
+    static rcp_port_t ahead;
+    ahead = *port;
+    ahead.erase_ahead = PAGE;
+    __real_rcp_start_ble0_events0_blocks0(r, &ahead, boot);
 }
