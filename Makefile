@@ -16,8 +16,11 @@ ONLY ?=
 FAULTS_ARGS ?=
 SYSTEM_ARGS ?=
 FLEET_ARGS ?=
+TRANSFER_CUTS ?= 4
+SWAP_CUTS ?= 2
+CHIP_ARGS ?=
 
-.PHONY: help demo test test-vm check deb test-deb test-system ansible fleet-bench transcripts kills sweep faults soak large fuzz bench crowd size clean
+.PHONY: help demo test test-chip test-vm check deb test-deb test-system ansible fleet-bench transcripts kills sweep faults soak large fuzz bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,6 +55,11 @@ test-vm: $(STAMP)  ## The real stack in QEMU: BlueZ with virtual radios, and the
 	$(MAKE) -C device
 	PYTHONPATH=tests $(BIN)/python -m suites.vm $(addprefix --only ,$(ONLY))
 
+test-chip: $(STAMP) system-packages  ## The C receiver on an emulated nRF51822: updates, bad images, TRANSFER_CUTS=4 and SWAP_CUTS=2 of its power (2 minutes)
+	@./.ci/packages chip
+	$(MAKE) -C device/ports/microbit lab
+	PYTHONPATH=tests $(BIN)/python -m suites.chip --transfer-cuts $(TRANSFER_CUTS) --swap-cuts $(SWAP_CUTS) $(CHIP_ARGS)
+
 bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/bench.json (20 minutes; BENCH_ARGS=--quick)
 	$(MAKE) -C device
 	@$(MAKE) --no-print-directory $(PEER) || echo "gatewayd: the bench will run without its peer"
@@ -60,7 +68,12 @@ bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/ben
 ansible: $(STAMP)  ## The role in docs/ansible by the real ansible-playbook, for two hosts with running daemons (two minutes)
 	$(BIN)/python -m pytest tests/suites/ansible/ansible_role.py
 
-fleet-bench: $(STAMP) system-packages  ## 200 gateways with ten devices each at one mosquitto, one release to all (three minutes)
+fleet-test-chip: $(STAMP) system-packages  ## The C receiver on an emulated nRF51822: updates, bad images, TRANSFER_CUTS=4 and SWAP_CUTS=2 of its power (2 minutes)
+	@./.ci/packages chip
+	$(MAKE) -C device/ports/microbit lab
+	PYTHONPATH=tests $(BIN)/python -m suites.chip --transfer-cuts $(TRANSFER_CUTS) --swap-cuts $(SWAP_CUTS) $(CHIP_ARGS)
+
+bench: $(STAMP) system-packages  ## 200 gateways with ten devices each at one mosquitto, one release to all (three minutes)
 	PYTHONPATH=tests $(BIN)/python -m suites.fleet $(FLEET_ARGS)
 
 crowd: $(STAMP) system-packages  ## What 7 bad devices cost 25 healthy ones, with goals (half a minute)

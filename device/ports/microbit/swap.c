@@ -104,7 +104,8 @@ void swap_at_boot(void)
 void swap_request(uint32_t pages, const uint8_t sha256[32])
 {
     uint32_t word;
-    mark(REQUEST); /* first of all the old record is no longer one, or half of it erased could mean anything */
+    if (requested() != 0)
+        mark(REQUEST); /* first of all the old record is no longer one: half of it erased could mean anything */
     for (uint32_t page = 0; page < STATE_PAGES; page++)
         flash_erase(SWAP_STATE + page * PAGE);
     for (uint32_t i = 0; i < 8; i++) {

@@ -33,7 +33,9 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="gatewayd-chip-"))
     failed = asyncio.run(_play(scenes, amounts, folder, seed, options.jobs))
     if failed:
-        click.echo(f"{len(failed)} of {len(scenes)} scenes failed: {', '.join(failed)}; everything is in {folder}")
+        click.echo(
+            f"{len(failed)} of {len(scenes)} scenes failed: {', '.join(failed)}; everything is in {folder}"
+        )
         return 1
     shutil.rmtree(folder)
     return 0
@@ -62,7 +64,7 @@ async def _play(scenes: list[Scene], amounts: Amounts, folder: Path, seed: int, 
 
 
 def _name(scene: Scene) -> str:
-    return scene.__name__.replace("_", "-")  # type: ignore[attr-defined]  # a Callable that is a function
+    return scene.__name__.replace("_", "-")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""An emulated micro:bit behind a serial port: its lives one after the other, and the line that outlasts them."""
+"""An emulated micro:bit behind a serial port: its lives one after the other, and the line between."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from gatewayd.simulator.line import LineProfile
 from gatewayd.simulator.terminal import Terminal
 from gatewayd.simulator.uart import make_clock
 from suites.bench.paced_relay import PacedRelay
-from suites.chip.flash import BUILT, LAYOUT, SwapRecord, fresh, image_at
+from suites.chip.flash import BUILT, LAYOUT, STATE_SIZE, SwapRecord, fresh, image_at
 from suites.chip.qemu import RAM, RAM_SIZE, End, Qemu
 
 BAUD = 115_200
@@ -37,7 +37,7 @@ class CountingTerminal(Terminal):
 
 
 class Chip:
-    """What the gateway is connected to. `state` and `log` are what lab.recorder.Witnesses wants of a device."""
+    """What the gateway is connected to. `state` and `log` are for `lab.recorder.Witnesses`."""
 
     def __init__(self, folder: Path, running: bytes, flip_rate: float = 0.0) -> None:
         self.state = folder / "device-chip"
@@ -53,7 +53,7 @@ class Chip:
         self._flash_file.write_bytes(fresh(running))
         self._told: set[tuple[str, bytes]] = set()
         self._cut = asyncio.Event()
-        self._changed = asyncio.Condition()
+        self._qemu: Qemu | None = None
         self._living: asyncio.Task[None] | None = None
         self._note()
 
@@ -116,6 +116,20 @@ class Chip:
                 self.assert_lives()
                 await asyncio.sleep(0.005)
 
+    async def until_step(self, step: int) -> None:
+        """Return when the bootloader has done so many steps of swapping, there and back taken together."""
+        async with asyncio.timeout(_CHANGE_LIMIT_S):
+            while (await self._record_now()).steps < step:
+                self.assert_lives()
+                await asyncio.sleep(0.005)
+
+    async def _record_now(self) -> SwapRecord:
+        if self._qemu is None:
+            return self.record
+        file = self.state / "record.bin"
+        await self._qemu.copy(LAYOUT["SWAP_STATE"], STATE_SIZE, file)
+        return SwapRecord.read(file.read_bytes())
+
     def assert_lives(self) -> None:
         """Raise what went wrong in its life."""
         assert self._living is not None
@@ -128,8 +142,10 @@ class Chip:
         while end is not End.CUT:
             qemu = await Qemu.start(self._flash_file)
             try:
+                self._qemu = qemu
                 end = await self._one_life(qemu)
             finally:
+                self._qemu = None
                 await qemu.close()
             self.ends[end] += 1
             self._note()
@@ -185,6 +201,6 @@ def _stack_end() -> int:
     symbols = subprocess.run(
         ["arm-none-eabi-nm", BUILT / "plain.elf"], capture_output=True, text=True, check=True
     ).stdout
-    return next(int(line.split()[0], 16) for line in symbols.splitlines() if line.endswith(" stack_end")) - RAM
-
-
+    return (
+        next(int(line.split()[0], 16) for line in symbols.splitlines() if line.endswith(" stack_end")) - RAM
+    )

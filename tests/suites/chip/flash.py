@@ -1,12 +1,11 @@
-"""The chip's flash, as device/ports/microbit lays it out: images made for it, and what its bootloader has noted."""
+"""The chip's flash, as device/ports/microbit lays it out: images for it, and its bootloader's record."""
 
 import random
 import re
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 
-from lab.farm import ROOT
+from lab.tree import ROOT
 
 PORT = ROOT / "device" / "ports" / "microbit"
 BUILT = PORT / "build" / "lab"
@@ -19,11 +18,12 @@ _HEADER = struct.Struct("<II24s")
 # What the words of the bootloader's record are: swap.c.
 _SHA256, _STARTS, _KEEP, _FORTH = 1, 9, 12, 16
 _BACK = _FORTH + 3 * LAYOUT["SLOT_PAGES"]
+STATE_SIZE = 3 * _PAGE
 _BLANK = 0xFFFFFFFF
 
 
 def image(name: str, version: str, size: int = 0) -> bytes:
-    """Return an image that the port's Makefile has built, as `version`, filled up to `size` with random bytes."""
+    """Return an image that the port's Makefile has built, as `version`, with random bytes up to `size`."""
     raw = bytearray((BUILT / f"{name}.bin").read_bytes())
     filled = raw + random.Random(version).randbytes(max(0, size - len(raw)))
     header = _HEADER.pack(LAYOUT["HEADER_MAGIC"], len(filled), version.encode())
@@ -34,13 +34,10 @@ def image(name: str, version: str, size: int = 0) -> bytes:
 def fresh(running: bytes) -> bytes:
     """Return the flash of a chip that comes from the factory with an image."""
     flash = bytearray(b"\xff" * FLASH_SIZE)
-    for address, content in ((LAYOUT["BOOT"], _boot().read_bytes()), (LAYOUT["IMAGE"], running)):
+    boot = (BUILT / "boot.bin").read_bytes()
+    for address, content in ((LAYOUT["BOOT"], boot), (LAYOUT["IMAGE"], running)):
         flash[address : address + len(content)] = content
     return bytes(flash)
-
-
-def _boot() -> Path:
-    return BUILT / "boot.bin"
 
 
 def image_at(flash: bytes, address: int) -> tuple[str, bytes]:
@@ -64,7 +61,11 @@ class SwapRecord:
 
     @classmethod
     def of(cls, flash: bytes) -> "SwapRecord":
-        words = struct.unpack_from(f"<{3 * _PAGE // 4}I", flash, LAYOUT["SWAP_STATE"])
+        return cls.read(flash[LAYOUT["SWAP_STATE"] : LAYOUT["SWAP_STATE"] + STATE_SIZE])
+
+    @classmethod
+    def read(cls, pages_of_record: bytes) -> "SwapRecord":
+        words = struct.unpack(f"<{STATE_SIZE // 4}I", pages_of_record)
         low, high = words[0] & 0xFFFF, words[0] >> 16
         pages = low if low ^ high == 0xFFFF else 0
         return cls(
@@ -75,6 +76,10 @@ class SwapRecord:
             _marks(words[_FORTH : _FORTH + 3 * pages]),
             _marks(words[_BACK : _BACK + 3 * pages]),
         )
+
+    @property
+    def steps(self) -> int:
+        return self.forth + self.back
 
     @property
     def is_swapping(self) -> bool:

@@ -53,7 +53,7 @@ class Watchdog:
             self._left_s = self._period_s
 
     async def bite(self) -> None:
-        """Return when nothing has fed it for its period. Time that this process was not given does not count."""
+        """Return when nothing has fed it for its period. Time this process did not get is left out."""
         while not self._is_on or self._left_s > 0:
             await asyncio.sleep(_TICK_S)
             self._left_s -= _TICK_S
@@ -62,11 +62,15 @@ class Watchdog:
 class Qemu:
     """A running chip. `uart` is connected to its serial line."""
 
-    def __init__(self, process: asyncio.subprocess.Process, uart: socket.socket) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, uart: socket.socket, qmp: asyncio.StreamWriter
+    ) -> None:
         self.uart = uart
+        self._qmp = qmp
         self.watchdog = Watchdog()
         self._process = process
         self._was_reset = asyncio.Event()
+        self._asking = asyncio.Lock()
         self._answers: asyncio.Queue[Any] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -76,7 +80,8 @@ class Qemu:
         qmp, its_qmp = socket.socketpair()
         with its_uart, its_qmp:
             process = await asyncio.create_subprocess_exec(
-                *("setpriv", "--pdeathsig", "KILL", "qemu-system-arm", "-M", "microbit", "-nodefaults", "-display", "none"),
+                *("setpriv", "--pdeathsig", "KILL"),
+                *("qemu-system-arm", "-M", "microbit", "-nodefaults", "-display", "none"),
                 *("-d", "unimp", "-S", "-action", "reboot=shutdown,shutdown=pause"),
                 *("-device", f"loader,file={flash},addr=0,force-raw=on"),
                 *("-chardev", f"socket,id=uart,fd={its_uart.fileno()}", "-serial", "chardev:uart"),
@@ -86,8 +91,8 @@ class Qemu:
                 stderr=asyncio.subprocess.PIPE,
             )
         uart.setblocking(False)
-        self = cls(process, uart)
-        reader, self._qmp = await asyncio.open_connection(sock=qmp)
+        reader, writer = await asyncio.open_connection(sock=qmp)
+        self = cls(process, uart, writer)
         self._tasks = [asyncio.create_task(self._hear(reader)), asyncio.create_task(self._read_log())]
         await self._answers.get()  # the greeting
         await self._ask("qmp_capabilities")
@@ -114,8 +119,11 @@ class Qemu:
         """Stop it, and keep what is in its memories."""
         await self._ask("stop")
         for address, size, file in ((0, FLASH_SIZE, flash), (RAM, RAM_SIZE, ram)):
-            # By the processor's eyes: pmemsave does not see this machine's flash.
-            await self._ask("memsave", {"val": address, "size": size, "filename": str(file)})
+            await self.copy(address, size, file)
+
+    async def copy(self, address: int, size: int, file: Path) -> None:
+        """Copy memory into a file, by the processor's eyes: `pmemsave` does not see this machine's flash."""
+        await self._ask("memsave", {"val": address, "size": size, "filename": str(file)})
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -127,7 +135,11 @@ class Qemu:
         self.uart.close()
 
     async def _ask(self, command: str, arguments: dict[str, Any] | None = None) -> Any:
-        question = {"execute": command, "arguments": arguments or {}}
+        async with self._asking:
+            return await self._ask_alone(command, arguments or {})
+
+    async def _ask_alone(self, command: str, arguments: dict[str, Any]) -> Any:
+        question = {"execute": command, "arguments": arguments}
         self._qmp.write(json.dumps(question).encode() + b"\n")
         async with asyncio.timeout(_ANSWER_LIMIT_S):
             answer = await self._answers.get()
@@ -147,5 +159,3 @@ class Qemu:
         assert self._process.stderr is not None
         while log := await self._process.stderr.read(1 << 16):
             self.watchdog.hear(log)
-
-

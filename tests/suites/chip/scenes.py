@@ -13,7 +13,7 @@ from suites.chip.stage import FIRST, Stage, stage
 SIZE = 20_000
 # Long enough on the line that four cuts and what each repeats fit in.
 LONG_SIZE = 40_000
-# A page erased and filled, three times for each page of a swap.
+# A page erased and filled: three of them for each page of a swap.
 STEP_S = 0.022 + 256 * 46e-6
 TRIAL_S = 4
 NOISE = 1 / 2000
@@ -63,23 +63,22 @@ async def cut_transfer(folder: Path, chance: Random, amounts: Amounts) -> str:
 
 
 async def cut_swap(folder: Path, chance: Random, amounts: Amounts) -> str:
-    """Power cut at random places of the swap. One that came when it was over does not count."""
-    steps: list[str] = []
+    """Power cut at random steps of the swap."""
+    cut_at: list[int] = []
     async with stage(folder, chance) as one:
-        while len(steps) < amounts.swap_cuts:
+        while len(cut_at) < amounts.swap_cuts:
             await one.publish("plain", SIZE)
-            lives = one.chip.lives
-            await one.chip.until_ended(lives + 1)
-            for _ in range(CUTS_AN_UPDATE["swap"]):
-                record = one.chip.record
-                await asyncio.sleep(chance.random() * STEP_S * (3 * record.pages - record.forth))
+            await one.chip.until_ended(one.chip.lives + 1)
+            steps = 3 * one.chip.record.pages
+            cuts = min(amounts.swap_cuts - len(cut_at), CUTS_AN_UPDATE["swap"])
+            for step in sorted(chance.sample(range(steps - 1), cuts)):
+                await one.chip.until_step(step)
+                await asyncio.sleep(chance.random() * STEP_S)
                 await one.chip.cut_power()
-                record = one.chip.record
-                if record.is_swapping:
-                    steps.append(f"{record.forth}/{3 * record.pages}")
+                cut_at.append(one.chip.record.forth)
             await one.succeed()
         await _end_well(one)
-        return f"cut after steps {', '.join(steps)} in {one.patch} updates"
+        return f"cut after steps {', '.join(map(str, cut_at))} of {steps}, in {one.patch} updates"
 
 
 async def hangs(folder: Path, chance: Random, _: Amounts) -> str:
@@ -159,7 +158,7 @@ async def _reverted(folder: Path, chance: Random, name: str, ends: dict[End, int
 
 
 async def _taken_back(one: Stage, ends: dict[End, int]) -> str:
-    """The chip goes back to its first image, with as many resets and bites as it must, and gatewayd says so."""
+    """The chip goes back to its first image, with as many resets and bites as it must; gatewayd says so."""
     status = await one.fail("reverted")
     await one.end()
     one.assert_runs(FIRST)
@@ -168,4 +167,5 @@ async def _taken_back(one: Stage, ends: dict[End, int]) -> str:
     assert not record.is_kept
     for end, wanted in ends.items():
         assert one.chip.ends[end] == wanted, f"{one.chip.ends}, not {ends}"
-    return f"{dict(one.chip.ends)}: {status['reason']}"
+    ends_seen = ", ".join(f"{count} by {end}" for end, count in one.chip.ends.items())
+    return f"lives ended: {ends_seen}; {status['code']}"

@@ -24,7 +24,7 @@ UPDATE_LIMIT_S = 120.0
 
 
 class Stage:
-    """What a scene plays on. Images are published as versions 1.0.1, 1.0.2 …"""
+    """What a scene plays on. Images are published as versions 1.0.1, 1.0.2 and so on."""
 
     def __init__(self, gateway: Gateway, chip: Chip, chance: random.Random) -> None:
         self.gateway = gateway
@@ -96,17 +96,19 @@ class Stage:
         def reached() -> bool:
             self.chip.assert_lives()
             status = self._status
-            return status.get("state") == state and all(status.get(key) == value for key, value in wanted.items())
+            return (wanted | {"state": state}).items() <= status.items()
 
         await self.gateway.until(reached, f"{state} {wanted}", UPDATE_LIMIT_S)
         return self._status
 
 
 @contextlib.asynccontextmanager
-async def stage(folder: Path, chance: random.Random, name: str = "plain", **options: Any) -> AsyncIterator[Stage]:
+async def stage(
+    folder: Path, chance: random.Random, name: str = "plain", **options: Any
+) -> AsyncIterator[Stage]:
     """Start everything with a chip that runs the image `name`; `options` are the chip's and `trial_s`."""
     trial_s = options.pop("trial_s", 600)
-    folder.mkdir()
+    folder.mkdir()  # noqa: ASYNC240 - before anything runs
     async with farm(folder, "chip") as whole, Chip(folder, image(name, FIRST), **options) as chip:
         whole.gateway.config["devices"] = [chip.config(trial_s=trial_s)]
         one = Stage(whole.gateway, chip, chance)

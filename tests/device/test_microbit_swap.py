@@ -1,0 +1,31 @@
+"""The swap bootloader of the port to a micro:bit, on this host, with power cut at each operation on flash."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from lab.tree import ROOT
+
+PORT = ROOT / "device" / "ports" / "microbit"
+STRICT = (
+    "-std=c11",
+    "-D_DEFAULT_SOURCE",
+    "-O1",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-fsanitize=address,undefined",
+)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = tmp_path_factory.mktemp("swap") / "swap_test"
+    command = ["cc", *STRICT, "-o", program, PORT / "lab" / "swap_test.c", PORT / "swap.c"]
+    subprocess.run(command, check=True)
+    return program
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_a_power_cut_anywhere_in_a_swap_or_a_request_breaks_nothing(program: Path, seed: int) -> None:
+    subprocess.run([program, str(seed)], check=True)
