@@ -21,8 +21,8 @@ STRICT = (
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = tmp_path_factory.mktemp("swap") / "swap_test"
-    command = ["cc", *STRICT, "-o", program, PORT / "lab" / "swap_test.c", PORT / "swap.c"]
-    subprocess.run(command, check=True)
+    sources = [str(PORT / "lab" / "swap_test.c"), str(PORT / "swap.c")]
+    subprocess.run(["cc", *STRICT, "-o", str(program), *sources], check=True)
     return program
 
 

@@ -1,6 +1,6 @@
 /*
- * The swap on a host, with power cut at every operation on flash: `swap_test [SEED]`. A cut tears what it meets: of a page being erased
- * any bits may have become 1, of a word being programmed any of its bits may have become 0. Each is followed by another cut at a random
+ * The swap on a host, with power cut at every operation on flash: `swap_test [SEED]`. A cut tears what it meets: words of
+ * a page being erased are as they were, blank, or between, of a word being programmed any bits may have become 0. Each is followed by another cut at a random
  * operation. Then power stays, and the bootloader has to get everything right.
  */
 #include <setjmp.h>
@@ -36,6 +36,13 @@ static uint32_t chance(void)
     return (uint32_t)random() << 16 ^ (uint32_t)random();
 }
 
+/* A word of a page whose erasing was cut short: as it was, blank, or something between. */
+static uint32_t half_erased(uint32_t word)
+{
+    const uint32_t how = chance() % 4;
+    return how < 2 ? word : how == 2 ? 0xFFFFFFFFu : word | chance();
+}
+
 /* ---- the flash driver ---- */
 
 uint32_t flash_word(uint32_t address)
@@ -55,7 +62,7 @@ void flash_erase(uint32_t page)
     const bool torn = operations++ == cut_at;
     expect(page % PAGE == 0 && page >= IMAGE && page < JOURNAL, "a page is erased that is none, or not the bootloader's");
     for (uint32_t at = page; at < page + PAGE; at += 4) {
-        set_word(at, torn ? flash_word(at) | chance() : 0xFFFFFFFFu);
+        set_word(at, torn ? half_erased(flash_word(at)) : 0xFFFFFFFFu);
         programmed[at / 4] = 0;
     }
     if (torn)
