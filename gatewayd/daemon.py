@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import random
 import signal
 import threading
 from dataclasses import asdict
@@ -12,13 +11,15 @@ from pathlib import Path
 import structlog
 
 from gatewayd import __version__
-from gatewayd.config import BleLink, Device, Periodic, Settings
+from gatewayd.codes import meaning
+from gatewayd.config import Periodic, Settings
 from gatewayd.config.changes import Changes, read_again
 from gatewayd.control import messages
 from gatewayd.control.operations import ControlContext, ControlOperations
 from gatewayd.control.server import ControlServer
 from gatewayd.delivery.attempt import Dependencies
 from gatewayd.delivery.scheduler import Scheduler
+from gatewayd.delivery.sessions import make_session
 from gatewayd.errors import GatewaydError, HostError
 from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.model import Plan
@@ -27,11 +28,8 @@ from gatewayd.mqtt.uplink import Uplink
 from gatewayd.planning.commands import Commands
 from gatewayd.planning.planner import StoreSnapshot, damaged_topics
 from gatewayd.planning.reconciler import Reconciler
-from gatewayd.protocol.rcp.gateway import RcpGateway
-from gatewayd.protocol.session import TransferSession
 from gatewayd.status.board import StatusBoard
 from gatewayd.status.feed import StatusFeed
-from gatewayd.store.disk import DISK_TROUBLE
 from gatewayd.store.store import Store
 from gatewayd.systemd.health import DatabaseProbe, LoopLag, Vitals
 from gatewayd.systemd.notify import Notifier, from_environment
@@ -91,7 +89,7 @@ async def _open_store(state_dir: Path, stop: asyncio.Event, service: Notifier) -
         try:
             return await _open_and_recover(state_dir)
         except HostError as error:
-            if error.code not in DISK_TROUBLE:
+            if not meaning(error.code).is_disk:
                 raise
             wait_s = min(DISK_RETRY_S, 2.0**attempt)
             log.error("waiting for the disk", code=error.code, reason=str(error), retry_in_s=round(wait_s))  # noqa: TRY400 - not ours
@@ -138,7 +136,7 @@ class Daemon:
             firmware=self._firmware,
             watcher=self._feed,
             make_link=self._links.make,
-            make_session=lambda device: _make_session(self._settings, device),
+            make_session=lambda device: make_session(self._settings, device),
             clock=asyncio.get_running_loop().time,
         )
         self._scheduler = Scheduler(ends, on_end=self._changed, on_unreachable=self._feed.unreachable)
@@ -339,20 +337,3 @@ def _leave_in_time() -> None:
     timer = threading.Timer(STOP_LIMIT_S, os._exit, [0])
     timer.daemon = True
     timer.start()
-
-
-def _make_session(settings: Settings, device: Device) -> TransferSession:
-    link = device.link
-    chance = random.Random()  # noqa: S311 - picks nonces and session numbers, not secrets
-    if isinstance(link, BleLink):
-        limits = link.limits
-        return RcpGateway(
-            settings.gateway.id,
-            datagram=True,
-            busy_s=limits.erase_s,
-            ack_floor_s=limits.chunk_ms / 1000,
-            random=chance,
-        )
-    return RcpGateway(
-        settings.gateway.id, base_baud=link.baud, transfer_baud=link.transfer_baud, random=chance
-    )

@@ -9,7 +9,8 @@ class GatewaydError(Exception):
     """Anything gatewayd refuses or fails at.
 
     Attributes:
-        code: stable, lower case, words joined by underscores; documented in docs/codes.md.
+        code: stable, lower case, words joined by underscores; one of `codes.Code`, or what a device or a
+            daemon of another version says. Documented in docs/codes.md.
         message: one sentence that names what was expected and what was found.
         hint: what to do next; empty when there is nothing to do.
     """
@@ -18,7 +19,7 @@ class GatewaydError(Exception):
 
     def __init__(self, message: str, *, code: str = "", hint: str = "") -> None:
         super().__init__(message)
-        self.code = code or self.default_code
+        self.code = str(code or self.default_code)
         self.message = message
         self.hint = hint
 

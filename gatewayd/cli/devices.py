@@ -6,12 +6,11 @@ import click
 
 from gatewayd.cli.formatting import because, columns, duration, indented, plural, printable, speed, tell
 from gatewayd.cli.options import device_argument, json_option, socket_option
+from gatewayd.codes import meaning
 from gatewayd.control.client import ask
 from gatewayd.control.messages import Devices, DevicesResult, DeviceView, LastResult, Link
 from gatewayd.control.parse import build
 
-# Codes that say that all is well.
-_PEACE = {None, "up_to_date", "update"}
 _COLOURS = {"succeeded": "green", "failed": "red", "refused": "red", "unreachable": "red"}
 
 
@@ -79,7 +78,7 @@ def _details(device: DeviceView) -> list[str]:
     lines = [f"{_link_text(device.link)}; {', '.join(identity)}"]
     if device.last_result is not None:
         lines.append(f"last: {_last(device.last_result, told=device.code)}")
-    if device.code not in _PEACE:
+    if device.code and not meaning(device.code).is_well:
         lines.append(because(device.code, device.reason))
     elif device.link.reason:
         lines.append(f"{device.link.health}: {device.link.reason}")

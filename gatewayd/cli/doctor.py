@@ -10,6 +10,7 @@ import click
 
 from gatewayd.cli.exits import CONFIGURATION, DONE, REFUSED
 from gatewayd.cli.options import config_option, json_option
+from gatewayd.codes import Code
 from gatewayd.doctor import DoctorReport, Finding, Level, examine
 
 WIDTH = 80
@@ -30,7 +31,7 @@ def command(config: Path, as_json: bool) -> None:
     failures = [finding for finding in findings if finding.level is Level.FAILURE]
     if as_json:
         click.echo(DoctorReport(findings=tuple(findings), ok=not failures).model_dump_json())
-    if any(finding.code == "bad_configuration" for finding in failures):
+    if any(finding.code == Code.BAD_CONFIGURATION for finding in failures):
         sys.exit(CONFIGURATION)
     sys.exit(REFUSED if failures else DONE)
 

@@ -1,5 +1,6 @@
 """Exit codes that scripts rely on."""
 
+from gatewayd.codes import Code
 from gatewayd.errors import ConfigError, GatewaydError
 
 DONE = 0
@@ -11,6 +12,6 @@ CONFIGURATION = 78  # EX_CONFIG
 
 def exit_code(error: GatewaydError) -> int:
     """The code that says whose fault `error` is."""
-    if error.code == "daemon_unreachable":
+    if error.code == Code.DAEMON_UNREACHABLE:
         return UNREACHABLE
     return CONFIGURATION if isinstance(error, ConfigError) else REFUSED

@@ -6,6 +6,7 @@ import click
 
 from gatewayd.cli.formatting import indented, plural, printable, size, tell
 from gatewayd.cli.options import device_argument, json_option, socket_option
+from gatewayd.codes import Code
 from gatewayd.control.client import ask
 from gatewayd.control.messages import (
     Assessment,
@@ -77,7 +78,7 @@ def _tell_message(result: ExplainMessageResult) -> None:
 
 
 def _headline(forecast: Forecast) -> str:
-    if forecast.would == "nothing" and forecast.code == "update":
+    if forecast.would == "nothing" and forecast.code == Code.UPDATE:
         return f"{forecast.device}: has an update to {forecast.version}"
     if forecast.would != "nothing":
         verb = "would be updated to" if forecast.would == "update" else "would ask for approval of"

@@ -15,6 +15,7 @@ from gatewayd.config.fragments import read_all
 from gatewayd.control.client import ask
 from gatewayd.control.messages import Devices, DevicesResult
 from gatewayd.errors import GatewaydError
+from gatewayd.protocol.registry import PROTOCOLS
 from gatewayd.store.lock import find_daemon
 
 # Where we may not look, it is better to take the daemon for running.
@@ -28,13 +29,15 @@ _CLAIMS: dict[bool | None, str] = {
 class LocalDevices:
     """This gateway. `ports`: its devices by the node of their port; `targets`: by name, whom to listen for.
 
-    `claimed`: the devices that are the daemon's, by name, and how to say so.
+    `claimed`: the devices that are the daemon's, by name, and how to say so. `protocols`: by name, where the
+    file says one.
     """
 
     gateway_id: str = field(default_factory=socket.gethostname)
     ports: dict[str, str] = field(default_factory=dict)
     targets: dict[str, BleTarget] = field(default_factory=dict)
     claimed: dict[str, str] = field(default_factory=dict)
+    protocols: dict[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> set[str]:
@@ -59,14 +62,22 @@ def look_up(path: Path | None, control_socket: Path) -> LocalDevices:
     root = _mapping(read_all(file, Host.here()).root)
     gateway = _mapping(root.get("gateway"))
     written = LocalDevices(gateway_id=_text(gateway.get("id"), socket.gethostname()))
-    for name, link in _written_links(root.get("devices")):
+    usual = _mapping(root.get("defaults")).get("protocol")
+    for name, link, protocol in _written_links(root.get("devices")):
         _add(written, name, link.get("uart"), link.get("ble"))
+        chosen = _text(protocol, _text(usual, ""))
+        if chosen in PROTOCOLS:
+            written.protocols[name] = chosen
     sockets = {control_socket, file.parent / _text(gateway.get("control_socket"), str(control_socket))}
     if (answered := _ask_daemons(sockets)) is not None:
         # In words a target is not always to be recognised; the file has it as it was written.
         targets = {**answered.targets, **written.targets}
         return LocalDevices(
-            answered.gateway_id, {**written.ports, **answered.ports}, targets, answered.claimed
+            answered.gateway_id,
+            {**written.ports, **answered.ports},
+            targets,
+            answered.claimed,
+            written.protocols,
         )
     daemon = find_daemon(file.parent / _text(gateway.get("state_dir"), "/var/lib/gatewayd"))
     if daemon.runs is not False:
@@ -105,11 +116,11 @@ def _add(known: LocalDevices, name: str, uart: Any, ble: Any) -> None:
         return
 
 
-def _written_links(devices: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each device's name and link, as far as they are there."""
+def _written_links(devices: Any) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Yield each device's name, link and protocol, as far as they are there."""
     for device in map(_mapping, devices if isinstance(devices, list) else []):
         if isinstance(name := device.get("name"), str):
-            yield name, _mapping(device.get("link"))
+            yield name, _mapping(device.get("link")), device.get("protocol")
 
 
 def _mapping(value: Any) -> dict[str, Any]:

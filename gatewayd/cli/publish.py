@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from gatewayd.cli.options import config_option, json_option
+from gatewayd.codes import Code
 from gatewayd.config import Device, Settings, load
 from gatewayd.errors import FirmwareError, GatewaydError
 from gatewayd.mqtt.connection import connect
@@ -30,8 +31,6 @@ ANSWER_TIMEOUT_S = 30
 SLOWEST_LINE_BYTES_PER_S = 16 * 1024
 
 _CHANNELS = {"s": Channel.STABLE, "u": Channel.UNSTABLE}
-# What an attempt to open a container without keys says about it.
-_KINDS = {"no_verify_key": "signed container", "no_decrypt_key": "encrypted container"}
 _BARE_IMAGE = "bare image"
 
 
@@ -163,11 +162,14 @@ def _recognise(content: bytes) -> str:
     try:
         open_container(content, KeySet(), allow_unsigned=True)
     except FirmwareError as error:
-        if error.code == "bad_magic":
-            return _BARE_IMAGE
-        if error.code not in _KINDS:
-            raise
-        return _KINDS[error.code]
+        match error.code:  # what opening it without keys says about it
+            case Code.BAD_MAGIC:
+                return _BARE_IMAGE
+            case Code.NO_VERIFY_KEY:
+                return "signed container"
+            case Code.NO_DECRYPT_KEY:
+                return "encrypted container"
+        raise
     return "unsigned container"
 
 

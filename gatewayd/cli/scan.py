@@ -96,8 +96,8 @@ def _check_adapter(_ctx: click.Context, _param: click.Parameter, value: str | No
     show_default=True,
     help="How long to listen; sleepy devices need more.",
 )
-@click.option("--ask", is_flag=True, help="Connect to devices that offer RCP, and ask who they are.")
-@click.option("--all", "everything", is_flag=True, help="Also devices that do not say that they offer RCP.")
+@click.option("--ask", is_flag=True, help="Connect to devices that offer a protocol, and ask who they are.")
+@click.option("--all", "everything", is_flag=True, help="Also devices that do not say that they offer one.")
 @_config_option
 @socket_option
 @json_option
@@ -112,16 +112,16 @@ def ble(
 ) -> None:
     """Listen for Bluetooth devices; prints YAML to paste into the configuration.
 
-    Only those that advertise the RCP service, and those of the configuration, are listed. A device that is
-    connected does not advertise. With --ask each one is connected to, one after the other, unless the running
-    gatewayd has it; nothing in it is changed, and it is not paired with.
+    Only those that advertise the service of a protocol, and those of the configuration, are listed. A device
+    that is connected does not advertise. With --ask each one is connected to, one after the other, unless the
+    running gatewayd has it; nothing in it is changed, and it is not paired with.
     """
     from gatewayd.link.radio import Radio  # noqa: PLC0415 - who looks at ports needs no Bluetooth
     from gatewayd.scan.ble import Ours, scan_ble  # noqa: PLC0415
 
     known = look_up(config, control_socket)
     targets = {name: radio_target(written) for name, written in known.targets.items()}
-    ours = Ours(known.gateway_id, targets, known.claimed)
+    ours = Ours(known.gateway_id, targets, known.claimed, known.protocols)
     report = asyncio.run(
         scan_ble(Radio(adapter), ours, duration_s=duration_s, ask=ask, everything=everything)
     )

@@ -9,12 +9,14 @@ from gatewayd.cli.local_devices import LocalDevices
 from gatewayd.errors import GatewaydError
 from gatewayd.ota.topic import validate_app_id
 from gatewayd.ota.version import Version
+from gatewayd.protocol.registry import DEFAULT_PROTOCOL, PROTOCOLS
 from gatewayd.scan.answers import Answer
 from gatewayd.scan.uart import FoundPort, ScanReport
 
 if TYPE_CHECKING:
     from gatewayd.scan.ble import BleReport, HeardDevice
 
+_TITLES = " or ".join(kind.title for kind in PROTOCOLS.values() if kind.gatt is not None)
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9/._-]*")
 # What some reader of YAML takes for something else than a text.
 _WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
@@ -55,7 +57,9 @@ def ble_to_yaml(report: "BleReport", known: LocalDevices) -> str:
         why = known.claimed.get(name) or f"is {known.targets[name]} on, near, and free?"
         remarks.append(f"{name} was not heard: {why}")
     if not report.devices:
-        remarks.append("Nobody who offers RCP was heard; --all lists everybody, --seconds 60 listens longer")
+        remarks.append(
+            f"No device that offers {_TITLES} was heard; --all lists every one, --seconds 60 listens longer"
+        )
     return _document(entries, remarks)
 
 
@@ -81,7 +85,7 @@ def _port_remark(port: FoundPort) -> str | None:
 def _ble_remark(heard: "HeardDevice") -> str | None:
     """What to say of a device in a comment; None for one to paste."""
     obstacle = heard.device and _obstacle(heard.device)
-    if heard.offers_rcp and not (heard.configured_as or heard.code or obstacle):
+    if heard.protocols and not (heard.configured_as or heard.code or obstacle):
         return None
     said = [f"is {heard.configured_as} in the configuration"] if heard.configured_as else []
     if heard.code is not None:
@@ -89,8 +93,8 @@ def _ble_remark(heard: "HeardDevice") -> str | None:
     elif heard.device is not None:
         answer = f"{_self_description(heard.device)} answers"
         said.append(f"{answer}, and cannot be configured: {obstacle}" if obstacle else answer)
-    elif not heard.offers_rcp:
-        said.append("does not say that it offers RCP")
+    elif not heard.protocols:
+        said.append(f"does not say that it offers {_TITLES}")
     return f"{_about(heard)}: {'; '.join(said)}"
 
 
@@ -128,6 +132,8 @@ def _entry(device: Answer | None, name: str, link: str) -> Iterator[str]:
         if device.hardware_id is not None:
             yield f"    hardware_id: {_scalar(device.hardware_id)}"
         yield _version_line(device.version)
+    if device is not None and device.protocol != DEFAULT_PROTOCOL:
+        yield f"    protocol: {_scalar(device.protocol)}"
     yield "    # payload: advanced   # if its firmware comes in Sming's containers, and then"
     yield "    # keys: ...           # the key set that opens and verifies them"
     yield f"    link: {link}"

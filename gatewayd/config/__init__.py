@@ -11,7 +11,7 @@ from gatewayd.config.loader import load
 from gatewayd.config.mistakes import ConfigErrors, Mistake
 from gatewayd.config.model import (
     Adapter,
-    BleLink,
+    BleSettings,
     BleTarget,
     Device,
     Gateway,
@@ -19,13 +19,13 @@ from gatewayd.config.model import (
     Mqtt,
     Periodic,
     Settings,
-    UartLink,
+    UartSettings,
     Wake,
 )
 
 __all__ = [
     "Adapter",
-    "BleLink",
+    "BleSettings",
     "BleTarget",
     "ConfigErrors",
     "Device",
@@ -36,7 +36,7 @@ __all__ = [
     "Mqtt",
     "Periodic",
     "Settings",
-    "UartLink",
+    "UartSettings",
     "Wake",
     "load",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 from gatewayd.config.document import BROKEN, Document
 from gatewayd.config.explain import did_you_mean
 from gatewayd.config.mistakes import KeyPath, Mistake
-from gatewayd.config.model import BleLink, Device, KeyFiles, Mqtt, UartLink
+from gatewayd.config.model import BleSettings, Device, KeyFiles, Mqtt, UartSettings
 from gatewayd.ota.keys import KeySet, find_shared_keys
 from gatewayd.ota.rules import Deliver, Payload
 
@@ -196,13 +196,13 @@ def _unwise(device: Device, keys: dict[str, KeyFiles]) -> Iterable[tuple[str, st
         yield "allow_unsigned", "has no effect without a verification key", "Delete it, or give keys"
     if device.allow_downgrade:
         yield "allow_downgrade", "older firmware is accepted", "Delete it once the downgrade is done"
-    if isinstance(device.link, BleLink) and not device.link.pair and device.deliver is Deliver.ROM:
+    if isinstance(device.link, BleSettings) and not device.link.pair and device.deliver is Deliver.ROM:
         yield (
             "link.pair",
             "anyone in radio range can offer a device that does not pair other firmware",
             "Use pair: true, or deliver: container with a device that verifies the signature itself",
         )
-    if isinstance(device.link, UartLink) and re.fullmatch(r"/dev/tty(USB|ACM)[0-9]+", device.link.uart):
+    if isinstance(device.link, UartSettings) and re.fullmatch(r"/dev/tty(USB|ACM)[0-9]+", device.link.uart):
         yield (
             "link.uart",
             "this number changes when devices are plugged in another order",

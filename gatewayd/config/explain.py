@@ -14,7 +14,6 @@ from gatewayd.config.model import ADAPTER_PATTERN, HEX_PATTERN, LINKS, NAME_PATT
 
 M = TypeVar("M", bound=BaseModel)
 
-_LATER = "is not supported by this version"
 # Keys that have a meaning in a later version, or never: refused by name rather than as unknown.
 _KNOWN_KEYS = {
     "ble": ("a device has one link", "Give uart or ble, not both"),
@@ -22,9 +21,6 @@ _KNOWN_KEYS = {
         "does not belong into this file",
         "Put it into a file of its own and name that: password_file",
     ),
-}
-_KNOWN_VALUES = {
-    "protocol": f"{_LATER}: expected rcp",
 }
 # pydantic's error types -> what was expected.
 _EXPECTED = {
@@ -77,8 +73,6 @@ def explain(model: type[BaseModel], error: ErrorDetails, document: Document, pat
     elif kind == "missing":
         suggestion = "A serial port; or ble, a Bluetooth address" if key == "uart" else ""
         document.wrong(here, "is missing", suggestion or _description(model, error["loc"]))
-    elif key in _KNOWN_VALUES:
-        document.wrong(here, _KNOWN_VALUES[key])
     elif kind in {"literal_error", "enum"}:
         choices = context["expected"].replace("'", "")
         words = choices.replace(" or ", ", ").split(", ")

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -25,6 +25,7 @@ from pydantic import (
     Tag,
     ValidationInfo,
     WithJsonSchema,
+    create_model,
     model_validator,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -38,6 +39,7 @@ from gatewayd.ota.patch import PatchEncoding
 from gatewayd.ota.rules import Deliver, Payload, SlotMatch
 from gatewayd.ota.topic import DEFAULT_TEMPLATE, Channel, TopicTemplate, validate_app_id
 from gatewayd.ota.version import Version
+from gatewayd.protocol.registry import DEFAULT_PROTOCOL, PROTOCOLS
 from gatewayd.tls import Trust, parse_pin
 
 T = TypeVar("T")
@@ -59,6 +61,12 @@ UUID_PATTERN = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
 HEX_PATTERN = r"^([0-9A-Fa-f]{2})*$"
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,253}[A-Za-z0-9_.])?")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+
+
+def _registered(name: str) -> str:
+    if name not in PROTOCOLS:
+        raise refuse(f"is not supported by this version: expected {' or '.join(PROTOCOLS)}")
+    return name
 
 
 def refuse(message: str, suggestion: str = "") -> PydanticCustomError:
@@ -358,7 +366,7 @@ class KeyFiles(Section):
 
 
 class Wake(Section):
-    """What is exchanged before RCP speaks, for firmware that must be told to listen."""
+    """What is exchanged before the first frame, for firmware that must be told to listen."""
 
     send: Exchange = Field(
         description='Text to send; in double quotes \\r\\n are control characters: "AT+OTA\\r\\n"'
@@ -415,7 +423,7 @@ def _target(value: Any) -> Any:
     return {"address": value} if isinstance(value, str) else value
 
 
-class BleLink(Section):
+class BleSettings(Section):
     """A Bluetooth Low Energy device."""
 
     kind: ClassVar[Literal["ble"]] = "ble"
@@ -435,7 +443,7 @@ class BleLink(Section):
         return str(self.ble)
 
 
-class UartLink(Section):
+class UartSettings(Section):
     """A serial port."""
 
     kind: ClassVar[Literal["uart"]] = "uart"
@@ -460,14 +468,14 @@ def link_kind(written: Any) -> str:
     return "ble" if isinstance(written, dict) and "ble" in written and "uart" not in written else "uart"
 
 
-LINKS: dict[str, type[Section]] = {"uart": UartLink, "ble": BleLink}
+LINKS: dict[str, type[Section]] = {"uart": UartSettings, "ble": BleSettings}
 Link = Annotated[
-    Annotated[UartLink, Tag("uart")] | Annotated[BleLink, Tag("ble")],
+    Annotated[UartSettings, Tag("uart")] | Annotated[BleSettings, Tag("ble")],
     Discriminator(link_kind),
 ]
 
 
-class Device(Section):
+class _Device(Section):
     """A device behind this gateway."""
 
     name: Name = Field(description="Name of the device in topics, logs and commands")
@@ -505,7 +513,9 @@ class Device(Section):
         default=False, description="Accept a device whose bootloader cannot go back when new firmware fails"
     )
     trial_s: int = Field(600, ge=1, le=86_400, description="Seconds a new image has to be confirmed in")
-    protocol: Literal["rcp"] = Field("rcp", description="The transfer protocol")
+    protocol: Annotated[str, AfterValidator(_registered)] = Field(
+        DEFAULT_PROTOCOL, description="The transfer protocol", json_schema_extra={"enum": list(PROTOCOLS)}
+    )
     link: Link = Field(description="How the device is reached")
 
     @property
@@ -514,6 +524,39 @@ class Device(Section):
         if self.channel == "both":
             return (Channel.STABLE, Channel.UNSTABLE)
         return (Channel(self.channel),)
+
+    @property
+    def protocol_settings(self) -> BaseModel | None:
+        """What is set under the protocol's name, defaults included; None for one that has no settings."""
+        model = PROTOCOLS[self.protocol].settings
+        written: BaseModel | None = getattr(self, self.protocol, None)
+        return model() if model is not None and written is None else written
+
+    @model_validator(mode="after")
+    def _goes_over_its_link(self) -> Self:
+        kind = PROTOCOLS[self.protocol]
+        if isinstance(self.link, BleSettings) and kind.gatt is None:
+            raise refuse(f"has a link by Bluetooth, over which {kind.title} does not go")
+        return self
+
+
+if TYPE_CHECKING:
+
+    class Device(_Device):
+        """A device behind this gateway."""
+
+else:  # with a key for each protocol that has settings of its own
+    Device = create_model(
+        "Device",
+        __base__=_Device,
+        __module__=__name__,
+        __doc__=_Device.__doc__,
+        **{
+            kind.name: (kind.settings | None, Field(None, description=f"Settings of {kind.title}"))
+            for kind in PROTOCOLS.values()
+            if kind.settings is not None
+        },
+    )
 
 
 class Settings(Section):

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from gatewayd.codes import Code
 from gatewayd.control.messages import Error, Message, Request
 from gatewayd.errors import ConfigError, GatewaydError, HostError, RequestError
 
@@ -119,6 +120,6 @@ def _read(answer: bytes, result: type[R]) -> R:
 
 
 def _error(error: Error) -> GatewaydError:
-    if error.code == ConfigError.default_code:
+    if error.code == Code.BAD_CONFIGURATION:
         return ReloadRefused(error)
     return RequestError(error.message, code=error.code, hint=error.hint)

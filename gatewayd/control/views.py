@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gatewayd.config import Device, UartLink
+from gatewayd.config import Device, UartSettings
 from gatewayd.control import messages
 from gatewayd.errors import GatewaydError, HostError
 from gatewayd.jobs.model import AttemptRecord, CreateJob, DeviceRecord, EndJob, Job, JobState, Pause
@@ -180,9 +180,9 @@ def watchdog_s() -> float | None:
 def _link(device: Device, health: LinkHealth) -> messages.Link:
     link = device.link
     baud = None
-    if isinstance(link, UartLink):
+    if isinstance(link, UartSettings):
         baud = link.baud
-        if health.code != "ok" and not Path(link.uart).exists():
+        if not health.is_ok and not Path(link.uart).exists():
             health = LinkHealth("link_missing", f"{link.uart} does not exist")
     return messages.Link(
         kind=link.kind, address=link.address, baud=baud, health=health.code, reason=health.reason or None

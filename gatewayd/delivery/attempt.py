@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from gatewayd.codes import meaning
 from gatewayd.config import Device, Settings, Wake
 from gatewayd.delivery.admission import check_can_revert, check_is_meant, check_is_newer
 from gatewayd.delivery.attempt_log import AttemptLog
@@ -26,8 +27,8 @@ from gatewayd.jobs.model import INTERRUPTIBLE, AttemptRecord, Job, JobState
 from gatewayd.link.base import Link
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.protocol.image import ImageId
+from gatewayd.protocol.registry import PROTOCOLS
 from gatewayd.protocol.session import (
-    SILENCE,
     Activated,
     AlreadyRunning,
     Armed,
@@ -46,8 +47,8 @@ from gatewayd.protocol.session import (
     TransferStarted,
 )
 from gatewayd.protocol.steps import Step
-from gatewayd.store.database import utc_now
 from gatewayd.store.store import Store
+from gatewayd.timestamps import utc_now
 
 # A board that resets when its port is opened needs up to 3 s before it answers.
 PATIENCE_S = 5.0
@@ -299,7 +300,7 @@ class Attempt:
             try:
                 return await self._greet(max(deadline - self._talk.now, PATIENCE_S))
             except LinkLost:
-                if not self._talk.ends_with_the_device:
+                if not self._talk.vanishes_with_device:
                     raise
             await self._reconnect(deadline)
 
@@ -374,7 +375,7 @@ class Attempt:
             try:
                 return await self._identify(WOKEN_PATIENCE_S)
             except LinkError as error:
-                if error.code not in SILENCE or self._talk.now >= deadline:
+                if not meaning(error.code).is_silence or self._talk.now >= deadline:
                     raise asleep or error from None
 
     async def _identify(self, patience_s: float) -> DeviceInfo:
@@ -392,7 +393,9 @@ class Attempt:
         reading = profile_of(self._settings, self._device)
         self._opened = await self._ends.firmware.open(job.message_sha256, reading, keys)
         content, sha256 = self._opened.image(self._device, info.slot_address)
-        return Image(content, sha256, job.version, second_try)
+        name = PROTOCOLS[self._device.protocol].name_image(content, sha256, job.version)
+        own_id = None if name == ImageId.of_file(sha256) else name
+        return Image(content, sha256, job.version, second_try, own_id)
 
     async def _outcome(self, *wanted: type[Any]) -> Any:
         outcome: Outcome = await self._talk.outcome()

@@ -46,9 +46,9 @@ class Pump:
         return self
 
     @property
-    def ends_with_the_device(self) -> bool:
-        """Whether the link goes down when the device restarts, as a radio's does and a wire's does not."""
-        return self._link.is_datagram
+    def vanishes_with_device(self) -> bool:
+        """See Link."""
+        return self._link.vanishes_with_device
 
     async def reopen(self, session: TransferSession) -> None:
         """Open anew a link that went down, for another session. Raises LinkError."""

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import structlog
 
-from gatewayd.config import BleLink, Device, Settings, UartLink
+from gatewayd.codes import Again, meaning
+from gatewayd.config import BleSettings, Device, Settings, UartSettings
 from gatewayd.delivery.attempt import Attempt, Dependencies, explain
 from gatewayd.delivery.deferral import Deferral, Paused
 from gatewayd.delivery.retry import TRIAL_MARGIN_S, after_failure, back_off_s
-from gatewayd.errors import GatewaydError, HostError
-from gatewayd.jobs.model import INTERRUPTIBLE, NO_CONTACT, AttemptRecord, Job, JobState
+from gatewayd.errors import GatewaydError, HostError, LinkLost
+from gatewayd.jobs.model import INTERRUPTIBLE, AttemptRecord, Job, JobState
 
 log = structlog.get_logger()
 
@@ -287,10 +288,11 @@ class Scheduler:
         )
         now = await attempt.record(retry, retry.error or error)
         delay_s = retry.delay_s
-        if error.code == "link_lost" and isinstance(lane.device.link, BleLink):
+        if isinstance(error, LinkLost) and isinstance(lane.device.link, BleSettings):
             delay_s = min(delay_s, RECONNECT_S)  # no port comes back to be noticed
         lane.not_before = self._ends.clock() + delay_s
-        if retry.state is JobState.FAILED and error.code in NO_CONTACT and lane.device.probe == "start":
+        is_worth_asking = meaning(error.code).again is Again.AFTER_CONTACT and lane.device.probe == "start"
+        if retry.state is JobState.FAILED and is_worth_asking:
             # Nobody would notice its return otherwise; the planner tries again when it has answered.
             lane.probe_failures = retry.failures
             lane.probe_due = self._ends.clock() + back_off_s(retry.failures + 2, self._chance())
@@ -325,7 +327,7 @@ def port_identity(device: Device) -> PortIdentity:
     The node may come back under the same number, so its ctime counts too (traffic changes only the other
     times), and that of the link in /dev/serial/by-id.
     """
-    if not isinstance(device.link, UartLink):
+    if not isinstance(device.link, UartSettings):
         return (0, 0, 0, 0)
     path = Path(device.link.uart)
     try:

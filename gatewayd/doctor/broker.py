@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from aiomqtt import ProtocolVersion
 
+from gatewayd.codes import Code
 from gatewayd.config import Mqtt, Settings
 from gatewayd.doctor.finding import Finding, failure, ok, refused, warning
 from gatewayd.jobs.eligibility import topics_of
@@ -48,7 +49,7 @@ async def examine_broker(settings: Settings) -> AsyncIterator[Finding]:
         addresses = await _resolve(mqtt)
         connection = await connect(visitor(mqtt, max_packet_bytes=MAX_PACKET_BYTES))
     except BrokerError as error:
-        if error.code == "broker_unreachable":
+        if error.code == Code.BROKER_UNREACHABLE:
             yield refused("broker", error)
             return
         yield ok("broker", f"{where} is reachable")

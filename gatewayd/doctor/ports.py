@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatewayd.config import Device, UartLink
+from gatewayd.config import Device, UartSettings
 from gatewayd.doctor.account import READ, WRITE, Account
 from gatewayd.doctor.finding import Finding, failure, ok
 from gatewayd.link.holders import Holder, find_holders
@@ -26,7 +26,7 @@ class PortFacts:
 
 def examine_ports(devices: Sequence[Device], account: Account, daemon: LockHolder) -> Iterator[Finding]:
     """Look at all ports; none is opened."""
-    paths = {device.name: device.link.uart for device in devices if isinstance(device.link, UartLink)}
+    paths = {device.name: device.link.uart for device in devices if isinstance(device.link, UartSettings)}
     ports = {name: named_port(path) for name, path in paths.items()}
     holders = find_holders({port.node for port in ports.values()})
     for name, port in ports.items():

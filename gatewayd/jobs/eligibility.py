@@ -6,6 +6,7 @@ said of itself, and what the configuration believes until it has said anything.
 
 from dataclasses import dataclass
 
+from gatewayd.codes import Code
 from gatewayd.config import Device, Settings
 from gatewayd.errors import GatewaydError
 from gatewayd.jobs.model import Decision, DecodeProfile, DeviceRecord, Release, RomFacts, Verdict
@@ -92,7 +93,7 @@ def refusal_of(device: Device, record: DeviceRecord, candidate: Candidate) -> De
         # On trial: the job will find it running, and confirm it.
         return None if on_trial else _unfit(device, record, candidate)
     except GatewaydError as error:
-        return decision_on(device, candidate, error.code, str(error), refused=error.code != "not_newer")
+        return decision_on(device, candidate, error.code, str(error), refused=error.code != Code.NOT_NEWER)
 
 
 def _unfit(device: Device, record: DeviceRecord, candidate: Candidate) -> Decision | None:

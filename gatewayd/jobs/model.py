@@ -18,7 +18,7 @@ from gatewayd.ota.rules import Payload, RollbackMark
 from gatewayd.ota.topic import Channel
 from gatewayd.ota.version import Version
 from gatewayd.protocol.image import ImageId
-from gatewayd.protocol.session import SILENCE, DeviceInfo
+from gatewayd.protocol.session import DeviceInfo
 from gatewayd.protocol.steps import BootId, Update
 
 
@@ -54,16 +54,6 @@ ENDED = frozenset(state for state, following in TRANSITIONS.items() if not follo
 WAITING = frozenset({_S.OFFERED, _S.QUEUED})
 # What a stop of gatewayd, or a failure to write down how an attempt ended, leaves behind.
 INTERRUPTIBLE = frozenset({_S.TRANSFERRING, _S.STAGED})
-
-# Failures that are never tried again by themselves: the image was on the device and did not hold.
-NEVER_AGAIN = frozenset({"reverted", "version_mismatch", "already_tried"})
-# Failures by restarts: that the device has restarted once more is no reason to wear its flash again.
-UNSTEADY = frozenset({"keeps_restarting", "keeps_vanishing"})
-# Failures that say nothing about the image: hearing from the device again is reason enough to try again.
-NO_CONTACT = SILENCE | {
-    *("link_missing", "link_lost", "link_busy", "link_denied", "link_error", "wake_failed"),
-    *("wrong_app", "wrong_hardware", "device_changed"),
-}
 
 
 class IllegalTransitionError(RuntimeError):

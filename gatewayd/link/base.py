@@ -14,6 +14,10 @@ class Link(Protocol):
     def max_datagram(self) -> int | None:
         """Bytes that one `send` can carry on a datagram link; None on a stream."""
 
+    @property
+    def vanishes_with_device(self) -> bool:
+        """Whether it goes away while the device restarts, and comes back with it."""
+
     async def open(self) -> None:
         """Open exclusively. Raises LinkError (`link_missing`, `link_busy`, `link_denied`, `link_error`)."""
 

@@ -3,9 +3,9 @@
 - A write without response returns when BlueZ has queued it, also on a dead radio: nothing here pushes back.
   The device's credits bound what is under way, and an ACK that does not come is the only sign of a dead link.
 - Several writes are in flight at once: each is a call to BlueZ and back, which keeps their order.
-- A write with response returns when all before it has arrived. HELLO and OFFER go that way.
+- A write with response returns when all before it has arrived. What a session wants confirmed goes that way.
 - What one packet carries is known after each connect, and may be another each time.
-- A device that floods us: so many bytes wait to be taken, and what comes beyond is dropped. RCP asks again.
+- A device that floods us: at most 64 KiB wait to be taken, and what comes beyond is dropped.
 """
 
 import asyncio
@@ -18,11 +18,7 @@ from gatewayd.errors import LinkError, LinkLost
 from gatewayd.link.bluetooth import FOREIGN, BleakClient, explain
 from gatewayd.link.radio import Limits, Radio
 from gatewayd.link.target import Target
-
-# docs/protocol.md, section "Bluetooth Low Energy".
-SERVICE = "c1b70001-3e5a-4d8b-9f06-67617465776d"
-TO_DEVICE = "c1b70002-3e5a-4d8b-9f06-67617465776d"
-FROM_DEVICE = "c1b70003-3e5a-4d8b-9f06-67617465776d"
+from gatewayd.protocol.gatt import GattProfile
 
 # BlueZ drops longer values without a word.
 LONGEST_VALUE = 512
@@ -35,11 +31,13 @@ class BleLink:
     """One device. `choose_radio`: by which adapter; `pair`: encrypt, and bond if there is no bond yet."""
 
     is_datagram = True
+    vanishes_with_device = True
 
     def __init__(
         self,
         choose_radio: Callable[[], Radio],
         target: Target,
+        profile: GattProfile,
         *,
         limits: Limits | None = None,
         pair: bool = True,
@@ -48,6 +46,7 @@ class BleLink:
         self._choose_radio = choose_radio
         self._radio: Radio | None = None
         self._target = target
+        self._profile = profile
         self._limits = limits or Limits()
         self._pair = pair
         self._is_patient = waits_for_advertisement
@@ -91,7 +90,7 @@ class BleLink:
     async def send(self, data: bytes, *, confirmed: bool = False) -> None:
         """See Link. `confirmed`: return when the device has it."""
         client, outlet = self._opened()
-        if confirmed:
+        if confirmed and self._profile.takes_requests:
             if self._writes:  # not all of them may have been handed over yet
                 await asyncio.wait(self._writes)
             await self._write(client, outlet, data, response=True)
@@ -125,12 +124,14 @@ class BleLink:
         self._lost: LinkLost | None = None
 
     async def _subscribe(self, client: BleakClient) -> None:
-        service = client.services.get_service(SERVICE)
-        outlet = None if service is None else service.get_characteristic(TO_DEVICE)
-        inlet = None if service is None else service.get_characteristic(FROM_DEVICE)
+        profile = self._profile
+        service = client.services.get_service(profile.service)
+        outlet = None if service is None else service.get_characteristic(profile.to_device)
+        inlet = None if service is None else service.get_characteristic(profile.from_device)
         if outlet is None or inlet is None:
             raise LinkError(
-                f"{self._target} does not offer RCP: it has no service {SERVICE} with both characteristics",
+                f"{self._target} does not offer {profile.offers}: it has no service {profile.service}"
+                " with the characteristics for both directions",
                 code="no_service",
                 hint="is it the right device, and does its firmware have the receiver?",
             )

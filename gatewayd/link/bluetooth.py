@@ -14,6 +14,7 @@ from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData, BaseBleakScanner
 from bleak.exc import BleakError
 
+from gatewayd.codes import Code
 from gatewayd.errors import LinkError
 from gatewayd.link.bluez import BluezConnections, Connections
 
@@ -29,29 +30,29 @@ _BLOCKED_HINT = "`rfkill unblock bluetooth`, then `bluetoothctl power on`"
 _BOND_HINT = "forget the bond on both sides: `bluetoothctl remove ADDRESS`, and on the device; then try again"
 
 # What to look for in a failure, in this order; first what concerns the adapter, then the device.
-_TABLE: tuple[tuple[tuple[str, ...], str, str, str], ...] = (
+_TABLE: tuple[tuple[tuple[str, ...], Code, str, str], ...] = (
     (
         ("ServiceUnknown", "NameHasNoOwner", "No such file or directory", "Connection refused", "NoReply"),
-        "bluetooth_missing",
+        Code.BLUETOOTH_MISSING,
         "BlueZ does not answer",
         _NO_BLUEZ_HINT,
     ),
-    (("AccessDenied",), "link_denied", "Bluetooth may not be used", "add the user to the group bluetooth"),
+    (("AccessDenied",), Code.LINK_DENIED, "Bluetooth may not be used", "add the user to the group bluetooth"),
     (
         ("No powered", "NotReady", "Not Ready", "POWERED_OFF", "Blocked"),
-        "adapter_blocked",
+        Code.ADAPTER_BLOCKED,
         "the adapter is switched off or blocked",
         _BLOCKED_HINT,
     ),
     (
         ("No Bluetooth adapters", "NO_BLUETOOTH", "adapter '"),
-        "adapter_missing",
+        Code.ADAPTER_MISSING,
         "is not there",
         _NO_ADAPTER_HINT,
     ),
     (
         ("Authentication", "Insufficient", "NotPermitted", "Paired"),
-        "pairing_failed",
+        Code.PAIRING_FAILED,
         "pairing failed",
         _BOND_HINT,
     ),
@@ -79,7 +80,7 @@ class Backend:
         return BleakClient(device, on_end, timeout=timeout_s, backend=self.client)
 
 
-def explain(subject: str, error: BaseException, code: str = "link_error") -> LinkError:
+def explain(subject: str, error: BaseException, code: str = Code.LINK_ERROR) -> LinkError:
     """Return what to raise for a `FOREIGN` error; `code` is that of one which nothing is known of."""
     text = " ".join(str(part) for part in error.args) or type(error).__name__
     for words, known, what, hint in _TABLE:

@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from gatewayd.config import Adapter, BleLink, BleTarget, Device
+from gatewayd.config import Adapter, BleSettings, BleTarget, Device
 from gatewayd.link.base import Link
 from gatewayd.link.uart import UartLink
+from gatewayd.protocol.gatt import GattProfile
+from gatewayd.protocol.registry import PROTOCOLS
 
 if TYPE_CHECKING:
     from gatewayd.link.bluetooth import Backend
@@ -36,13 +38,15 @@ class LinkFactory:
     def make(self, device: Device) -> Link:
         """Return a closed link to a device."""
         link = device.link
-        if isinstance(link, BleLink):
-            return self._ble(link)
+        if isinstance(link, BleSettings):
+            profile = PROTOCOLS[device.protocol].gatt
+            assert profile is not None, device.protocol  # noqa: S101 - the configuration refuses that
+            return self._ble(link, profile)
         return UartLink(link.uart, baud=link.baud, dtr=link.dtr, rts=link.rts)
 
     async def clear(self, devices: Iterable[Device]) -> None:
         """End what a former life has left connected to these devices. Never raises."""
-        targets = [radio_target(one.link.ble) for one in devices if isinstance(one.link, BleLink)]
+        targets = [radio_target(one.link.ble) for one in devices if isinstance(one.link, BleSettings)]
         if targets:
             await self._all_radios().stale_connections.clear(targets)
 
@@ -51,13 +55,14 @@ class LinkFactory:
         if self._radios is not None:
             await self._radios.close()
 
-    def _ble(self, link: BleLink) -> Link:
+    def _ble(self, link: BleSettings, profile: GattProfile) -> Link:
         from gatewayd.link import ble, radio  # noqa: PLC0415 - see the module's text
 
         choose, limits = self._all_radios().choose, link.limits
         return ble.BleLink(
             lambda: choose(link.adapter),
             radio_target(link.ble),
+            profile,
             limits=radio.Limits(limits.scan_s, limits.connect_s, limits.discovery_s),
             pair=link.pair,
             waits_for_advertisement=link.wake == "advertisement",

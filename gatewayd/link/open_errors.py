@@ -2,6 +2,7 @@
 
 import errno
 
+from gatewayd.codes import Code
 from gatewayd.errors import LinkError
 from gatewayd.link.holders import find_holder
 
@@ -10,13 +11,13 @@ _DENIED_HINT = "add the user to the group dialout (`usermod -aG dialout USER`) a
 _BUSY_HINT = "stop the program that has it open, for instance a terminal or ModemManager"
 
 _TABLE = {
-    errno.ENOENT: ("link_missing", "does not exist", _LIST_HINT),
-    errno.ENXIO: ("link_missing", "has no hardware behind it", _LIST_HINT),
-    errno.ENODEV: ("link_missing", "has no hardware behind it", _LIST_HINT),
-    errno.EBUSY: ("link_busy", "is in use", _BUSY_HINT),
-    errno.EAGAIN: ("link_busy", "is in use", _BUSY_HINT),
-    errno.EACCES: ("link_denied", "may not be opened", _DENIED_HINT),
-    errno.EPERM: ("link_denied", "may not be opened", _DENIED_HINT),
+    errno.ENOENT: (Code.LINK_MISSING, "does not exist", _LIST_HINT),
+    errno.ENXIO: (Code.LINK_MISSING, "has no hardware behind it", _LIST_HINT),
+    errno.ENODEV: (Code.LINK_MISSING, "has no hardware behind it", _LIST_HINT),
+    errno.EBUSY: (Code.LINK_BUSY, "is in use", _BUSY_HINT),
+    errno.EAGAIN: (Code.LINK_BUSY, "is in use", _BUSY_HINT),
+    errno.EACCES: (Code.LINK_DENIED, "may not be opened", _DENIED_HINT),
+    errno.EPERM: (Code.LINK_DENIED, "may not be opened", _DENIED_HINT),
 }
 
 
@@ -24,8 +25,8 @@ def explain(path: str, error: Exception) -> LinkError:
     """Return what to raise for `error`, which opening `path` gave."""
     number = getattr(error, "errno", None)
     code, what, hint = _TABLE.get(
-        number or 0, ("link_error", f"cannot be used as a serial port: {error}", "")
+        number or 0, (Code.LINK_ERROR, f"cannot be used as a serial port: {error}", "")
     )
-    holder = find_holder(path) if code == "link_busy" else None
+    holder = find_holder(path) if code == Code.LINK_BUSY else None
     by_whom = f" by {holder}" if holder else ""
     return LinkError(f"{path} {what}{by_whom}", code=code, hint=hint)

@@ -20,6 +20,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
+from gatewayd.codes import Code
 from gatewayd.errors import LinkError
 from gatewayd.link.bluetooth import FOREIGN, AdvertisementData, Backend, BleakClient, BLEDevice, explain
 from gatewayd.link.stale_connections import StaleConnections
@@ -176,7 +177,7 @@ class Radio:
                     return await self._try_once(device, limits, pair=pair, on_end=on_end)
             except FOREIGN as error:
                 failure = explain(f"{device.address} on {self}", error, "connect_failed")
-                if tries == CONNECT_TRIES or failure.code != "connect_failed":
+                if tries == CONNECT_TRIES or failure.code != Code.CONNECT_FAILED:
                     raise failure from error
             await asyncio.sleep(RETRY_S)
 

@@ -11,6 +11,7 @@
 import asyncio
 import contextlib
 import fcntl
+import os
 import struct
 import termios
 from typing import Any
@@ -25,6 +26,7 @@ from gatewayd.link.wake import wake
 
 __all__ = ["UartLink", "wake"]
 
+_NATIVE_USB = "/dev/ttyACM"
 _UNREAD_LIMIT = 64 * 1024
 _BITS_PER_BYTE = 10
 _POLL_S = 0.001  # how often TIOCOUTQ is asked; a 1 KiB frame takes 11 ms at 921600 baud
@@ -47,6 +49,12 @@ class UartLink:
         self._transport: _Transport | None = None
         self._reader = _Reader(path)
         self._allowance = Allowance(baud)
+        self._is_native_usb = False
+
+    @property
+    def vanishes_with_device(self) -> bool:
+        """See Link. As of the last opening: by then the port was there."""
+        return self._is_native_usb
 
     async def open(self) -> None:
         """See Link. What the device said before is discarded, by pyserial."""
@@ -58,6 +66,7 @@ class UartLink:
             opening.add_done_callback(_close_late)  # the thread cannot be stopped; do not leave the port open
             raise
         self._port = port
+        self._is_native_usb = _is_native_usb(self.path)
         self._reader = _Reader(self.path)
         self._transport = _Transport(loop, self._reader, port)
         self._transport.set_write_buffer_limits(high=0)
@@ -247,6 +256,11 @@ def _keep_lines_at_close(fd: int) -> None:
     attributes = termios.tcgetattr(fd)
     attributes[2] &= ~termios.HUPCL
     termios.tcsetattr(fd, termios.TCSANOW, attributes)
+
+
+def _is_native_usb(path: str) -> bool:
+    """Whether the port is a microcontroller's own USB and goes with it, which an adapter's does not."""
+    return os.path.realpath(path).startswith(_NATIVE_USB)
 
 
 def _close_late(opening: asyncio.Future[serial.Serial]) -> None:

@@ -1,4 +1,4 @@
-"""The wake-up exchange: what has to be said before a firmware listens to RCP, for instance `AT+OTA`."""
+"""The wake-up exchange: what has to be said before a firmware listens, for instance `AT+OTA`."""
 
 import asyncio
 

@@ -20,6 +20,7 @@ import aiomqtt
 from aiomqtt import ProtocolVersion
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from gatewayd.codes import Code, meaning
 from gatewayd.mqtt.login import FAILURE, BrokerError, Login, make_client, refusal
 from gatewayd.mqtt.paho_callbacks import Hooks, bound_packets
 from gatewayd.tls import Facts, TlsError, explain, facts_of
@@ -57,12 +58,12 @@ async def connect(login: Login, protocol: ProtocolVersion = ProtocolVersion.V5) 
     try:
         await connection.open()
     except BrokerError as error:
-        if protocol is not ProtocolVersion.V5 or error.code not in {"protocol_refused", "no_connack"}:
+        if protocol is not ProtocolVersion.V5 or not meaning(error.code).suggests_older_mqtt:
             raise
         try:
             return await connect(login, ProtocolVersion.V311)
         except BrokerError as second:
-            raise (second if error.code == "protocol_refused" else error) from None
+            raise (second if error.code == Code.PROTOCOL_REFUSED else error) from None
     return connection
 
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import structlog
 
+from gatewayd.codes import Code
 from gatewayd.errors import GatewaydError
 from gatewayd.status.board import DeviceStatus, StatusBoard
 
@@ -113,7 +114,7 @@ class Reports:
                 f"{self._status_topic}/devices/{name}", status.to_bytes() if status else b"", retain=True
             )
         except GatewaydError as error:
-            if error.code != "publish_refused":
+            if error.code != Code.PUBLISH_REFUSED:
                 return False
             log.warning("the broker refuses a report", device=name, code=error.code, reason=str(error))
         return True

@@ -36,6 +36,7 @@ from typing import NoReturn
 import structlog
 from aiomqtt import ProtocolVersion
 
+from gatewayd.codes import Attempt, Code, meaning
 from gatewayd.config import Mqtt
 from gatewayd.errors import FirmwareError
 from gatewayd.mqtt.connection import Connection, Delivery, IncomingMessage, connect
@@ -56,14 +57,7 @@ STEADY_S = 120.0
 # Longest wait before a message is offered to the store again. A person who made room sees it stored within a
 # minute, whatever the disk itself adds.
 MAX_STORE_BACK_OFF_S = 30.0
-# What trying again soon cannot change; back off for the longest time at once.
-HOPELESS = {"bad_credentials", "broker_refused", "taken_over"} | {
-    "wrong_pin",
-    "wrong_name",
-    "unknown_ca",
-    "client_certificate_refused",
-    "tls_files",
-}
+# What trying again soon cannot change backs off for the longest time at once.
 HOPELESS_ATTEMPT = 5
 # `offline`, its PUBACK and DISCONNECT; the whole daemon has five seconds to stop.
 GOODBYE_S = 2.0
@@ -178,7 +172,7 @@ class MqttSession:
             with self._visits.leaving():
                 await self._connection.publish(topic, payload, retain=retain)
         except BrokerError as error:
-            if error.code == "publish_refused":
+            if error.code == Code.PUBLISH_REFUSED:
                 raise
             raise BrokerError(error.message) from None
 
@@ -215,14 +209,14 @@ class MqttSession:
         since, self._connected_at = self._connected_at, None
         if since is not None and self._clock() - since >= STEADY_S:
             attempt = 0
-        if error.code in HOPELESS:
+        if meaning(error.code).attempt is Attempt.FINAL:
             attempt = max(attempt, HOPELESS_ATTEMPT)
         reason = str(error)
-        if since is not None and attempt and error.code == "connection_lost":
+        if since is not None and attempt and error.code == Code.CONNECTION_LOST:
             # Not every broker says why: mosquitto 2.0 just closes when a session is taken over.
             reason += f"; again, and soon: is there another client with id {self._login.client_id}?"
         # Only what the broker says for certain: asking for every image again is dear on a line that flaps.
-        self._was_shared |= error.code == "taken_over"
+        self._was_shared |= error.code == Code.TAKEN_OVER
         wait_s = back_off_s(attempt, self._chance())
         log.warning("no connection to the broker", code=error.code, reason=reason, retry_in_s=round(wait_s))
         await self._sleep(wait_s)
@@ -298,7 +292,7 @@ class MqttSession:
         try:
             await connection.publish(self._status_topic, status, retain=True)
         except BrokerError as error:
-            if error.code != "publish_refused":
+            if error.code != Code.PUBLISH_REFUSED:
                 raise
             log.warning("the broker refuses our status", topic=self._status_topic, reason=str(error))
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import structlog
 
+from gatewayd.codes import Again, Code, meaning
 from gatewayd.config import Device, Settings
 from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.errors import FirmwareError, RequestError
 from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.eligibility import push_topic
-from gatewayd.jobs.model import EVERYTHING, NEVER_AGAIN, EndJob, Job, JobState, pause_of
+from gatewayd.jobs.model import EVERYTHING, EndJob, Job, JobState, pause_of
 from gatewayd.ota.patch import encode_patch
 from gatewayd.ota.topic import Channel, OtaTopic
 from gatewayd.ota.version import Version
@@ -160,14 +161,14 @@ class Commands:
             return
         # What is wrong with it by itself says more than what is better.
         found = next(one for one in assessments(settings, preview.known, device) if one.release == release)
-        if found.code != "update":
+        if found.code != Code.UPDATE:
             raise FirmwareError(f"{name}: {found.reason}", code=found.code)
         if answer.creates is not None:
             raise FirmwareError(
                 f"{name} is due to get {answer.decision.version}: {answer.decision.reason}",
                 code="superseded",
             )
-        if answer.decision.code == "update":
+        if answer.decision.code == Code.UPDATE:
             raise FirmwareError(
                 f"{name}: {answer.decision.reason}",
                 code="job_under_way",
@@ -179,7 +180,7 @@ class Commands:
         """Jobs that were stopped by a pause which is over wait for that reason no more."""
         for job in known.jobs:
             is_over = job.device in devices and pause_of(known.pauses, job.device) is None
-            if is_over and job.is_active and job.code == "paused":
+            if is_over and job.is_active and job.code == Code.PAUSED:
                 await self._store.run(lambda db, id_=job.id: db.update_job(id_, code="", reason=""))  # type: ignore[misc]
 
     def _go_on(self, known: StoreSnapshot, device: str) -> str:
@@ -205,7 +206,7 @@ class Commands:
             )
         if last.state not in (JobState.FAILED, JobState.CANCELLED):
             return False
-        if last.code in NEVER_AGAIN:
+        if meaning(last.code).again is Again.NEVER:
             raise RequestError(
                 f"job {last.id} of {last.device} failed with {last.code}: {last.reason}",
                 code=last.code,

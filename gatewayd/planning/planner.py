@@ -15,6 +15,7 @@ that is refused does not hide an older one that is genuine, but it is what a per
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gatewayd.codes import Again, Code, meaning
 from gatewayd.config import Device, Settings
 from gatewayd.jobs.eligibility import (
     Candidate,
@@ -27,9 +28,6 @@ from gatewayd.jobs.eligibility import (
     topics_of,
 )
 from gatewayd.jobs.model import (
-    NEVER_AGAIN,
-    NO_CONTACT,
-    UNSTEADY,
     WAITING,
     Command,
     CreateJob,
@@ -122,8 +120,8 @@ def superfluous(known: StoreSnapshot) -> list[int]:
 
 def damaged_topics(known: StoreSnapshot) -> frozenset[str]:
     """Return the topics whose message is damaged or gone, so that the broker is to be asked for it again."""
-    lost = {sha256 for (sha256, _), verdict in known.verdicts.items() if verdict.code == "spool_damaged"}
-    failed = {job.message_sha256: job.updated_seq for job in known.jobs if job.code == "spool_damaged"}
+    lost = {sha256 for (sha256, _), verdict in known.verdicts.items() if verdict.code == Code.SPOOL_DAMAGED}
+    failed = {job.message_sha256: job.updated_seq for job in known.jobs if job.code == Code.SPOOL_DAMAGED}
     return frozenset(
         release.topic
         for release in known.releases
@@ -223,7 +221,7 @@ def _choose(
         if refusal is None:
             return candidate, None
         told.append((candidate.release.seq, refusal))
-        if refusal.code == "up_to_date":
+        if refusal.code == Code.UP_TO_DATE:
             break  # with allow_downgrade the next channel would lead back and forth between the two
     told.sort(key=lambda one: (one[1].refused, one[0]))
     return None, told[-1][1] if told else None
@@ -238,7 +236,7 @@ def _stale(
         if verdict is None or not verdict.is_genuine or newest[release.topic].release == release:
             continue
         refusal = refusal_of(device, record, Candidate(release, verdict))
-        if refusal is not None and refusal.code == "rollback":
+        if refusal is not None and refusal.code == Code.ROLLBACK:
             yield Candidate(release, verdict), refusal
 
 
@@ -262,7 +260,7 @@ def _end_of(
     if verdict is not None and not verdict.is_genuine:
         return EndJob(active.id, JobState.CANCELLED, verdict.code, verdict.reason)
     refusal = refusal_of(device, record, Candidate(release, verdict)) if verdict and is_waiting else None
-    if refusal is None or (active.activated_at and refusal.code in ("up_to_date", "reverted")):
+    if refusal is None or (active.activated_at and meaning(refusal.code).is_outcome):
         return None  # what was activated is found by the next attempt, which writes it down
     return EndJob(active.id, JobState.CANCELLED, refusal.code, refusal.reason)
 
@@ -286,9 +284,9 @@ def _failed_before(
         return None
     last = same[-1]
     is_pushed_again = is_pushed(best.release.topic) and best.release.seq > last.updated_seq
-    if last.retry_allowed or (is_pushed_again and last.code not in NEVER_AGAIN):
+    if last.retry_allowed or (is_pushed_again and meaning(last.code).again is not Again.NEVER):
         return None
-    if last.state is JobState.CANCELLED and last.code == "cancelled":
+    if last.state is JobState.CANCELLED and last.code == Code.CANCELLED:
         return decision_on(
             device,
             best,
@@ -297,7 +295,7 @@ def _failed_before(
         )
     if last.state is not JobState.FAILED or _may_try_again(record, last):
         return None  # what the planner itself cancelled, it would have found again
-    if last.code == "spool_damaged" and best.release.seq > last.updated_seq:
+    if last.code == Code.SPOOL_DAMAGED and best.release.seq > last.updated_seq:
         return None  # it was published again
     return decision_on(device, best, last.code, f"job {last.id} failed: {last.reason}", refused=True)
 
@@ -307,9 +305,10 @@ def _may_try_again(record: DeviceRecord, failed: Job) -> bool:
     info = record.info
     if info is None or record.contact_seq <= failed.updated_seq:
         return False
-    if failed.code in NO_CONTACT or info.device_id != failed.device_id:
+    again = meaning(failed.code).again
+    if again is Again.AFTER_CONTACT or info.device_id != failed.device_id:
         return True
-    return info.boot_id != failed.boot_id and failed.code not in NEVER_AGAIN | UNSTEADY
+    return again is Again.AFTER_RESTART and info.boot_id != failed.boot_id
 
 
 def _not_genuine(offers: _Offers) -> list[tuple[Release, Verdict]]:

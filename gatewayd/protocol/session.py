@@ -189,8 +189,6 @@ class Console:
 
 Outcome = Identified | Staged | AlreadyRunning | Armed | Activated | Confirmed | Deferred | Failed
 Event = Outcome | TransferStarted | Progress | LineSpeed | Console
-# The codes of a LinkError that says: nobody answered. They tell what came instead.
-SILENCE = frozenset({"no_answer", "only_text", "garbled", "incomplete", "late", "echo"})
 OUTCOMES = (Identified, Staged, AlreadyRunning, Armed, Activated, Confirmed, Deferred, Failed)
 
 
@@ -220,7 +218,7 @@ class TransferSession(Protocol):
         """How much one send carries; each time a datagram link has been opened, before any operation."""
 
     def identify(self, now: float, patience_s: float) -> None:
-        """Ask who is there; `Failed` with one of `SILENCE` after `patience_s` without an answer."""
+        """Ask who is there; `Failed` with a code that is a silence after `patience_s` without an answer."""
 
     def transfer(self, image: Image, now: float) -> None:
         """Bring the image into the device's free slot, resuming, until it is staged. After `identify`."""

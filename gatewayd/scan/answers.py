@@ -1,13 +1,14 @@
-"""HELLO, which changes nothing in a device, and what it answers."""
+"""The question who is there, which changes nothing in a device, and what it answers."""
 
 import asyncio
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from gatewayd.delivery.pump import Pump
 from gatewayd.link.base import Link
-from gatewayd.protocol.rcp.gateway import RcpGateway
-from gatewayd.protocol.session import DeviceInfo, Event, Failed, Identified
+from gatewayd.protocol.registry import DEFAULT_PROTOCOL
+from gatewayd.protocol.session import DeviceInfo, Event, Failed, Identified, TransferSession
 
 
 class Frozen(BaseModel):
@@ -23,9 +24,10 @@ class Answer(Frozen):
     hardware_id: str | None
     device_id: str | None
     version: str | None
+    protocol: str = DEFAULT_PROTOCOL
 
 
-async def say_hello(link: Link, session: RcpGateway, patience_s: float) -> DeviceInfo:
+async def ask_identity(link: Link, session: TransferSession, patience_s: float) -> DeviceInfo:
     """Open the link and ask. Raises what keeps the device from answering: LinkError, DeviceError."""
     clock = asyncio.get_running_loop().time
     async with Pump(link, session, clock=clock, on_notice=_ignore) as talk:
@@ -33,13 +35,14 @@ async def say_hello(link: Link, session: RcpGateway, patience_s: float) -> Devic
         outcome = await talk.outcome()
     if isinstance(outcome, Failed):
         raise outcome.error
-    assert isinstance(outcome, Identified), outcome  # noqa: S101 - HELLO ends in nothing else
+    assert isinstance(outcome, Identified), outcome  # noqa: S101 - identify ends in nothing else
     return outcome.info
 
 
-def identity(info: DeviceInfo) -> dict[str, str | None]:
+def identity(info: DeviceInfo, protocol: str) -> dict[str, Any]:
     """Return the fields of an Answer."""
-    return {name: getattr(info, name) for name in Answer.model_fields}
+    said = {name: getattr(info, name) for name in Answer.model_fields if name != "protocol"}
+    return {**said, "protocol": protocol}
 
 
 def _ignore(_event: Event) -> None:

@@ -1,22 +1,22 @@
-"""Which devices advertise, and who those are that offer RCP.
+"""Which devices advertise, and who those are that offer a protocol of ours.
 
 Listening disturbs nobody. Asking needs a connection, which a device has only one of: so it is done when it is
 wished for, one device at a time, and not to what a running gatewayd has for its own. Nothing is paired: that
 would change the device.
 """
 
-import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gatewayd.errors import GatewaydError, LinkError, LinkLost
-from gatewayd.link.ble import SERVICE, BleLink
+from gatewayd.link.ble import BleLink
 from gatewayd.link.bluetooth import AdvertisementData, BLEDevice
 from gatewayd.link.radio import Limits, Radio
 from gatewayd.link.target import Target
-from gatewayd.protocol.rcp.gateway import RcpGateway
+from gatewayd.protocol.kind import SessionContext
+from gatewayd.protocol.registry import DEFAULT_PROTOCOL, PROTOCOLS
 from gatewayd.protocol.session import DeviceInfo
-from gatewayd.scan.answers import Answer, Frozen, identity, say_hello
+from gatewayd.scan.answers import Answer, Frozen, ask_identity, identity
 
 # It was heard a moment ago.
 LIMITS = Limits(scan_s=10.0, connect_s=10.0, discovery_s=10.0)
@@ -27,12 +27,16 @@ _BOND_HINT = (
 
 
 class HeardDevice(Frozen):
-    """A device that advertises. `code` and `text` say why one that was to be asked has no `device`."""
+    """A device that advertises. `code` and `text` say why one that was to be asked has no `device`.
+
+    `protocols` are those that it advertises. `offers_rcp` says it of one, as earlier versions did.
+    """
 
     address: str
     name: str | None
     rssi_dbm: int
     offers_rcp: bool
+    protocols: tuple[str, ...] = ()
     configured_as: str | None = None
     device: Answer | None = None
     code: str | None = None
@@ -49,11 +53,15 @@ class BleReport(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """What this gateway has. `targets`: by the device's name; `claimed`: why it is not asked, by its name."""
+    """What this gateway has, by the name of the device.
+
+    `targets`: whom to listen for; `claimed`: why it is not asked; `protocols`: what it speaks.
+    """
 
     gateway_id: str
     targets: Mapping[str, Target]
     claimed: Mapping[str, str]
+    protocols: Mapping[str, str] = field(default_factory=dict)
 
 
 async def scan_ble(radio: Radio, ours: Ours, *, duration_s: float, ask: bool, everything: bool) -> BleReport:
@@ -63,13 +71,13 @@ async def scan_ble(radio: Radio, ours: Ours, *, duration_s: float, ask: bool, ev
         radio: by which adapter.
         ours: what is known already.
         duration_s: how long to listen.
-        ask: whether to connect to who offers RCP, and say HELLO.
-        everything: whether to tell also of who does not say that it offers RCP.
+        ask: whether to connect to those that offer a protocol, and ask who they are.
+        everything: whether to list also those that do not say that they offer one.
     """
     heard = [_told(*one, ours.targets) for one in await radio.survey(duration_s)]
     heard.sort(key=lambda one: one.rssi_dbm, reverse=True)
     names = {one.configured_as for one in heard}
-    found = [one for one in heard if everything or one.offers_rcp or one.configured_as]
+    found = [one for one in heard if everything or one.protocols or one.configured_as]
     if ask:
         found = [await _asked(radio, ours, one) for one in found]
     return BleReport(
@@ -79,29 +87,40 @@ async def scan_ble(radio: Radio, ours: Ours, *, duration_s: float, ask: bool, ev
 
 def _told(device: BLEDevice, advertisement: AdvertisementData, targets: Mapping[str, Target]) -> HeardDevice:
     services = {*advertisement.service_uuids, *advertisement.service_data}
+    offered = tuple(
+        name for name, kind in PROTOCOLS.items() if kind.gatt is not None and kind.gatt.service in services
+    )
     return HeardDevice(
         address=device.address,
         name=advertisement.local_name,
         rssi_dbm=advertisement.rssi,
-        offers_rcp=SERVICE in services,
+        offers_rcp=DEFAULT_PROTOCOL in offered,
+        protocols=offered,
         configured_as=next((name for name, one in targets.items() if one.is_in(device, advertisement)), None),
     )
 
 
 async def _asked(radio: Radio, ours: Ours, heard: HeardDevice) -> HeardDevice:
-    if not heard.offers_rcp and heard.configured_as is None:
+    if not heard.protocols and heard.configured_as is None:
         return heard
+    configured = ours.protocols.get(heard.configured_as or "", DEFAULT_PROTOCOL)
+    protocol = next(iter(heard.protocols), configured)
     try:
         if text := ours.claimed.get(heard.configured_as or ""):
             raise LinkError(text, code="link_busy", hint="gatewayd asks who is there by itself")
-        info = await _hello(radio, heard.address, ours.gateway_id)
+        info = await _identify(radio, heard.address, protocol, ours.gateway_id)
     except GatewaydError as error:
         hint = _BOND_HINT if isinstance(error, LinkLost) else error.hint
         return heard.model_copy(update={"code": error.code, "text": error.message, "hint": hint or None})
-    return heard.model_copy(update={"device": Answer(**identity(info))})
+    return heard.model_copy(update={"device": Answer(**identity(info, protocol))})
 
 
-async def _hello(radio: Radio, address: str, gateway_id: str) -> DeviceInfo:
-    link = BleLink(lambda: radio, Target(address=address), limits=LIMITS, pair=False)
-    session = RcpGateway(gateway_id, datagram=True, random=random.Random())  # noqa: S311 - picks a nonce, no secret
-    return await say_hello(link, session, PATIENCE_S)
+async def _identify(radio: Radio, address: str, protocol: str, gateway_id: str) -> DeviceInfo:
+    kind = PROTOCOLS[protocol]
+    if kind.gatt is None:
+        raise LinkError(
+            f"{address} is configured for {kind.title}, which has no Bluetooth", code="no_service"
+        )
+    link = BleLink(lambda: radio, Target(address=address), kind.gatt, limits=LIMITS, pair=False)
+    context = SessionContext(gateway_id, is_datagram=True, settings=kind.settings and kind.settings())
+    return await ask_identity(link, kind.make_session(context), PATIENCE_S)

@@ -1,6 +1,7 @@
 """Which ports are there, and who answers on them.
 
-A port is asked by opening it and saying HELLO, which changes nothing in a device. Two rules come before that:
+A port is asked by opening it and asking who is there, which changes nothing in a device. Two rules come
+before that:
 
 - A port in use is left alone: what any process has open (as far as /proc shows it to us), what a running
   gatewayd has for its own, the kernel's console, and what refuses to be opened beside another (flock,
@@ -8,20 +9,22 @@ A port is asked by opening it and saying HELLO, which changes nothing in a devic
 - A board is not reset unless that is allowed. On a port with DTR and RTS opening alone may do it, because
   Linux raises both before we can say otherwise (link/ports.py). So such ports are listed and not opened.
 
-All ports are asked at the same time, the speeds of each one after the other.
+All ports are asked at the same time, the speeds and protocols of each one after the other.
 """
 
 import asyncio
-import random
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
+from gatewayd.codes import Code, meaning
 from gatewayd.errors import GatewaydError, LinkError
 from gatewayd.link.holders import Holder, find_holders
 from gatewayd.link.ports import Port
 from gatewayd.link.uart import UartLink
-from gatewayd.protocol.rcp.gateway import RcpGateway
-from gatewayd.protocol.session import SILENCE, DeviceInfo
-from gatewayd.scan.answers import Answer, Frozen, identity, say_hello
+from gatewayd.protocol.kind import ProtocolKind, SessionContext
+from gatewayd.protocol.registry import PROTOCOLS
+from gatewayd.protocol.session import DeviceInfo
+from gatewayd.scan.answers import Answer, Frozen, ask_identity, identity
 
 # A device that runs answers the first HELLO, or after a lost frame the next, a quarter of a second later.
 PATIENCE_S = 2.0
@@ -110,30 +113,33 @@ def _reason_to_leave(
 async def _ask(
     port: Port, gateway_id: str, bauds: Sequence[int], patience_s: float
 ) -> FoundDevice | GatewaydError:
-    """Say HELLO at each speed until one is answered."""
+    """Ask at each speed, in each protocol, until something answers."""
     silences: list[GatewaydError] = []
-    for baud in bauds:
+    kinds = [kind for kind in PROTOCOLS.values() if kind.is_asked_in_scans]
+    for baud, kind in itertools.product(bauds, kinds):
         # By its node: what the name leads to may have changed since it was found free.
         link = UartLink(port.node, baud=baud)
         try:
             async with asyncio.timeout(patience_s + SPARE_S):
-                info = await _hello(link, gateway_id, baud, patience_s)
+                info = await _identify(link, kind, gateway_id, baud, patience_s)
         except TimeoutError:
             return LinkError(f"{port.name} does not let itself be opened and closed", code="link_error")
         except GatewaydError as error:
-            if error.code not in SILENCE:
+            if not meaning(error.code).is_silence:
                 return error
             silences.append(error)
         else:
-            return FoundDevice(**identity(info), baud=baud)
+            return FoundDevice(**identity(info, kind.name), baud=baud)
     # At one of several speeds what came instead of an answer may have made sense.
-    return next((error for error in silences if error.code != "no_answer"), silences[-1])
+    return next((error for error in silences if error.code != Code.NO_ANSWER), silences[-1])
 
 
-async def _hello(link: UartLink, gateway_id: str, baud: int, patience_s: float) -> DeviceInfo:
-    rng = random.Random()  # noqa: S311 - picks a nonce, not a secret
-    session = RcpGateway(gateway_id, base_baud=baud, random=rng)
-    return await say_hello(link, session, patience_s)
+async def _identify(
+    link: UartLink, kind: ProtocolKind, gateway_id: str, baud: int, patience_s: float
+) -> DeviceInfo:
+    settings = kind.settings and kind.settings()
+    session = kind.make_session(SessionContext(gateway_id, baud=baud, settings=settings))
+    return await ask_identity(link, session, patience_s)
 
 
 def _told(port: Port, answer: FoundDevice | GatewaydError, configured_as: str | None) -> FoundPort:

@@ -10,7 +10,7 @@ from bumble.gatt import Characteristic, CharacteristicValue, Service
 from bumble.keys import JsonKeyStore
 from bumble.pairing import PairingConfig
 
-from gatewayd.link.ble import FROM_DEVICE, SERVICE, TO_DEVICE
+from gatewayd.protocol.rcp.kind import GATT
 
 _KINDS = AdvertisingData.Type
 _LEGACY_ADVERTISEMENT = 31  # bytes
@@ -49,16 +49,16 @@ class Peripheral:
         device.gatt_server.max_mtu = mtu
         device.pairing_config_factory = lambda _: PAIRING
         self._outlet: Characteristic[bytes] = Characteristic(
-            UUID(FROM_DEVICE), Characteristic.Properties.NOTIFY, Characteristic.READABLE, b""
+            UUID(GATT.from_device), Characteristic.Properties.NOTIFY, Characteristic.READABLE, b""
         )
         inlet: Characteristic[bytes] = Characteristic(
-            UUID(TO_DEVICE),
+            UUID(GATT.to_device),
             Characteristic.Properties.WRITE | Characteristic.Properties.WRITE_WITHOUT_RESPONSE,
             Characteristic.WRITEABLE | (Characteristic.WRITE_REQUIRES_ENCRYPTION if needs_bond else 0),
             CharacteristicValue(write=self._written),
         )
         if has_service:
-            device.add_service(Service(UUID(SERVICE), [inlet, self._outlet]))
+            device.add_service(Service(UUID(GATT.service), [inlet, self._outlet]))
         device.on("connection", self._on_connection)
 
     def keep_bonds(self, path: Path) -> None:
@@ -69,9 +69,9 @@ class Peripheral:
         """Say that it offers RCP, by service data if there are any, and its name where there is room."""
         data: list[Any] = [(_KINDS.FLAGS, b"\x06")]
         if service_data is not None:
-            data.append((_KINDS.SERVICE_DATA_128_BIT_UUID, bytes(UUID(SERVICE)) + service_data))
+            data.append((_KINDS.SERVICE_DATA_128_BIT_UUID, bytes(UUID(GATT.service)) + service_data))
         elif self._has_service:
-            data.append((_KINDS.COMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS, bytes(UUID(SERVICE))))
+            data.append((_KINDS.COMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS, bytes(UUID(GATT.service))))
         name = (_KINDS.COMPLETE_LOCAL_NAME, self.device.name.encode())
         if len(bytes(AdvertisingData([*data, name]))) <= _LEGACY_ADVERTISEMENT:
             data.append(name)

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gatewayd.codes import Code, meaning
 from gatewayd.config import Device
 from gatewayd.delivery.attempt import explain
 from gatewayd.delivery.progress import TransferProgress
 from gatewayd.errors import GatewaydError
 from gatewayd.jobs.eligibility import installed_version
 from gatewayd.jobs.model import (
-    NO_CONTACT,
     WAITING,
     Decision,
     DeviceRecord,
@@ -24,6 +24,8 @@ from gatewayd.planning.planner import StoreSnapshot
 from gatewayd.protocol.session import DeviceInfo
 from gatewayd.status.board import StatusBoard
 
+_OK = "ok"
+
 
 @dataclass(frozen=True, slots=True)
 class LinkHealth:
@@ -31,6 +33,11 @@ class LinkHealth:
 
     code: str = "unknown"
     reason: str = ""
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether the device was reached when the link was last used."""
+        return self.code == _OK
 
 
 class StatusFeed:
@@ -71,7 +78,7 @@ class StatusFeed:
             image_bytes=job.image_size or None,
             resumes=job.resumes,
         )
-        if job.code in NO_CONTACT:
+        if meaning(job.code).is_about_link:
             self._links[job.device] = LinkHealth(job.code, job.reason)
 
     def progressed(self, job: Job, progress: TransferProgress) -> None:
@@ -87,7 +94,7 @@ class StatusFeed:
     def device_seen(self, device: Device, info: DeviceInfo) -> None:
         """See `delivery.attempt.Watcher`."""
         self._unreachable.pop(device.name, None)
-        self._links[device.name] = LinkHealth("ok")
+        self._links[device.name] = LinkHealth(_OK)
         if info.version is not None:
             self._board.update(device.name, installed_version=info.version)
 
@@ -117,7 +124,7 @@ class StatusFeed:
     def _show(self, device: Device, record: DeviceRecord, decision: Decision, last: Job | None) -> None:
         """Show what is true now: a job that has ended only for as long as it says why things are so."""
         installed = str(installed_version(device, record))
-        latest = installed if decision.code == "not_newer" else decision.version or installed
+        latest = installed if decision.code == Code.NOT_NEWER else decision.version or installed
         self._board.update(
             device.name, app_id=device.app_id, installed_version=installed, latest_version=latest
         )
@@ -154,7 +161,7 @@ class StatusFeed:
 def _is_told_by(ended: Job, decision: Decision) -> bool:
     """Whether the planner's answer is what this job came to."""
     if ended.state is JobState.SUCCEEDED:
-        return decision.code == "up_to_date"
+        return decision.code == Code.UP_TO_DATE
     failed = ended.state is JobState.FAILED and ended.release_id == decision.release_id
     return failed and decision.refused and decision.code == ended.code
 

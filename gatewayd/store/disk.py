@@ -16,8 +16,6 @@ BALLAST_BYTES = 1024 * 1024
 # Made anew only when that leaves as much free again: it must not be what fills the disk.
 _NEEDED_BYTES = 2 * BALLAST_BYTES
 
-# What passes by itself, or when a person mends the disk: it is waited for.
-DISK_TROUBLE = frozenset({"disk_full", "disk_read_only", "disk_failing"})
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _MIB = 1024 * 1024
 # How SQLite puts it when the full disk has no room for its -shm or its journal.
@@ -57,6 +55,24 @@ class Ballast:
         except OSError:
             return False
         return True
+
+
+def make_directory(directory: Path, mode: int = 0o777) -> None:
+    """Make a directory and what is missing above it, durably: with each parent synced."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=mode if path == directory else 0o777, exist_ok=True)
+        sync(path.parent)
+    directory.mkdir(mode=mode, exist_ok=True)  # raises where something else is in its place
+
+
+def sync(path: Path) -> None:
+    """Return once a file, or the names in a directory, are on the disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def is_full(error: Exception) -> bool:

@@ -129,8 +129,8 @@ def test_the_examples_values_are_the_defaults_it_claims() -> None:
         (tree["mqtt"], "MqttSection"),
         (tree["keys"]["pump"], "KeyFiles"),
         (tree["devices"][0], "Device"),
-        (tree["devices"][0]["link"], "UartLink"),
-        (tree["devices"][1]["link"], "BleLink"),
+        (tree["devices"][0]["link"], "UartSettings"),
+        (tree["devices"][1]["link"], "BleSettings"),
         (tree["devices"][1]["link"]["limits"], "BleLimits"),
         (tree["adapters"]["hci0"], "Adapter"),
     ]:

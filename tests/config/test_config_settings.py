@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lab.configuration import KEY, PASSWORD, Lab, private_file
-from pydantic import ValidationError
+from lab.jobs import a_device
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from gatewayd.config import BleLink, ConfigErrors, Periodic, UartLink, Wake, load
+from gatewayd.config import BleSettings, ConfigErrors, Periodic, UartSettings, Wake, load
 from gatewayd.config.duration import PATTERN as DURATION_PATTERN
 from gatewayd.config.duration import duration_text, read_duration
 from gatewayd.errors import ConfigError
@@ -23,6 +24,8 @@ from gatewayd.ota.patch import PatchEncoding
 from gatewayd.ota.rules import Deliver, Payload, SlotMatch
 from gatewayd.ota.topic import Channel, TopicTemplate
 from gatewayd.ota.version import Version
+from gatewayd.protocol.kind import ProtocolKind
+from gatewayd.protocol.registry import PROTOCOLS
 
 
 @pytest.fixture
@@ -55,7 +58,7 @@ def test_defaults_of_the_least_device(lab: Lab) -> None:
     assert (device.allow_unsigned, device.allow_downgrade) == (False, False)
     assert (device.install, device.probe, device.attempts) == ("auto", "start", 5)
     assert (device.protocol, device.trial_s) == ("rcp", 600)
-    assert device.link == UartLink(uart="/dev/pump-1")
+    assert device.link == UartSettings(uart="/dev/pump-1")
     link = device.link
     assert (link.baud, link.transfer_baud, link.dtr, link.rts, link.wake) == (
         115200,
@@ -107,8 +110,8 @@ def test_a_devices_own_value_wins_and_link_is_merged(lab: Lab) -> None:
     first, second = lab.settings().devices
     assert (first.attempts, first.trial_s) == (7, 9)
     assert (second.attempts, second.trial_s) == (2, 9)
-    assert first.link == UartLink(uart="/dev/a", baud=9600, dtr=True)
-    assert second.link == UartLink(uart="/dev/b", baud=19200, dtr=True)
+    assert first.link == UartSettings(uart="/dev/a", baud=9600, dtr=True)
+    assert second.link == UartSettings(uart="/dev/b", baud=19200, dtr=True)
     assert (first.keys, second.keys) == ("pump", None)
 
 
@@ -120,9 +123,9 @@ def test_each_kind_of_link_takes_what_is_meant_for_it(lab: Lab) -> None:
     lab.tree["devices"] = [lab.device("a"), *(lab.device(name, link=link) for name, link in links.items())]
     settings = lab.settings()
     serial, awake, sleepy = (device.link for device in settings.devices)
-    assert serial == UartLink(uart="/dev/a", baud=9600, wake=Wake(send="OTA"))
-    assert isinstance(awake, BleLink)
-    assert isinstance(sleepy, BleLink)
+    assert serial == UartSettings(uart="/dev/a", baud=9600, wake=Wake(send="OTA"))
+    assert isinstance(awake, BleSettings)
+    assert isinstance(sleepy, BleSettings)
     assert (awake.address, awake.adapter, awake.limits.scan_s, awake.pair) == ("b", "hci1", 60, True)
     assert (awake.wake, sleepy.wake) == (None, "advertisement")
     assert settings.adapters["hci1"].max_connections == 5
@@ -336,3 +339,20 @@ def test_what_is_no_duration_is_refused(value: object) -> None:
     if not (isinstance(value, str) and re.fullmatch(DURATION_PATTERN, value)):
         with pytest.raises(ConfigError, match="expected"):
             read_duration(value, timedelta(0), timedelta.max)
+
+
+class LampSettings(BaseModel):
+    """Settings of a protocol that only this test knows."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    pace_s: int = 5
+
+
+def test_a_protocol_that_does_not_go_over_bluetooth_is_refused_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    lamp = ProtocolKind("lamp", "LAMP", PROTOCOLS["rcp"].make_session, settings=LampSettings)
+    monkeypatch.setitem(PROTOCOLS, "lamp", lamp)
+    device = a_device(protocol="lamp")
+    assert device.protocol_settings == LampSettings()
+    with pytest.raises(ValidationError, match="over which LAMP does not go"):
+        a_device(protocol="lamp", link={"ble": "C0:FF:EE:00:00:01"})

@@ -16,6 +16,7 @@ class DeadLink:
     """Takes any packet, as BlueZ does, and hears nothing. `confirms`: those that ask for it, too."""
 
     is_datagram = True
+    vanishes_with_device = True
 
     def __init__(self, max_datagram: int, *, confirms: bool) -> None:
         self.max_datagram: int | None = max_datagram

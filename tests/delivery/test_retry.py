@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lab.jobs import a_job
 
+from gatewayd.codes import Attempt, Code
 from gatewayd.delivery.progress import ProgressMeter
-from gatewayd.delivery.retry import FINAL, LINE_AWAY, LONGEST_WAIT_S, Retry, after_failure, back_off_s
+from gatewayd.delivery.retry import LONGEST_WAIT_S, Retry, after_failure, back_off_s
 from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, HostError, LinkError, LinkLost
 from gatewayd.jobs.model import TRANSITIONS, JobState
-from gatewayd.protocol.session import SILENCE
 
 S = JobState
 
@@ -41,8 +41,8 @@ def test_durable_bytes_start_the_count_anew() -> None:
     assert (retry.state, retry.failures) == (S.QUEUED, 1)
 
 
-@pytest.mark.parametrize("code", sorted(LINE_AWAY))
-def test_a_line_that_is_away_uses_nothing_up(code: str) -> None:
+@pytest.mark.parametrize("code", [one for one in Code if one.meaning.attempt is Attempt.WAITS])
+def test_what_passes_by_itself_uses_nothing_up(code: str) -> None:
     retry = decide(LinkError("gone", code=code), state=S.QUEUED, failures=2)
     assert (retry.state, retry.failures) == (S.QUEUED, 2)
     assert 7.5 <= retry.delay_s <= 15
@@ -59,16 +59,7 @@ def test_a_line_that_goes_in_mid_transfer_uses_up_an_attempt_unless_something_ne
     assert (last.error.code, "attempt 3" in last.error.message) == ("keeps_vanishing", True)
 
 
-def test_trouble_of_this_machine_uses_nothing_up() -> None:
-    assert decide(HostError("disk full", code="storage_failed"), failures=2).failures == 2
-
-
-def test_a_device_in_a_trial_of_something_else_is_waited_for() -> None:
-    retry = decide(device_error("on_trial"), state=S.QUEUED, failures=2)
-    assert (retry.state, retry.failures) == (S.QUEUED, 2)
-
-
-@pytest.mark.parametrize("code", sorted(FINAL))
+@pytest.mark.parametrize("code", [one for one in Code if one.meaning.attempt is Attempt.FINAL])
 def test_what_cannot_end_otherwise_is_not_tried_again(code: str) -> None:
     assert decide(device_error(code)).state is S.FAILED
 
@@ -84,7 +75,7 @@ def test_an_update_that_turns_out_not_to_be_one_is_no_failure(code: str) -> None
     assert decide(error, state=S.ACTIVATING).state is S.FAILED
 
 
-@pytest.mark.parametrize("code", [*sorted(SILENCE), "wake_failed"])
+@pytest.mark.parametrize("code", [one for one in Code if one.meaning.is_silence])
 def test_silence_after_activate_means_nothing_while_the_trial_may_run(code: str) -> None:
     error = LinkError("silence", code=code)
     retry = decide(error, state=S.ACTIVATING, failures=2, grace=True)
@@ -101,9 +92,7 @@ def test_a_device_that_answered_after_activate_is_asked_from_the_start() -> None
 @given(
     state=st.sampled_from([S.QUEUED, S.TRANSFERRING, S.STAGED, S.ACTIVATING]),
     error=st.sampled_from([LinkError, DeviceError, HostError, FirmwareError]),
-    code=st.sampled_from(
-        sorted(FINAL | LINE_AWAY | {"no_answer", "on_trial", "not_newer", "storage_failed", "x"})
-    ),
+    code=st.sampled_from([*Code, "code_0399"]),
     failures=st.integers(0, 100),
     advanced=st.booleans(),
     attempts=st.integers(1, 100),

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from docs.test_codes import documented
+from gatewayd.codes import Code
 
 ROOT = Path(__file__).parents[2]
 ROW = re.compile(
@@ -62,7 +62,7 @@ def test_every_row_has_its_test_and_every_marked_test_its_row() -> None:
 
 
 def test_every_code_in_the_tables_is_documented() -> None:
-    assert {code for row, _ in rows() for code in row.codes} - set(documented()) == set()
+    assert {code for row, _ in rows() for code in row.codes} - {str(code) for code in Code} == set()
 
 
 def test_a_marked_test_demands_its_codes() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bumble.core import UUID
 
-from gatewayd.link.ble import SERVICE
+from gatewayd.protocol.rcp.kind import GATT
 from gatewayd.protocol.rcp.packets import SHORT_OVERHEAD
 from gatewayd.simulator.ble import VirtualBle
 from gatewayd.simulator.peripheral import Peripheral
@@ -63,7 +63,9 @@ class Tag:
 
     def _show_services(self, *, is_bootloader: bool) -> None:
         """Offer RCP or not, from this connection on. Its service is behind those that every device has."""
-        rcp = next(at for at, one in enumerate(self._services) if getattr(one, "uuid", None) == UUID(SERVICE))
+        rcp = next(
+            at for at, one in enumerate(self._services) if getattr(one, "uuid", None) == UUID(GATT.service)
+        )
         self.peripheral.device.gatt_server.attributes[:] = self._services[: rcp if is_bootloader else None]
         self.in_bootloader -= is_bootloader
 

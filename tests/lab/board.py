@@ -56,6 +56,7 @@ class Board:
         # Faults
         self.is_silent = False
         self.is_unplugged = False
+        self.cannot_open: LinkError | None = None
         self.ignored_activates = 0
         self.restarts_instead_of_activate = 0
         self.restarts_before_the_flag = 0
@@ -160,6 +161,7 @@ class BoardLink:
     """A `Link` to a board."""
 
     is_datagram = False
+    vanishes_with_device = False
     max_datagram = None
 
     def __init__(self, board: Board) -> None:
@@ -171,6 +173,8 @@ class BoardLink:
         await asyncio.sleep(0)
         if self._board.is_unplugged:
             raise LinkError("/dev/board does not exist", code="link_missing")
+        if self._board.cannot_open is not None:
+            raise self._board.cannot_open
         assert not self._board.is_open, "two have it open"
         self._board.is_open = True
 

@@ -15,6 +15,7 @@ class PacketLink:
     """See Link. `confirmed` has the packets that were sent with the wish for a response."""
 
     is_datagram = True
+    vanishes_with_device = True
 
     def __init__(self, path: Path, mtu: int) -> None:
         self.max_datagram: int | None = mtu - 3

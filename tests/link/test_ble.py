@@ -11,11 +11,12 @@ from bumble.keys import MemoryKeyStore
 from lab.bumble_radio import Air, BumbleBackend
 
 from gatewayd.errors import LinkError, LinkLost
-from gatewayd.link import ble, radio
+from gatewayd.link import radio
 from gatewayd.link.ble import UNREAD_LIMIT, BleLink
 from gatewayd.link.radio import CONNECT_TRIES, Limits, Radio
 from gatewayd.link.radios import Radios
 from gatewayd.link.target import Target
+from gatewayd.protocol.rcp.kind import GATT
 from gatewayd.simulator.peripheral import Peripheral
 
 attack = pytest.mark.attack
@@ -39,7 +40,7 @@ class Lab:
     def link(self, target: Target = TAG, **settings: Any) -> BleLink:
         given: dict[str, Any] = {"pair": False} | settings
         radio: Radio = given.pop("radio", None) or self.radio()
-        return BleLink(lambda: radio, target, **given)
+        return BleLink(lambda: radio, target, GATT, **given)
 
     async def tag(self, **settings: Any) -> Peripheral:
         return await self.air.peripheral("tag-7", ADDRESS, **settings)
@@ -122,8 +123,8 @@ async def test_what_nobody_takes_is_dropped(lab: Lab) -> None:
     [
         Target(address=ADDRESS.lower()),
         Target(name="tag-7"),
-        Target(service_data=(ble.SERVICE, b"\x01\x02")),
-        Target(address=ADDRESS, service_data=(ble.SERVICE, b"\x01")),
+        Target(service_data=(GATT.service, b"\x01\x02")),
+        Target(address=ADDRESS, service_data=(GATT.service, b"\x01")),
     ],
 )
 async def test_a_device_is_found_by_what_it_says(lab: Lab, target: Target) -> None:

@@ -363,3 +363,13 @@ async def test_wake_on_a_line_that_goes_away_is_a_lost_line(line: Line, link: Ua
     line.unplug()
     with pytest.raises(LinkLost):
         await waking
+
+
+async def test_a_port_of_the_devices_own_usb_goes_with_it(
+    link: UartLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not link.vanishes_with_device
+    await link.close()
+    monkeypatch.setattr(uart, "_NATIVE_USB", "/dev/pts/")
+    await link.open()
+    assert link.vanishes_with_device

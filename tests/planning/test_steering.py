@@ -11,7 +11,7 @@ from lab.board import Board, a_bench
 from lab.jobs import a_device, an_rcp_info, timeless, until
 from lab.steering_rig import IMAGE, a_rig
 
-from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, RequestError
+from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, LinkError, RequestError
 from gatewayd.jobs.eligibility import push_topic
 from gatewayd.jobs.model import EVERYTHING, JobState
 from gatewayd.ota.version import Version
@@ -194,6 +194,20 @@ async def test_an_image_that_was_given_up_is_not_tried_again_on_demand_either(tm
         assert "publish a repaired one" in str(error)
         await asyncio.sleep(3600)
         assert len(rig.board.started) == 1
+
+
+@timeless
+@pytest.mark.parametrize("code", ["pairing_failed", "no_service"])
+async def test_a_radio_that_gave_no_access_is_asked_again_until_it_does(tmp_path: Path, code: str) -> None:
+    """And then the update goes on, without a person."""
+    async with a_rig(tmp_path, a_device(attempts=2)) as rig:
+        rig.board.cannot_open = LinkError("no access", code=code)
+        await rig.publish()
+        assert (await rig.until_state(JobState.FAILED)).code == code
+        await asyncio.sleep(7200)
+        assert await rig.states() == ["4.3.2 failed"]
+        rig.board.cannot_open = None
+        assert (await rig.until_state(JobState.SUCCEEDED, 2)).failures == 0
 
 
 @timeless

@@ -15,7 +15,7 @@ from lab.rcp.radio import Airtime
 from lab.rcp.script import INFO
 from lab.rcp.stories import IMAGE, MakeLab, assert_updated, failed_code
 
-from gatewayd.jobs.model import NEVER_AGAIN
+from gatewayd.codes import Again, meaning
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import seal
 from gatewayd.protocol.rcp.gateway import RcpGateway
@@ -194,7 +194,7 @@ def test_the_right_image_or_a_clean_failure_and_in_the_end_the_right_image(
     lab.to_device.set_airtime(Airtime())  # type: ignore[union-attr]  # a Radio
     lab.to_gateway.set_airtime(Airtime())  # type: ignore[union-attr]  # as above
     outcome = lab.update(image, attempts=6)
-    if isinstance(outcome, Failed) and outcome.error.code in NEVER_AGAIN:
+    if isinstance(outcome, Failed) and meaning(outcome.error.code).again is Again.NEVER:
         assert lab.device.running_image == OLD
     else:
         assert isinstance(outcome, Identified), outcome

@@ -17,7 +17,7 @@ from lab.rcp.joined import Lab, make_image, rcp_gateway
 from lab.rcp.line import Faults
 from lab.rcp.script import INFO, Script
 
-from gatewayd.jobs.model import NEVER_AGAIN
+from gatewayd.codes import Again, meaning
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
 from gatewayd.protocol.rcp.framing import encode_stream
@@ -112,7 +112,7 @@ def test_the_right_image_or_a_clean_failure_and_in_the_end_the_right_image(devic
     lab.set_faults(Faults())
     lab.restart_gateway()
     outcome = lab.update(image, attempts=6)
-    if isinstance(outcome, Failed) and outcome.error.code in NEVER_AGAIN:
+    if isinstance(outcome, Failed) and meaning(outcome.error.code).again is Again.NEVER:
         # Given up for good: only what has been told to start, and is not running, may be.
         assert any(isinstance(frame, frames.Activate) for frame in lab.seen)
         assert lab.device.running_image == OLD

@@ -23,9 +23,9 @@ from gatewayd.cli.local_devices import LocalDevices
 from gatewayd.cli.scan_yaml import ble_to_yaml
 from gatewayd.config import BleTarget, ConfigErrors, load
 from gatewayd.errors import LinkError
-from gatewayd.link.ble import SERVICE
 from gatewayd.link.radio import Radio
 from gatewayd.link.target import Target
+from gatewayd.protocol.rcp.kind import GATT
 from gatewayd.scan import ble
 from gatewayd.scan.answers import Answer
 from gatewayd.scan.ble import BleReport, HeardDevice, Ours, scan_ble
@@ -242,7 +242,7 @@ def test_without_bluez_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def heard(address: str = FIRST, **facts: Any) -> HeardDevice:
-    usual: dict[str, Any] = {"name": None, "rssi_dbm": -60, "offers_rcp": True}
+    usual: dict[str, Any] = {"name": None, "rssi_dbm": -60, "offers_rcp": True, "protocols": ("rcp",)}
     return HeardDevice(address=address, **(usual | facts))
 
 
@@ -256,16 +256,22 @@ def test_who_is_not_heard_may_be_the_daemons() -> None:
     )
     printed = paste(not_heard=("tag-1",), ours=ours)
     assert "# tag-1 was not heard: in use by the running gatewayd\n" in printed
-    assert "# Nobody who offers RCP was heard" in printed
+    assert "# No device that offers RCP was heard" in printed
 
 
 @pytest.mark.parametrize(
     ("device", "says"),
     [
-        (heard(offers_rcp=False, name="lamp"), f"{FIRST} lamp (-60 dBm): does not say that it offers RCP"),
+        (
+            heard(offers_rcp=False, protocols=(), name="lamp"),
+            f"{FIRST} lamp (-60 dBm): does not say that it offers RCP",
+        ),
         (heard(code="no_answer", text="silence", hint="on?"), f"{FIRST} (-60 dBm): silence (on?)"),
         (heard(device=ANSWER.model_copy(update={"app_id": "a/#"})), "cannot be configured"),
-        (heard(offers_rcp=False, name="Evil\nname: x\x1b[2J"), f"{FIRST} Evil?name: x?[2J (-60 dBm)"),
+        (
+            heard(offers_rcp=False, protocols=(), name="Evil\nname: x\x1b[2J"),
+            f"{FIRST} Evil?name: x?[2J (-60 dBm)",
+        ),
     ],
 )
 def test_what_cannot_be_pasted_is_one_line_of_comment(device: HeardDevice, says: str) -> None:
@@ -290,7 +296,10 @@ def test_a_name_out_of_the_air_is_no_yaml() -> None:
     [
         (FIRST, BleTarget(address=FIRST)),
         ({"name": "tag"}, BleTarget(name="tag")),
-        ({"service_data": {"uuid": SERVICE}}, BleTarget.model_validate({"service_data": {"uuid": SERVICE}})),
+        (
+            {"service_data": {"uuid": GATT.service}},
+            BleTarget.model_validate({"service_data": {"uuid": GATT.service}}),
+        ),
         ({"nmae": "tag"}, None),
         (7, None),
     ],

@@ -27,6 +27,7 @@ from gatewayd.link.ble import BleLink
 from gatewayd.link.radio import Radio
 from gatewayd.link.target import Target
 from gatewayd.protocol.rcp.gateway import RcpGateway
+from gatewayd.protocol.rcp.kind import GATT
 from gatewayd.protocol.session import (
     Activated,
     Confirmed,
@@ -85,7 +86,7 @@ class Lab:
 
     @contextlib.asynccontextmanager
     async def conversation(self, *, pair: bool = False) -> AsyncIterator[Pump]:
-        link = BleLink(lambda: self.radio, Target(name="tag"), pair=pair)
+        link = BleLink(lambda: self.radio, Target(name="tag"), GATT, pair=pair)
         session = RcpGateway("lab", datagram=True, random=random.Random(1))
         clock = asyncio.get_running_loop().time
         async with (

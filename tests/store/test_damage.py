@@ -15,7 +15,8 @@ from gatewayd.jobs.model import EVERYTHING, CreateJob, JobState
 from gatewayd.planning.planner import damaged_topics
 from gatewayd.planning.reconciler import _read
 from gatewayd.store.database import Database
-from gatewayd.store.quarantine import KEPT, SUFFIXES, Quarantine
+from gatewayd.store.quarantine import KEPT, Quarantine
+from gatewayd.store.salvage import SUFFIXES
 from gatewayd.store.spool import Spool
 from gatewayd.store.store import Store
 

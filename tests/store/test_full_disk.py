@@ -17,6 +17,7 @@ from gatewayd.jobs.model import Job, JobState
 from gatewayd.store.database import Database
 from gatewayd.store.disk import BALLAST_BYTES
 from gatewayd.store.store import Store
+from gatewayd.store.tables import Tables
 
 X = hashlib.sha256(b"new image").digest()
 
@@ -24,18 +25,18 @@ X = hashlib.sha256(b"new image").digest()
 @contextmanager
 def a_disk(is_full: Callable[[], bool]) -> Iterator[None]:
     """Refuse every transaction while `is_full`."""
-    real = Database._transaction  # noqa: SLF001 - every write goes through it
+    real = Tables.transaction  # every write goes through it
 
     @contextmanager
-    def transaction(database: Database) -> Iterator[int]:
+    def transaction(tables: Tables) -> Iterator[int]:
         if is_full():
             error = sqlite3.OperationalError("database or disk is full")
             error.sqlite_errorcode = sqlite3.SQLITE_FULL
             raise error
-        with real(database) as seq:
+        with real(tables) as seq:
             yield seq
 
-    with mock.patch.object(Database, "_transaction", transaction):
+    with mock.patch.object(Tables, "transaction", transaction):
         yield
 
 

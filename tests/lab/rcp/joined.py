@@ -17,8 +17,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
+from gatewayd.codes import Again, meaning
 from gatewayd.errors import DeviceError
-from gatewayd.jobs.model import NEVER_AGAIN, Job, JobState
+from gatewayd.jobs.model import Job, JobState
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import (
@@ -223,7 +224,7 @@ class Lab:
                 return Identified(self._attempt(image))
             except Ended as ended:
                 outcome = ended.outcome
-                if isinstance(outcome, Failed) and outcome.error.code in NEVER_AGAIN:
+                if isinstance(outcome, Failed) and meaning(outcome.error.code).again is Again.NEVER:
                     return outcome
             except GatewayKilled:
                 outcome = outcome or Failed(DeviceError("the gateway was killed", code="killed"))

@@ -24,6 +24,7 @@ from gatewayd.link.ble import BleLink
 from gatewayd.link.radio import Radio
 from gatewayd.link.target import Target
 from gatewayd.protocol.rcp.gateway import RcpGateway
+from gatewayd.protocol.rcp.kind import GATT
 from gatewayd.simulator.profile import DeviceProfile
 from suites.bench.line import Stopwatch
 from suites.bench.section import Scale, Section, markdown
@@ -66,7 +67,7 @@ async def transfer(radio: Radio, address: str, content: bytes) -> float:
     loop = asyncio.get_running_loop()
     watch = Stopwatch()
     session = RcpGateway("bench", datagram=True, random=random.Random(address))
-    link = BleLink(lambda: radio, Target(address=address), pair=False)
+    link = BleLink(lambda: radio, Target(address=address), GATT, pair=False)
     async with Pump(link, session, clock=loop.time, on_notice=watch.notice) as talk:
         await identify(talk)
         await bring(talk, content)

@@ -16,11 +16,12 @@ from typing import Any
 
 from lab.jobs import TOPIC, TOPIC_TEXT, an_info, genuine, message, standard_reading
 
+from gatewayd.codes import meaning
 from gatewayd.errors import HostError
 from gatewayd.jobs.model import CreateJob, JobState
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.store.database import Database
-from gatewayd.store.disk import BALLAST_BYTES, DISK_TROUBLE
+from gatewayd.store.disk import BALLAST_BYTES
 from gatewayd.store.store import Store
 from suites.faults.tracer import Point, Tracer, calls_in, has_failed
 
@@ -128,7 +129,7 @@ class Life:
     def _note(self, name: str, error: HostError) -> None:
         self.account.failed_steps.append(name)
         self.account.codes.add(error.code)
-        if error.code not in DISK_TROUBLE:
+        if not meaning(error.code).is_disk:
             self.account.wrong.append(f"{name}: {error.code} is not waited for ({error})")
 
     async def _close(self, store: Store) -> None:

@@ -28,6 +28,7 @@ class MemoryLink:
     """A line to a receiver in this process; lives as long as it is open."""
 
     is_datagram = False
+    vanishes_with_device = False
     max_datagram = None
 
     def __init__(self, receiver: Receiver) -> None:
