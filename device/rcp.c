@@ -50,7 +50,8 @@ enum code {
     BAUD, NOT_RUNNING
 };
 
-enum state { IDLE, PREPARE, RECV, FULL, HASH, STAGED, ACTIVATING, RESTART };
+/* In PREPARE, HASH and ACTIVATING it works and answers BUSY; from ACTIVATING on there is no way back. */
+enum state { IDLE, RECV, FULL, STAGED, PREPARE, HASH, ACTIVATING, RESTART };
 enum image_state { CONFIRMED_IMAGE, ON_TRIAL, REVERTED };
 enum tried_end { UNKNOWN_END, STARTED, KEPT, GIVEN_UP };
 enum { LEAD = RCP_FRAME_LEAD, HEADER_SIZE = 2, CRC_SIZE = 4, SMALL_FRAME = 44, SLICE = 64, CELL = 16, SHA_SIZE = 32, ANY_SIZE = 255 };
@@ -59,18 +60,22 @@ enum { LEAD = RCP_FRAME_LEAD, HEADER_SIZE = 2, CRC_SIZE = 4, SMALL_FRAME = 44, S
 #define PROGRESS_STEP 4096u      /* a journal record at most this often */
 #define SESSION_IN_USE_S 10u     /* longer than any gap a living gateway makes */
 #define ANOTHER_GATEWAY 1u       /* a NOT_NOW reason */
-#define BAUD_FIRST_MS 1000u      /* nothing valid was heard at a new speed */
-#define BAUD_LATER_MS 3000u
+#define SILENCE_FIRST_S 1u       /* nothing valid was heard at a new speed */
+#define SILENCE_LATER_S 3u
 #define BUSY_REPEAT_MS 2000u     /* said again after this; promised is BUSY_SPARE_MS and one erase more */
 #define BUSY_SPARE_MS 500u
 #define HIGHEST_BAUD 20000000u   /* keeps the tolerance's arithmetic in 32 bits */
 
-/* A progress mark. Records lie in cells of CELL bytes or one write unit; the copy at an area's begin has COPY_ROOM or a write unit. */
-typedef struct {
-    uint32_t durable, image_crc, crc;
-} mark_t;
-
+/* Records lie in cells of CELL bytes or one write unit; the copy at an area's begin has COPY_ROOM or a write unit. */
 #define COPY_ROOM 128u
+#define CRC_OF_ALL 0x2144DF1Cu /* CRC-32 of anything with its CRC-32 behind it */
+
+/* Called from several places: put into each of them it would only cost code. */
+#ifdef __GNUC__
+#define APART __attribute__((noinline))
+#else
+#define APART
+#endif
 
 /* What is taken for granted, in a form that C99 has. */
 #define ASSERT(name, condition) typedef char rcp_assert_##name[(condition) ? 1 : -1]
@@ -80,16 +85,9 @@ typedef struct {
     uint32_t number;
 } number_place_t;
 
-typedef struct {
-    char byte;
-    void *pointer;
-} pointer_place_t;
-
-ASSERT(numbers_are_aligned, offsetof(number_place_t, number) == 4); /* IDENTITY counts in words; an interrupt sees whole indices */
-ASSERT(pointers_are_aligned, offsetof(pointer_place_t, pointer) % 4 == 0);
-ASSERT(identity_reaches_all_of_it, sizeof(rcp_port_t) / 4 < 128 && sizeof(rcp_t) / 4 < 128);
+ASSERT(numbers_are_aligned, offsetof(number_place_t, number) == 4); /* so that an interrupt sees whole indices */
 ASSERT(copy_has_no_gaps, sizeof(rcp_journal_t) == 88);
-ASSERT(mark_has_no_gaps, sizeof(mark_t) == 12);
+ASSERT(mark_has_no_gaps, sizeof(rcp_mark_t) == 12);
 ASSERT(small_frame_is_large_enough, SMALL_FRAME >= LEAD + HEADER_SIZE + SHA_SIZE + CRC_SIZE + 1);
 
 #if RCP_BLE
@@ -296,17 +294,17 @@ bool rcp_are_edges(const rcp_port_t *p, uint32_t address, uint32_t size)
 }
 #endif
 
-/* Erases the block there. Returns its size, or 0 when that failed. */
-static uint32_t erase_block(const rcp_t *r, uint32_t address)
+/* Erases the next block of what begins at `start`, of which `*done` bytes are. */
+static bool erase_block(const rcp_t *r, uint32_t start, uint32_t *done)
 {
     const rcp_port_t *p = r->port;
-    if (!p->flash_erase(p->context, address))
-        return 0;
+    const uint32_t address = start + *done;
 #if RCP_BLOCK_SIZES
-    return p->block_size(p->context, address);
+    *done += p->block_size(p->context, address);
 #else
-    return p->erase_block;
+    *done += p->erase_block;
 #endif
+    return p->flash_erase(p->context, address);
 }
 
 /* Writes the unit, of which `size` bytes are in use, to a place that is blank. */
@@ -332,74 +330,79 @@ static uint32_t first_mark(const rcp_t *r)
 /* Writes a record whose last word is its CRC. */
 static bool write_record(rcp_t *r, uint32_t address, void *record, uint32_t size)
 {
-    const rcp_port_t *p = r->port;
-    uint8_t *const from = (uint8_t *)record, *const end = from + size;
-    put(end - CRC_SIZE, crc32(r->journal.generation, record, size - CRC_SIZE), CRC_SIZE);
-    for (const uint8_t *at = from; at < end; at += p->write_unit, address += p->write_unit) {
-        const uint32_t n = smaller((uint32_t)(end - at), p->write_unit);
-        memcpy(p->unit, at, n);
+    const uint32_t unit = r->port->write_unit;
+    uint8_t *from = (uint8_t *)record;
+    put(from + size - CRC_SIZE, crc32(r->journal.generation, record, size - CRC_SIZE), CRC_SIZE);
+    for (uint32_t n; size > 0; from += n, size -= n, address += n) {
+        n = smaller(size, unit);
+        memcpy(r->port->unit, from, n);
         if (!write_unit(r, address, n))
             return false;
     }
     return true;
 }
 
-/* Erases a block of the other area, or begins it when all are. Until its copy is whole the area in use stays in force. */
-static bool save_step(rcp_t *r)
+/*
+ * Erases a block of the other area, or begins it when all are. Until its copy is whole the area in use stays in force. Returns an error code
+ * or 0; where nobody asked for the record, it goes with the next one.
+ */
+static uint32_t save(rcp_t *r)
 {
     const rcp_port_t *p = r->port;
     const uint32_t other = 2 * p->journal + p->journal_area - r->area;
+    bool is_done;
     if (r->spare < p->journal_area) {
-        const uint32_t size = erase_block(r, other + r->spare);
-        r->spare += size;
-        return size != 0;
+        is_done = erase_block(r, other, &r->spare);
+        if (is_done)
+            return 0;
+    } else {
+        r->journal.durable = r->next_durable;
+        r->journal.crc = r->next_crc;
+        r->journal.generation++;
+        is_done = write_record(r, other, &r->journal, sizeof r->journal);
+        if (is_done) {
+            r->area = other;
+            r->mark_at = first_mark(r);
+        } else {
+            r->journal.generation--; /* marks may still go to the area in use */
+        }
     }
-    r->journal.durable = r->next_durable;
-    r->journal.crc = r->next_crc;
-    r->journal.generation++;
-    if (!write_record(r, other, &r->journal, sizeof r->journal)) {
-        r->journal.generation--; /* marks may still go to the area in use */
-        return false;
-    }
-    r->area = other;
-    r->mark_at = first_mark(r);
     r->unsaved = false;
     r->spare = 0;
-    return true;
+    return is_done || r->state == IDLE ? 0 : FLASH_FAILED;
 }
 
 /* What the next record says of progress goes behind the last one; where that fails, it waits for the other area. */
 static void save_progress(rcp_t *r)
 {
-    mark_t mark;
+    rcp_mark_t mark;
     mark.durable = r->next_durable = r->written;
-    mark.image_crc = r->next_crc = r->written_crc;
+    mark.crc = r->next_crc = r->written_crc;
     r->unsaved = r->unsaved || r->mark_at >= r->port->journal_area || !write_record(r, r->area + r->mark_at, &mark, sizeof mark);
     if (r->unsaved)
         return;
-    r->journal.durable = mark.durable;
-    r->journal.crc = mark.image_crc;
+    r->journal.durable = r->written;
+    r->journal.crc = r->written_crc;
     r->mark_at += cell(r);
 }
 
 static bool is_sound(uint32_t generation, const void *record, uint32_t size)
 {
-    return get((const uint8_t *)record + size - CRC_SIZE, CRC_SIZE) == crc32(generation, record, size - CRC_SIZE);
+    return crc32(generation, record, size) == CRC_OF_ALL;
 }
 
 /* Behind the last sound mark may be a torn one. It is not blank, so the next mark begins another area. */
 static void read_marks(rcp_t *r)
 {
-    mark_t mark;
+    rcp_mark_t mark;
     for (r->mark_at = first_mark(r); r->mark_at < r->port->journal_area; r->mark_at += cell(r)) {
         if (!flash_read(r, r->area + r->mark_at, &mark, sizeof mark) || !is_sound(r->journal.generation, &mark, sizeof mark))
             return;
         r->journal.durable = mark.durable;
-        r->journal.crc = mark.image_crc;
+        r->journal.crc = mark.crc;
     }
 }
 
-/* What is recorded of an image is believed where this port could have recorded it: its slot may have been another one. */
 static void read_journal(rcp_t *r)
 {
     const rcp_port_t *p = r->port;
@@ -412,8 +415,6 @@ static void read_journal(rcp_t *r)
         }
     }
     read_marks(r);
-    if (m->size > p->slot_size || m->durable > m->size || (m->durable != m->size && !rcp_are_edges(p, p->slot, m->durable)))
-        m->size = m->durable = m->crc = 0;
 }
 
 /* ---- the image in the slot ---- */
@@ -431,14 +432,8 @@ static void begin_at_durable(rcp_t *r)
     begin_hash(r);
 }
 
-static void end_session(rcp_t *r)
-{
-    r->state = IDLE;
-    r->session = 0;
-}
-
 /* Another image is received from now on, or none: size 0. */
-static void begin_image(rcp_t *r, uint32_t size)
+APART static void begin_image(rcp_t *r, uint32_t size)
 {
     r->journal.size = size;
     r->journal.durable = r->journal.crc = 0;
@@ -446,28 +441,32 @@ static void begin_image(rcp_t *r, uint32_t size)
     begin_at_durable(r);
 }
 
-/* There is nothing of any image in the slot any more. */
-static void forget(rcp_t *r)
+/* Afterwards there is nothing of any image in the slot, if that is wanted. */
+static void end_session(rcp_t *r, bool forget)
 {
-    if (r->journal.size != 0)
+    r->state = IDLE;
+    r->session = 0;
+    if (forget && r->journal.size != 0)
         begin_image(r, 0);
+}
+
+/* So many bytes behind what was received, or the image's end. */
+static uint32_t reach(const rcp_t *r, uint32_t bytes)
+{
+    return r->received + smaller(r->journal.size - r->received, bytes);
 }
 
 /* How far erasing has to be ahead of what was received. */
 static bool erase_is_due(const rcp_t *r)
 {
-    uint32_t left = r->journal.size - r->received;
-    return r->erased < r->received + smaller(left, r->port->window + r->port->erase_ahead);
+    return r->erased < reach(r, r->port->window + r->port->erase_ahead);
 }
 
 /* Credit grows in steps of whole chunks or half windows. */
 static bool grow_credit(rcp_t *r)
 {
-    const uint32_t size = r->journal.size;
-    uint32_t edge = r->received + smaller(size - r->received, r->port->window);
-    uint32_t step = smaller(r->chunk, r->port->window / 2);
-    edge = smaller(edge, r->erased);
-    if (edge <= r->credit || (edge != size && edge - r->credit < step))
+    const uint32_t edge = smaller(reach(r, r->port->window), r->erased), step = smaller(r->chunk, r->port->window / 2);
+    if (edge <= r->credit || (edge != r->journal.size && edge - r->credit < step))
         return false;
     r->credit = edge;
     return true;
@@ -475,10 +474,8 @@ static bool grow_credit(rcp_t *r)
 
 static uint32_t erase_next(rcp_t *r)
 {
-    const uint32_t size = erase_block(r, r->port->slot + r->erased);
-    if (size == 0)
+    if (!erase_block(r, r->port->slot, &r->erased))
         return FLASH_FAILED;
-    r->erased += size;
     if (r->state == RECV && grow_credit(r))
         acknowledge(r);
     return 0;
@@ -529,12 +526,10 @@ static uint32_t take_bytes(rcp_t *r, const uint8_t *data, uint32_t size)
 /* What is wrong with the image or the flash ends the session, and nothing is left of the image. */
 static void say_error(rcp_t *r, uint32_t type, uint32_t code)
 {
-    if (code == FLASH_FAILED || code == FLASH_READ || code == DIGEST_MISMATCH) {
-        end_session(r);
-        forget(r);
-    }
+    if (code == FLASH_FAILED || code == FLASH_READ || code == DIGEST_MISMATCH)
+        end_session(r, true);
     if (code < 0x100) /* not from the OFFER hook */
-        code = (code & 0xF0) << 4 | (code & 0x0F);
+        code += 15 * (code & 0xF0);
     tell(r, RCP_EVENT_ERROR, code);
     send_numbers(r, type, &code, 2);
 }
@@ -556,16 +551,17 @@ static uint32_t read_tags(const uint8_t *body, uint32_t size, const rules_t *rul
     const uint8_t *end = body + size;
     memset(values, 0, sizeof *values * rules->count);
     while (body != end) {
+        const rule_t *rule = rules->rules;
         uint32_t i = 0, tag, n;
         if (end - body < 2 || body[1] > end - body - 2)
             return MALFORMED;
         tag = body[0];
         n = body[1];
         body += 2;
-        while (i < rules->count && rules->rules[i].tag != tag)
+        for (; i < rules->count && rule->tag != tag; rule++)
             i++;
         if (i < rules->count) {
-            if (values[i] != NULL || n < rules->rules[i].least || n > rules->rules[i].most)
+            if (values[i] != NULL || n < rule->least || n > rule->most)
                 return MALFORMED;
             values[i] = body;
         } else if (tag >= 0x80) {
@@ -585,53 +581,66 @@ static uint32_t value_size(const uint8_t *value)
     return *(value - 1);
 }
 
-static uint8_t *put_bytes(uint8_t *at, uint32_t tag, const void *value, uint32_t size)
-{
-    at[0] = (uint8_t)tag;
-    at[1] = (uint8_t)size;
-    memcpy(at + 2, value, size);
-    return at + 2 + size;
-}
-
 /* ---- identity ---- */
 
-enum { TEXT = 0, IN_STATE = 0x80 };
-#define ROW(size, field) {size, (uint8_t)(offsetof(rcp_port_t, field) / 4)}
-#define STATE_ROW(size, field) {size, (uint8_t)(IN_STATE | (offsetof(rcp_t, field) / 4))}
+enum { FIRST_TAG = 0x10, RING_TAG = 0x18, SLOT_ADDRESS_TAG = 0x19, TRIED_TAG = 0x20, END_TAG = 0x22 };
+/* In rcp_port_t a pointer to a text, and a number of 32 bits; in rcp_boot_t a number, and a pointer to bytes; bytes in rcp_t. */
+enum kind { TEXT, NUMBER, BOOT_NUMBER, BOOT_BYTES, STATE };
+#define ROW(kind, size, type, field) {kind, size, (uint16_t)offsetof(type, field)}
 
-/* The tags from 0x10 on: numbers of 1, 2 or 4 bytes, pointers to 32 bytes, texts. */
-static const struct {
-    uint8_t size, word;
-} IDENTITY[16] = {
-    ROW(TEXT, app_id), ROW(TEXT, hardware_id), ROW(TEXT, device_id), ROW(TEXT, version), STATE_ROW(4, boot.boot_id), {1, 0 /* image_state */},
-    ROW(2, max_frame), ROW(4, window), ROW(4, ring_size), ROW(4, slot_address), ROW(4, slot_size), ROW(4, erase_block),
-    ROW(2, write_unit), ROW(2, boot_time_s), ROW(4, features), STATE_ROW(SHA_SIZE, boot.running_sha256),
+/* The tags from FIRST_TAG on. Of numbers the low bytes are sent. */
+typedef struct {
+    uint8_t kind, size;
+    uint16_t offset;
+} identity_t;
+
+static const identity_t IDENTITY[] = {
+    ROW(TEXT, 0, rcp_port_t, app_id),
+    ROW(TEXT, 0, rcp_port_t, hardware_id),
+    ROW(TEXT, 0, rcp_port_t, device_id),
+    ROW(TEXT, 0, rcp_port_t, version),
+    ROW(BOOT_NUMBER, 4, rcp_boot_t, boot_id),
+    ROW(STATE, 1, rcp_t, image_state),
+    ROW(NUMBER, 2, rcp_port_t, max_frame),
+    ROW(NUMBER, 4, rcp_port_t, window),
+    ROW(NUMBER, 4, rcp_port_t, ring_size),
+    ROW(NUMBER, 4, rcp_port_t, slot_address),
+    ROW(NUMBER, 4, rcp_port_t, slot_size),
+    ROW(NUMBER, 4, rcp_port_t, erase_block),
+    ROW(NUMBER, 2, rcp_port_t, write_unit),
+    ROW(NUMBER, 2, rcp_port_t, boot_time_s),
+    ROW(NUMBER, 4, rcp_port_t, features),
+    ROW(BOOT_BYTES, SHA_SIZE, rcp_boot_t, running_sha256),
+    ROW(STATE, SHA_SIZE, rcp_t, journal.tried_sha256),
+    ROW(STATE, 1, rcp_t, journal.tried_count),
 };
 
 static uint8_t *put_identity(const rcp_t *r, uint8_t *at)
 {
-    for (uint32_t i = 0; i < 16; i++) {
-        const uint32_t word = IDENTITY[i].word;
-        const void *const base = (word & IN_STATE) != 0 ? (const void *)r : (const void *)r->port;
-        const void *const field = (const uint32_t *)base + (word & ~(uint32_t)IN_STATE);
-        const void *value;
-        uint32_t size = IDENTITY[i].size, tag = 0x10 + i;
+    const uint32_t end = r->journal.tried_count > 0 ? END_TAG : TRIED_TAG;
+    for (uint32_t tag = FIRST_TAG; tag < end; tag++) {
+        const identity_t *const row = &IDENTITY[tag - FIRST_TAG];
+        const uint32_t kind = row->kind;
+        uint32_t size = row->size;
+        const void *value = kind <= NUMBER ? (const void *)r->port : kind == STATE ? (const void *)r : (const void *)r->boot;
         uint8_t number[4];
-        if (size == TEXT || size == SHA_SIZE) {
-            value = *(const void *const *)field;
+        if (tag == SLOT_ADDRESS_TAG && !r->port->has_slot_address)
+            continue;
+        value = (const uint8_t *)value + row->offset;
+        if (kind == NUMBER || kind == BOOT_NUMBER) {
+            put(number, *(const uint32_t *)value - (tag == RING_TAG), 4); /* the ring holds one byte less than its buffer */
+            value = number;
+        } else if (kind != STATE) {
+            value = *(const void *const *)value;
             if (value == NULL)
                 continue;
-            if (size == TEXT)
+            if (kind == TEXT)
                 size = (uint32_t)strlen((const char *)value);
-        } else if (tag == 0x15) {
-            value = &r->image_state;
-        } else {
-            if (tag == 0x19 && !r->port->has_slot_address)
-                continue;
-            put(number, *(const uint32_t *)field - (tag == 0x18), 4); /* the ring holds one byte less than its buffer */
-            value = number;
         }
-        at = put_bytes(at, tag, value, size);
+        at[0] = (uint8_t)tag;
+        at[1] = (uint8_t)size;
+        memcpy(at + 2, value, size);
+        at += 2 + size;
     }
     return at;
 }
@@ -653,17 +662,13 @@ static uint32_t on_hello(rcp_t *r, uint8_t *body, uint32_t size)
     memcpy(at, PROTOCOLS, sizeof PROTOCOLS);
     at += sizeof PROTOCOLS;
     at = put_identity(r, at);
-    if (r->journal.tried_count > 0) {
-        at = put_bytes(at, 0x20, r->journal.tried_sha256, SHA_SIZE);
-        at = put_bytes(at, 0x21, &r->journal.tried_count, 1);
-    }
     send_frame(r, r->port->frame, (uint32_t)(at - info));
     return 0;
 }
 
 static bool runs(const rcp_t *r, const uint8_t *sha256)
 {
-    return r->boot.running_sha256 != NULL && same_sha256(sha256, r->boot.running_sha256);
+    return r->boot->running_sha256 != NULL && same_sha256(sha256, r->boot->running_sha256);
 }
 
 /* ---- OFFER ---- */
@@ -695,7 +700,8 @@ static uint32_t judge_offer(const rcp_t *r, const rcp_offer_t *offer, const uint
 static void take_up(rcp_t *r, const rcp_offer_t *offer, bool from_zero)
 {
     rcp_journal_t *m = &r->journal;
-    const bool same = offer->size == m->size && same_sha256(offer->sha256, m->sha256);
+    const bool same = offer->size == m->size && same_sha256(offer->sha256, m->sha256) &&
+                      (m->durable == m->size || rcp_are_edges(r->port, r->port->slot, m->durable)); /* an update may have other blocks */
     const bool repeated = same && r->session == r->asked;
     r->busy_due = true;
     if (repeated && r->state == PREPARE)
@@ -840,7 +846,7 @@ static uint32_t judge_hash(rcp_t *r)
 {
     uint8_t digest[SHA_SIZE];
     r->port->sha256_end(r->port->context, digest);
-    begin_hash(r); /* for the next FINISH: an OFFER may come between */
+    begin_hash(r); /* for the next FINISH: an ABORT or OFFER may come between */
     if (!same_sha256(digest, r->journal.sha256))
         return DIGEST_MISMATCH;
     r->state = STAGED;
@@ -857,15 +863,14 @@ static uint32_t on_activate(rcp_t *r, uint8_t *body, uint32_t size)
     if (r->state == STAGED) {
         if (!same_sha256(body, m->sha256))
             return NOT_STAGED;
-        if (get(body + 32, 4) != r->boot.boot_id)
+        if (get(body + 32, 4) != r->boot->boot_id)
             return OTHER_BOOT;
-        if (!same_sha256(m->tried_sha256, m->sha256))
-            m->tried_count = 0;
-        memcpy(m->tried_sha256, m->sha256, SHA_SIZE);
-        m->tried_count++; /* to 2 at most: a third OFFER is refused */
+        m->tried_count = same_sha256(m->tried_sha256, body) ? 2 : 1; /* a third OFFER is refused */
+        memcpy(m->tried_sha256, body, SHA_SIZE);
         m->tried_end = UNKNOWN_END;
         m->trial_s = (uint16_t)get(body + 36, 2);
         r->unsaved = true;
+        r->image_state = CONFIRMED_IMAGE;
         r->state = ACTIVATING;
         r->busy_ms = r->now_ms; /* BUSY is only said when it takes long */
         r->busy_due = false;
@@ -884,7 +889,6 @@ static uint32_t set_flag(rcp_t *r)
     const rcp_journal_t *m = &r->journal;
     if (!p->activate(p->context, m->sha256, m->size, m->trial_s))
         return FLASH_FAILED;
-    r->image_state = CONFIRMED_IMAGE;
     r->state = RESTART;
     send(r, ACTIVATED, m->sha256, 0);
     tell(r, RCP_EVENT_RESTART, 0);
@@ -898,18 +902,12 @@ static uint32_t set_flag(rcp_t *r)
 static void judge_trial(rcp_t *r)
 {
     rcp_journal_t *m = &r->journal;
-    const bool other = r->boot.running_sha256 != NULL && !runs(r, m->tried_sha256) && m->tried_count > 0;
-    const bool told = r->boot.reverted_sha256 != NULL && same_sha256(r->boot.reverted_sha256, m->tried_sha256);
-    uint8_t end = m->tried_end;
-    r->image_state = CONFIRMED_IMAGE;
-    if (told || (other && (end == STARTED || r->boot.on_trial))) {
+    const uint8_t *const running = r->boot->running_sha256, *const reverted = r->boot->reverted_sha256;
+    uint8_t end = r->boot->on_trial ? (uint8_t)STARTED : m->tried_end;
+    if ((reverted != NULL && same_sha256(reverted, m->tried_sha256)) ||
+        (end == STARTED && m->tried_count > 0 && running != NULL && !same_sha256(running, m->tried_sha256)))
         end = GIVEN_UP;
-    } else if (r->boot.on_trial) {
-        end = STARTED;
-        r->image_state = ON_TRIAL;
-    }
-    if (end == GIVEN_UP)
-        r->image_state = REVERTED;
+    r->image_state = end == GIVEN_UP ? REVERTED : r->boot->on_trial ? ON_TRIAL : CONFIRMED_IMAGE;
     r->unsaved = end != m->tried_end;
     m->tried_end = end;
 }
@@ -947,9 +945,7 @@ static uint32_t on_abort(rcp_t *r, uint8_t *body, uint32_t size)
     if (r->asked != 0 && r->asked != r->session)
         return NO_SESSION;
     if (r->state < ACTIVATING) {
-        end_session(r);
-        if (*body != 0)
-            forget(r);
+        end_session(r, *body != 0);
     }
     send(r, ABORTED, body, 0);
     return 0;
@@ -959,7 +955,7 @@ static uint32_t on_set_baud(rcp_t *r, uint8_t *body, uint32_t size)
 {
     const rcp_port_t *p = r->port;
     const uint32_t baud = get(body, 4);
-    uint32_t actual = 0;
+    uint32_t actual = 0, numbers[2] = {baud, 0};
     (void)size;
     if (r->state >= ACTIVATING)
         return RESTARTING;
@@ -969,18 +965,19 @@ static uint32_t on_set_baud(rcp_t *r, uint8_t *body, uint32_t size)
         actual = p->baud_possible(p->context, baud);
     if (actual == 0 || actual > HIGHEST_BAUD || (actual > baud ? actual - baud : baud - actual) * 200 > baud * 3) /* 1.5 % */
         return BAUD;
-    put(body + 4, actual, 4); /* there is room behind the request */
-    send(r, BAUD_OK, body, 8);
-    r->next_baud = baud;
+    numbers[1] = actual;
+    send_numbers(r, BAUD_OK, numbers, sizeof numbers);
+    r->next_baud = numbers[0];
+    r->raised = true;
     return 0;
 }
 
-static void switch_baud(rcp_t *r, uint32_t baud)
+static void switch_baud(rcp_t *r)
 {
-    r->port->set_baud(r->port->context, baud);
-    r->baud = baud;
+    const rcp_port_t *p = r->port;
+    p->set_baud(p->context, r->next_baud);
     r->next_baud = 0;
-    r->new_speed = true;
+    r->silence_s = SILENCE_FIRST_S;
     r->heard_ms = r->now_ms;
 }
 
@@ -988,10 +985,12 @@ static void switch_baud(rcp_t *r, uint32_t baud)
 
 enum scope { NO, NEW, OWN, ANY }; /* session: 0, one that the frame begins, this one, any */
 
-static const struct {
+typedef struct {
     uint8_t type, scope, least, most; /* sizes of the body */
     uint32_t (*take)(rcp_t *r, uint8_t *body, uint32_t size); /* returns an error code or 0 */
-} REQUESTS[] = {
+} request_t;
+
+static const request_t REQUESTS[] = {
     {HELLO, NO, 0, ANY_SIZE, on_hello}, {OFFER, NEW, 0, ANY_SIZE, on_offer},  {FINISH, OWN, 0, 0, on_finish},
     {ACTIVATE, OWN, 38, 38, on_activate}, {CONFIRM, NO, 0, ANY_SIZE, on_confirm}, {ABORT, ANY, 1, 1, on_abort},
     {SET_BAUD, NO, 4, 4, on_set_baud},  {DATA, OWN, 4, ANY_SIZE, on_data},
@@ -1000,24 +999,25 @@ static const struct {
 /* In these BUSY answers whatever comes in the session. */
 static bool is_busy(const rcp_t *r)
 {
-    return r->state == PREPARE || r->state == HASH || r->state == ACTIVATING;
+    return r->state >= PREPARE && r->state <= ACTIVATING;
 }
 
 /* Returns an error code or 0. */
 static uint32_t take_frame(rcp_t *r, uint8_t *frame, uint32_t size)
 {
     const uint32_t type = frame[0], session = frame[1];
-    uint32_t i = 0, scope;
+    const request_t *request = REQUESTS;
+    uint32_t scope;
     r->asked = (uint8_t)session;
     r->heard_ms = r->now_ms;
-    r->new_speed = false;
-    while (REQUESTS[i].type != type)
-        if (++i == sizeof REQUESTS / sizeof *REQUESTS)
+    r->silence_s = SILENCE_LATER_S;
+    for (; request->type != type; request++)
+        if (request->type == DATA) /* the last one */
             return (type > 0 && type <= ERROR) || type == ACK || type == NAK ? 0 : UNKNOWN_TYPE; /* devices send those */
-    scope = REQUESTS[i].scope;
-    if (size < REQUESTS[i].least || (size > REQUESTS[i].most && REQUESTS[i].most != ANY_SIZE))
+    scope = request->scope;
+    if (size < request->least || (request->most != ANY_SIZE && size > request->most))
         return MALFORMED;
-    if (scope != ANY && (scope == NO) != (session == 0))
+    if (scope == NO ? session != 0 : session == 0 && scope != ANY)
         return MALFORMED;
     if (scope == OWN) {
         if (session != r->session)
@@ -1030,69 +1030,29 @@ static uint32_t take_frame(rcp_t *r, uint8_t *frame, uint32_t size)
         if (r->state == RESTART && type != ACTIVATE)
             return RESTARTING;
     }
-    return REQUESTS[i].take(r, frame + HEADER_SIZE, size);
+    return request->take(r, frame + HEADER_SIZE, size);
 }
 
 /* A run of bytes between delimiters has come to its end. Returns an error code or 0. */
 static uint32_t end_frame(rcp_t *r)
 {
     uint8_t *frame = r->port->frame + LEAD;
-    const uint32_t size = r->frame_size - CRC_SIZE;
-    const bool whole = r->cobs_left == 0 && r->frame_size >= HEADER_SIZE + CRC_SIZE && r->frame_size <= r->port->max_frame;
+    const uint32_t size = r->frame_size;
+    const bool whole = r->cobs_left == 0 && size >= HEADER_SIZE + CRC_SIZE && size <= r->port->max_frame;
     r->cobs_zero = false;
     r->cobs_left = 0;
     r->frame_size = 0;
-    if (whole && crc32(0, frame, size) == get(frame + size, CRC_SIZE))
-        return take_frame(r, frame, size - HEADER_SIZE);
+    if (whole && crc32(0, frame, size) == CRC_OF_ALL)
+        return take_frame(r, frame, size - (HEADER_SIZE + CRC_SIZE));
     gap(r);
     return 0;
 }
 
-/* Takes bytes until a frame ends. Returns an error code or 0. */
-static uint32_t take_from_ring(rcp_t *r)
-{
-    const volatile uint8_t *ring = r->ring;
-    uint8_t *frame = r->port->frame + LEAD;
-    const uint32_t in = r->ring_in, end = r->port->ring_size, most = r->port->max_frame;
-    uint32_t out = r->ring_out, size = r->frame_size, left = r->cobs_left;
-    bool has_ended = false;
-    while (out != in && !has_ended) {
-        uint8_t byte = ring[out++];
-        if (out == end)
-            out = 0;
-        if (byte == 0) {
-            has_ended = size > 0 || left > 0 || r->cobs_zero; /* nothing lies between two delimiters */
-            continue;
-        }
-        if (left == 0) { /* a code */
-            const bool zero = r->cobs_zero;
-            left = byte - 1u;
-            r->cobs_zero = byte != 255;
-            if (!zero)
-                continue;
-            byte = 0;
-        } else {
-            left--;
-        }
-        if (size < most)
-            frame[size] = byte;
-        size++; /* too long shows at the end */
-    }
-    r->ring_out = out;
-    r->frame_size = size;
-    r->cobs_left = (uint8_t)left;
-    if (!has_ended)
-        return 0;
-    r->idle_ms = 0;
-    return end_frame(r);
-}
-
-#if RCP_BLE
 static void store(rcp_t *r, uint8_t byte)
 {
-    if (r->frame_size < r->port->max_frame)
-        r->port->frame[LEAD + r->frame_size] = byte;
-    r->frame_size++;
+    const uint32_t at = r->frame_size++; /* too long shows at the end */
+    if (at < r->port->max_frame)
+        r->port->frame[LEAD + at] = byte;
 }
 
 static uint8_t next_byte(rcp_t *r)
@@ -1103,6 +1063,33 @@ static uint8_t next_byte(rcp_t *r)
     return byte;
 }
 
+/* Takes bytes until a frame ends. Returns an error code or 0. */
+static uint32_t take_from_ring(rcp_t *r)
+{
+    while (r->ring_out != r->ring_in) {
+        uint8_t byte = next_byte(r);
+        if (byte == 0) {
+            if (r->cobs_left == 0 && !r->cobs_zero && r->frame_size == 0)
+                continue; /* nothing lies between two delimiters */
+            r->idle_ms = 0;
+            return end_frame(r);
+        }
+        if (r->cobs_left == 0) { /* a code */
+            const bool zero = r->cobs_zero;
+            r->cobs_left = (uint8_t)(byte - 1);
+            r->cobs_zero = byte != 255;
+            byte = 0;
+            if (!zero)
+                continue;
+        } else {
+            r->cobs_left--;
+        }
+        store(r, byte);
+    }
+    return 0;
+}
+
+#if RCP_BLE
 static void store_rest(rcp_t *r, uint32_t size)
 {
     for (; size > 0; size--)
@@ -1178,6 +1165,13 @@ static void say_busy(rcp_t *r)
     send_numbers(r, BUSY, &ms, 4);
 }
 
+/* Whether all that was said has left the line; asked again soon. */
+static bool has_left(rcp_t *r)
+{
+    r->idle_ms = 1;
+    return r->port->sent(r->port->context);
+}
+
 /* What the state waits for is done. Returns an error code or 0. */
 static uint32_t move_on(rcp_t *r)
 {
@@ -1187,45 +1181,40 @@ static uint32_t move_on(rcp_t *r)
     if (r->state == ACTIVATING)
         return set_flag(r);
     if (r->state == RESTART) {
-        r->idle_ms = 1;
-        if (p->sent(p->context))
+        if (has_left(r))
             p->restart(p->context);
     }
     return 0;
 }
 
-/* The journal's next step. Returns an error code or 0. */
-static uint32_t save(rcp_t *r)
+static void begin_slice(rcp_t *r)
 {
-    if (save_step(r))
-        return 0;
-    r->unsaved = false;
-    r->spare = 0;
-    return r->state == IDLE ? 0 : FLASH_FAILED; /* where nobody asked for it, it goes with the next record */
+    r->idle_ms = 0;
+    if (is_busy(r))
+        say_busy(r);
 }
 
 /* One slice of what the state asks for. Returns an error code or 0. */
 static uint32_t work(rcp_t *r)
 {
-    uint32_t (*slice)(rcp_t *) = NULL;
     r->asked = r->session;
     if (r->unsaved && (r->state != RECV || r->received == r->written || r->spare < r->port->journal_area)) {
-        slice = save;
-    } else if (r->state >= PREPARE && r->state <= HASH) {
-        if (erase_is_due(r)) {
-            slice = erase_next;
-        } else if (r->hashed < r->written) {
-            slice = catch_up;
-        }
-        if (r->state == PREPARE && slice != erase_next)
-            accept(r);
+        begin_slice(r);
+        return save(r);
     }
-    if (slice == NULL)
-        return move_on(r);
-    if (is_busy(r))
-        say_busy(r);
-    r->idle_ms = 0;
-    return slice(r);
+    if (r->state >= RECV && r->state <= HASH) {
+        if (erase_is_due(r)) {
+            begin_slice(r);
+            return erase_next(r);
+        }
+        if (r->state == PREPARE)
+            accept(r);
+        if (r->hashed < r->written && r->state != STAGED) {
+            begin_slice(r);
+            return catch_up(r);
+        }
+    }
+    return move_on(r);
 }
 
 /* Whether `limit_ms` have gone by since a time. */
@@ -1241,13 +1230,12 @@ static bool is_over(rcp_t *r, uint32_t since_ms, uint32_t limit_ms)
 static void look_at_clock(rcp_t *r)
 {
     const rcp_port_t *p = r->port;
-    if (r->next_baud != 0) {
-        r->idle_ms = 1;
-        if (p->sent(p->context))
-            switch_baud(r, r->next_baud);
+    if (r->raised && r->next_baud == 0 && is_over(r, r->heard_ms, r->silence_s * 1000u)) {
+        r->next_baud = p->base_baud;
+        r->raised = false;
     }
-    if (r->baud != p->base_baud && is_over(r, r->heard_ms, r->new_speed ? BAUD_FIRST_MS : BAUD_LATER_MS))
-        switch_baud(r, p->base_baud);
+    if (r->next_baud != 0 && has_left(r))
+        switch_baud(r);
     if (r->image_state == ON_TRIAL && r->journal.tried_count > 0 && is_over(r, r->started_ms, r->journal.trial_s * 1000u)) {
         tell(r, RCP_EVENT_RESTART, 1);
         p->restart(p->context);
@@ -1263,8 +1251,7 @@ void rcp_start(rcp_t *r, const rcp_port_t *port, const rcp_boot_t *boot)
     if (port == NULL)
         return;
     r->port = port;
-    r->boot = *boot;
-    r->baud = port->base_baud;
+    r->boot = boot;
     r->started_ms = port->now_ms(port->context);
     read_journal(r);
     judge_trial(r);

@@ -74,7 +74,7 @@ typedef struct {
 /* Why rcp_init() does not take a port. RCP_OK is 0. */
 typedef enum {
     RCP_OK,
-    RCP_MISSING,         /* something is NULL that is needed: frame to app_id in rcp_port_t */
+    RCP_MISSING,         /* something is NULL that is needed: frame to restart in rcp_port_t, or app_id */
     RCP_BAD_WRITE_UNIT,  /* not a power of two up to 32768, or larger than erase_block */
     RCP_BAD_ERASE_BLOCK, /* not a power of two; with RCP_BLOCK_SIZES: one that is no multiple of write_unit, or larger than erase_block */
     RCP_BAD_SLOT,        /* not whole erase blocks, or empty, or beyond 32-bit addresses */
@@ -109,7 +109,7 @@ typedef enum {
 typedef struct {
     void *context;
 
-    /* Memory. From here to app_id everything is needed. */
+    /* Memory. From here to restart() everything is needed, and app_id. */
     uint8_t *frame; /* RCP_FRAME_BUFFER(max_frame) bytes */
     uint8_t *unit;  /* write_unit bytes, aligned as flash_write() wants them */
     uint8_t *ring;  /* ring_size bytes */
@@ -134,12 +134,6 @@ typedef struct {
     bool (*confirm)(void *context); /* the running image is good: never take it back */
     void (*restart)(void *context); /* may return, and be called again */
 
-    /* Who this is. Texts are terminated; NULL: not reported, where it is not needed. */
-    const char *app_id;      /* 1 to 64 bytes */
-    const char *hardware_id; /* 1 to 64 bytes */
-    const char *device_id;   /* 1 to 32 bytes */
-    const char *version;     /* "M.m.p", of the running image: 5 to 62 bytes */
-
     /* Sizes. */
     uint32_t ring_size;  /* of the buffer: sizeof ring; it holds one byte less */
     uint32_t max_frame;  /* at most 65535 */
@@ -157,10 +151,6 @@ typedef struct {
     uint32_t erase_ms; /* to erase one block, at worst */
 
     uint32_t features;
-    uint32_t boot_time_s;  /* the longest time from restart to HELLO answered */
-    uint32_t slot_address; /* of the free slot, for images that are linked to an address */
-    bool has_slot_address;
-
     uint32_t (*offer)(void *context, const rcp_offer_t *offer); /* NULL: take every image */
 #if RCP_EVENTS
     void (*event)(void *context, rcp_event_t event, uint32_t value); /* NULL: not told. Must not call the receiver */
@@ -170,9 +160,19 @@ typedef struct {
     uint32_t base_baud;
     uint32_t (*baud_possible)(void *context, uint32_t baud); /* what the line would really run at, 0: cannot */
     void (*set_baud)(void *context, uint32_t baud);
+
+    /* Who this is. Texts are terminated; NULL: not reported, where it is not needed. */
+    const char *app_id;      /* 1 to 64 bytes */
+    const char *hardware_id; /* 1 to 64 bytes */
+    const char *device_id;   /* 1 to 32 bytes */
+    const char *version;     /* "M.m.p", of the running image: 5 to 62 bytes */
+
+    uint32_t boot_time_s;  /* the longest time from restart to HELLO answered */
+    uint32_t slot_address; /* of the free slot, for images that are linked to an address */
+    bool has_slot_address;
 } rcp_port_t;
 
-/* What may be another at each start. It is copied; what it points to has to stay. */
+/* What may be another at each start. It has to stay valid, too. */
 typedef struct {
     const uint8_t *running_sha256;  /* 32 bytes, of the running image's file; NULL: unknown */
     const uint8_t *reverted_sha256; /* 32 bytes, of the image the bootloader took back last; NULL: none, or it does not tell */
@@ -194,13 +194,19 @@ typedef struct {
     uint32_t record_crc;
 } rcp_journal_t;
 
+/* How far the image has come: as it lies behind the journal's copy. */
+typedef struct {
+    uint32_t durable, crc, record_crc;
+} rcp_mark_t;
+
 /* The receiver's state: the porter only makes room for it. Small fields come first: a Cortex-M0 reaches them with shorter instructions. */
 typedef struct {
     uint8_t state, session, asked, image_state;
     uint8_t cobs_left;
     bool cobs_zero;
     bool pass_nak;  /* NAK was said in this pass */
-    bool new_speed; /* nothing was heard at it yet */
+    uint8_t silence_s; /* at a raised speed: so long without a frame leads back to base_baud */
+    bool raised;    /* the speed goes back to base_baud when nothing is heard */
     bool busy_due;
     bool unsaved;   /* `journal` has something that its record in flash has not */
 #if RCP_BLE
@@ -210,6 +216,7 @@ typedef struct {
     uint32_t told;   /* `received`, as the gateway was told last */
 #endif
     const rcp_port_t *port;
+    const rcp_boot_t *boot;
     uint8_t *volatile ring; /* NULL until rcp_init() is done: nothing is taken */
     volatile uint32_t ring_in, ring_out;
     uint32_t frame_size;
@@ -217,14 +224,13 @@ typedef struct {
     uint32_t chunk;     /* size of the last DATA */
     uint32_t pass_next; /* offset of the DATA before, and one */
     uint32_t hashed;
-    uint32_t next_durable, next_crc; /* what the next record says */
+    uint32_t next_durable, next_crc; /* what the next record says of it */
     uint32_t area, mark_at; /* the journal area in use; where in it the next mark goes */
     uint32_t spare;         /* how much of the other area is erased */
     uint32_t now_ms, heard_ms, session_ms, busy_ms, idle_ms;
     rcp_journal_t journal;
     uint32_t hello_gateway, session_gateway; /* CRC-32 of their ids */
-    uint32_t baud, next_baud, started_ms;
-    rcp_boot_t boot;
+    uint32_t next_baud, started_ms;
 } rcp_t;
 
 #define RCP_JOIN(ble, events, blocks) rcp_start_ble##ble##_events##events##_blocks##blocks

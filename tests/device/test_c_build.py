@@ -59,6 +59,11 @@ def test_at_most_4_kib_of_code_on_a_cortex_m0_or_a_clear_word() -> None:
     with_ble = re.search(r"with BLE +(\d+) bytes", done.stdout)
     assert with_ble is not None
     assert int(found[1]) < int(with_ble[1]) <= 4864
+    with_all = re.search(r"everything +(\d+) bytes", done.stdout)
+    assert with_all is not None
+    assert int(with_all[1]) <= 5120
+    assert "checks      0 bytes more where the port is a constant" in done.stdout
+    assert "helpers     none" in done.stdout
     assert re.search(r"stack +rcp_poll [1-9]\d*, rcp_init [1-9]\d*", done.stdout)
 
 
