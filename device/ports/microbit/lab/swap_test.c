@@ -85,7 +85,7 @@ void swap_going_on(void)
 
 /* ---- what is tried ---- */
 
-enum { OLD = 1, NEW = 2 };
+enum { OLD = 1, NEW = 2, TEARS = 30 /* a request has few operations, and each of them tears in many ways */ };
 static const uint8_t SHA256[32] = {1, 2, 3};
 
 static uint32_t content(uint32_t image, uint32_t at)
@@ -166,9 +166,9 @@ static void request_with_cuts(uint32_t pages)
     keep_state();
     run(request, NEVER);
     all = operations;
-    for (uint32_t cut = 0; cut < all; cut++) {
+    for (uint32_t cut = 0; cut < TEARS * all; cut++) {
         go_back_to_state();
-        run(request, cut);
+        run(request, cut / TEARS);
         run(swap_at_boot, NEVER);
         expect(holds(IMAGE, swap_on_trial() ? NEW : OLD, pages), "half a request was obeyed");
         expect(run(request, NEVER), "a request after half of one");
@@ -201,6 +201,21 @@ static void play(uint32_t pages)
     expect(operations == 0 && !swap_on_trial() && swap_reverted() == NULL && holds(IMAGE, NEW, pages), "what is kept stays");
 }
 
+/* The record of an image that was kept says what went where, too: half of it erased must not bring the old one back. */
+static void play_request_over_kept(uint32_t pages)
+{
+    pages_wanted = pages;
+    fresh(pages);
+    run(request, NEVER);
+    run(swap_at_boot, NEVER);
+    swap_keep();
+    for (uint32_t at = 0; at < pages * PAGE; at += 4) { /* what runs is the old image again, and another new one in the slot */
+        set_word(IMAGE + at, content(OLD, at));
+        set_word(SLOT + at, content(NEW, at));
+    }
+    request_with_cuts(pages);
+}
+
 static void play_give_up(uint32_t pages)
 {
     pages_wanted = pages;
@@ -218,6 +233,7 @@ int main(int count, char **words)
     play(1);
     play(2);
     play(5);
+    play_request_over_kept(3);
     play_give_up(3);
     play_give_up(SLOT_PAGES);
     return 0;
