@@ -20,7 +20,7 @@ TRANSFER_CUTS ?= 4
 SWAP_CUTS ?= 2
 CHIP_ARGS ?=
 
-.PHONY: help demo test test-chip test-vm check deb test-deb test-system ansible fleet-bench transcripts kills sweep faults soak large fuzz bench crowd size clean
+.PHONY: help demo test test-chip test-ports test-vm check deb test-deb test-system ansible fleet-bench transcripts kills sweep faults soak large fuzz bench crowd size clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,11 @@ test-chip: $(STAMP) system-packages  ## The C receiver on an emulated nRF51822: 
 	$(MAKE) -C device/ports/microbit lab
 	PYTHONPATH=tests $(BIN)/python -m suites.chip --transfer-cuts $(TRANSFER_CUTS) --swap-cuts $(SWAP_CUTS) $(CHIP_ARGS)
 
+test-ports: $(STAMP) system-packages  ## The other ports that QEMU has a board for: RISC-V (a minute)
+	@./.ci/packages ports
+	$(MAKE) -C device/ports/riscv
+	PYTHONPATH=tests $(BIN)/python -m suites.chip --board riscv --transfer-cuts $(TRANSFER_CUTS) $(CHIP_ARGS)
+
 bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/bench.json (20 minutes; BENCH_ARGS=--quick)
 	$(MAKE) -C device
 	@$(MAKE) --no-print-directory $(PEER) || echo "gatewayd: the bench will run without its peer"
@@ -72,6 +77,11 @@ fleet-test-chip: $(STAMP) system-packages  ## The C receiver on an emulated nRF5
 	@./.ci/packages chip
 	$(MAKE) -C device/ports/microbit lab
 	PYTHONPATH=tests $(BIN)/python -m suites.chip --transfer-cuts $(TRANSFER_CUTS) --swap-cuts $(SWAP_CUTS) $(CHIP_ARGS)
+
+test-ports: $(STAMP) system-packages  ## The other ports that QEMU has a board for: RISC-V (a minute)
+	@./.ci/packages ports
+	$(MAKE) -C device/ports/riscv
+	PYTHONPATH=tests $(BIN)/python -m suites.chip --board riscv --transfer-cuts $(TRANSFER_CUTS) $(CHIP_ARGS)
 
 bench: $(STAMP) system-packages  ## 200 gateways with ten devices each at one mosquitto, one release to all (three minutes)
 	PYTHONPATH=tests $(BIN)/python -m suites.fleet $(FLEET_ARGS)

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from lab.tree import ROOT
 
-PORT = ROOT / "device" / "ports" / "microbit"
+PORTS = ROOT / "device" / "ports"
+COMMON = PORTS / "common"
+INCLUDES = ("-I", str(COMMON), "-I", str(PORTS / "microbit"))
 STRICT = (
     "-std=c11",
     "-D_DEFAULT_SOURCE",
@@ -21,8 +23,8 @@ STRICT = (
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = tmp_path_factory.mktemp("swap") / "swap_test"
-    sources = [str(PORT / "lab" / "swap_test.c"), str(PORT / "swap.c")]
-    subprocess.run(["cc", *STRICT, "-o", str(program), *sources], check=True)
+    sources = [str(COMMON / "swap_test.c"), str(COMMON / "swap.c")]
+    subprocess.run(["cc", *STRICT, *INCLUDES, "-o", str(program), *sources], check=True)
     return program
 
 

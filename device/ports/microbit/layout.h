@@ -12,6 +12,8 @@
 #define JOURNAL 0x3F400  /* two areas of one page: rcp.h */
 #define SETTINGS 0x3FC00 /* a page of the application's own */
 
+#define FLASH_SIZE 0x40000
+
 #define RAM 0x20000000
 #define RAM_SIZE 0x4000
 

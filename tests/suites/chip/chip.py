@@ -1,4 +1,4 @@
-"""An emulated micro:bit behind a serial port: its lives one after the other, and the line between."""
+"""An emulated board behind a serial port: its lives one after the other, and the line between."""
 
 import asyncio
 import contextlib
@@ -13,8 +13,9 @@ from gatewayd.simulator.line import LineProfile
 from gatewayd.simulator.terminal import Terminal
 from gatewayd.simulator.uart import make_clock
 from suites.bench.paced_relay import PacedRelay
-from suites.chip.flash import BUILT, LAYOUT, STATE_SIZE, SwapRecord, fresh, image_at
-from suites.chip.qemu import RAM, RAM_SIZE, End, Qemu
+from suites.chip.board import Board
+from suites.chip.flash import Flash, SwapRecord, state_size
+from suites.chip.qemu import End, Qemu
 
 BAUD = 115_200
 _STACK_PAINT = 0x57A1C0DE
@@ -39,7 +40,7 @@ class CountingTerminal(Terminal):
 class Chip:
     """What the gateway is connected to. `state` and `log` are for `lab.recorder.Witnesses`."""
 
-    def __init__(self, folder: Path, running: bytes, flip_rate: float = 0.0) -> None:
+    def __init__(self, folder: Path, board: Board, running: bytes, flip_rate: float = 0.0) -> None:
         self.state = folder / "device-chip"
         self.state.mkdir()
         self.log = folder / "device-chip.log"
@@ -48,9 +49,10 @@ class Chip:
         self.ends: Counter[End] = Counter()
         self.stack_bytes = 0
         self._first = running
+        self._board = board
         self._profile = LineProfile(BAUD / 10, 0.002, flip_rate)
         self._flash_file, self._ram_file = self.state / "flash.bin", self.state / "ram.bin"
-        self._flash_file.write_bytes(fresh(running))
+        self._flash_file.write_bytes(Flash.fresh(board, running).content)
         self._told: set[tuple[str, bytes]] = set()
         self._cut = asyncio.Event()
         self._qemu: Qemu | None = None
@@ -68,19 +70,23 @@ class Chip:
     def config(self, **settings: Any) -> dict[str, Any]:
         """Return what the gateway's configuration says of it."""
         return {
-            "name": "chip", "app_id": "microbit", "version": "1.0.0", "payload": "advanced", "keys": "k",
+            "name": "chip",
+            "app_id": self._board.app_id,
+            "version": "1.0.0",
+            "payload": "advanced",
+            "keys": "k",
             "link": {"uart": str(self.port), "baud": BAUD},
-        } | settings  # fmt: skip
+        } | settings
 
     @property
-    def flash(self) -> bytes:
+    def flash(self) -> Flash:
         """What was in its flash when its last life ended."""
-        return self._flash_file.read_bytes()
+        return Flash(self._board, self._flash_file.read_bytes())
 
     @property
     def record(self) -> SwapRecord:
         """What the bootloader had noted when the last life ended."""
-        return SwapRecord.of(self.flash)
+        return self.flash.record
 
     @property
     def lives(self) -> int:
@@ -127,8 +133,8 @@ class Chip:
         if self._qemu is None:
             return self.record
         file = self.state / "record.bin"
-        await self._qemu.copy(LAYOUT["SWAP_STATE"], STATE_SIZE, file)
-        return SwapRecord.read(file.read_bytes())
+        await self._qemu.copy(self._board.layout["SWAP_STATE"], state_size(self._board), file)
+        return SwapRecord.read(self._board, file.read_bytes())
 
     def assert_lives(self) -> None:
         """Raise what went wrong in its life."""
@@ -140,7 +146,7 @@ class Chip:
         """Live until the power is cut; a reset begins a new life."""
         end = None
         while end is not End.CUT:
-            qemu = await Qemu.start(self._flash_file)
+            qemu = await Qemu.start(self._board, self._flash_file)
             try:
                 self._qemu = qemu
                 end = await self._one_life(qemu)
@@ -157,7 +163,7 @@ class Chip:
         line = asyncio.create_task(PacedRelay(self.terminal, qemu.uart, self._profile, make_clock()).run())
         try:
             end = await qemu.until_end(self._cut)
-            await qemu.save(self._flash_file, self._ram_file)
+            await qemu.save(self._board, self._flash_file, self._ram_file)
         finally:
             line.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -166,20 +172,20 @@ class Chip:
 
     def _note(self) -> None:
         """Note what the witnesses of a history want to know."""
-        flash, record = self.flash, SwapRecord.of(self.flash)
-        version, running = image_at(flash, LAYOUT["IMAGE"])
+        flash, record = self.flash, self.record
+        version, running = flash.running
         (self.state / "device.json").write_text(json.dumps({"version": version}))
         (self.state / "active.bin").unlink(missing_ok=True)
         if running != self._first:
             (self.state / "active.bin").write_bytes(running)
         if self.lives > 0:
-            self.stack_bytes = max(self.stack_bytes, _stack_used(self._ram_file.read_bytes()))
+            self.stack_bytes = max(self.stack_bytes, _stack_used(self._board, self._ram_file.read_bytes()))
         if running != self._first and not record.is_swapping:
             self._tell("starts", version, running)
         if record.has_reverted:
-            self._tell("starts", *image_at(flash, LAYOUT["SLOT"]))
+            self._tell("starts", *flash.in_slot)
         if record.pages > 0 and record.forth == 0:
-            self._tell("activates", *image_at(flash, LAYOUT["SLOT"]))
+            self._tell("activates", *flash.in_slot)
 
     def _tell(self, verb: str, version: str, image: bytes) -> None:
         """Say once what was done with an image; what is none has no version either."""
@@ -190,17 +196,18 @@ class Chip:
             log.write(f"{verb} {version}{' on trial' * (verb == 'starts')}\n")
 
 
-def _stack_used(ram: bytes) -> int:
-    """Return how much of the stack was ever in use: what is no longer painted."""
-    words = struct.unpack_from(f"<{(RAM_SIZE - _stack_end()) // 4}I", ram, _stack_end())
+def _stack_used(board: Board, ram: bytes) -> int:
+    """Return how much of the stack was ever in use, that is no longer painted; 0 where nobody paints it."""
+    if not board.nm:
+        return 0
+    end = _stack_end(board)
+    words = struct.unpack_from(f"<{(len(ram) - end) // 4}I", ram, end)
     untouched = next((at for at, word in enumerate(words) if word != _STACK_PAINT), len(words))
     return 4 * (len(words) - untouched) if untouched else 0
 
 
-def _stack_end() -> int:
-    symbols = subprocess.run(
-        ["arm-none-eabi-nm", BUILT / "plain.elf"], capture_output=True, text=True, check=True
-    ).stdout
-    return (
-        next(int(line.split()[0], 16) for line in symbols.splitlines() if line.endswith(" stack_end")) - RAM
-    )
+def _stack_end(board: Board) -> int:
+    command = [board.nm, str(board.built / f"{board.first}.elf")]
+    symbols = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    (line,) = (line for line in symbols.splitlines() if line.endswith(" stack_end"))
+    return int(line.split()[0], 16) - board.layout["RAM"]

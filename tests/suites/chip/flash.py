@@ -1,51 +1,70 @@
-"""The chip's flash, as device/ports/microbit lays it out: images for it, and its bootloader's record."""
+"""A board's flash, as its layout.h says: images for it, and its bootloader's record."""
 
 import random
-import re
 import struct
 from dataclasses import dataclass
 
-from lab.tree import ROOT
+from suites.chip.board import Board
 
-PORT = ROOT / "device" / "ports" / "microbit"
-BUILT = PORT / "build" / "lab"
-FLASH_SIZE = 0x40000
-_DEFINE = re.compile(r"^#define (\w+) (0x[0-9A-Fa-f]+|\d+)\b", re.MULTILINE)
-LAYOUT = {name: int(value, 0) for name, value in _DEFINE.findall((PORT / "layout.h").read_text())}
-_PAGE = LAYOUT["PAGE"]
 # Magic, size, version: struct image_header_t.
 _HEADER = struct.Struct("<II24s")
 # What the words of the bootloader's record are: swap.c.
 _SHA256, _STARTS, _KEEP, _FORTH = 1, 9, 12, 16
-_BACK = _FORTH + 3 * LAYOUT["SLOT_PAGES"]
-STATE_SIZE = 3 * _PAGE
 _BLANK = 0xFFFFFFFF
 
 
-def image(name: str, version: str, size: int = 0) -> bytes:
+def image(board: Board, name: str, version: str, size: int = 0) -> bytes:
     """Return an image that the port's Makefile has built, as `version`, with random bytes up to `size`."""
-    raw = bytearray((BUILT / f"{name}.bin").read_bytes())
+    raw = bytearray((board.built / f"{name}.bin").read_bytes())
     filled = raw + random.Random(version).randbytes(max(0, size - len(raw)))
-    header = _HEADER.pack(LAYOUT["HEADER_MAGIC"], len(filled), version.encode())
-    filled[LAYOUT["HEADER"] : LAYOUT["HEADER"] + _HEADER.size] = header
+    header = _HEADER.pack(board.layout["HEADER_MAGIC"], len(filled), version.encode())
+    at = board.layout["HEADER"]
+    filled[at : at + _HEADER.size] = header
     return bytes(filled)
 
 
-def fresh(running: bytes) -> bytes:
-    """Return the flash of a chip that comes from the factory with an image."""
-    flash = bytearray(b"\xff" * FLASH_SIZE)
-    boot = (BUILT / "boot.bin").read_bytes()
-    for address, content in ((LAYOUT["BOOT"], boot), (LAYOUT["IMAGE"], running)):
-        flash[address : address + len(content)] = content
-    return bytes(flash)
+@dataclass(frozen=True, slots=True)
+class Flash:
+    """What is in a board's flash."""
+
+    board: Board
+    content: bytes
+
+    @classmethod
+    def fresh(cls, board: Board, running: bytes) -> "Flash":
+        """Return that of a board that comes from the factory with an image."""
+        content = bytearray(b"\xff" * board.layout["FLASH_SIZE"])
+        boot = (board.built / "boot.bin").read_bytes()
+        for name, part in (("BOOT", boot), ("IMAGE", running)):
+            at = board.layout[name] - board.layout["BOOT"]
+            content[at : at + len(part)] = part
+        return cls(board, bytes(content))
+
+    @property
+    def running(self) -> tuple[str, bytes]:
+        return self._image_at("IMAGE")
+
+    @property
+    def in_slot(self) -> tuple[str, bytes]:
+        return self._image_at("SLOT")
+
+    @property
+    def record(self) -> "SwapRecord":
+        at = self.board.layout["SWAP_STATE"] - self.board.layout["BOOT"]
+        return SwapRecord.read(self.board, self.content[at : at + state_size(self.board)])
+
+    def _image_at(self, name: str) -> tuple[str, bytes]:
+        """Return an image's version and bytes; neither where there is none."""
+        layout = self.board.layout
+        at = layout[name] - layout["BOOT"]
+        magic, size, version = _HEADER.unpack_from(self.content, at + layout["HEADER"])
+        if magic != layout["HEADER_MAGIC"] or size > layout["SLOT_PAGES"] * layout["PAGE"]:
+            return "", b""
+        return version.rstrip(b"\0").decode(), self.content[at : at + size]
 
 
-def image_at(flash: bytes, address: int) -> tuple[str, bytes]:
-    """Return an image's version and bytes; neither where there is none."""
-    magic, size, version = _HEADER.unpack_from(flash, address + LAYOUT["HEADER"])
-    if magic != LAYOUT["HEADER_MAGIC"] or size > LAYOUT["SLOT_PAGES"] * _PAGE:
-        return "", b""
-    return version.rstrip(b"\0").decode(), flash[address : address + size]
+def state_size(board: Board) -> int:
+    return 3 * board.layout["PAGE"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +79,9 @@ class SwapRecord:
     back: int
 
     @classmethod
-    def of(cls, flash: bytes) -> "SwapRecord":
-        return cls.read(flash[LAYOUT["SWAP_STATE"] : LAYOUT["SWAP_STATE"] + STATE_SIZE])
-
-    @classmethod
-    def read(cls, pages_of_record: bytes) -> "SwapRecord":
-        words = struct.unpack(f"<{STATE_SIZE // 4}I", pages_of_record)
+    def read(cls, board: Board, content: bytes) -> "SwapRecord":
+        words = struct.unpack(f"<{len(content) // 4}I", content)
+        back = _FORTH + 3 * board.layout["SLOT_PAGES"]
         low, high = words[0] & 0xFFFF, words[0] >> 16
         pages = low if low ^ high == 0xFFFF else 0
         return cls(
@@ -74,7 +90,7 @@ class SwapRecord:
             _marks(words[_STARTS:_KEEP]),
             words[_KEEP] != _BLANK,
             _marks(words[_FORTH : _FORTH + 3 * pages]),
-            _marks(words[_BACK : _BACK + 3 * pages]),
+            _marks(words[back : back + 3 * pages]),
         )
 
     @property

@@ -1,7 +1,7 @@
-"""One life of an emulated micro:bit, from power-on to its end, over QMP.
+"""One life of an emulated board, from power-on to its end, over QMP.
 
 A reset inside QEMU loads the flash's first contents again, so each reset ends the process, and the next life
-begins with the flash that this one left. QEMU has no watchdog for this chip; it logs the writes to where one
+begins with the flash that this one left. QEMU has no watchdog for the nRF51; it logs the writes to where one
 would be, and `Watchdog` does with them what the chip's own does.
 """
 
@@ -14,9 +14,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from suites.chip.flash import FLASH_SIZE
+from suites.chip.board import Board
 
-RAM, RAM_SIZE = 0x20000000, 0x4000
 _ANSWER_LIMIT_S = 20.0
 _TICK_S = 0.05
 _UNIMPLEMENTED = re.compile(rb"offset 0x0*(10[0-9a-f]{3}), value 0x([0-9a-f]+)")
@@ -75,15 +74,15 @@ class Qemu:
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
-    async def start(cls, flash: Path) -> "Qemu":
+    async def start(cls, board: Board, flash: Path) -> "Qemu":
         uart, its_uart = socket.socketpair()
         qmp, its_qmp = socket.socketpair()
         with its_uart, its_qmp:
             process = await asyncio.create_subprocess_exec(
                 *("setpriv", "--pdeathsig", "KILL"),
-                *("qemu-system-arm", "-M", "microbit", "-nodefaults", "-display", "none"),
+                *(*board.machine, "-nodefaults", "-display", "none"),
                 *("-d", "unimp", "-S", "-action", "reboot=shutdown,shutdown=pause"),
-                *("-device", f"loader,file={flash},addr=0,force-raw=on"),
+                *("-device", f"loader,file={flash},addr={board.layout['BOOT']},force-raw=on"),
                 *("-chardev", f"socket,id=uart,fd={its_uart.fileno()}", "-serial", "chardev:uart"),
                 *("-chardev", f"socket,id=qmp,fd={its_qmp.fileno()}", "-mon", "chardev=qmp,mode=control"),
                 pass_fds=(its_uart.fileno(), its_qmp.fileno()),
@@ -115,11 +114,12 @@ class Qemu:
             for task in (*ends, gone):
                 task.cancel()
 
-    async def save(self, flash: Path, ram: Path) -> None:
+    async def save(self, board: Board, flash: Path, ram: Path) -> None:
         """Stop it, and keep what is in its memories."""
         await self._ask("stop")
-        for address, size, file in ((0, FLASH_SIZE, flash), (RAM, RAM_SIZE, ram)):
-            await self.copy(address, size, file)
+        layout = board.layout
+        await self.copy(layout["BOOT"], layout["FLASH_SIZE"], flash)
+        await self.copy(layout["RAM"], layout["RAM_SIZE"], ram)
 
     async def copy(self, address: int, size: int, file: Path) -> None:
         """Copy memory into a file, by the processor's eyes: `pmemsave` does not see this machine's flash."""

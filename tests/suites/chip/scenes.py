@@ -2,13 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from pathlib import Path
-from random import Random
 from typing import Any
 
 from suites.chip.qemu import End
-from suites.chip.stage import FIRST, Stage, stage
+from suites.chip.stage import FIRST, Play, Stage, stage
 
 SIZE = 20_000
 # Long enough on the line that four cuts and what each repeats fit in.
@@ -20,60 +17,52 @@ NOISE = 1 / 2000
 CUTS_AN_UPDATE = {"transfer": 4, "swap": 2}
 
 
-@dataclass(frozen=True, slots=True)
-class Amounts:
-    """How often power is cut in all."""
-
-    transfer_cuts: int
-    swap_cuts: int
+Scene = Callable[[Play], Awaitable[str]]
 
 
-Scene = Callable[[Path, Random, Amounts], Awaitable[str]]
-
-
-async def update(folder: Path, chance: Random, _: Amounts) -> str:
+async def update(play: Play) -> str:
     """From the message to `succeeded`, twice: the second one goes back to where the first came from."""
-    async with stage(folder, chance) as one:
+    async with stage(play) as one:
         sent = one.chip.terminal.taken
-        await one.publish("plain", SIZE)
+        await one.publish(SIZE)
         await one.succeed()
         sent = one.chip.terminal.taken - sent
-        await one.publish("plain", SIZE // 2)
+        await one.publish(SIZE // 2)
         await one.succeed()
         await _end_well(one)
         return f"{sent} bytes sent for {SIZE}; stack {one.chip.stack_bytes} bytes"
 
 
-async def cut_transfer(folder: Path, chance: Random, amounts: Amounts) -> str:
+async def cut_transfer(play: Play) -> str:
     """Power cut at random places of the transfer."""
-    async with stage(folder, chance) as one:
-        left, sent = amounts.transfer_cuts, 0
+    async with stage(play) as one:
+        left, sent = play.transfer_cuts, 0
         while left > 0:
             cuts = min(left, CUTS_AN_UPDATE["transfer"])
             before = one.chip.terminal.taken
-            await one.publish("plain", LONG_SIZE)
-            for place in sorted(chance.randrange(LONG_SIZE) for _ in range(cuts)):
+            await one.publish(LONG_SIZE)
+            for place in sorted(play.chance.randrange(LONG_SIZE) for _ in range(cuts)):
                 await one.chip.until_taken(before + place)
                 await one.chip.cut_power()
             await one.succeed()
             left -= cuts
             sent += one.chip.terminal.taken - before
         await _end_well(one)
-        return f"{amounts.transfer_cuts} cuts in {one.patch} updates of {LONG_SIZE}; {sent} bytes sent"
+        return f"{play.transfer_cuts} cuts in {one.patch} updates of {LONG_SIZE}; {sent} bytes sent"
 
 
-async def cut_swap(folder: Path, chance: Random, amounts: Amounts) -> str:
+async def cut_swap(play: Play) -> str:
     """Power cut at random steps of the swap."""
     cut_at: list[int] = []
-    async with stage(folder, chance) as one:
-        while len(cut_at) < amounts.swap_cuts:
-            await one.publish("plain", SIZE)
+    async with stage(play) as one:
+        while len(cut_at) < play.swap_cuts:
+            await one.publish(SIZE)
             await one.chip.until_ended(one.chip.lives + 1)
             steps = 3 * one.chip.record.pages
-            cuts = min(amounts.swap_cuts - len(cut_at), CUTS_AN_UPDATE["swap"])
-            for step in sorted(chance.sample(range(steps - 1), cuts)):
+            cuts = min(play.swap_cuts - len(cut_at), CUTS_AN_UPDATE["swap"])
+            for step in sorted(play.chance.sample(range(steps - 1), cuts)):
                 await one.chip.until_step(step)
-                await asyncio.sleep(chance.random() * STEP_S)
+                await asyncio.sleep(play.chance.random() * STEP_S)
                 await one.chip.cut_power()
                 cut_at.append(one.chip.record.forth)
             await one.succeed()
@@ -81,64 +70,66 @@ async def cut_swap(folder: Path, chance: Random, amounts: Amounts) -> str:
         return f"cut after steps {', '.join(map(str, cut_at))} of {steps}, in {one.patch} updates"
 
 
-async def hangs(folder: Path, chance: Random, _: Amounts) -> str:
+async def hangs(play: Play) -> str:
     """An image that hangs: the watchdog starts it again until its starts are used up."""
-    return await _reverted(folder, chance, "hangs", {End.BITE: 3})
+    return await _reverted(play, "hangs", {End.BITE: 3})
 
 
-async def crashes(folder: Path, chance: Random, _: Amounts) -> str:
+async def crashes(play: Play) -> str:
     """An image that faults before its receiver runs."""
-    return await _reverted(folder, chance, "crashes", {End.RESET: 3 + 1})
+    return await _reverted(play, "crashes", {End.RESET: 3 + 1})
 
 
-async def deaf(folder: Path, chance: Random, _: Amounts) -> str:
+async def deaf(play: Play) -> str:
     """An image whose receiver hears nothing: it gives itself up when its trial is over."""
-    return await _reverted(folder, chance, "deaf", {End.RESET: 1 + 1}, trial_s=TRIAL_S)
+    return await _reverted(play, "deaf", {End.RESET: 1 + 1}, trial_s=TRIAL_S)
 
 
-async def garbage(folder: Path, chance: Random, _: Amounts) -> str:
+async def garbage(play: Play) -> str:
     """Bytes that are no image: the bootloader does not even start them."""
-    async with stage(folder, chance) as one:
-        await one.publish_image(chance.randbytes(SIZE))
+    async with stage(play) as one:
+        await one.publish_image(play.chance.randbytes(SIZE))
         return await _taken_back(one, {End.RESET: 1})
 
 
-async def noise(folder: Path, chance: Random, _: Amounts) -> str:
+async def noise(play: Play) -> str:
     """One byte in 2,000 is broken, in both directions."""
-    return await _update_of(folder, chance, "plain", flip_rate=NOISE)
+    return await _update_of(play, flip_rate=NOISE)
 
 
-async def busy_20_ms(folder: Path, chance: Random, _: Amounts) -> str:
+async def busy_20_ms(play: Play) -> str:
     """An application that takes 20 ms of each round."""
-    return await _update_of(folder, chance, "busy20")
+    return await _update_of(play, "busy20")
 
 
-async def busy_100_ms(folder: Path, chance: Random, _: Amounts) -> str:
+async def busy_100_ms(play: Play) -> str:
     """An application that takes 100 ms of each round."""
-    return await _update_of(folder, chance, "busy100")
+    return await _update_of(play, "busy100")
 
 
-async def early(folder: Path, chance: Random, _: Amounts) -> str:
+async def early(play: Play) -> str:
     """HELLO comes while the image is not set up yet, before the update and on trial."""
-    return await _update_of(folder, chance, "early")
+    return await _update_of(play, "early")
 
 
-async def deaf_at_each_page(folder: Path, chance: Random, _: Amounts) -> str:
+async def deaf_at_each_page(play: Play) -> str:
     """An image that erases one page ahead, and loses what comes in 22 ms for each."""
-    return await _update_of(folder, chance, "ahead")
+    return await _update_of(play, "ahead")
 
 
 SCENES: tuple[Scene, ...] = (
     update, cut_transfer, cut_swap, hangs, crashes, deaf, garbage, noise, busy_20_ms, busy_100_ms, early,
     deaf_at_each_page,
 )  # fmt: skip
+# Those that need nothing but the image: for a port that has no others.
+SCENES_OF_ANY_PORT: tuple[Scene, ...] = (update, cut_transfer, noise)
 
 
-async def _update_of(folder: Path, chance: Random, name: str, **options: Any) -> str:
+async def _update_of(play: Play, name: str = "", **options: Any) -> str:
     """Update a chip that runs one of the images to the same again."""
-    async with stage(folder, chance, name, **options) as one:
+    async with stage(play, name, **options) as one:
         before = one.chip.terminal.taken
-        await one.publish(name, SIZE)
+        await one.publish(SIZE, name)
         await one.succeed()
         sent = one.chip.terminal.taken - before
         await _end_well(one)
@@ -151,9 +142,9 @@ async def _end_well(one: Stage) -> None:
     assert one.chip.record.is_kept
 
 
-async def _reverted(folder: Path, chance: Random, name: str, ends: dict[End, int], **options: Any) -> str:
-    async with stage(folder, chance, **options) as one:
-        await one.publish(name, SIZE)
+async def _reverted(play: Play, name: str, ends: dict[End, int], **options: Any) -> str:
+    async with stage(play, **options) as one:
+        await one.publish(SIZE, name)
         return await _taken_back(one, ends)
 
 

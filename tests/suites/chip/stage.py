@@ -5,6 +5,7 @@ import contextlib
 import random
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from lab.recorder import DeviceFiles, Tail, Witnesses
 
 from gatewayd.ota.container import Rom, build, encrypt
 from gatewayd.ota.patch import PatchEncoding, encode_patch
+from suites.chip.board import Board
 from suites.chip.chip import Chip
-from suites.chip.flash import LAYOUT, image, image_at
+from suites.chip.flash import image
 
 FIRST = "1.0.0"
 LINE = "1.0"
@@ -23,10 +25,22 @@ LINE = "1.0"
 UPDATE_LIMIT_S = 120.0
 
 
+@dataclass(frozen=True, slots=True)
+class Play:
+    """What a scene is played with. `transfer_cuts`, `swap_cuts`: how often power is cut in all."""
+
+    board: Board
+    folder: Path
+    chance: random.Random
+    transfer_cuts: int
+    swap_cuts: int
+
+
 class Stage:
     """What a scene plays on. Images are published as versions 1.0.1, 1.0.2 and so on."""
 
-    def __init__(self, gateway: Gateway, chip: Chip, chance: random.Random) -> None:
+    def __init__(self, board: Board, gateway: Gateway, chip: Chip, chance: random.Random) -> None:
+        self.board = board
         self.gateway = gateway
         self.chip = chip
         self.chance = chance
@@ -45,17 +59,20 @@ class Stage:
         """The version that was published last."""
         return f"{LINE}.{self.patch}"
 
-    async def publish(self, name: str, size: int) -> None:
+    async def publish(self, size: int, name: str = "") -> None:
         """Publish an image of the port's, filled up to `size`, as the next version."""
+        name = name or self.board.first
         self.patch += 1
-        await self.publish_image(image(name, self.version, size))
+        await self.publish_image(image(self.board, name, self.version, size))
 
     async def publish_image(self, content: bytes) -> None:
         """Publish bytes as the version that is next, or that `publish` has made next."""
         self.patch = max(self.patch, 1)
-        plain = build([Rom(LAYOUT["IMAGE"], content)], 4_000_000_000_000 + self.patch * 60_000, KEY.seed)
+        plain = build(
+            [Rom(self.board.layout["IMAGE"], content)], 4_000_000_000_000 + self.patch * 60_000, KEY.seed
+        )
         message = encode_patch(self.patch, PatchEncoding.VARINT) + encrypt(plain, KEY.stream_key)
-        topic = f"/a/microbit/u/{LINE}"
+        topic = f"/a/{self.board.app_id}/u/{LINE}"
         await self.gateway.send(topic, message)
         self.published_image = content
         self.witnesses.published(topic, message, self.version, content, "chip")
@@ -83,7 +100,7 @@ class Stage:
 
     def assert_runs(self, version: str) -> None:
         """Assert, after the end, what is in the running slot; byte by byte where it was published here."""
-        found, content = image_at(self.chip.flash, LAYOUT["IMAGE"])
+        found, content = self.chip.flash.running
         assert found == version, f"the chip runs {found}, not {version}"
         if version == self.version:
             assert content == self.published_image, f"{version} is not what was published"
@@ -103,15 +120,15 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def stage(
-    folder: Path, chance: random.Random, name: str = "plain", **options: Any
-) -> AsyncIterator[Stage]:
+async def stage(play: Play, name: str = "", **options: Any) -> AsyncIterator[Stage]:
     """Start everything with a chip that runs the image `name`; `options` are the chip's and `trial_s`."""
     trial_s = options.pop("trial_s", 600)
-    folder.mkdir()  # noqa: ASYNC240 - before anything runs
-    async with farm(folder, "chip") as whole, Chip(folder, image(name, FIRST), **options) as chip:
+    board, folder = play.board, play.folder
+    folder.mkdir()
+    first = image(board, name or board.first, FIRST)
+    async with farm(folder, "chip") as whole, Chip(folder, board, first, **options) as chip:
         whole.gateway.config["devices"] = [chip.config(trial_s=trial_s)]
-        one = Stage(whole.gateway, chip, chance)
+        one = Stage(board, whole.gateway, chip, play.chance)
         whole.gateway.start()
         await one.until_state("idle")
         yield one

@@ -8,11 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../flash.h"
-#include "../layout.h"
-#include "../swap.h"
+#include "flash.h"
+#include "layout.h"
+#include "swap.h"
 
-#define FLASH_SIZE 0x40000u
 #define NEVER 0xFFFFFFFFu
 
 static uint8_t flash[FLASH_SIZE], programmed[FLASH_SIZE / 4], before[FLASH_SIZE], programmed_before[FLASH_SIZE / 4];

@@ -1,4 +1,4 @@
-/* The flash of the chip. The processor stands still meanwhile: 22 ms for a page, 46 us for a word. */
+/* What swap.c wants of a flash that reads 0xFF where it is erased: the port has it. */
 #ifndef FLASH_H
 #define FLASH_H
 
