@@ -243,6 +243,7 @@ class Code(StrEnum):
     DISK_FULL = "disk_full", _DISK
     DATABASE_DAMAGED = "database_damaged", _STORAGE
     STATE_DAMAGED = "state_damaged", _MACHINE
+    STORED_UNREADABLE = "stored_unreadable", _MACHINE
     FILE_UNREADABLE = "file_unreadable", _MACHINE
     FILE_EXPOSED = "file_exposed", _MACHINE
     CLOCK_WRONG = "clock_wrong", _MACHINE
