@@ -108,7 +108,7 @@ async def busy_100_ms(play: Play) -> str:
 
 
 async def early(play: Play) -> str:
-    """HELLO comes while the image is not set up yet, before the update and on trial."""
+    """HELLO comes before `rcp_init()`: on trial, and at the start before it."""
     return await _update_of(play, "early")
 
 
