@@ -335,6 +335,7 @@ static bool write_record(rcp_t *r, uint32_t address, void *record, uint32_t size
     put(from + size - CRC_SIZE, crc32(r->journal.generation, record, size - CRC_SIZE), CRC_SIZE);
     for (uint32_t n; size > 0; from += n, size -= n, address += n) {
         n = smaller(size, unit);
+        /* cppcheck-suppress uninitvar ; the record's CRC is there since put() above */
         memcpy(r->port->unit, from, n);
         if (!write_unit(r, address, n))
             return false;
@@ -1100,9 +1101,8 @@ static void store_rest(rcp_t *r, uint32_t size)
 static uint32_t take_short_data(rcp_t *r, uint32_t session, uint32_t size)
 {
     uint8_t *frame = r->port->frame + LEAD;
-    uint32_t low = r->received;
     if (size >= 2) {
-        low = next_byte(r);
+        uint32_t low = next_byte(r);
         low |= (uint32_t)next_byte(r) << 8;
         size -= 2;
         *put(frame, DATA, 1) = (uint8_t)session;
@@ -1261,17 +1261,17 @@ void rcp_start(rcp_t *r, const rcp_port_t *port, const rcp_boot_t *boot)
 
 RCP_ISR bool rcp_rx_byte(rcp_t *r, uint8_t byte)
 {
-    volatile uint8_t *ring = r->ring; /* volatile: the byte is there before ring_in moves */
-    const uint32_t in = r->ring_in;
-    uint32_t next = in + 1;
+    volatile uint8_t *const ring = r->ring; /* volatile: the byte is there before ring_in moves */
+    uint32_t in;
     if (ring == NULL)
         return false;
-    if (next == r->port->ring_size)
-        next = 0;
-    if (next == r->ring_out)
+    ring[r->ring_in] = byte; /* one place is always free */
+    in = r->ring_in + 1;
+    if (in == r->port->ring_size)
+        in = 0;
+    if (in == r->ring_out)
         return false;
-    ring[in] = byte;
-    r->ring_in = next;
+    r->ring_in = in;
     return true;
 }
 

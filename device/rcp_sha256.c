@@ -48,7 +48,7 @@ static void compress(uint32_t state[8], const uint8_t *block)
             s[4] += t; /* d */
             s[0] = t + rotated(rotated(rotated(a, 9) ^ a, 11) ^ a, 2) + ((a & s[2]) | (s[3] & (a | s[2])));
         }
-        memcpy(window + 16, window, 32);
+        memmove(window + 16, window, 32);
     }
     for (unsigned i = 0; i < 8; i++)
         state[i] += window[i];
@@ -78,7 +78,7 @@ void rcp_sha256_add(rcp_sha256_t *s, const uint8_t *data, uint32_t size)
 
 void rcp_sha256_end(rcp_sha256_t *s, uint8_t digest[32])
 {
-    static const uint8_t ZERO[64];
+    static const uint8_t ZERO[64] = {0};
     const uint8_t one = 0x80;
     uint8_t bits[8];
     to_big_endian(bits, s->size >> 29);

@@ -7,6 +7,7 @@
 #include "../rcp.h"
 #include "../rcp_sha256.h"
 
+enum { TURNED = 0xFF ^ RCP_ERASED }; /* for flash that erases to 0 all bits mean the opposite */
 enum { OUT_ROOM = 65536, BITS_PER_BYTE = 10, LENGTH_SIZE = 2 };
 
 struct lab {
@@ -22,6 +23,8 @@ struct lab {
     uint32_t *erases;
     uint8_t out[OUT_ROOM];
     uint32_t line_free_ms;
+    uint32_t erases_now; /* in this rcp_poll() */
+    uint32_t events[2 * LAB_EVENTS];
     uint32_t hash_ms; /* that rcp_poll() has spent: each piece takes one */
     uint32_t random;
     uint8_t running_sha256[32], reverted_sha256[32];
@@ -81,8 +84,10 @@ static bool on_write(void *context, uint32_t address, const uint8_t *from, uint3
         return false;
     }
     for (uint32_t i = 0; i < size; i++) {
-        lab->view.unsound += lab->flash[address + i] != 0xFF;
-        lab->flash[address + i] &= (uint8_t)(from[i] | (cut ? next_random(lab) : 0));
+        const uint32_t kept = cut ? next_random(lab) : 0;
+        uint8_t *const cell = &lab->flash[address + i];
+        lab->view.unsound += *cell != RCP_ERASED;
+        *cell = (uint8_t)(((*cell ^ TURNED) & ((from[i] ^ TURNED) | kept)) ^ TURNED);
     }
     if (lab->view.operations == lab->view.flip_at)
         lab->flash[address] ^= 0x10;
@@ -94,23 +99,34 @@ static bool on_write(void *context, uint32_t address, const uint8_t *from, uint3
     return !fails(lab);
 }
 
+/* With RCP_BLOCK_SIZES the slot begins with two quarters and a half of a block, as the flash of an STM32F4 does. */
+static uint32_t on_block_size(void *context, uint32_t address)
+{
+    const lab_t *lab = context;
+    const uint32_t block = lab->setup.erase_block, slot = 2 * lab->setup.journal_area;
+    if (!RCP_BLOCK_SIZES || block / 4 < lab->setup.write_unit || address < slot || address >= slot + block)
+        return block;
+    return address < slot + block / 2 ? block / 4 : block / 2;
+}
+
 static bool on_erase(void *context, uint32_t address)
 {
     lab_t *lab = context;
-    const uint32_t block = lab->setup.erase_block, unit = lab->setup.write_unit;
+    const uint32_t block = on_block_size(lab, address), unit = lab->setup.write_unit;
     bool cut = begin_operation(lab);
+    lab->erases_now++;
     if (is_outside(lab, address, block, block)) {
         lab->view.unsound++;
         return false;
     }
-    lab->erases[address / block]++;
+    lab->erases[address / lab->setup.erase_block]++;
     if (cut) { /* in no order, some bits and not others */
         for (uint32_t i = 0; i < block; i++)
             if ((next_random(lab) & 1u) != 0)
-                lab->flash[address + i] |= (uint8_t)next_random(lab);
+                lab->flash[address + i] = (uint8_t)(((lab->flash[address + i] ^ TURNED) | next_random(lab)) ^ TURNED);
         longjmp(lab->power, 1);
     }
-    memset(lab->flash + address, 0xFF, block);
+    memset(lab->flash + address, RCP_ERASED, block);
     memset(lab->unreadable + address / unit, 0, block / unit);
     lab->view.deaf_until = lab->view.now_ms + lab->setup.erase_ms;
     return !fails(lab);
@@ -227,6 +243,18 @@ static bool on_confirm(void *context)
     return true;
 }
 
+#if RCP_EVENTS
+static void on_event(void *context, rcp_event_t event, uint32_t value)
+{
+    lab_t *lab = context;
+    const uint32_t at = lab->view.events++;
+    if (at >= LAB_EVENTS)
+        return;
+    lab->events[2 * at] = event;
+    lab->events[2 * at + 1] = value;
+}
+#endif
+
 static void on_restart(void *context)
 {
     ((lab_t *)context)->view.restart = 1;
@@ -249,6 +277,12 @@ static void wire_up(lab_t *lab)
         .features = s->features, .boot_time_s = s->boot_time_s, .slot_address = s->slot_address,
         .has_slot_address = s->has_slot_address != 0,
     };
+#if RCP_BLOCK_SIZES
+    lab->port.block_size = on_block_size;
+#endif
+#if RCP_EVENTS
+    lab->port.event = on_event;
+#endif
 }
 
 static void copy_text(char *to, const char *from, uint32_t room)
@@ -270,7 +304,7 @@ lab_t *lab_new(const lab_setup_t *setup)
     lab->frame = malloc(RCP_FRAME_BUFFER(setup->max_frame));
     lab->ring = malloc(setup->rx_ring + 1);
     lab->unit = malloc(setup->write_unit);
-    memset(lab->flash, 0xFF, lab->flash_size);
+    memset(lab->flash, RCP_ERASED, lab->flash_size);
     copy_text(lab->app_id, setup->app_id, sizeof lab->app_id);
     copy_text(lab->hardware_id, setup->hardware_id, sizeof lab->hardware_id);
     copy_text(lab->device_id, setup->device_id, sizeof lab->device_id);
@@ -310,6 +344,11 @@ uint8_t *lab_unreadable(lab_t *lab)
 const uint32_t *lab_erases(const lab_t *lab)
 {
     return lab->erases;
+}
+
+const uint32_t *lab_events(const lab_t *lab)
+{
+    return lab->events;
 }
 
 uint32_t lab_flash_size(const lab_t *lab)
@@ -427,8 +466,10 @@ void lab_run(lab_t *lab)
         return;
     }
     while (!is_off(lab) && !is_deaf(lab)) {
-        lab->hash_ms = 0;
+        lab->hash_ms = lab->erases_now = 0;
         rcp_poll(&lab->rcp);
+        if (lab->view.most_erases < lab->erases_now)
+            lab->view.most_erases = lab->erases_now;
         lab->view.idle_ms = rcp_idle_ms(&lab->rcp);
         lab->view.unsound += lab->rcp.session != 0 && lab->rcp.credit > lab->rcp.erased;
         if (lab->view.idle_ms > 0)
