@@ -165,6 +165,12 @@ class Code(StrEnum):
     BAD_VERSION = "bad_version", _FIRMWARE
     PATCH_OVERFLOW = "patch_overflow", _FIRMWARE
     PATCH_IMPLAUSIBLE = "patch_implausible", _FIRMWARE
+    TEXT_PAYLOAD = "text_payload", _FIRMWARE
+    IMAGE_TOO_SMALL = "image_too_small", _FIRMWARE
+    MAGIC_DIFFERS = "magic_differs", _FIRMWARE
+    OTHER_ENCODING = "other_encoding", _FIRMWARE
+    KEY_FILE = "key_file", _FIRMWARE
+    NESTED_CONTAINER = "nested_container", _FIRMWARE
     PATCH_TRUNCATED = "patch_truncated", _FIRMWARE
     EMPTY_FIRMWARE = "empty_firmware", _FIRMWARE
     BAD_FIRMWARE = "bad_firmware", _FIRMWARE
@@ -243,6 +249,7 @@ class Code(StrEnum):
     DISK_FULL = "disk_full", _DISK
     DATABASE_DAMAGED = "database_damaged", _STORAGE
     STATE_DAMAGED = "state_damaged", _MACHINE
+    STORED_UNREADABLE = "stored_unreadable", _MACHINE
     FILE_UNREADABLE = "file_unreadable", _MACHINE
     FILE_EXPOSED = "file_exposed", _MACHINE
     CLOCK_WRONG = "clock_wrong", _MACHINE

@@ -6,3 +6,8 @@ from datetime import UTC, datetime
 def utc_text(moment: datetime, timespec: str = "seconds") -> str:
     """Write a moment in UTC, ISO 8601, ending with Z; `timespec` as `datetime.isoformat` takes it."""
     return moment.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
+def utc_now() -> str:
+    """Return the time for people: UTC, ISO 8601, seconds."""
+    return utc_text(datetime.now(UTC))

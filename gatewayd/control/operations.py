@@ -23,8 +23,9 @@ from gatewayd.planning.preview import Preview, assessments, forecasts, with_mess
 from gatewayd.planning.reconciler import Reconciler
 from gatewayd.status.board import StatusBoard
 from gatewayd.status.feed import StatusFeed
-from gatewayd.store.database import Database, utc_now
+from gatewayd.store.database import Database
 from gatewayd.store.store import Store
+from gatewayd.timestamps import utc_now
 
 log = structlog.get_logger()
 

@@ -47,8 +47,8 @@ from gatewayd.protocol.session import (
     TransferStarted,
 )
 from gatewayd.protocol.steps import Step
-from gatewayd.store.database import utc_now
 from gatewayd.store.store import Store
+from gatewayd.timestamps import utc_now
 
 # A board that resets when its port is opened needs up to 3 s before it answers.
 PATIENCE_S = 5.0

@@ -57,6 +57,24 @@ class Ballast:
         return True
 
 
+def make_directory(directory: Path, mode: int = 0o777) -> None:
+    """Make a directory and what is missing above it, durably: with each parent synced."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=mode if path == directory else 0o777, exist_ok=True)
+        sync(path.parent)
+    directory.mkdir(mode=mode, exist_ok=True)  # raises where something else is in its place
+
+
+def sync(path: Path) -> None:
+    """Return once a file, or the names in a directory, are on the disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def is_full(error: Exception) -> bool:
     """Whether a failure is for want of space."""
     return getattr(error, "errno", None) in _FULL or _sqlite_code(error) == sqlite3.SQLITE_FULL

@@ -1,34 +1,105 @@
-"""Values of the model to rows of the database, and back.
+"""Values of the model to rows of the database, and back; how each is read is told in stored.py.
 
 Numbers up to 2**64 - 1 are text: SQLite's integers end at 2**63 - 1.
 """
 
-import json
 import sqlite3
-from dataclasses import fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Generic, TypeVar
 
 from gatewayd.jobs.model import (
     AttemptRecord,
     CreateJob,
     DeviceRecord,
     Job,
-    JobState,
+    Pause,
     Release,
     RomFacts,
     Verdict,
 )
 from gatewayd.ota.rules import RollbackMark
-from gatewayd.ota.topic import Channel
+from gatewayd.ota.version import Version
 from gatewayd.protocol.image import SHA256, ImageId
-from gatewayd.protocol.session import LONGEST_BOOT_S, DeviceInfo, ImageState
+from gatewayd.protocol.session import LONGEST_BOOT_S, DeviceInfo
+from gatewayd.store.stored import (
+    Format,
+    UnreadableError,
+    a_digest,
+    digest_or_nothing,
+)
 
-# Fields of a job that an earlier version has no column for: they stand in a table of their own, as JSON.
-_EXTRAS = ("image_id", "is_armed")
-_JOB_FIELDS = tuple(field.name for field in fields(Job) if field.name not in _EXTRAS)
-# Every column of a job, with its extras.
-JOB_SELECT = "SELECT jobs.*, job_extras.facts FROM jobs LEFT JOIN job_extras ON job_extras.job_id = jobs.id"
-JOB_INSERT = f" ({', '.join(_JOB_FIELDS[1:])}) VALUES ({', '.join('?' for _ in _JOB_FIELDS[1:])})"
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+_JOB_FIELDS = tuple(field.name for field in fields(Job))[1:]
+_JOB_COLUMNS = (*_JOB_FIELDS, "boot_token")
+JOB_INSERT = f" ({', '.join(_JOB_COLUMNS)}) VALUES ({', '.join('?' for _ in _JOB_COLUMNS)})"
+
+_JOB = Format(
+    Job,
+    essential=("id", "device", "release_id", "message_sha256", "version", "state"),
+    checks={
+        "message_sha256": a_digest,
+        "version": Version.parse,
+        "image_sha256": digest_or_nothing,
+        "container_sha256": digest_or_nothing,
+        "image_id": lambda text: ImageId.parse(text or "none:"),
+    },
+)
+_RELEASE = Format(
+    Release,
+    essential=("id", "seq", "topic", "app_id", "major", "minor", "channel", "sha256"),
+    checks={"sha256": a_digest},
+)
+_ATTEMPT = Format(AttemptRecord)
+
+
+# All of it: with anything guessed a refusal could pass. What a verdict lacks is found by verifying again.
+def _check_roms(roms: tuple[RomFacts, ...]) -> None:
+    for rom in roms:
+        a_digest(rom.sha256)
+
+
+_VERDICT = Format(
+    Verdict,
+    essential=(
+        *("code", "reason", "patch", "body_sha256", "body_size"),
+        *("container_sha256", "timestamp_ms", "roms"),
+    ),
+    checks={
+        "body_sha256": digest_or_nothing,
+        "container_sha256": digest_or_nothing,
+        "roms": _check_roms,
+    },
+)
+
+
+def _as_now(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what 0.1.0 wrote of a device, which was always one that speaks RCP."""
+    now = dict(info)
+    for name in ("running", "tried"):
+        if name not in info and isinstance(sha256 := info.get(f"{name}_sha256"), str):
+            now[name] = f"{SHA256}:{sha256}"
+    if "boot_limit_s" not in info and isinstance(boot_s := info.get("boot_time_s"), int):
+        now["boot_limit_s"] = min(boot_s, LONGEST_BOOT_S)
+    return now
+
+
+_INFO = Format(
+    DeviceInfo,
+    essential=("app_id",),
+    earlier=_as_now,
+)
+_PAUSE = Format(Pause)
+
+
+@dataclass(frozen=True, slots=True)
+class Read(Generic[T_co]):
+    """A value out of a row (None: it cannot be used), and what could not be read of it."""
+
+    value: T_co
+    unread: tuple[str, ...] = ()
 
 
 def new_job(command: CreateJob, seq: int, now: str) -> tuple[Any, ...]:
@@ -55,112 +126,83 @@ def new_job(command: CreateJob, seq: int, now: str) -> tuple[Any, ...]:
 
 def job_row(job: Job) -> dict[str, Any]:
     """Columns of a job, all but its id."""
-    values = {name: getattr(job, name) for name in _JOB_FIELDS[1:]}
+    values = {name: getattr(job, name) for name in _JOB_FIELDS}
     if job.timestamp_ms is not None:
         values["timestamp_ms"] = str(job.timestamp_ms)
-    if isinstance(job.boot_id, str):
-        values["boot_id"] = None  # the column would make a number of what looks like one
+    values["boot_token"] = None
+    if isinstance(job.boot_id, str):  # in the column of numbers "007" would become 7
+        values |= {"boot_id": None, "boot_token": job.boot_id}
     return values
 
 
-def job_extras(job: Job) -> str:
-    """Write what the columns of a job do not hold, as JSON; "" for nothing."""
-    values = {name: getattr(job, name) for name in _EXTRAS if getattr(job, name)}
-    if isinstance(job.boot_id, str):
-        values["boot_id"] = job.boot_id
-    return json.dumps(values) if values else ""
-
-
-def job_of(row: sqlite3.Row) -> Job:
-    """Read a row of JOB_SELECT."""
+def job_of(row: sqlite3.Row) -> Read[Job | None]:
+    """Read a row of jobs."""
     values = dict(row)
-    extras = json.loads(values.pop("facts") or "{}")
-    values |= {name: extras[name] for name in (*_EXTRAS, "boot_id") if name in extras}
-    values["state"] = JobState(values["state"])
-    values["second_try"] = bool(values["second_try"])
-    values["retry_allowed"] = bool(values["retry_allowed"])
-    values["timestamp_ms"] = None if values["timestamp_ms"] is None else int(values["timestamp_ms"])
-    return Job(**values)
+    token = values.pop("boot_token", None)
+    return _of(_JOB, values if token is None else values | {"boot_id": token})
 
 
-def attempt_of(row: sqlite3.Row) -> AttemptRecord:
+def attempt_of(row: sqlite3.Row) -> Read[AttemptRecord | None]:
     """Read a row of attempts."""
-    return AttemptRecord(**json.loads(row["record"]))
+    read = _of_json(_ATTEMPT, row["record"])
+    return read if read.value is None else Read(replace(read.value, number=row["number"]), read.unread)
 
 
-def release_of(row: sqlite3.Row) -> Release:
+def release_of(row: sqlite3.Row) -> Read[Release | None]:
     """Read a row of releases."""
-    values = dict(row)
-    return Release(
-        **{
-            **values,
-            "major": int(values["major"]),
-            "minor": int(values["minor"]),
-            "channel": Channel(values["channel"]),
-        }
+    return _of(_RELEASE, dict(row))
+
+
+def verdict_of(row: sqlite3.Row) -> Read[Verdict | None]:
+    """Read a row of verdicts."""
+    return _of_json(_VERDICT, row["verdict"])
+
+
+def pause_in(row: sqlite3.Row) -> Read[Pause | None]:
+    """Read a row of pauses. It stands, whatever cannot be read of it."""
+    return _of(_PAUSE, dict(row))
+
+
+def device_of(row: sqlite3.Row) -> Read[DeviceRecord]:
+    """Read a row of devices. What the device said and its mark are lost apart, if at all."""
+    info = _of_json(_INFO, row["info"])
+    mark = mark_of_row(row["mark_timestamp_ms"], row["mark_container"])
+    seq, at = row["contact_seq"], row["contact_at"]
+    record = DeviceRecord(
+        str(row["name"]),
+        info.value,
+        seq if isinstance(seq, int) else 0,
+        at if isinstance(at, str) else "",
+        mark.value,
     )
+    return Read(record, info.unread + mark.unread)
 
 
-def verdict_of(text: str) -> Verdict:
-    """Read a stored verdict."""
-    values = json.loads(text)
-    return Verdict(**{**values, "roms": tuple(RomFacts(**rom) for rom in values["roms"])})
+def mark_of_row(timestamp_ms: object, container: object) -> Read[RollbackMark | None]:
+    """Read an anti-rollback mark. Without its container it still refuses what is not newer."""
+    if timestamp_ms is None:
+        return Read(None)
+    text = str(timestamp_ms)
+    if not (text.isascii() and text.isdecimal()):
+        return Read(None, (f"anti-rollback mark: expected a timestamp, got {text[:40]!r}",))
+    if not isinstance(container, bytes):
+        return Read(RollbackMark(int(text), b""), ("anti-rollback mark: its container is not readable",))
+    return Read(RollbackMark(int(text), container))
 
 
-def device_of(row: sqlite3.Row) -> DeviceRecord:
-    """Read a row of devices."""
-    mark = None
-    if row["mark_timestamp_ms"] is not None:
-        mark = RollbackMark(int(row["mark_timestamp_ms"]), bytes(row["mark_container"]))
-    info = None if row["info"] is None else _info_from_json(row["info"])
-    return DeviceRecord(row["name"], info, row["contact_seq"], row["contact_at"], mark)
+def _of(shape: Format[T], values: object) -> Read[T | None]:
+    try:
+        value, unread = shape.read(values)
+    except UnreadableError as error:
+        return Read(None, (str(error),))
+    return Read(value, tuple(unread))
 
 
-# What earlier versions demand of a device's information, and use for nothing that is stored.
-_DEMANDED_EARLIER = {
-    **dict.fromkeys(("max_frame", "window", "rx_ring", "erase_block", "write_unit", "tried_count"), 0),
-    **dict.fromkeys(("can_set_baud", "can_short_data"), False),
-}
-_SAME_NAME = (
-    *("app_id", "boot_id", "hardware_id", "device_id", "version"),
-    *("slot_address", "slot_size", "can_revert"),
-)
-
-
-def info_to_json(info: DeviceInfo) -> str:
-    """Write what a device said of itself as text, and all that an earlier version needs to read it."""
-    return json.dumps(
-        {
-            **_DEMANDED_EARLIER,
-            **{name: getattr(info, name) for name in _SAME_NAME},
-            "image_state": info.image_state,
-            "boot_time_s": info.boot_limit_s,
-            "running_sha256": _sha256(info.running),
-            "tried_sha256": _sha256(info.tried),
-            "running": info.running and str(info.running),
-            "tried": info.tried and str(info.tried),
-        }
-    )
-
-
-def _info_from_json(text: str) -> DeviceInfo:
-    values = json.loads(text)
-    return DeviceInfo(
-        **{name: values[name] for name in _SAME_NAME if name in values},
-        image_state=ImageState(values["image_state"]),
-        boot_limit_s=values.get("boot_time_s", LONGEST_BOOT_S),
-        running=_image(values, "running"),
-        tried=_image(values, "tried"),
-    )
-
-
-def _sha256(image: ImageId | None) -> str | None:
-    return image.digest.hex() if image is not None and image.algorithm == SHA256 else None
-
-
-def _image(values: dict[str, Any], name: str) -> ImageId | None:
-    """Read an image's name, or its SHA-256, which is all that earlier versions wrote."""
-    if values.get(name):
-        return ImageId.parse(values[name])
-    sha256 = values.get(f"{name}_sha256")
-    return None if sha256 is None else ImageId.of_file(bytes.fromhex(sha256))
+def _of_json(shape: Format[T], text: object) -> Read[T | None]:
+    if text is None:
+        return Read(None)
+    try:
+        value, unread = shape.read_json(text)
+    except UnreadableError as error:
+        return Read(None, (str(error),))
+    return Read(value, tuple(unread))

@@ -1,6 +1,15 @@
-"""The tables, and how those of an earlier gatewayd become these."""
+"""The tables, and how those of an earlier or later gatewayd become these.
+
+SCHEMA_VERSION, which is SQLite's user_version, says who may open the file at all: a gatewayd opens its own
+and earlier ones. It goes up only when an earlier gatewayd would misread what is there. Everything else is an
+*addition* and leaves it as it is: a table, or a column that may be NULL or has a default. What of _SCHEMA is
+not there is added at each start, and what is there and not in _SCHEMA is left alone; so two versions may take
+turns with one file, and neither loses anything. For that, statements name the columns they write, and none
+replaces a whole row.
+"""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from gatewayd.errors import HostError
@@ -30,7 +39,8 @@ CREATE TABLE jobs (
     image_size INTEGER NOT NULL, timestamp_ms TEXT, container_sha256 TEXT NOT NULL,
     activated_at TEXT NOT NULL, boot_id INTEGER, device_id TEXT, second_try INTEGER NOT NULL,
     durable INTEGER NOT NULL, resumes INTEGER NOT NULL, topic TEXT NOT NULL, decision TEXT NOT NULL,
-    retry_allowed INTEGER NOT NULL);
+    retry_allowed INTEGER NOT NULL, boot_token TEXT, image_id TEXT NOT NULL DEFAULT '',
+    is_armed INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE attempts (
     job_id INTEGER NOT NULL, number INTEGER NOT NULL, record TEXT NOT NULL, PRIMARY KEY (job_id, number));
 CREATE TABLE pauses (name TEXT PRIMARY KEY, since TEXT NOT NULL, by TEXT NOT NULL);
@@ -38,7 +48,7 @@ CREATE TABLE pauses (name TEXT PRIMARY KEY, since TEXT NOT NULL, by TEXT NOT NUL
 CREATE UNIQUE INDEX one_active_job ON jobs (device) WHERE state NOT IN ({ENDED_STATES});
 CREATE INDEX jobs_by_device ON jobs (device, id);
 """  # noqa: S608 - a constant
-# From each version to the next; what they end in is what _SCHEMA makes at once.
+# From each version to the next; what they end in, completed, is what _SCHEMA makes at once.
 _UPGRADES = {
     1: """
 ALTER TABLE jobs ADD COLUMN topic TEXT NOT NULL DEFAULT '';
@@ -53,12 +63,10 @@ UPDATE jobs SET created_at = replace(created_at, '+00:00', 'Z'),
     updated_at = replace(updated_at, '+00:00', 'Z'),
     activated_at = replace(activated_at, '+00:00', 'Z');
 """,
+    2: "",
 }
-SCHEMA_VERSION = 2
-# What was added since, beside what earlier versions read: they open such a database, and lose nothing in it.
-_BESIDE = """
-CREATE TABLE IF NOT EXISTS job_extras (job_id INTEGER PRIMARY KEY, facts TEXT NOT NULL);
-"""
+# 3: fields of stored values come and go (see stored.py), which 0.1.0 took for damage.
+SCHEMA_VERSION = 3
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> bool:
@@ -75,11 +83,37 @@ def prepare(connection: sqlite3.Connection, path: Path) -> bool:
             code="newer_database",
             hint="install that version again, or move the state directory away",
         )
+    steps = [_UPGRADES[step] for step in range(version, SCHEMA_VERSION)] if version else [_SCHEMA]
     if version < SCHEMA_VERSION:
-        steps = [_UPGRADES[step] for step in range(version, SCHEMA_VERSION)] if version else [_SCHEMA]
         connection.executescript(
-            f"BEGIN IMMEDIATE; {''.join(steps)}{_BESIDE} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            f"BEGIN IMMEDIATE; {''.join(steps)} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
-    else:
-        connection.executescript(_BESIDE)
+    if additions := _additions(connection):
+        connection.executescript(f"BEGIN IMMEDIATE; {';'.join(additions)}; COMMIT;")
     return bool(version == 0)
+
+
+def columns_of(connection: sqlite3.Connection, table: str) -> dict[str, str]:
+    """Return the columns of a table, each with what declares it. Empty: there is no such table."""
+    return {
+        row[1]: f"{row[1]} {row[2]}{' NOT NULL' if row[3] else ''}{f' DEFAULT {row[4]}' if row[4] else ''}"
+        for row in connection.execute(f"PRAGMA table_info({table})")
+    }
+
+
+def _additions(connection: sqlite3.Connection) -> list[str]:
+    """Return the statements that add what of _SCHEMA is not there."""
+    with closing(sqlite3.connect(":memory:")) as model:
+        model.executescript(_SCHEMA)
+        objects = model.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+        wanted = {name: columns_of(model, name) for kind, name, _ in objects if kind == "table"}
+    there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    additions = [sql for _, name, sql in objects if name not in there and not name.startswith("sqlite_")]
+    for table in sorted(wanted.keys() & there):
+        has = columns_of(connection, table)
+        additions += [
+            f"ALTER TABLE {table} ADD COLUMN {declared}"
+            for column, declared in wanted[table].items()
+            if column not in has
+        ]
+    return additions

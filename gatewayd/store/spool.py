@@ -11,6 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from gatewayd.errors import HostError
+from gatewayd.store.disk import make_directory, sync
 from gatewayd.store.quarantine import Quarantine
 
 _NAME = re.compile(r"[0-9a-f]{64}")
@@ -25,7 +26,7 @@ class Spool:
         self._directory = directory
         self._quarantine = quarantine or Quarantine(directory.parent / "quarantine")
         self._tmp = directory / "tmp"
-        self._tmp.mkdir(parents=True, exist_ok=True)
+        make_directory(self._tmp)
 
     def write(self, payload: bytes) -> tuple[str, bool]:
         """Store durably; return the SHA-256 in hex, and whether a file had to be written.
@@ -35,7 +36,7 @@ class Spool:
         sha256 = hashlib.sha256(payload).hexdigest()
         path = self._directory / sha256
         if self._has(path, payload):
-            _sync_directory(self._directory)  # the crash that we may come from can have been before that
+            sync(self._directory)  # the crash that we may come from can have been before that
             return sha256, False
         draft = self._tmp / sha256  # one thread writes, and after a crash over what it left
         try:
@@ -47,7 +48,7 @@ class Spool:
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
-        _sync_directory(self._directory)
+        sync(self._directory)
         return sha256, True
 
     def read(self, sha256: str) -> bytes:
@@ -117,11 +118,3 @@ class Spool:
         for path in self._tmp.iterdir():
             self._remove(path)
         return removed
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

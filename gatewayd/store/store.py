@@ -2,7 +2,7 @@
 
 SQLite before 3.51.3 can corrupt a WAL that two connections write to.
 
-A database that is damaged is put into quarantine and a new one begun (see quarantine.py), at the start: what
+A database that is damaged is put into quarantine and a new one begun (see salvage.py), at the start: what
 is in memory rests on what was read. So damage that shows while gatewayd runs ends it, and the mark that it
 leaves makes sure of the next start, also where SQLite's check finds nothing.
 """
@@ -21,10 +21,12 @@ import structlog
 
 from gatewayd.errors import HostError
 from gatewayd.ota.topic import OtaTopic
-from gatewayd.store.database import Database, damaged
-from gatewayd.store.disk import Ballast, explain, is_damage, is_full
-from gatewayd.store.quarantine import SUFFIXES, Quarantine, salvage
+from gatewayd.store.database import Database
+from gatewayd.store.disk import Ballast, explain, is_damage, is_full, make_directory, sync
+from gatewayd.store.quarantine import Quarantine
+from gatewayd.store.salvage import SUFFIXES, Replacement, Salvage
 from gatewayd.store.spool import Spool
+from gatewayd.store.tables import damaged
 
 T = TypeVar("T")
 
@@ -37,7 +39,7 @@ _BALLAST_RETRY_S = 60.0
 class Store:
     """Durable truth, for the event loop. Open it with `async with`.
 
-    `is_new`: the database was begun by this start.
+    `is_new`: the database was begun by this start, or lacks something that the broker may still have.
     """
 
     def __init__(self, state_dir: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -138,24 +140,30 @@ class Store:
         return result
 
     def _open(self) -> None:
-        self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(self._state_dir, mode=0o700)
         quarantine = Quarantine(self._state_dir / "quarantine")
-        self._take_lock()
-        self._clear_the_way(quarantine)
-        self.spool = Spool(self._state_dir / "spool", quarantine)
         path = self._state_dir / "gatewayd.db"
+        replacement = Replacement(path, quarantine)
+        self._take_lock()
+        self._clear_the_way(quarantine, replacement)
+        self.spool = Spool(self._state_dir / "spool", quarantine)
         try:
+            if replacement.is_ready:
+                raise damaged("it was damaged when gatewayd was started last")
             self._check_mark()
             self._database = Database(path, self.spool)
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
-            self._database = self._begin_anew(path, quarantine, error)
-        self.is_new = self.is_new or self._database.is_new
+            self._replace(replacement, error)
+            self._database = Database(path, self.spool)
+            self.is_new = True  # the broker is asked for everything, whatever was found
+        self.is_new = self.is_new or self._database.is_new or self._database.has_lost_a_release
 
-    def _clear_the_way(self, quarantine: Quarantine) -> None:
+    def _clear_the_way(self, quarantine: Quarantine, replacement: Replacement) -> None:
         """Move directories away that are where files of ours belong: SQLite only says "unable to open"."""
         names = [*(f"gatewayd.db{suffix}" for suffix in SUFFIXES), "ballast", self._damage_mark.name]
+        names += replacement.names
         if in_the_way := [path for name in names if (path := self._state_dir / name).is_dir()]:
             folder = quarantine.put(in_the_way, "directories were in the place of files of gatewayd's")
             log.error(
@@ -165,16 +173,14 @@ class Store:
                 quarantine=str(folder),
             )
 
-    def _begin_anew(self, path: Path, quarantine: Quarantine, error: Exception) -> Database:
-        """Put a damaged database away, and return a new one with what could be read of it."""
-        found = salvage(path)
-        marks = "kept" if found.is_whole else "some may be lost: an old signed container could pass"
-        why = f"the database was damaged; the history of jobs is lost, anti-rollback marks: {marks}"
-        folder = quarantine.put([path.with_name(path.name + suffix) for suffix in SUFFIXES], why)
-        database = Database(path, self.spool)
-        database.adopt(found.rows)
+    def _replace(self, replacement: Replacement, error: Exception) -> None:
+        """Put a damaged database away, and a new one with what could be read of it in its place."""
+        found = Salvage({}, has_all_marks=False) if replacement.is_ready else replacement.build(self.spool)
+        marks = "kept" if found.has_all_marks else "some may be lost: an old signed container could pass"
         self._damage_mark.unlink(missing_ok=True)
-        self.is_new = True  # the broker is asked for everything, whatever was found
+        folder = replacement.install(
+            f"the database was damaged; the history of jobs is lost, anti-rollback marks: {marks}"
+        )
         log.error(
             "the database was damaged, and a new one is begun; the history of jobs is lost",
             code="database_damaged",
@@ -183,7 +189,6 @@ class Store:
             kept={table: len(rows) for table, rows in found.rows.items()},
             rollback_marks=marks,
         )
-        return database
 
     def _take_lock(self) -> None:
         if self._lock is not None:
@@ -210,6 +215,7 @@ class Store:
     def _mark_damaged(self) -> None:
         try:
             self._damage_mark.touch()
+            sync(self._state_dir)
         except OSError as error:
             log.warning("cannot leave a mark of the damage", reason=error.strerror)
 

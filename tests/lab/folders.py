@@ -1,6 +1,7 @@
 """Temporary folders in memory."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,5 +16,12 @@ def folder_in_memory() -> Iterator[Path]:
 
     A `conftest.py` imports it for the tests of its folder.
     """
+    with a_folder() as folder:
+        yield folder
+
+
+@contextmanager
+def a_folder() -> Iterator[Path]:
+    """Make one for the length of a block, for the examples of a property."""
     with TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
         yield Path(folder)

@@ -15,6 +15,8 @@ from gatewayd.jobs.model import JobState
 from gatewayd.ota.version import Version
 from gatewayd.protocol.session import ImageState
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("pump-1", "pump-2", "pump-3")
 ACTS = 60
 
@@ -50,7 +52,7 @@ class Storm:
         return self.patch
 
     def image(self) -> bytes:
-        return self.chance.randbytes(9)
+        return self.chance.randbytes(256)
 
     async def publish(self) -> None:
         await self.rig.publish(self.next_patch(), self.image())

@@ -10,32 +10,33 @@ from unittest import mock
 
 import pytest
 from lab.board import Board
-from lab.jobs import a_device, an_rcp_info, clock, timeless, until
+from lab.jobs import IMAGE, a_device, an_rcp_info, clock, timeless, until
 from lab.scheduler_rig import a_rig
 
 from gatewayd.jobs.model import Job, JobState
 from gatewayd.store.database import Database
 from gatewayd.store.disk import BALLAST_BYTES
 from gatewayd.store.store import Store
+from gatewayd.store.tables import Tables
 
-X = hashlib.sha256(b"new image").digest()
+X = hashlib.sha256(IMAGE).digest()
 
 
 @contextmanager
 def a_disk(is_full: Callable[[], bool]) -> Iterator[None]:
     """Refuse every transaction while `is_full`."""
-    real = Database._transaction  # noqa: SLF001 - every write goes through it
+    real = Tables.transaction  # every write goes through it
 
     @contextmanager
-    def transaction(database: Database) -> Iterator[int]:
+    def transaction(tables: Tables) -> Iterator[int]:
         if is_full():
             error = sqlite3.OperationalError("database or disk is full")
             error.sqlite_errorcode = sqlite3.SQLITE_FULL
             raise error
-        with real(database) as seq:
+        with real(tables) as seq:
             yield seq
 
-    with mock.patch.object(Database, "_transaction", transaction):
+    with mock.patch.object(Tables, "transaction", transaction):
         yield
 
 
@@ -60,7 +61,7 @@ async def test_what_cannot_be_recorded_waits_and_uses_up_nothing(tmp_path: Path,
                 rig.assign(await rig.bench.a_job())
                 await until(lambda: bool(full))
                 await asyncio.sleep(3600)
-            assert board.received == {X: len(b"new image")}
+            assert board.received == {X: len(IMAGE)}
             assert board.started == ([X] if state is JobState.ACTIVATING else [])
             assert (await rig.bench.job()).state is state
             full.clear()

@@ -278,14 +278,37 @@ def what_hung_leaves_its_stack(scene: Scene) -> str:
 def it_is_upgraded_in_mid_transfer(scene: Scene) -> str:
     """`apt install` of the new version: the transfer goes on, an edited configuration is kept."""
     version, since = scene.begin_update(), scene.now()
-    before = scene.machine.tree_path(CONFIG).read_text()
+    before, jobs = scene.machine.tree_path(CONFIG).read_text(), scene.jobs()
     apt_install(scene, "new")
     assert scene.machine.tree_path(CONFIG).read_text() == before
     assert scene.machine.shell("stat -c '%U:%G %a' /etc/gatewayd/config.yaml") == "root:gatewayd 640"
     installed = scene.machine.shell("dpkg-query -W -f '${Version}' gatewayd")
     assert installed != "0.0.1"
     offset = scene.await_resumed(version, since)
+    it_has_lost_nothing(scene, jobs, since)
     return f"0.0.1 to {installed}; resumed at {offset}"
+
+
+def it_goes_back_in_mid_transfer(scene: Scene) -> str:
+    """`apt install --allow-downgrades` of the version before, and of the new one again: nothing is lost."""
+    version, since = scene.begin_update(), scene.now()
+    jobs = scene.jobs()
+    apt_install(scene, "previous", "--allow-downgrades")
+    assert scene.machine.shell("dpkg-query -W -f '${Version}' gatewayd") == "0.0.1"
+    offset = scene.await_resumed(version, since)
+    apt_install(scene, "new")
+    until(lambda: scene.device()["installed_version"] == version, "gatewayd answers again")
+    it_has_lost_nothing(scene, jobs, since)
+    return f"back to 0.0.1; resumed at {offset}"
+
+
+def it_has_lost_nothing(scene: Scene, jobs: dict[int, str], since: str) -> None:
+    """The history is still there, and nothing that was stored is called damaged or unreadable."""
+    assert jobs, "there is a history"
+    assert jobs.items() <= scene.jobs().items()
+    assert not scene.machine.tree_path("/var/lib/gatewayd/quarantine").exists()
+    codes = {entry.get("CODE") for entry in scene.entries("--after-cursor", since)}
+    assert not codes & {"stored_unreadable", "database_damaged", "newer_database"}
 
 
 def it_is_removed(scene: Scene) -> str:
@@ -307,11 +330,10 @@ def it_is_purged(scene: Scene) -> str:
     return "what is left: " + left.replace("\n", " ")
 
 
-def apt_install(scene: Scene, place: str) -> None:
+def apt_install(scene: Scene, place: str, *words: str) -> None:
     """Let apt install the package that lies in a folder of the lab; edited configurations stay."""
-    scene.machine.shell(
-        f"apt-get install -q -o Dpkg::Options::=--force-confold /{LAB}/{place}/*.deb", limit_s=180
-    )
+    options = " ".join(("-q", "-o Dpkg::Options::=--force-confold", *words))
+    scene.machine.shell(f"apt-get install {options} /{LAB}/{place}/*.deb", limit_s=180)
 
 
 ALL: tuple[Check, ...] = (
@@ -331,6 +353,7 @@ ALL: tuple[Check, ...] = (
     the_watchdog_restarts_it,
     what_hung_leaves_its_stack,
     it_is_upgraded_in_mid_transfer,
+    it_goes_back_in_mid_transfer,
     it_is_removed,
     it_is_purged,
 )

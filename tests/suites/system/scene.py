@@ -177,6 +177,11 @@ class Scene:
         devices = json.loads(done.stdout)["devices"] if done.returncode == 0 else []
         return next((one for one in devices if one["name"] == "pump-1"), {"state": None, "progress": None})
 
+    def jobs(self) -> dict[int, str]:
+        """The version of each job that gatewayd knows."""
+        done = self.machine.run("gatewayctl", "jobs", "--json")
+        return {one["id"]: one["version"] for one in json.loads(done.stdout)["jobs"]}
+
     def ctl_as(self, user: str, *words: str) -> subprocess.CompletedProcess[str]:
         """Run gatewayctl as a user of the machine."""
         become = ("setpriv", "--reuid", user, "--regid", user, "--init-groups")

@@ -1,0 +1,88 @@
+"""The connection to the database: transactions, and reading that survives a value it cannot read."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+from gatewayd.store.rows import Read
+from gatewayd.store.schema import prepare
+from gatewayd.timestamps import utc_now
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class Tables:
+    """One connection. `now` is the time for people."""
+
+    def __init__(self, path: Path, now: Callable[[], str] | None = None) -> None:
+        self.now = now or utc_now
+        self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self.db.row_factory = sqlite3.Row
+        # Text that a failing card has changed may be no UTF-8: that must not fail a query for all other rows.
+        self.db.text_factory = lambda content: content.decode(errors="replace")
+        self._told: set[tuple[str, str, tuple[str, ...]]] = set()
+        try:
+            self.is_new = prepare(self.db, path)
+            _check(self.db)
+        except BaseException:
+            self.db.close()
+            raise
+
+    @contextmanager
+    def transaction(self) -> Iterator[int]:
+        """One transaction; yields the next value of the counter that orders events."""
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            self.db.execute("UPDATE counter SET seq = seq + 1")
+            yield int(self.db.execute("SELECT seq FROM counter").fetchone()[0])
+            self.db.execute("COMMIT")
+        except BaseException:
+            if self.db.in_transaction:  # some failures, a full disk among them, have rolled back already
+                self.db.execute("ROLLBACK")
+            raise
+
+    def read(
+        self, table: str, rest: str, values: tuple[Any, ...], convert: Callable[[sqlite3.Row], Read[T | None]]
+    ) -> Iterator[tuple[sqlite3.Row, T]]:
+        """Yield each row of a table that can be used, with its value. The log names what cannot be read."""
+        for row in self.db.execute(f"SELECT * FROM {table} {rest}", values).fetchall():  # noqa: S608 - words of ours
+            read = convert(row)
+            if read.unread:
+                self._tell(table, row, read.unread, is_lost=read.value is None)
+            if read.value is not None:
+                yield row, read.value
+
+    def _tell(self, table: str, row: sqlite3.Row, unread: tuple[str, ...], *, is_lost: bool) -> None:
+        """Log it the first time it is met: the tables are read again and again."""
+        named = "/".join(str(row[at])[:80] for at in range(2 if table in ("verdicts", "attempts") else 1))
+        if (table, named, unread) not in self._told:
+            self._told.add((table, named, unread))
+            log.error(
+                "a stored value cannot be read; it is ignored"
+                if is_lost
+                else "part of a stored value is lost",
+                code="stored_unreadable",
+                table=table,
+                row=named,
+                reason="; ".join(unread),
+            )
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    """Raise sqlite3.DatabaseError when the file is damaged. Some ms for a few MiB."""
+    (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if answer != "ok":
+        raise damaged(str(answer))
+
+
+def damaged(why: str) -> sqlite3.DatabaseError:
+    """Return the error that SQLite itself raises where it notices."""
+    error = sqlite3.DatabaseError(why)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
