@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from lab.smp.memory import LINE, Worker, firmware, make_lab, slots
+from lab.smp.memory import LINE, Worker, as_image, firmware, make_lab, slots
 
 from gatewayd.protocol import session
 from gatewayd.protocol.session import AlreadyRunning, Failed, TransferStarted
@@ -87,8 +87,6 @@ def test_the_same_boot_resumes_after_the_gateway_was_killed(after: int) -> None:
 
 
 def as_transfer(worker: Worker) -> session.Image:
-    from lab.smp.memory import as_image  # noqa: PLC0415 - shown where it is used
-
     return as_image(worker.content)
 
 

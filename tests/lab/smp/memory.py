@@ -140,9 +140,7 @@ class Worker:
 
     def restart_gateway(self) -> None:
         """A new process: another session on the same line."""
-        before = self.lab.session
         self.lab.session = SmpGateway(baud=BAUD, framing=self.lab.server.profile.framing, boot_s=2)
-        del before
 
     def run(self) -> Any:
         """Return Step.SUCCEED, Step.FAIL_REVERTED or the failure."""
