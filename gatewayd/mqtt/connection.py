@@ -20,7 +20,7 @@ import aiomqtt
 from aiomqtt import ProtocolVersion
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from gatewayd.codes import Code, meaning
+from gatewayd.codes import Attempt, Code, meaning
 from gatewayd.mqtt.login import FAILURE, BrokerError, Login, make_client, refusal
 from gatewayd.mqtt.paho_callbacks import Hooks, bound_packets
 from gatewayd.tls import Facts, TlsError, explain, facts_of
@@ -29,6 +29,53 @@ from gatewayd.tls import Facts, TlsError, explain, facts_of
 # days, and a phone on the edge of its cell is still faster.
 STALL_WINDOW_S = 20.0
 STALL_MIN_BYTES = 2048
+
+# Longest wait between two tries: an operator who has repaired the broker does not want to wait longer.
+MAX_BACK_OFF_S = 60.0
+# A connection that held this long was a good one: the next back-off starts from the shortest. Longer than any
+# back-off, so that two gateways which throw each other out do not take that for peace.
+STEADY_S = 120.0
+# What trying again soon cannot change backs off for the longest time at once.
+HOPELESS_ATTEMPT = 5
+
+
+def back_off_s(attempt: int, chance: float) -> float:
+    """Seconds to wait after failed try number `attempt` (from 0): 1..2, 2..4, … 30..60.
+
+    `chance` (0 to 1) picks a place in the upper half, so that gateways which lost the same broker do not
+    return as one.
+    """
+    longest = min(MAX_BACK_OFF_S, 2.0 ** (min(attempt, 16) + 1))
+    return longest / 2 * (1 + chance)
+
+
+class BackOff:
+    """How long to wait before the next connection, by how the last ones ended."""
+
+    def __init__(self, clock: Callable[[], float], chance: Callable[[], float]) -> None:
+        self._clock, self._chance = clock, chance
+        self._attempt = 0
+        self._connected_at: float | None = None
+
+    def connected(self) -> None:
+        """A connection was made."""
+        self._connected_at = self._clock()
+
+    def reset(self) -> None:
+        """The last connection ended as it should."""
+        self._attempt, self._connected_at = 0, None
+
+    def after(self, error: BrokerError) -> tuple[float, bool]:
+        """Return the seconds to wait, and whether several connections in a row did not hold."""
+        since, self._connected_at = self._connected_at, None
+        if since is not None and self._clock() - since >= STEADY_S:
+            self._attempt = 0
+        if meaning(error.code).attempt is Attempt.FINAL:
+            self._attempt = max(self._attempt, HOPELESS_ATTEMPT)
+        is_again = since is not None and self._attempt > 0
+        wait_s = back_off_s(self._attempt, self._chance())
+        self._attempt += 1
+        return wait_s, is_again
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from gatewayd.config import Periodic, Settings
 from gatewayd.mqtt.intake import Intake, ReleaseStore
 from gatewayd.mqtt.reports import Reports
+from gatewayd.mqtt.router import Router
 from gatewayd.mqtt.session import MqttSession
+from gatewayd.mqtt.topics import GatewayTopics
 from gatewayd.status.board import StatusBoard
 
 MIB = 1024 * 1024
@@ -24,24 +26,23 @@ class Uplink:
         on_change: Callable[[], None],
         replay_retained: bool,
     ) -> None:
-        root = settings.mqtt.status_root(settings.gateway.id)
+        topics = GatewayTopics.of(settings)
         intake = Intake(
             store,
-            template=settings.mqtt.ota_topic,
             max_message_bytes=settings.mqtt.max_message_mib * MIB,
             on_change=on_change,
         )
         self.session = MqttSession(
             settings.mqtt,
-            status_topic=root,
-            on_message=intake.accept,
+            topics=topics,
+            on_message=Router([intake.route(settings.mqtt.ota_topic)]).accept,
             on_connected=self._connected,
             replay_retained=replay_retained,
         )
         self._reports = Reports(
             board,
             self.session,
-            status_topic=root,
+            topics=topics,
             with_progress=not isinstance(settings.mqtt.connect, Periodic),
         )
 

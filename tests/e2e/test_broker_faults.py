@@ -24,8 +24,8 @@ TOPIC = "/a/pump/u/4.3"
 DURABLE = ("persistence true", "autosave_on_changes true", "autosave_interval 1")
 # What is a minute, and rightly so, would be a minute for each test.
 FAST = """
-from gatewayd.mqtt import duty_cycle, login, session
-login.KEEPALIVE_S, session.MAX_BACK_OFF_S, duty_cycle.LOOK_S = 1, 0.5, 0.1
+from gatewayd.mqtt import connection, duty_cycle, login
+login.KEEPALIVE_S, connection.MAX_BACK_OFF_S, duty_cycle.LOOK_S = 1, 0.5, 0.1
 duty_cycle.next_visit_s = lambda connected_at_s, every_s, _: connected_at_s + every_s / 2
 """
 REPLAYS = 1000
