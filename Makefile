@@ -3,31 +3,47 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEMO := $(VENV)/.demo
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
 PEER := $(VENV)/.peer
 PYTEST_ARGS ?=
 # Tests wait for lines and devices more than they compute. Those of one file may build on each other.
 TEST_JOBS ?= $(shell expr 2 '*' $$(nproc))
+# `make quick` waits for little.
+QUICK_JOBS ?= $(shell nproc)
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 TARGETS ?=
 POINTS ?= 1000
+STATES ?= 20000
 SECONDS ?= 600
 ONLY ?=
 FAULTS_ARGS ?=
 SYSTEM_ARGS ?=
 FLEET_ARGS ?=
+TREES ?=
 
-.PHONY: help demo test test-vm check deb test-deb test-system ansible fleet-bench transcripts kills sweep faults soak large fuzz bench crowd size clean
+
+# Each described target is a command, none a file.
+.PHONY: $(shell sed -nE 's/^([a-z-]+):.*##.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: $(STAMP)  ## Watch an update survive a broken line, from MQTT message to new version
+demo: $(DEMO)  ## Watch an update survive a broken line, from MQTT message to new version
 	$(BIN)/gatewayctl demo
 
 test: $(STAMP) system-packages  ## All tests, with a real mosquitto and the compiled C receiver
 	$(MAKE) -C device all lab
 	PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+
+quick: $(STAMP) system-packages  ## After each change, in less than a minute: all tests but slow ones, which are whole gateways and long searches
+	@$(MAKE) --no-print-directory -s -C device all lab
+	$(BIN)/python -m pytest -q -n $(QUICK_JOBS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
+
+coverage: $(STAMP) system-packages  ## Which lines the tests of `make quick` and of the daemon's process reach; fails below the floor in pyproject.toml
+	@$(MAKE) --no-print-directory -s -C device all lab
+	$(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadfile -m "not slow or daemon" --cov --cov-report=term --cov-report=html:build/coverage $(PYTEST_ARGS)
 
 check: $(STAMP)  ## Linters, types and import contracts
 	$(BIN)/ruff check .
@@ -46,6 +62,17 @@ test-system: $(STAMP)  ## The package on a clean Debian 13 with a real systemd i
 	@./.ci/packages system
 	$(MAKE) -C device
 	PYTHONPATH=tests $(BIN)/python -m suites.system $(SYSTEM_ARGS)
+
+test-trixie:  ## demo, check and test in a clean Debian 13 tree with its own Python (as root or with sudo; ten minutes)
+	@./.ci/packages deb
+	./.ci/test-trixie
+
+nightly:  ## Every suite with its full counts, as .ci/nightly lists them (hours; as root or with sudo)
+	./.ci/targets .ci/nightly
+
+release:  ## Package, wheel, sdist and checksums into build/release; VERSION=1.2.3 first cuts that version. Never uploads
+	@$(MAKE) --no-print-directory $(STAMP)
+	$(BIN)/python .ci/release.py $(VERSION)
 
 test-vm: $(STAMP)  ## The real stack in QEMU: BlueZ with virtual radios, and the package with an FTDI port (3 minutes; ONLY=bluetooth or hotplug)
 	@./.ci/packages vm
@@ -77,7 +104,7 @@ kills: $(STAMP) system-packages  ## SIGKILL at 50 random moments of updates, wit
 
 fuzz: $(STAMP) system-packages  ## Fuzz all parsers, and the C receiver with sanitizers: FUZZ_SECONDS=60 for each, TARGETS=
 	@./.ci/packages fuzz
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,fuzz]'
+	@./.ci/step 'installing what fuzzes' $(PIP) -e '.[dev,fuzz]'
 	GATEWAYD_EXAMPLES=10000 $(BIN)/python -m pytest -q tests/suites/fuzz/test_parsers.py
 	PYTHONPATH=tests $(BIN)/python -m suites.fuzz --seconds $(FUZZ_SECONDS) $(TARGETS)
 	$(MAKE) -C device libfuzzer SECONDS=$(FUZZ_SECONDS)
@@ -94,8 +121,14 @@ soak: $(STAMP) system-packages  ## Updates for SECONDS=600 while daemon, broker 
 	$(MAKE) -C device
 	PYTHONPATH=tests $(BIN)/python -m suites.soak --seconds $(SECONDS) $(addprefix --seed ,$(SEED))
 
+power-loss: $(STAMP) system-packages  ## What a power cut may leave of the store at any moment, opened and judged: STATES=20000
+	PYTHONPATH=tests $(BIN)/python -m suites.power_loss --states $(STATES)
+
 faults: $(STAMP) system-packages  ## ENOSPC and EIO at each write of the store, with a table (two minutes)
 	PYTHONPATH=tests $(BIN)/python -m suites.faults $(FAULTS_ARGS)
+
+figures: $(STAMP)  ## Files, functions, floors, arrows, codes outside their table: TREES="COMMIT FOLDER ..." side by side
+	@PYTHONPATH=tests $(BIN)/python -m suites.figures $(TREES)
 
 size: system-packages  ## Code, RAM and stack of the C receiver on a Cortex-M0
 	$(MAKE) -C device size
@@ -110,12 +143,20 @@ system-packages:
 # What the bench compares with. It can do without: the table then says what is missing.
 $(PEER): $(STAMP)
 	@./.ci/packages bench
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
+	@./.ci/step 'installing the peer of the bench' $(PIP) -e '.[dev,bench]'
+	@touch $@
+
+# What the demo needs, which is a fraction of what the tests do; with the rest installed nothing is missing.
+$(DEMO): pyproject.toml
+	@./.ci/packages venv
+	@./.ci/step 'making $(VENV)' $(PYTHON) -m venv $(VENV)
+	@./.ci/step 'installing gatewayd and what its demo needs into $(VENV)' $(PIP) -e '.[demo]'
 	@touch $@
 
 $(STAMP): pyproject.toml
 	@./.ci/packages venv
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/oldest 'bleak==0.22.3' 'dbus-fast==2.44.1'
-	@touch $@
+	@./.ci/step 'making $(VENV)' $(PYTHON) -m venv $(VENV)
+	@./.ci/step 'installing gatewayd and what its tests need into $(VENV)' $(PIP) -e '.[dev]'
+	@./.ci/step 'installing the Bluetooth library of Debian 13 into $(VENV)/oldest' \
+		$(PIP) --no-deps --upgrade --target $(VENV)/oldest 'bleak==0.22.3' 'dbus-fast==2.44.1'
+	@touch $@ $(DEMO)

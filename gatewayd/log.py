@@ -9,9 +9,16 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import structlog
+# structlog loads rich for traces in colour if it finds it: 80 modules and 4 MiB that a daemon has no use for.
+_rich = sys.modules.get("rich")
+sys.modules["rich"] = None  # type: ignore[assignment]  # what makes `import rich` fail
+import structlog  # noqa: E402 - see above
 
-from gatewayd.systemd import journal
+del sys.modules["rich"]
+if _rich is not None:
+    sys.modules["rich"] = _rich
+
+from gatewayd.systemd import journal  # noqa: E402 - it imports structlog
 
 # Who writes a line, and what makes it of an event.
 Way = tuple[Callable[..., Any], list[structlog.typing.Processor]]
@@ -33,6 +40,11 @@ def configure(level: int = logging.INFO) -> None:
     )
     logging.basicConfig(handlers=[_FromLibraries()], level=logging.WARNING, force=True)
     logging.captureWarnings(capture=True)
+
+
+def write(level: int, text: str, code: str | None = None) -> None:
+    """Write a line; `code` says what it is about."""
+    structlog.get_logger().log(level, text, code=code)
 
 
 def is_journal() -> bool:

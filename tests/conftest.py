@@ -1,5 +1,7 @@
 import signal
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # Who runs in the background of a script ignores SIGINT, and so would all it starts: Ctrl-C would end nobody.
@@ -11,3 +13,13 @@ settings.load_profile("gatewayd")
 
 # What runs in a virtual machine, and reports from there.
 collect_ignore = ["suites/vm"]
+
+TESTS = Path(__file__).parent
+SLOW_FOLDERS = (TESTS / "e2e", TESTS / "suites")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever needs whole gateways is slow: `make quick` leaves it out."""
+    for item in items:
+        if any(folder in item.path.parents for folder in SLOW_FOLDERS):
+            item.add_marker(pytest.mark.slow)

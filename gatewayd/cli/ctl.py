@@ -1,6 +1,5 @@
 """`gatewayctl`: everything a person types. Each command lives in a module of its own name."""
 
-import contextlib
 import importlib
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from gatewayd import __version__
 from gatewayd.cli.exits import REFUSED, exit_code
 from gatewayd.cli.formatting import printable
 from gatewayd.cli.options import SOCKET_VARIABLE
+from gatewayd.cli.output import OutputLost, run
 from gatewayd.errors import GatewaydError, HostError
 
 # Command -> module and name in it. Loaded on use: `gatewayctl keygen` need not import an MQTT client.
@@ -75,10 +75,12 @@ def cli(control_socket: Path | None) -> None:
 
 def main() -> None:
     """Run gatewayctl; what goes wrong becomes one line and an exit code, never a stack trace."""
+    run("gatewayctl", _run)
+
+
+def _run() -> None:
     try:
         cli.main(prog_name="gatewayctl", standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -87,6 +89,8 @@ def main() -> None:
     except GatewaydError as error:
         _tell(error)
         sys.exit(exit_code(error))
+    except OutputLost:
+        raise
     except OSError as error:
         what = error.strerror or str(error)
         _tell(HostError(f"{error.filename}: {what}" if error.filename else what))
@@ -94,15 +98,14 @@ def main() -> None:
 
 
 def _tell(error: GatewaydError) -> None:
-    """One line for a person, or an object for whoever asked for JSON."""
-    with contextlib.suppress(OSError):  # on a full disk nobody can be told; the exit code remains
-        if "--json" in sys.argv:
-            from gatewayd.cli.report import CommandFailed  # noqa: PLC0415 - only now is it needed
+    """Print one line for people, or an object with --json."""
+    if "--json" in sys.argv:
+        from gatewayd.cli.report import CommandFailed  # noqa: PLC0415 - only now is it needed
 
-            click.echo(CommandFailed.of(error).model_dump_json())
-        else:
-            for line in str(error).splitlines():
-                click.echo(f"gatewayctl: {printable(line)}", err=True)
+        click.echo(CommandFailed.of(error).model_dump_json())
+        return
+    for line in str(error).splitlines():
+        click.echo(f"gatewayctl: {printable(line)}", err=True)
 
 
 if __name__ == "__main__":

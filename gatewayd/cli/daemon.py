@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import click
-import structlog
 
 from gatewayd import __version__, log
 from gatewayd.cli.exits import exit_code
 from gatewayd.cli.options import config_option
+from gatewayd.cli.output import run
 from gatewayd.config import ConfigErrors, load
 from gatewayd.daemon import serve
 from gatewayd.errors import GatewaydError
@@ -22,7 +22,7 @@ from gatewayd.systemd.notify import from_environment
 @config_option("Configuration.")
 @click.option("--verbose", is_flag=True, help="Log each step.")
 @click.version_option(__version__, prog_name="gatewayd")
-def main(config: Path, *, verbose: bool) -> None:
+def command(config: Path, *, verbose: bool) -> None:
     """Bring firmware from MQTT to the devices of this gateway. Runs in the foreground until SIGTERM."""
     faulthandler.enable()  # the watchdog's SIGABRT leaves in the log where it hung
     log.configure(logging.DEBUG if verbose else logging.INFO)
@@ -39,10 +39,15 @@ def main(config: Path, *, verbose: bool) -> None:
         sys.exit(exit_code(error))
 
 
+def main() -> None:
+    """Run gatewayd. It prints to standard output for --help and --version only."""
+    run("gatewayd", lambda: command.main(prog_name="gatewayd"), needs_output=False)
+
+
 def _tell(level: int, text: str, code: str | None = None) -> None:
     """Say what a person at a terminal is to read, or at the journal."""
     if log.is_journal():
-        structlog.get_logger().log(level, text, code=code)
+        log.write(level, text, code)
     else:
         click.echo(f"gatewayd: {text}", err=True)
 

@@ -12,7 +12,7 @@ import click
 
 from gatewayd.cli.exits import DONE, REFUSED
 from gatewayd.cli.formatting import because, columns, indented, plural, printable, tell
-from gatewayd.cli.options import config_option, json_option
+from gatewayd.cli.options import Fraction, config_option, json_option
 from gatewayd.config import load
 from gatewayd.config.model import NAME_PATTERN
 from gatewayd.fleet.status import QUIET_S, FleetDevice, FleetGateway, FleetStatus, read_fleet
@@ -32,7 +32,7 @@ def group() -> None:
     "--wait",
     "quiet_s",
     metavar="SECONDS",
-    type=click.FloatRange(0.1, 60),
+    type=Fraction(0.1, 60),
     default=QUIET_S,
     show_default=True,
     help="Nothing new for so long, and all has come.",

@@ -15,9 +15,10 @@ import click
 from gatewayd import __version__
 from gatewayd.cli import exits, roff
 from gatewayd.cli.ctl import cli
-from gatewayd.cli.daemon import main as daemon
+from gatewayd.cli.daemon import command as daemon
 from gatewayd.cli.manual_keys import all_keys
 from gatewayd.cli.options import DEFAULT_CONFIG, DEFAULT_SOCKET, SOCKET_VARIABLE
+from gatewayd.cli.output import run
 
 _EXITS = [
     (str(exits.DONE), "Done."),
@@ -173,4 +174,4 @@ _SUMMARIES = {
 
 
 if __name__ == "__main__":
-    click.echo(page(sys.argv[1]), nl=False)
+    run("gatewayd.cli.manual", lambda: click.echo(page(sys.argv[1]), nl=False))

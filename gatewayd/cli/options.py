@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import functools
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,17 @@ SOCKET_VARIABLE = "GATEWAYD_SOCKET"
 STAND_IN_MACHINE_ID = "0" * 32
 # Who presses the tab key waits for no daemon that hangs.
 _COMPLETION_S = 1.0
+
+
+class Fraction(click.FloatRange):
+    """A number within bounds; click takes `nan` for one, which is within all bounds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See click."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return number
 
 
 def json_option(function: F) -> F:

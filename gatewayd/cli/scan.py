@@ -8,7 +8,7 @@ import click
 from pydantic import BaseModel
 
 from gatewayd.cli.local_devices import look_up
-from gatewayd.cli.options import DEFAULT_CONFIG, F, json_option, socket_option
+from gatewayd.cli.options import DEFAULT_CONFIG, F, Fraction, json_option, socket_option
 from gatewayd.cli.scan_yaml import ble_to_yaml, uart_to_yaml
 from gatewayd.config.model import ADAPTER_PATTERN
 from gatewayd.link.factory import radio_target
@@ -91,7 +91,7 @@ def _check_adapter(_ctx: click.Context, _param: click.Parameter, value: str | No
 @click.option(
     "--seconds",
     "duration_s",
-    type=click.FloatRange(1, 600),
+    type=Fraction(1, 600),
     default=10,
     show_default=True,
     help="How long to listen; sleepy devices need more.",

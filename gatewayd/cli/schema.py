@@ -10,6 +10,7 @@ from typing import Any
 import click
 from pydantic import BaseModel, TypeAdapter
 
+from gatewayd.cli.output import run
 from gatewayd.cli.report import (
     CommandFailed,
     ConfigBad,
@@ -110,4 +111,4 @@ def schema_text() -> str:
 
 
 if __name__ == "__main__":
-    click.echo(schema_text(), nl=False)
+    run("gatewayd.cli.schema", lambda: click.echo(schema_text(), nl=False))

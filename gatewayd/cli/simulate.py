@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from gatewayd.cli.options import Fraction
 from gatewayd.config.model import ADDRESS_PATTERN
 from gatewayd.errors import FirmwareError, HostError
 from gatewayd.ota.version import Version
@@ -75,7 +76,7 @@ def _check_address(_ctx: click.Context, _param: click.Parameter, value: str) -> 
 _NUMBER = _Number()
 _POSITIVE = _Number(1)
 _AMOUNT = _Number(fractions=True)
-_PROBABILITY = click.FloatRange(0, 1)
+_PROBABILITY = Fraction(0, 1)
 
 
 @click.group()

@@ -107,13 +107,34 @@ def _device(path: str, facts: dict[str, Any]) -> Connected:
 @contextlib.asynccontextmanager
 async def _system_bus() -> AsyncIterator[MessageBus]:
     try:
-        bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
+        bus = MessageBus(bus_type=BusType.SYSTEM)
+        try:
+            await bus.connect()
+        except BaseException:
+            _close_files(bus)
+            raise
     except (AuthError, InvalidAddressError) as error:
         raise BleakError(str(error)) from error
     try:
         yield bus
     finally:
-        bus.disconnect()
+        await close(bus)
+
+
+async def close(bus: MessageBus) -> None:
+    """End a connection to D-Bus and close its socket; dbus-fast 2.44 leaves that to the garbage collector."""
+    bus.disconnect()
+    with contextlib.suppress(Exception):  # why it ended; that it has is enough
+        await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # until then the loop reads it
+    _close_files(bus)
+
+
+def _close_files(bus: MessageBus) -> None:
+    for name in ("_stream", "_sock"):  # private; newer versions have closed both
+        file = getattr(bus, name, None)
+        if file is not None:
+            with contextlib.suppress(OSError):
+                file.close()
 
 
 async def _call(

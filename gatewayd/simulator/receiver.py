@@ -72,6 +72,11 @@ class Receiver:
         return self.bootloader.version
 
     @property
+    def state(self) -> str:
+        """The state of protocol.md, section 10; `OFF` without power."""
+        return self._conversation.state.name if self._conversation else "OFF"
+
+    @property
     def is_on(self) -> bool:
         """Whether it runs; False while it boots."""
         return self._conversation is not None

@@ -184,21 +184,6 @@ def test_other_forms_of_a_topic_are_refused(busy: Desk, tmp_path: Path) -> None:
     assert "\x1b" not in busy.run("explain", "a/b/c\x1b[31m", tmp_path / "empty").err
 
 
-@pytest.mark.parametrize("words", [("devices",), ("devices", "--json"), ("pause", "nobody", "--json")])
-def test_a_disk_that_is_full_is_an_exit_code_and_no_trace(busy: Desk, words: tuple[str, ...]) -> None:
-    command = [*CTL, "--socket", str(busy.socket), *words]
-    with Path("/dev/full").open("wb") as full:
-        ran = subprocess.run(command, stdout=full, stderr=-1, timeout=60, check=False)
-    assert (ran.returncode, b"Traceback" in ran.stderr, b"ignored" in ran.stderr) == (1, False, False), ran
-
-
-@pytest.mark.parametrize("words", [("devices",), ("job", "1"), ("devices", "--json")])
-def test_who_closes_standard_output_is_told_nothing(busy: Desk, words: tuple[str, ...]) -> None:
-    command = ["sh", "-c", 'exec "$@" >&-', "sh", *CTL, "--socket", str(busy.socket), *words]
-    ran = subprocess.run(command, capture_output=True, timeout=60, check=False)
-    assert (ran.returncode, ran.stderr) == (0, b"")
-
-
 ASKING = {
     "approve": ("x",),
     "cancel": ("x",),

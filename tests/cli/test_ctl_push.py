@@ -11,6 +11,8 @@ from lab.desk import Desk, desk
 
 from gatewayd.ota.keys import generate
 
+pytestmark = pytest.mark.slow
+
 IMAGE = random.Random(7).randbytes(30_000)
 RELEASE = '"event": "release'
 

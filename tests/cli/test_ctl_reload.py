@@ -9,6 +9,8 @@ import pytest
 from lab.brokers import Mosquitto
 from lab.desk import Desk, desk
 
+pytestmark = pytest.mark.slow
+
 IMAGE = random.Random(8).randbytes(40_000)
 RATE = 40_000
 

@@ -4,7 +4,10 @@ import random
 import stat
 from pathlib import Path
 
+import pytest
 from lab.desk import desk
+
+pytestmark = pytest.mark.slow
 
 IMAGE = random.Random(10).randbytes(20_000)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from lab.desk import Desk, desk
 
+pytestmark = pytest.mark.slow
+
 IMAGE = random.Random(6).randbytes(40_000)
 RATE = 40_000
 

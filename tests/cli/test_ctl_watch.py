@@ -18,6 +18,8 @@ from lab.terminals import Pipe, Terminal
 from gatewayd.cli import options
 from gatewayd.cli.ctl import COMMANDS, cli
 
+pytestmark = pytest.mark.slow
+
 IMAGE = random.Random(9).randbytes(60_000)
 # gatewayctl by that name, for a shell: of the environment that runs the tests.
 BIN = Path(__file__).parent.parent.parent / ".venv" / "bin"

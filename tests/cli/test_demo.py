@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # What `gatewayctl demo` does where amqtt is not installed.
 _WITHOUT_AMQTT = "import sys; sys.modules['amqtt'] = None; from gatewayd.cli.ctl import main; main()"
 

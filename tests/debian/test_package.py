@@ -26,7 +26,7 @@ def test_there_is_one_version() -> None:
     newest = re.match(r"gatewayd \((.*?)\)", (DEBIAN / "changelog").read_text())
     assert newest
     assert newest[1] == __version__
-    assert PYPROJECT["project"]["dynamic"] == ["version"]
+    assert "version" in PYPROJECT["project"]["dynamic"]
     assert PYPROJECT["tool"]["hatch"]["version"]["path"] == "gatewayd/__init__.py"
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 DEVICE = Path(__file__).parents[2] / "device"
 LIBC = {"memcmp", "memcpy", "memmove", "memset", "strlen"}
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror"]

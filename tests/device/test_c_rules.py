@@ -4,8 +4,8 @@ import random
 import zlib
 
 import pytest
-from lab.c_receiver_bench import CBench, c_bench, error, without_busy
-from lab.receiver_bench import IMAGE, OLD, PROFILE, SHA
+from lab.c_receiver_bench import CBench, c_bench
+from lab.receiver_bench import IMAGE, OLD, PROFILE, SHA, error, without_busy
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code

@@ -1,6 +1,7 @@
 """Rule 12, the line's speed, and the clock behind it, asked of the receiver in C."""
 
-from lab.c_receiver_bench import CBench, c_bench, error
+from lab.c_receiver_bench import CBench, c_bench
+from lab.receiver_bench import error
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code

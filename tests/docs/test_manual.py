@@ -15,7 +15,7 @@ from lab.configuration import ROOT
 
 from gatewayd.cli import roff
 from gatewayd.cli.ctl import cli
-from gatewayd.cli.daemon import main as daemon
+from gatewayd.cli.daemon import command as daemon
 from gatewayd.cli.manual import PAGES, page
 from gatewayd.config import load
 

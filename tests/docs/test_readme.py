@@ -8,7 +8,7 @@ import click
 import pytest
 
 from gatewayd.cli.ctl import cli
-from gatewayd.cli.daemon import main as daemon
+from gatewayd.cli.daemon import command as daemon
 from gatewayd.config import Host, load
 from gatewayd.config.host import APPLICATION
 from gatewayd.jobs.model import JobState

@@ -1,6 +1,8 @@
 """The daemon's memory, as the kernel counts it: idle with 200 devices, and with a large image for eight."""
 
 import random
+import subprocess
+import sys
 
 from suites.bench.daemons import (
     MIB,
@@ -14,6 +16,11 @@ from suites.bench.daemons import (
 )
 
 IDLE_MIB, BUSY_MIB = 60, 160
+
+
+def test_the_daemon_loads_nothing_that_draws() -> None:
+    program = "import sys, gatewayd.cli.daemon; sys.exit(bool({'rich', 'pygments'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
 
 
 async def test_idle_with_200_devices() -> None:

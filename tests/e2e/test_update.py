@@ -7,6 +7,8 @@ import re
 import pytest
 from lab.farm import RECEIVERS, Farm, copy_sming_keys, sming_vectors
 
+pytestmark = pytest.mark.daemon
+
 IMAGE = random.Random(1).randbytes(60_000)
 
 

@@ -8,6 +8,8 @@ import pytest
 from lab.desk import Desk
 from lab.service_manager import Manager
 
+pytestmark = pytest.mark.daemon
+
 # A loop that a defect holds up for ever.
 HANGS = """
 import time

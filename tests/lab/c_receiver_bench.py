@@ -1,18 +1,14 @@
-"""The receiver in C, asked frame by frame (sim_bench), and what its tests have in common."""
+"""The receiver in C, asked frame by frame (receiver_bench), and what its tests have in common."""
 
 import dataclasses
 import hashlib
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from gatewayd.protocol.rcp import frames
-from gatewayd.protocol.rcp.codes import Code
 from gatewayd.protocol.rcp.tlv_frames import Confirm, Offer
 from gatewayd.simulator.profile import DeviceProfile
 from lab.c_receiver import CReceiver, c_device
 from lab.receiver_bench import IMAGE, OLD, PROFILE, Bench
-
-if TYPE_CHECKING:
-    from gatewayd.simulator.receiver import Receiver
 
 OPTIONS = (
     "erase_ahead",
@@ -27,13 +23,12 @@ OPTIONS = (
 COPY_SIZE = 88  # at the begin of a journal area
 
 
-class CBench(Bench):
+class CBench(Bench[CReceiver]):
     """A bench whose device is a CReceiver."""
 
     def __init__(self, device: CReceiver, packet: int | None = None) -> None:
-        self.device = device
         self.confirms = True
-        super().__init__(cast("Receiver", device), packet)  # it has that interface, as far as Bench uses it
+        super().__init__(device, packet)
 
     def ask(self, frame: frames.Frame) -> list[frames.Frame]:
         is_withheld = isinstance(frame, Confirm) and not self.confirms
@@ -53,15 +48,16 @@ class CBench(Bench):
         assert isinstance(self.ask(frames.Finish(accept.session))[-1], frames.Finished)
         return accept.session
 
-    def cut_at_flag(self, image: bytes = IMAGE) -> None:
-        """Bring an image in and activate it; the power fails between the record and the boot flag."""
-        session = self.stage(image)
-        flash, profile = self.device.flash, self.device.profile
-        record = profile.journal_area // profile.erase_block + -(-COPY_SIZE // profile.write_unit)
-        flash.cut_at = flash.operations + record + 1
-        self.activate(session, hashlib.sha256(image).digest())
-        assert flash.cut_at is None
-        self.wait(1)
+    @property
+    def unsound(self) -> int:
+        """Writes over what is not blank, and the like, as its flash counted them."""
+        return self.device.flash.unsound
+
+    @property
+    def record_operations(self) -> int:
+        """Count the erases of a journal area and the units of a record's copy."""
+        profile = self.device.profile
+        return profile.journal_area // profile.erase_block + -(-COPY_SIZE // profile.write_unit)
 
     def slot_erases(self) -> int:
         first = 2 * self.device.profile.journal_area // self.device.profile.erase_block
@@ -76,11 +72,3 @@ def c_bench(profile: DeviceProfile = PROFILE, *, running: bytes | None = OLD, **
     options = {name: changes.pop(name) for name in OPTIONS if name in changes}
     packet = cast("int | None", options.get("max_datagram"))
     return CBench(c_device(dataclasses.replace(profile, **changes), running, **options), packet)  # type: ignore[arg-type]  # by name
-
-
-def error(session: int, code: Code) -> list[frames.Frame]:
-    return [frames.Error(session, code)]
-
-
-def without_busy(answers: list[frames.Frame]) -> list[frames.Frame]:
-    return [answer for answer in answers if not isinstance(answer, frames.Busy)]

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiomqtt
-import pytest_asyncio
 import yaml
 
 from gatewayd.ota.keys import OtaKey
@@ -269,13 +268,6 @@ async def farm(folder: Path, name: str = "barn", *broker_options: str) -> AsyncI
             gateway.stop(signal.SIGKILL)
         whole.end()
         broker.stop()
-
-
-@pytest_asyncio.fixture(name="farm")
-async def farm_in_a_folder(tmp_path: Path) -> AsyncIterator[Farm]:
-    """Give a test a gateway of its own. A `conftest.py` imports it for the tests of its folder."""
-    async with farm(tmp_path) as whole:
-        yield whole
 
 
 def sming_vectors() -> Iterator[tuple[str, dict[str, Any], bytes]]:

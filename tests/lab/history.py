@@ -7,7 +7,8 @@ logs counts for one thing only, the moment at which it says that it has committe
     rule                 what must never be
     early_ack            acknowledged, and not said to be committed before
     lost                 acknowledged, and then neither in the store nor replaced; or in the end neither run
-                         by its device nor ended with a code; an order that a person was told is carried out
+                         by its device nor ended with a code; an order that a person was told is carried out;
+                         an anti-rollback mark, a pause, a withdrawal
     doubled              a second job for what one succeeded in, or two under way for one device; an image
                          that a device was told to start twice
     wrong_image          something sent to a device, or run by it, that was never published for it
@@ -99,10 +100,31 @@ class StoredJob:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """The store, while no daemon ran: the messages of its releases, and its jobs."""
+    """The store, while no daemon ran: the messages of its releases, its jobs, and what must outlive damage.
+
+    `marks`: the anti-rollback mark of each device; `pauses`: what is paused. `is_replaced`: the database had
+    been damaged, and this is the one that took its place, which has no jobs.
+    """
 
     messages: frozenset[str]
     jobs: tuple[StoredJob, ...]
+    marks: frozenset[tuple[str, int]] = frozenset()
+    pauses: frozenset[str] = frozenset()
+    is_replaced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The daemon says that a topic has no release any more."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A person was told that a pause is over."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +136,19 @@ class Found:
     image: str
 
 
-Event = Published | Committed | Acknowledged | Answered | Sent | DeviceCommitted | Activated | Looked | Found
+Event = (
+    Published
+    | Committed
+    | Acknowledged
+    | Withdrawn
+    | Answered
+    | Resumed
+    | Sent
+    | DeviceCommitted
+    | Activated
+    | Looked
+    | Found
+)
 History = Sequence[Event]
 
 
@@ -135,6 +169,7 @@ def judge(history: History) -> list[Violation]:
         _early_acks,
         _losses,
         _lost_orders,
+        _lost_marks_and_pauses,
         _unfinished,
         _doubles,
         _wrong_images,
@@ -159,12 +194,20 @@ def _losses(history: History) -> Iterator[Violation]:
     orders = {event.message for event in history if isinstance(event, Published) and event.is_order}
     newest: dict[str, str] = {}
     acknowledged: set[str] = set()
+    withdrawn: set[str] = set()
     for event in history:
         if isinstance(event, Acknowledged | Committed):
             newest[topics.get(event.message, event.message)] = event.message
+            withdrawn.discard(topics.get(event.message, event.message))
+        if isinstance(event, Withdrawn):
+            newest.pop(event.topic, None)
+            withdrawn.add(event.topic)
         if isinstance(event, Acknowledged):
             acknowledged.add(event.message)
         elif isinstance(event, Looked):
+            for message, topic in topics.items():
+                if topic in withdrawn and message in event.messages:
+                    yield Violation("lost", f"the withdrawal of {message[:8]} was forgotten")
             carried_out = {job.message for job in event.jobs if job.state in ENDED - {"failed"}} & orders
             for message in sorted(acknowledged & set(newest.values()) - event.messages - carried_out):
                 yield Violation("lost", f"{message[:8]} was acknowledged and is not in the store")
@@ -175,11 +218,32 @@ def _lost_orders(history: History) -> Iterator[Violation]:
     for event in history:
         if isinstance(event, Answered):
             told[event.job] = event.states
+        elif isinstance(event, Looked) and event.is_replaced:
+            told.clear()
         elif isinstance(event, Looked):
             states = {job.id: job.state for job in event.jobs}
             for job in [job for job, allowed in told.items() if states.get(job) not in allowed]:
                 del told[job]  # once is enough
                 yield Violation("lost", f"an order about job {job} was answered; it is {states.get(job)}")
+
+
+def _lost_marks_and_pauses(history: History) -> Iterator[Violation]:
+    """A mark never goes back, and a pause stands until a person ends it."""
+    marks: dict[str, int] = {}
+    pauses: set[str] = set()
+    for event in history:
+        if isinstance(event, Resumed):
+            pauses.discard(event.name)
+        if not isinstance(event, Looked):
+            continue
+        found = dict(event.marks)
+        for device in [one for one, mark in marks.items() if found.get(one, -1) < mark]:
+            what = f"{found.get(device, 'gone')}, and was {marks.pop(device)}"
+            yield Violation("lost", f"the anti-rollback mark of {device} is {what}")
+        for name in sorted(pauses - event.pauses):
+            yield Violation("lost", f"{name} was paused and is not any more")
+        marks |= found
+        pauses = set(event.pauses)
 
 
 def _unfinished(history: History) -> Iterator[Violation]:

@@ -1,33 +1,43 @@
-"""A receiver on the bench: asked frame by frame, in virtual time; and a stop-and-wait gateway."""
+"""A receiver on the bench: asked frame by frame, in virtual time; and a stop-and-wait gateway.
 
+`python_bench` puts the one in Python there, `c_receiver_bench.c_bench` the one in C.
+"""
+
+import dataclasses
 import hashlib
 import itertools
 import random
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from gatewayd.protocol.rcp import frames
+from gatewayd.protocol.rcp.codes import Code
 from gatewayd.protocol.rcp.framing import encode_stream
 from gatewayd.protocol.rcp.info import RcpInfo
 from gatewayd.protocol.rcp.packets import split
 from gatewayd.protocol.rcp.tlv_frames import Confirm, Hello, Info, Offer
 from gatewayd.protocol.session import ImageState
+from gatewayd.simulator.bootloader import Bootloader
+from gatewayd.simulator.file_store import MemoryShelf
+from gatewayd.simulator.flash import Flash
 from gatewayd.simulator.profile import DeviceProfile
 from gatewayd.simulator.receiver import Receiver
+from lab.rcp.devices import Device
 from lab.rcp.radio import Reader
 
 OLD = random.Random(0).randbytes(700)
 IMAGE = random.Random(1).randbytes(9000)
 SHA = hashlib.sha256(IMAGE).digest()
 Kind = TypeVar("Kind")
+Device_co = TypeVar("Device_co", bound=Device, covariant=True)
 PROFILE = DeviceProfile(app_id="pump", version="1.0.0", slot_size=65536)
 
 
-class Bench:
-    """Holds a receiver and the time. `packet`: what a datagram carries, where the link has them."""
+class Bench(Generic[Device_co]):
+    """Holds a device and the time. `packet`: what a datagram carries, where the link has them."""
 
-    def __init__(self, receiver: Receiver | None = None, packet: int | None = None) -> None:
-        self.receiver = receiver or Receiver(PROFILE)
+    def __init__(self, device: Device_co, packet: int | None = None) -> None:
+        self.device = device
         self.now = 0.0
         self.image_bytes_sent = 0
         self.packet = packet
@@ -42,12 +52,12 @@ class Bench:
         return [answer for wire in wires for answer in self.say(wire)]
 
     def say(self, wire: bytes) -> list[frames.Frame]:
-        self.receiver.receive_data(wire, self.now)
+        self.device.receive_data(wire, self.now)
         return self.answers()
 
     def answers(self) -> list[frames.Frame]:
         found: list[frames.Frame] = []
-        while wire := self.receiver.data_to_send(self.now):
+        while wire := self.device.data_to_send(self.now):
             contents = self._reader.contents(wire)
             found += [frames.decode(content) for content in contents if isinstance(content, bytes)]
         return found
@@ -56,9 +66,9 @@ class Bench:
         """Let time pass, deadline by deadline; return what the device says of itself."""
         end = self.now + seconds
         found = self.answers()
-        while (due := self.receiver.next_deadline()) is not None and due <= end:
+        while (due := self.device.next_deadline()) is not None and due <= end:
             self.now = max(self.now, due)
-            self.receiver.handle_timeout(self.now)
+            self.device.handle_timeout(self.now)
             found += self.answers()
         self.now = end
         return found
@@ -102,6 +112,25 @@ class Bench:
     def activate(self, session: int, sha256: bytes = SHA, trial_s: int = 600) -> list[frames.Frame]:
         return self.ask(frames.Activate(session, sha256, self.hello().boot_id, trial_s))
 
+    @property
+    def unsound(self) -> int:
+        """How often it used its flash as no flash can be; the one in Python raises FlashMisuse instead."""
+        return 0
+
+    @property
+    def record_operations(self) -> int:
+        """How many operations of the flash write down that an image was tried."""
+        return -(-64 // self.device.profile.write_unit)
+
+    def cut_at_flag(self, image: bytes = IMAGE) -> None:
+        """Bring an image in and activate it; the power fails between the record and the boot flag."""
+        session = self.stage(image)
+        flash = self.device.flash
+        flash.cut_at = flash.operations + self.record_operations + 1
+        self.activate(session, hashlib.sha256(image).digest())
+        assert flash.cut_at is None
+        self.wait(1)
+
     def one_pass(self, image: bytes = IMAGE) -> None:
         """Go once through an update, from HELLO on; stop wherever something else than expected comes."""
         sha256 = hashlib.sha256(image).digest()
@@ -126,7 +155,7 @@ class Bench:
         for _ in range(passes):
             self.one_pass(image)
             self.wait(1.0)
-            if self.receiver.running_image == image and self.hello().image_state is ImageState.CONFIRMED:
+            if self.device.running_image == image and self.hello().image_state is ImageState.CONFIRMED:
                 return True
         return False
 
@@ -135,6 +164,41 @@ class Bench:
         while answers and isinstance(answers[-1], frames.Busy):
             answers = self.wait(0.1) or answers
         return answers
+
+
+def python_bench(
+    profile: DeviceProfile = PROFILE,
+    *,
+    running: bytes | None = OLD,
+    torn_unreadable: bool = False,
+    max_datagram: int | None = None,
+    **changes: object,
+) -> Bench[Receiver]:
+    """The receiver in Python on the bench; `changes` are fields of the profile."""
+    profile = dataclasses.replace(profile, **changes)  # type: ignore[arg-type]  # fields by name
+    shelf = MemoryShelf()
+    if running is not None:
+        shelf.write("active.bin", running)
+    flash = Flash(
+        profile.flash_size,
+        erase_block=profile.erase_block,
+        write_unit=profile.write_unit,
+        torn_unreadable=torn_unreadable,
+    )
+    receiver = Receiver(
+        profile, flash=flash, bootloader=Bootloader(shelf, profile), boot_ids=itertools.count(1)
+    )
+    if max_datagram is not None:
+        receiver.connect(max_datagram)
+    return Bench(receiver, max_datagram)
+
+
+def error(session: int, code: Code) -> list[frames.Frame]:
+    return [frames.Error(session, code)]
+
+
+def without_busy(answers: list[frames.Frame]) -> list[frames.Frame]:
+    return [answer for answer in answers if not isinstance(answer, frames.Busy)]
 
 
 def _last(answers: Sequence[frames.Frame], kind: type[Kind]) -> Kind | None:

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -124,7 +124,8 @@ class Witnesses:
         """Take down what one life of the daemon left; it has ended, and the broker has noticed."""
         self.history += [*self._commits(), *self._acknowledgements(), *self._answers, *self._on_devices()]
         self._answers.clear()
-        self.history.append(look_into(self.state_dir))
+        if (seen := look_into(self.state_dir)) is not None:
+            self.history.append(seen)
 
     def conclude(self) -> None:
         """Take down what the devices run; nothing comes after that."""
@@ -191,22 +192,45 @@ class Witnesses:
         return self.sizes.get((topic, size_bytes), f"{size_bytes} bytes on {topic}")
 
 
-def look_into(state_dir: Path) -> Looked:
-    """Read a copy of the store, so that nothing in it changes by being looked at."""
+def look_into(state_dir: Path) -> Looked | None:
+    """Read a copy of the store, so that nothing in it changes by being looked at.
+
+    None: its database is damaged, and nothing has taken its place yet.
+    """
+    rebuilt = state_dir / "gatewayd.db.rebuilt"
     with tempfile.TemporaryDirectory() as folder:
-        for suffix in ("", "-wal", "-journal"):
-            file = state_dir / f"gatewayd.db{suffix}"
+        for suffix in ("",) if rebuilt.exists() else ("", "-wal", "-journal"):
+            file = rebuilt if rebuilt.exists() else state_dir / f"gatewayd.db{suffix}"
             if file.exists():
-                shutil.copyfile(file, Path(folder) / file.name)
+                shutil.copyfile(file, Path(folder) / f"gatewayd.db{suffix}")
         with closing(sqlite3.connect(Path(folder) / "gatewayd.db")) as database:
-            if not database.execute("SELECT * FROM sqlite_master WHERE name = 'jobs'").fetchone():
-                return Looked(frozenset(), ())
-            stored = {row[0] for row in database.execute("SELECT sha256 FROM releases")}
-            rows = database.execute(
-                "SELECT id, device, message_sha256, version, state, code, image_sha256 FROM jobs ORDER BY id"
-            )
-            jobs = tuple(StoredJob(*row) for row in rows)
-    return Looked(frozenset(name for name in stored if _is_whole(state_dir / "spool" / name)), jobs)
+            try:
+                seen = _look(database)
+            except sqlite3.DatabaseError:
+                return None
+    is_replaced = rebuilt.exists() or (state_dir / "quarantine").exists()
+    messages = frozenset(name for name in seen.messages if _is_whole(state_dir / "spool" / name))
+    return replace(seen, messages=messages, is_replaced=is_replaced)
+
+
+def _look(database: sqlite3.Connection) -> Looked:
+    if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+        raise sqlite3.DatabaseError("damaged")
+    if not database.execute("SELECT * FROM sqlite_master WHERE name = 'jobs'").fetchone():
+        return Looked(frozenset(), ())
+    rows = database.execute(
+        "SELECT id, device, message_sha256, version, state, code, image_sha256 FROM jobs ORDER BY id"
+    )
+    jobs = tuple(StoredJob(*row) for row in rows)
+    marks = database.execute(
+        "SELECT name, mark_timestamp_ms FROM devices WHERE mark_timestamp_ms IS NOT NULL"
+    )
+    return Looked(
+        frozenset(row[0] for row in database.execute("SELECT sha256 FROM releases")),
+        jobs,
+        frozenset((name, int(timestamp_ms)) for name, timestamp_ms in marks),
+        frozenset(row[0] for row in database.execute("SELECT name FROM pauses")),
+    )
 
 
 def _is_whole(file: Path) -> bool:

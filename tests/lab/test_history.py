@@ -14,8 +14,10 @@ from lab.history import (
     Found,
     Looked,
     Published,
+    Resumed,
     Sent,
     StoredJob,
+    Withdrawn,
     judge,
 )
 
@@ -34,12 +36,38 @@ END = Found("pump-1", "4.3.2", "i1")
 UNTOUCHED = Found("pump-1", "4.3.1", "")
 
 
-def looked(*jobs: StoredJob, messages: tuple[str, ...] = ("m1",)) -> Looked:
-    return Looked(frozenset(messages), jobs)
+def looked(
+    *jobs: StoredJob,
+    messages: tuple[str, ...] = ("m1",),
+    marks: dict[str, int] | None = None,
+    pauses: tuple[str, ...] = (),
+    is_replaced: bool = False,
+) -> Looked:
+    marked = frozenset((marks or {}).items())
+    return Looked(frozenset(messages), jobs, marked, frozenset(pauses), is_replaced)
 
 
 GOOD: dict[str, list[Event]] = {
     "nothing happened": [],
+    "a mark that is raised, a pause that a person ended": [
+        looked(marks={"pump-1": 7}, pauses=("pump-1",)),
+        Resumed("pump-1"),
+        looked(marks={"pump-1": 8}),
+    ],
+    "withdrawn, and published again": [
+        *ARRIVAL,
+        Withdrawn(ONE.topic),
+        looked(messages=()),
+        *ARRIVAL[1:],
+        looked(),
+    ],
+    "a damaged database that was replaced, with its history": [
+        *ARRIVAL,
+        Answered(1, frozenset({"succeeded"})),
+        *DEVICE,
+        looked(is_replaced=True),
+        END,
+    ],
     "an update": [*ARRIVAL, looked(), *DEVICE, looked(JOB), END],
     "killed before the acknowledgement, delivered again": [
         ONE,
@@ -121,6 +149,10 @@ BAD: dict[str, tuple[str, list[Event]]] = {
         [replace(ONE, is_order=True), *ARRIVAL[1:], looked(WAITS, messages=())],
     ),
     "a release that is gone after its update": ("lost", [*ARRIVAL, *DEVICE, looked(JOB, messages=())]),
+    "a mark that is gone": ("lost", [looked(marks={"pump-1": 7}), looked()]),
+    "a mark that went back": ("lost", [looked(marks={"pump-1": 7}), looked(marks={"pump-1": 6})]),
+    "a pause that is gone": ("lost", [looked(pauses=("pump-1",)), looked()]),
+    "a withdrawal that is forgotten": ("lost", [*ARRIVAL, Withdrawn(ONE.topic), looked()]),
     "no job in the end": ("lost", [*ARRIVAL, looked(), UNTOUCHED]),
     "a job that still waits in the end": ("lost", [*ARRIVAL, looked(WAITS), UNTOUCHED]),
     "a second job for what is done": ("doubled", [*ARRIVAL, *DEVICE, looked(JOB, replace(WAITS, id=2))]),

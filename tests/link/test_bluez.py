@@ -2,6 +2,8 @@
 """What is asked of BlueZ, over a real D-Bus with a stand-in for BlueZ on it."""
 
 import asyncio
+import contextlib
+import gc
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,7 +19,7 @@ from dbus_fast.service import ServiceInterface, dbus_property, method
 from lab.bumble_radio import OLD_DEVICE
 
 from gatewayd.link import stale_connections
-from gatewayd.link.bluez import BluezConnections, Connected
+from gatewayd.link.bluez import BluezConnections, Connected, close
 from gatewayd.link.stale_connections import StaleConnections
 from gatewayd.link.target import Target
 
@@ -120,7 +122,7 @@ async def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
             monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", daemon.stdout.readline().decode().strip())
             bus = await MessageBus(bus_type=BusType.SYSTEM).connect()
             yield await stand_in_for_bluez(bus)
-            bus.disconnect()
+            await close(bus)
         finally:
             daemon.terminate()
 
@@ -137,6 +139,26 @@ async def stand_in_for_bluez(bus: MessageBus) -> Devices:
         bus.export(one.path, one)
     await bus.request_name("org.bluez")
     return {one.label: one for one in made}
+
+
+async def test_no_connection_to_d_bus_stays_open(devices: Devices) -> None:
+    async def ask() -> None:
+        with contextlib.suppress(BleakError):
+            await BluezConnections().disconnect(Connected("/nowhere", devices["tag-1"].address))
+
+    def open_files() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    await ask()
+    gc.collect()
+    gc.disable()  # it would close what the code has left open
+    try:
+        before = open_files()
+        for _ in range(3):
+            await ask()
+        assert open_files() == before
+    finally:
+        gc.enable()
 
 
 async def test_who_is_connected(devices: Devices) -> None:

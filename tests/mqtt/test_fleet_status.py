@@ -23,6 +23,8 @@ from gatewayd.mqtt.connection import Connection, Delivery, connect
 from gatewayd.mqtt.login import Login
 from gatewayd.status.board import DeviceStatus
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:

@@ -10,6 +10,8 @@ from lab.mutants import INSIDE, OUTSIDE, Class, mutants_of
 from gatewayd.errors import FirmwareError
 from gatewayd.ota.container import open_container
 
+pytestmark = pytest.mark.slow
+
 CLASSES = INSIDE + OUTSIDE
 LEAST_MUTANTS = 5000
 

@@ -108,6 +108,7 @@ async def test_every_header_field_inside(tmp_path: Path, codes: frozenset[str]) 
     await refuses_mutants(tmp_path, codes, ENCRYPTED, magic, timestamp, reserved, rom_count)
 
 
+@pytest.mark.slow
 @attack("1,000 bits flipped at random", "bad_signature", "bad_tag", "decrypt_failed", "truncated")
 @timeless
 async def test_random_bits(tmp_path: Path, codes: frozenset[str]) -> None:

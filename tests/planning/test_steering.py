@@ -99,6 +99,7 @@ async def test_what_was_activated_is_past_cancelling_and_past_pausing(tmp_path: 
         assert (await rig.until_state(JobState.SUCCEEDED)).attempt == 1
 
 
+@pytest.mark.slow
 @timeless
 async def test_a_pause_frees_the_port_at_once_and_outlasts_a_restart(tmp_path: Path) -> None:
     async with a_rig(tmp_path, a_device()) as rig:

@@ -15,6 +15,8 @@ from gatewayd.jobs.model import JobState
 from gatewayd.ota.version import Version
 from gatewayd.protocol.session import ImageState
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("pump-1", "pump-2", "pump-3")
 ACTS = 60
 

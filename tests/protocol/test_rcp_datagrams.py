@@ -260,7 +260,7 @@ def test_session_numbers_fit_into_seven_bits() -> None:
     numbers: set[int] = set()
     for seed in range(300):
         session = identified(244)
-        session._random = random.Random(seed)  # noqa: SLF001 - each time another one
+        session._reactions._random = random.Random(seed)  # noqa: SLF001 - each time another one
         session.transfer(make_image(500), 0.0)
         ((offer, _wants),) = sent(session)
         numbers.add(offer[1])

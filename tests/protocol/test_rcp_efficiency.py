@@ -15,6 +15,8 @@ from lab.rcp.line import Faults
 
 from gatewayd.protocol.session import Image, Progress, Staged, TransferStarted
 
+pytestmark = pytest.mark.slow
+
 LATENCY_S = 0.005
 IMAGE = make_image(256 * 1024)
 SEEDS = range(4)

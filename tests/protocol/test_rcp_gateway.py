@@ -7,12 +7,12 @@ import pytest
 from lab.rcp.script import IMAGE, INFO, Script
 
 from gatewayd.errors import DeviceError, LinkError
+from gatewayd.protocol.console import console_lines
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code, Remedy, code_name, remedy
 from gatewayd.protocol.rcp.framing import encode_stream, seal
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.rcp.tlv_frames import Confirm, Hello, Info, Offer
-from gatewayd.protocol.rcp.wire import console_lines
 from gatewayd.protocol.session import (
     OUTCOMES,
     Activated,

@@ -10,8 +10,8 @@ from gatewayd.codes import meaning
 from gatewayd.errors import LinkError
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import CRC_SIZE, encode_stream, wire_size
-from gatewayd.protocol.rcp.silence import SHORTEST_ANSWER
 from gatewayd.protocol.rcp.tlv_frames import Hello, Info
+from gatewayd.protocol.rcp.wire import SHORTEST_ANSWER
 from gatewayd.protocol.session import Failed
 
 NOISE = random.Random(1).randbytes(20_000)

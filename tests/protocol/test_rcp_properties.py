@@ -25,6 +25,8 @@ from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello, Info, Of
 from gatewayd.protocol.session import Failed, Identified, Staged
 from gatewayd.simulator.profile import DeviceProfile
 
+pytestmark = pytest.mark.slow
+
 FAST = 921600
 IMAGE = make_image(6000)
 SIZE = len(IMAGE.content)

@@ -109,6 +109,7 @@ def test_after_a_power_cut_at_most_a_window_and_an_erase_block_come_again(make_l
         assert lab.payload_sent <= len(IMAGE.content) + PROFILE.window + PROFILE.erase_block, data
 
 
+@pytest.mark.slow
 @on_streams_only  # what flash does knows no link
 def test_a_power_cut_at_every_flash_operation(make_lab: MakeLab) -> None:
     whole = partial(make_lab, write_unit=128, erase_block=2048)
@@ -142,7 +143,7 @@ def test_another_gateway_waits_until_the_session_is_out_of_use(make_lab: MakeLab
     lab.session.transfer(IMAGE, lab.now)
     lab.run_until_sent(frames.Data, 5)
     lab.restart_gateway()
-    lab.session._gateway_id = "other"  # type: ignore[attr-defined]  # noqa: SLF001 - RcpGateway's
+    lab.session._engine._gateway_id = "other"  # type: ignore[attr-defined]  # noqa: SLF001 - RcpGateway's
     lab.identify()
     deferred = lab.transfer(IMAGE)
     assert isinstance(deferred, Deferred)
@@ -243,9 +244,9 @@ def test_the_lab_notices_a_gateway_that_says_too_much() -> None:
     lab.identify()
     lab.session.transfer(IMAGE, lab.now)
     lab.run_until_sent(frames.Data)
-    lab.session._flow.credit = 1 << 30  # type: ignore[attr-defined]  # noqa: SLF001 - to break it
-    lab.session._flow._limits = dataclasses.replace(  # type: ignore[attr-defined]  # noqa: SLF001
-        lab.session._flow._limits,  # type: ignore[attr-defined]  # noqa: SLF001
+    lab.session._engine.flow.credit = 1 << 30  # type: ignore[attr-defined]  # noqa: SLF001 - to break it
+    lab.session._engine.flow._limits = dataclasses.replace(  # type: ignore[attr-defined]  # noqa: SLF001
+        lab.session._engine.flow._limits,  # type: ignore[attr-defined]  # noqa: SLF001
         window=1 << 30,
         ring=1 << 30,
     )

@@ -12,8 +12,8 @@ from gatewayd.errors import LinkError
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
 from gatewayd.protocol.rcp.gateway import RcpGateway
-from gatewayd.protocol.rcp.request import Request
 from gatewayd.protocol.rcp.tlv_frames import Confirm, Hello, Offer
+from gatewayd.protocol.request import Request
 from gatewayd.protocol.session import Activated, Failed, Identified, LineSpeed, Staged
 
 FAST = 921600

@@ -1,18 +1,12 @@
 """What docs/protocol.md asks of a device, beyond the golden conversations."""
 
-import dataclasses
-import hashlib
-from collections.abc import Callable
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from lab.receiver_bench import IMAGE, PROFILE, SHA, Bench
+from lab.receiver_bench import IMAGE, PROFILE, SHA, Bench, error, python_bench
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
 from gatewayd.protocol.rcp.framing import encode_stream
-from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello, Info, Offer
+from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello, Offer
 from gatewayd.protocol.session import ImageState
 from gatewayd.simulator.flash import Flash
 from gatewayd.simulator.profile import DeviceProfile
@@ -21,19 +15,15 @@ from gatewayd.simulator.receiver import Receiver
 Frame = frames.Frame
 
 
-def bench(**changes: object) -> Bench:
-    return Bench(Receiver(dataclasses.replace(PROFILE, **changes)))  # type: ignore[arg-type]  # fields by name
-
-
-def error(session: int, code: Code) -> list[Frame]:
-    return [frames.Error(session, code)]
+def bench(**changes: object) -> Bench[Receiver]:
+    return python_bench(running=None, **changes)  # type: ignore[arg-type]  # fields by name
 
 
 # A whole life
 
 
 def test_an_update_from_hello_to_confirmed() -> None:
-    on = Bench()
+    on = bench()
     assert on.hello().running_sha256 is None
     before = on.hello().boot_id
     on.activate(on.stage())
@@ -44,11 +34,11 @@ def test_an_update_from_hello_to_confirmed() -> None:
     assert on.ask(Confirm(3, sha256=SHA)) == [Confirmed(3)]
     assert on.hello().image_state is ImageState.CONFIRMED
     on.wait(10_000)
-    assert on.receiver.running_image == IMAGE
+    assert on.device.running_image == IMAGE
 
 
 def test_a_trial_that_nobody_confirms_ends_with_the_old_image_and_is_not_repeated() -> None:
-    on = Bench()
+    on = bench()
     on.activate(on.stage(), trial_s=30)
     on.wait(29)
     assert on.hello().version == "1.0.1"
@@ -76,9 +66,9 @@ def test_the_trial_cap_shortens_a_trial() -> None:
 
 
 def test_nothing_is_answered_between_a_power_cut_and_the_boot() -> None:
-    on = Bench()
+    on = bench()
     before = on.hello().boot_id
-    on.receiver.power_cut(on.now)
+    on.device.power_cut(on.now)
     on.wait(PROFILE.boot_s * 0.9)
     assert on.ask(Hello(1, "bench")) == []
     on.wait(PROFILE.boot_s * 0.2)
@@ -89,9 +79,9 @@ def test_nothing_is_answered_between_a_power_cut_and_the_boot() -> None:
 
 
 def test_after_a_power_cut_it_resumes_at_the_block_it_recorded() -> None:
-    on = Bench()
+    on = bench()
     on.bring_in(upto=6144)
-    on.receiver.power_cut(on.now)
+    on.device.power_cut(on.now)
     on.hello()
     accept = on.offer()[-1]
     assert isinstance(accept, frames.Accept)
@@ -102,7 +92,7 @@ def test_after_a_power_cut_it_resumes_at_the_block_it_recorded() -> None:
 
 
 def test_in_the_same_boot_it_resumes_at_what_is_written() -> None:
-    on = Bench()
+    on = bench()
     session = on.bring_in(upto=1024)
     on.data(session, 1024, 13)  # one unit and a part of one
     accept = on.offer()[-1]
@@ -111,7 +101,7 @@ def test_in_the_same_boot_it_resumes_at_what_is_written() -> None:
 
 
 def test_another_size_of_the_same_hash_begins_from_zero() -> None:
-    on = Bench()
+    on = bench()
     on.bring_in(upto=4096)
     accept = on.offer(size=len(IMAGE) - 8)[-1]
     assert isinstance(accept, frames.Accept)
@@ -119,10 +109,10 @@ def test_another_size_of_the_same_hash_begins_from_zero() -> None:
 
 
 def test_a_prefix_that_cannot_be_read_begins_from_zero() -> None:
-    on = Bench()
+    on = bench()
     on.bring_in(upto=5120)
     slot = 2 * PROFILE.journal_area
-    on.receiver.flash.unreadable.add(slot + 4096 + 8)
+    on.device.flash.unreadable.add(slot + 4096 + 8)
     accept = on.offer()[-1]
     assert isinstance(accept, frames.Accept)
     assert (accept.offset, accept.prefix_crc) == (0, 0)
@@ -130,18 +120,18 @@ def test_a_prefix_that_cannot_be_read_begins_from_zero() -> None:
 
 
 def test_a_slot_that_cannot_be_read_back_is_given_up() -> None:
-    on = Bench()
+    on = bench()
     session = on.bring_in()
-    on.receiver.flash.unreadable.add(2 * PROFILE.journal_area)
+    on.device.flash.unreadable.add(2 * PROFILE.journal_area)
     answers = on.ask(frames.Finish(session)) + on.wait()
     assert answers[-1] == frames.Error(session, Code.FLASH_READ)
     assert on.update()
 
 
 def test_a_slot_that_went_bad_is_never_staged() -> None:
-    on = Bench()
+    on = bench()
     session = on.bring_in()
-    on.receiver.flash._cells[2 * PROFILE.journal_area : 2 * PROFILE.journal_area + 1] = b"\0"  # noqa: SLF001
+    on.device.flash._cells[2 * PROFILE.journal_area : 2 * PROFILE.journal_area + 1] = b"\0"  # noqa: SLF001
     answers = on.ask(frames.Finish(session)) + on.wait()
     assert answers[-1] == frames.Error(session, Code.DIGEST_MISMATCH)
     accept = on.offer()[-1]
@@ -157,8 +147,8 @@ def test_credit_never_passes_the_edge_of_what_is_erased() -> None:
     on = bench(erase_block=2048, window=3000)
     accept = on.offer()[-1]
     assert isinstance(accept, frames.Accept)
-    credit, erased, at = accept.credit, on.receiver.flash.erases, accept.offset
-    first_slot_block = 2 * on.receiver.profile.journal_area // 2048
+    credit, erased, at = accept.credit, on.device.flash.erases, accept.offset
+    first_slot_block = 2 * on.device.profile.journal_area // 2048
     while at < len(IMAGE):
         edge = sum(1 for block in erased if block >= first_slot_block) * 2048
         assert at <= credit <= min(edge, len(IMAGE), at + 3000)
@@ -169,7 +159,7 @@ def test_credit_never_passes_the_edge_of_what_is_erased() -> None:
 
 
 def test_data_beyond_the_credit_is_malformed() -> None:
-    on = Bench()
+    on = bench()
     session = on.bring_in(upto=1024)
     assert on.data(session, 1024 + 4096 - 8, 16) == error(session, Code.MALFORMED)
 
@@ -184,7 +174,7 @@ def test_erasing_that_takes_time_happens_under_busy_before_accept() -> None:
     answers = on.wait(10)
     assert isinstance(answers[-1], frames.Accept)
     assert all(isinstance(answer, frames.Busy) for answer in answers[:-1])
-    assert sum(n for block, n in on.receiver.flash.erases.items() if block >= 2) == 3
+    assert sum(n for block, n in on.device.flash.erases.items() if block >= 2) == 3
     assert on.update()
 
 
@@ -202,7 +192,7 @@ def test_busy_is_renewed_before_it_runs_out() -> None:
 
 
 def test_one_nak_per_pass() -> None:
-    on = Bench()
+    on = bench()
     session = on.bring_in(upto=1024)
     assert on.data(session, 2048) == [frames.Nak(session, 1024, 0, 5120)]
     assert on.data(session, 3072) == []
@@ -218,9 +208,9 @@ def test_one_nak_per_pass() -> None:
 
 
 def test_staged_does_not_survive_a_restart_but_full_does() -> None:
-    on = Bench()
+    on = bench()
     on.stage()
-    on.receiver.power_cut(on.now)
+    on.device.power_cut(on.now)
     on.hello()
     assert on.activate(1) == error(1, Code.NO_SESSION)
     accept = on.offer()[-1]
@@ -230,7 +220,7 @@ def test_staged_does_not_survive_a_restart_but_full_does() -> None:
 
 
 def test_activate_needs_this_boot_and_this_image() -> None:
-    on = Bench()
+    on = bench()
     session = on.stage()
     info = on.hello()
     assert on.ask(frames.Activate(session, SHA, info.boot_id ^ 1, 1)) == error(session, Code.OTHER_BOOT)
@@ -241,16 +231,16 @@ def test_activate_needs_this_boot_and_this_image() -> None:
 
 
 def test_activated_leaves_the_line_before_the_restart() -> None:
-    on = Bench()
+    on = bench()
     assert on.activate(on.stage()) == [frames.Activated(1)]
-    restart_at = on.receiver.next_deadline()
+    restart_at = on.device.next_deadline()
     assert restart_at is not None
     assert restart_at >= on.now + len(encode_stream(frames.Activated(1).to_bytes())) * 10 / 115200
 
 
 def test_one_second_try_and_no_third() -> None:
-    on = Bench()
-    journal = on.receiver._conversation._journal  # type: ignore[union-attr]  # noqa: SLF001 - a cut after the record
+    on = bench()
+    journal = on.device._conversation._journal  # type: ignore[union-attr]  # noqa: SLF001 - a cut after the record
     journal.tried(SHA, 1)
     assert on.offer() == [frames.Refuse(1, Code.ALREADY_TRIED)]
     accept = on.offer(second_try=True)[-1]
@@ -260,7 +250,7 @@ def test_one_second_try_and_no_third() -> None:
 
 
 def test_confirm_by_version_and_of_another_image() -> None:
-    on = Bench()
+    on = bench()
     assert on.ask(Confirm(4, version="1.0.0")) == [Confirmed(4)]
     assert on.ask(Confirm(4, version="1.0.1")) == error(0, Code.NOT_RUNNING)
     assert on.ask(Confirm(4, sha256=SHA)) == error(0, Code.NOT_RUNNING)
@@ -270,7 +260,7 @@ def test_confirm_by_version_and_of_another_image() -> None:
 
 
 def test_another_gateway_has_to_wait_while_a_session_is_in_use() -> None:
-    on = Bench()
+    on = bench()
     on.hello()
     session = on.bring_in(upto=1024)
     on.ask(Hello(9, "other"))
@@ -284,14 +274,14 @@ def test_another_gateway_has_to_wait_while_a_session_is_in_use() -> None:
 
 
 def test_a_session_that_no_hello_preceded_belongs_to_nobody() -> None:
-    on = Bench()
+    on = bench()
     assert isinstance(on.offer()[-1], frames.Accept)  # said again after a power cut, before any HELLO
     on.hello()
     assert isinstance(on.offer()[-1], frames.Accept)
 
 
 def test_a_refused_offer_does_not_keep_the_session_in_use() -> None:
-    on = Bench()
+    on = bench()
     on.hello()
     session = on.bring_in(upto=1024)
     on.ask(Hello(9, "other"))
@@ -302,41 +292,41 @@ def test_a_refused_offer_does_not_keep_the_session_in_use() -> None:
     assert isinstance(on.ask(offer)[-1], frames.Accept)
 
 
-def set_baud(on: Bench, baud: int = 921600) -> list[Frame]:
+def set_baud(on: Bench[Receiver], baud: int = 921600) -> list[Frame]:
     return on.ask(frames.SetBaud(0, baud))
 
 
 def test_the_speed_changes_when_baud_ok_has_left() -> None:
-    on = Bench()
+    on = bench()
     assert set_baud(on) == [frames.BaudOk(0, 921600, 921600)]
-    assert on.receiver.baud == 115200
+    assert on.device.baud == 115200
     on.wait(0.0001)
-    assert on.receiver.baud == 115200
+    assert on.device.baud == 115200
     on.wait(0.01)
-    assert on.receiver.baud == 921600
+    assert on.device.baud == 921600
 
 
 def test_without_a_first_frame_the_speed_falls_back_after_a_second_later_after_three() -> None:
-    on = Bench()
+    on = bench()
     set_baud(on)
     on.wait(0.9)
     on.hello()
     on.wait(2.9)
-    assert on.receiver.baud == 921600
+    assert on.device.baud == 921600
     on.wait(0.2)
-    assert on.receiver.baud == 115200
+    assert on.device.baud == 115200
     set_baud(on)
     on.wait(1.1)
-    assert on.receiver.baud == 115200
+    assert on.device.baud == 115200
 
 
 def test_noise_does_not_hold_the_speed() -> None:
-    on = Bench()
+    on = bench()
     set_baud(on)
     for _ in range(6):
         on.wait(0.2)
         on.say(b"\0noise\0")
-    assert on.receiver.baud == 115200
+    assert on.device.baud == 115200
 
 
 def test_time_under_busy_does_not_count_against_the_speed() -> None:
@@ -346,158 +336,24 @@ def test_time_under_busy_does_not_count_against_the_speed() -> None:
     on.hello()
     on.offer()
     on.wait(5.9)
-    assert on.receiver.baud == 921600
+    assert on.device.baud == 921600
 
 
 def test_a_restart_leads_to_the_base_speed() -> None:
-    on = Bench()
+    on = bench()
     set_baud(on)
     on.wait(0.5)
-    on.receiver.power_cut(on.now)
-    assert on.receiver.baud == 115200
+    on.device.power_cut(on.now)
+    assert on.device.baud == 115200
 
 
 @pytest.mark.parametrize("baud", [0, 2**32 - 1])
 def test_a_speed_it_cannot_make(baud: int) -> None:
-    assert set_baud(Bench(), baud) == error(0, Code.BAUD)
+    assert set_baud(bench(), baud) == error(0, Code.BAUD)
 
 
 def test_a_device_with_one_speed() -> None:
     assert set_baud(bench(can_set_baud=False)) == error(0, Code.BAUD)
-
-
-# The state table of section 10, by name: every state, every request
-
-
-def to_prepare(on: Bench) -> int:
-    busy = on.offer()[-1]
-    assert isinstance(busy, frames.Busy)
-    return busy.session
-
-
-def to_hash(on: Bench) -> int:
-    session = on.bring_in()
-    on.ask(frames.Finish(session))
-    return session
-
-
-def to_restart(on: Bench) -> int:
-    session = on.stage()
-    on.activate(session)
-    return session
-
-
-STATES: dict[str, Callable[[Bench], int]] = {
-    "IDLE": lambda _on: 1,
-    "PREPARE": to_prepare,
-    "RECV": lambda on: on.bring_in(upto=2048),
-    "FULL": lambda on: on.bring_in(),
-    "HASH": to_hash,
-    "STAGED": lambda on: on.stage(),
-    "RESTART": to_restart,
-}
-ACK, NAK, BUSY = frames.Ack, frames.Nak, frames.Busy
-N, B, R, S = Code.NO_SESSION, Code.BAD_STATE, Code.RESTARTING, Code.NOT_STAGED
-TABLE = {
-    #           OFFER          DATA probe FINISH           ACTIVATE          SET_BAUD
-    "IDLE": (frames.Accept, N, N, N, N, frames.BaudOk),
-    "PREPARE": (BUSY, BUSY, BUSY, BUSY, S, B),
-    "RECV": (frames.Accept, ACK, ACK, NAK, S, B),
-    "FULL": (frames.Accept, ACK, ACK, frames.Finished, S, B),
-    "HASH": (frames.Accept, BUSY, BUSY, BUSY, BUSY, B),
-    "STAGED": (frames.Accept, ACK, ACK, frames.Finished, frames.Activated, B),
-    "RESTART": (R, R, R, R, frames.Activated, R),
-}
-REQUESTS = ("OFFER", "DATA", "probe", "FINISH", "ACTIVATE", "SET_BAUD")
-
-
-def in_state(state: str) -> tuple[Bench, int]:
-    on = bench(erase_s=1.0 if state == "PREPARE" else 0.0)
-    on.hello()
-    return on, STATES[state](on)
-
-
-def request(on: Bench, session: int, name: str) -> list[Frame]:
-    if name == "OFFER":
-        return on.offer(session=session)
-    asked: dict[str, Callable[[], list[Frame]]] = {
-        "DATA": lambda: on.data(session, 2048),
-        "probe": lambda: on.ask(frames.Data(session, 0)),
-        "FINISH": lambda: on.ask(frames.Finish(session)) + on.wait(),
-        "ACTIVATE": lambda: on.activate(session),
-        "SET_BAUD": lambda: set_baud(on),
-    }
-    return asked[name]()
-
-
-@pytest.mark.parametrize(
-    ("state", "name", "expected"),
-    [(state, name, row[at]) for state, row in TABLE.items() for at, name in enumerate(REQUESTS)],
-)
-def test_every_state_answers_every_request(state: str, name: str, expected: Code | type[Frame]) -> None:
-    on, session = in_state(state)
-    answers = request(on, session, name)
-    if isinstance(expected, Code):
-        assert answers == error(0 if name == "SET_BAUD" else session, expected)
-    elif (state, name) == ("HASH", "FINISH"):
-        assert isinstance(answers[0], BUSY)
-    else:
-        assert isinstance(answers[-1], expected)
-
-
-@pytest.mark.parametrize("state", STATES)
-def test_hello_confirm_and_abort_are_answered_everywhere(state: str) -> None:
-    on, session = in_state(state)
-    assert [type(answer) for answer in on.ask(Hello(5, "bench"))] == [Info]
-    assert on.ask(Confirm(6, version="1.0.0")) == [Confirmed(6)]
-    assert on.ask(frames.Abort(0, 0)) == [frames.Aborted(0)]
-    if state != "RESTART":
-        assert on.ask(frames.Data(session, 0)) == error(session, Code.NO_SESSION)
-
-
-@pytest.mark.parametrize("state", STATES)
-def test_hello_changes_nothing(state: str) -> None:
-    (asked, session), (unasked, _) = in_state(state), in_state(state)
-    asked.ask(Hello(5, "bench"))
-    for name in REQUESTS:
-        assert [type(a) for a in request(asked, session, name)] == [
-            type(a) for a in request(unasked, session, name)
-        ]
-
-
-@pytest.mark.parametrize("state", STATES)
-@given(data=st.lists(st.binary(max_size=60), max_size=12))
-@settings(max_examples=25)
-def test_random_frames_leave_it_sane(state: str, data: list[bytes]) -> None:
-    on, _ = in_state(state)
-    for content in data:
-        on.say(encode_stream(content))
-        on.say(content)
-        on.wait(0.01)
-    on.say(b"\0")
-    on.wait(40)
-    assert on.hello().app_id == "pump"
-    assert on.receiver.running_image in (None, IMAGE)
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from(REQUESTS), st.integers(0, 3), st.integers(0, 9001)), max_size=30),
-    st.sampled_from(list(STATES)),
-)
-@settings(max_examples=100)
-def test_requests_in_any_order_never_start_a_wrong_image(
-    requests: list[tuple[str, int, int]], state: str
-) -> None:
-    on, _ = in_state(state)
-    for name, session, offset in requests:
-        if name == "DATA":
-            on.ask(frames.Data(session or 1, offset, IMAGE[offset : offset + 500][::-1]))
-        elif name != "OFFER" or session:
-            request(on, session or 1, name)
-        on.wait(0.05)
-    on.wait(10)
-    running = on.receiver.running_image
-    assert running is None or hashlib.sha256(running).digest() == SHA
 
 
 def test_a_flash_of_another_geometry_works_as_well() -> None:

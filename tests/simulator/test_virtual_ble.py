@@ -36,6 +36,8 @@ from gatewayd.protocol.session import (
     TransferStarted,
 )
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = (sys.executable, "-c", "from gatewayd.cli.ctl import main; main()", "simulate", "ble")
 ADDRESS = "C0:FF:EE:00:00:07"
 IMAGE = make_image(30_001)

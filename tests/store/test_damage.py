@@ -1,9 +1,11 @@
 """A damaged state directory: what is put into quarantine, what is kept, what is asked for again."""
 
+import os
 import random
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -222,3 +224,50 @@ def test_columns_that_we_do_not_have_are_left_out(tmp_path: Path) -> None:
     assert list(database.pauses()) == ["pump-1"]
     assert not database.jobs()
     database.close()
+
+
+async def test_rows_on_both_sides_of_a_bad_page_are_kept(tmp_path: Path) -> None:
+    await fill(tmp_path)
+    path = tmp_path / "gatewayd.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    content = path.read_bytes()
+    page = content.index(b'pump-30{"app_id"') // PAGE  # the row itself, not an index
+    overwrite(path, page * PAGE, b"\xa5" * PAGE)
+    async with Store(tmp_path) as store:
+        kept = await store.run(Database.devices)
+    assert {"pump-1", "pump-61"} <= kept.keys()
+    assert "pump-30" not in kept
+
+
+async def test_a_mark_is_kept_where_the_rest_of_its_row_is_damaged(tmp_path: Path) -> None:
+    await fill(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "gatewayd.db")) as database:
+        database.execute(
+            "UPDATE devices SET contact_seq = 'x', info = x'ff', mark_timestamp_ms = '77',"
+            " mark_container = x'01' WHERE name = 'pump-9'"
+        )
+        database.commit()
+    (tmp_path / "damaged").touch()
+    async with Store(tmp_path) as store:
+        record = (await store.run(Database.devices))["pump-9"]
+        await store.run(lambda db: db.pause("pump-9", "ann"))  # events can still be ordered
+    assert record.mark is not None
+    assert (record.info, record.mark.timestamp_ms) == (None, 77)
+
+
+async def test_a_state_directory_that_is_made_is_on_the_disk_with_its_parents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[Path] = set()
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.add(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    state_dir = tmp_path / "srv" / "gatewayd" / "state"
+    async with Store(state_dir):
+        pass
+    assert {tmp_path, *state_dir.parents[:2], state_dir, state_dir / "spool"} <= synced

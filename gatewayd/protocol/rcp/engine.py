@@ -1,24 +1,22 @@
 """The mechanics of the gateway's side: one request or one flow under way, the clock, the speed, the events.
 
-What is said and what answers mean is gateway.py's business.
+What is said and what answers mean is the business of reactions.py.
 """
 
 import math
 import random as random_module
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
 from enum import Enum
-from typing import Any, TypeAlias
 
 from gatewayd.protocol.rcp import failures
-from gatewayd.protocol.rcp.flow import DataFlow
-from gatewayd.protocol.rcp.frames import Data, Frame, FrameError
+from gatewayd.protocol.rcp.flow import DataFlow  # noqa: TC001 - the package loads it anyway
+from gatewayd.protocol.rcp.frames import Frame, FrameError
 from gatewayd.protocol.rcp.framing import CRC_SIZE, wire_size
 from gatewayd.protocol.rcp.packets import LONGEST_ANSWER, PACKETS_PER_S
-from gatewayd.protocol.rcp.request import HELLO_INTERVAL_S, ROUNDS, Request
 from gatewayd.protocol.rcp.tlv_frames import Hello, Offer
 from gatewayd.protocol.rcp.wire import Wire
+from gatewayd.protocol.request import ASK_INTERVAL_S, ROUNDS, Request
 from gatewayd.protocol.session import Console, Event, Failed, LineSpeed, Traffic
 
 BITS_PER_BYTE = 10
@@ -42,64 +40,75 @@ class State(Enum):
     CONFIRM = "confirming the running image"
 
 
+class Due(Enum):
+    """What has fallen due."""
+
+    FLOW = "the flow of DATA has acted: look whether it is complete or stalled"
+    SILENCE = "nothing has answered the request"
+    SILENCE_AT_SPEED = "nothing has answered HELLO at the raised speed"
+
+
 _SESSIONLESS = {State.HELLO, State.BAUD, State.CONFIRM}
-Answers: TypeAlias = Mapping[tuple[State, type[Frame]], Callable[[Any, float], None]]
 
 
-class Engine(ABC):
-    """What RcpGateway is built on."""
+class Engine:
+    """What is under way with one device.
+
+    Attributes:
+        wire: frames to bytes and back.
+        events: for the caller, the oldest first.
+        state: what is true now.
+        session: the session's number.
+        nonce: what the answer to the latest HELLO or CONFIRM has to carry.
+        request: what is asked; None in DATA, and when nothing is.
+        flow: the image's way, in DATA.
+        turnaround_s: what the device and the way take, as measured.
+        complaint: about what came instead of INFO.
+    """
 
     def __init__(
         self, gateway_id: str, *, base_baud: int, datagram: bool, random: random_module.Random
     ) -> None:
         self.traffic = Traffic()
+        self.wire = Wire(self.traffic, datagram=datagram)
+        self.events: deque[Event] = deque()
+        self.state = State.IDLE
+        self.session = 0
+        self.nonce = 0
+        self.request: Request[Frame] | None = None
+        self.flow: DataFlow | None = None
+        self.turnaround_s = 0.0
+        self.complaint: Failed | None = None
         self._gateway_id = gateway_id
         self._baud = self._base_baud = base_baud
         self._random = random
-        self._wire = Wire(self.traffic, datagram=datagram)
         self._fragments: deque[bytes] = deque()  # of the frame begun
         self._is_certain = False  # the frame sent last goes by write with response
-        self._events: deque[Event] = deque()
-        self._state = State.IDLE
-        self._session = 0
-        self._nonce = 0
-        self._request: Request | None = None
-        self._flow: DataFlow | None = None
-        self._turnaround_s = 0.0
         self._slow_down_at: float | None = None
-        self._complaint: Failed | None = None  # about what came instead of INFO
-        self._answers = self._table()
 
-    @abstractmethod
-    def _table(self) -> Answers:
-        """Return what is done with a frame in a state; what is not in it is ignored."""
-
-    @abstractmethod
-    def _on_silence(self, now: float) -> None:
-        """Nothing has answered the request."""
-
-    @abstractmethod
-    def _on_silence_at_speed(self, now: float) -> None:
-        """Nothing has answered HELLO at the raised speed."""
-
-    @abstractmethod
-    def _look_at(self, flow: DataFlow, now: float) -> None:
-        """Go on when all is sent, and when nothing moves."""
-
-    @abstractmethod
-    def _count(self, data: Data) -> None:
-        """Count what goes out."""
-
-    def receive_data(self, data: bytes, now: float) -> None:
-        """See TransferSession."""
-        for found in self._wire.decode(data):
+    def decode(self, data: bytes) -> Iterator[Frame]:
+        """Yield the frames that bytes complete; the rest becomes events, or the complaint."""
+        for found in self.wire.decode(data):
             if isinstance(found, Console):
-                if len(self._events) < _MAX_EVENTS:
-                    self._events.append(found)
+                if len(self.events) < _MAX_EVENTS:
+                    self.events.append(found)
             elif isinstance(found, FrameError):
-                self._complaint = Failed(failures.not_understood(found))
+                self.complaint = Failed(failures.not_understood(found))
             else:
-                self._take(found, now)
+                yield found
+
+    def is_ours(self, frame: Frame) -> bool:
+        """Whether a frame is of the session that the state is about."""
+        own = 0 if self.state in _SESSIONLESS else self.session
+        return getattr(frame, "session", 0) == own
+
+    def measure(self, answer: Frame, now: float) -> None:
+        """Learn from an answer how long the device and the way take."""
+        if self.request is None or self.wire.packet is not None:  # there the rate is not known
+            return
+        sample = self.request.turnaround_s(now, self._wire_s(answer))
+        if sample is not None:
+            self.turnaround_s += (min(sample, _MAX_TURNAROUND_S) - self.turnaround_s) / 2
 
     @property
     def needs_response(self) -> bool:
@@ -108,127 +117,121 @@ class Engine(ABC):
 
     def set_max_datagram(self, size_bytes: int) -> None:
         """See TransferSession."""
-        self._wire.set_max_datagram(size_bytes)
+        self.wire.set_max_datagram(size_bytes)
         self._fragments.clear()
-        self._turnaround_s = 0.0
+        self.turnaround_s = 0.0
 
-    def data_to_send(self, now: float) -> bytes:
-        """See TransferSession."""
-        if not self._fragments:
-            frame = self._frame_to_send(now)
-            if frame is None:
-                return b""
-            self._fragments.extend(self._wire.encode(frame))
-            self._is_certain = self._wire.packet is not None and isinstance(frame, Hello | Offer)
+    @property
+    def is_between_frames(self) -> bool:
+        """Whether all of the frame sent last has been taken."""
+        return not self._fragments
+
+    def next_frame(self, now: float) -> Frame | None:
+        """Return the frame that is due: of the flow, or the request (again)."""
+        if self.flow is not None:
+            return self.flow.next_frame(now)
+        if self.request is None or not self.request.is_due(now):
+            return None
+        self.request.mark_sent(now)
+        return self.request.frame
+
+    def begin(self, frame: Frame) -> None:
+        """Make a frame ready to be taken with `next_packet`."""
+        self._fragments.extend(self.wire.encode(frame))
+        self._is_certain = self.wire.packet is not None and isinstance(frame, Hello | Offer)
+
+    def next_packet(self) -> bytes:
+        """Take what travels next of the frame begun: all of it, or a fragment."""
         return self._fragments.popleft()
-
-    def next_event(self) -> Event | None:
-        """See TransferSession."""
-        return self._events.popleft() if self._events else None
 
     def next_deadline(self) -> float | None:
         """See TransferSession."""
-        if self._flow is not None:
-            return self._flow.deadline()
-        if self._request is None:
+        if self.flow is not None:
+            return self.flow.deadline()
+        if self.request is None:
             return None
-        due = self._request.deadline()
+        due = self.request.deadline()
         return due if self._slow_down_at is None else min(due, self._slow_down_at)
 
-    def handle_timeout(self, now: float) -> None:
-        """See TransferSession."""
-        if self._flow is not None:
-            self._flow.handle_timeout(now)
-            self._look_at(self._flow, now)
-        elif self._slow_down_at is not None and now >= self._slow_down_at:
-            self._on_silence_at_speed(now)
-        elif self._request is not None and self._request.is_in_vain(now):
-            self._on_silence(now)
+    def handle_timeout(self, now: float) -> Due | None:
+        """Say what has fallen due."""
+        if self.flow is not None:
+            self.flow.handle_timeout(now)
+            return Due.FLOW
+        if self._slow_down_at is not None and now >= self._slow_down_at:
+            return Due.SILENCE_AT_SPEED
+        if self.request is not None and self.request.is_in_vain(now):
+            return Due.SILENCE
+        return None
 
-    def _frame_to_send(self, now: float) -> Frame | None:
-        if self._flow is not None:
-            data = self._flow.next_frame(now)
-            if data is not None:
-                self._count(data)
-            return data
-        if self._request is None or not self._request.is_due(now):
-            return None
-        self._request.mark_sent(now)
-        return self._request.frame
-
-    def _take(self, frame: Frame, now: float) -> None:
-        handle = self._answers.get((self._state, type(frame)))
-        own = 0 if self._state in _SESSIONLESS else self._session
-        if handle is None or getattr(frame, "session", 0) != own:
-            return
-        if self._request is not None and self._wire.packet is None:  # else the rate is not known
-            sample = self._request.turnaround_s(now, self._wire_s(frame))
-            if sample is not None:
-                self._turnaround_s += (min(sample, _MAX_TURNAROUND_S) - self._turnaround_s) / 2
-        handle(frame, now)
-
-    def _ask(self, state: State, frame: Frame, now: float, rounds: int = ROUNDS) -> None:
+    def ask(self, state: State, frame: Frame, now: float, rounds: int = ROUNDS) -> None:
         """Go to a state by asking something."""
-        self._state, self._flow, self._slow_down_at = state, None, None
-        self._wire.listen_anew()
+        self.state, self.flow, self._slow_down_at = state, None, None
+        self.wire.listen()
         wire_s = self._wire_s(frame)
-        self._request = Request(frame, now, wire_s=wire_s, turnaround_s=self._turnaround_s, rounds=rounds)
+        self.request = Request(frame, now, wire_s=wire_s, turnaround_s=self.turnaround_s, rounds=rounds)
 
-    def _hello(self, now: float, patience_s: float, delay_s: float = 0.0) -> None:
+    def hello(self, now: float, patience_s: float, delay_s: float = 0.0) -> None:
         """Ask who is there, for so long."""
-        self._complaint = None
-        self._wire.listen_anew()
-        self._state, self._flow = State.HELLO, None
+        self.complaint = None
+        self.wire.listen()
+        self.state, self.flow = State.HELLO, None
         begins_at = now + delay_s
-        self._request = self._patient_hello(begins_at, HELLO_INTERVAL_S, begins_at + patience_s)
-        self._slow_down_at = begins_at + _FIRST_ANSWER_S if self._is_fast else None
+        self.request = self._patient_hello(begins_at, ASK_INTERVAL_S, begins_at + patience_s)
+        self._slow_down_at = begins_at + _FIRST_ANSWER_S if self.is_fast else None
 
-    def _stay_staged(self, now: float) -> None:
+    def stay_staged(self, now: float) -> None:
         """Wait for the caller's word; keep the device at the raised speed."""
-        self._state = State.STAGED
+        self.state = State.STAGED
         keep_alive = self._patient_hello(now + _KEEP_ALIVE_S, _KEEP_ALIVE_S, math.inf)
-        self._request = keep_alive if self._is_fast else None
+        self.request = keep_alive if self.is_fast else None
 
-    def _patient_hello(self, begins_at: float, interval_s: float, gives_up_at: float) -> Request:
-        self._nonce = self._random.getrandbits(32)
-        hello = Hello(self._nonce, self._gateway_id)
+    def _patient_hello(self, begins_at: float, interval_s: float, gives_up_at: float) -> Request[Frame]:
+        self.nonce = self._random.getrandbits(32)
+        hello = Hello(self.nonce, self._gateway_id)
         wire_s = self._wire_s(hello)
-        if self._wire.packet is not None:  # an INFO may take seconds, and with each HELLO comes another one
-            wire_s += LONGEST_ANSWER / self._rate
+        if self.wire.packet is not None:  # an INFO may take seconds, and with each HELLO comes another one
+            wire_s += LONGEST_ANSWER / self.rate
         return Request.patient(
             hello, begins_at, wire_s=wire_s, interval_s=interval_s, gives_up_at=gives_up_at
         )
 
-    def _fall_idle(self) -> None:
-        self._state = State.IDLE
-        self._flow = self._request = self._slow_down_at = None
-        self._slow_down()
+    def fall_idle(self) -> None:
+        """Nothing is under way any more; the line goes back to base."""
+        self.state = State.IDLE
+        self.flow = self.request = self._slow_down_at = None
+        self.slow_down()
 
     @property
-    def _speed(self) -> int | None:
-        return self._baud if self._wire.packet is None else None
+    def speed(self) -> int | None:
+        """The line's baud; None on a datagram link."""
+        return self._baud if self.wire.packet is None else None
 
     @property
-    def _is_fast(self) -> bool:
+    def is_fast(self) -> bool:
+        """Whether the speed is raised."""
         return self._baud != self._base_baud
 
-    def _slow_down(self) -> None:
-        if self._is_fast:
-            self._set_speed(self._base_baud)
+    def slow_down(self) -> None:
+        """Go back to the base speed."""
+        if self.is_fast:
+            self.set_speed(self._base_baud)
 
-    def _set_speed(self, baud: int) -> None:
+    def set_speed(self, baud: int) -> None:
+        """Have the line set to a speed."""
         self._baud = baud
-        self._events.append(LineSpeed(baud))
+        self.events.append(LineSpeed(baud))
 
     @property
-    def _rate(self) -> float:
+    def rate(self) -> float:
         """What the link carries, in bytes a second: a line as its speed says, a radio as is assumed."""
-        packet = self._wire.packet
+        packet = self.wire.packet
         return self._baud / BITS_PER_BYTE if packet is None else packet * PACKETS_PER_S
 
     def _wire_s(self, frame: Frame) -> float:
-        return wire_size(len(frame.to_bytes()) + CRC_SIZE) / self._rate
+        return wire_size(len(frame.to_bytes()) + CRC_SIZE) / self.rate
 
-    def _require(self, *states: State) -> None:
-        if self._state not in states:
-            raise RuntimeError(f"not now: {self._state.value}")
+    def require(self, *states: State) -> None:
+        """Raise RuntimeError in any other state: an operation out of order."""
+        if self.state not in states:
+            raise RuntimeError(f"not now: {self.state.value}")

@@ -21,11 +21,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gatewayd.errors import DeviceError
+from gatewayd.protocol.pace import Pace
 from gatewayd.protocol.rcp.frames import Ack, Data, Nak
 from gatewayd.protocol.rcp.framing import DATA_OVERHEAD, wire_size
 from gatewayd.protocol.rcp.info import RcpInfo
 from gatewayd.protocol.rcp.packets import RING_OVERHEAD, SHORT_OVERHEAD
-from gatewayd.protocol.rcp.request import ROUNDS, TURNAROUNDS
+from gatewayd.protocol.request import ROUNDS, TURNAROUNDS
 
 CHUNK_FLOOR = 128  # 92 % of framing ceiling; below it falls quickly
 _FLOOR_S = 0.05  # measured turnaround is 16 ms on an FTDI at its default
@@ -34,8 +35,6 @@ _GOINGS_BACK = 2  # without an advance in between: halve the chunk
 _CLEAN_ACKS = 64  # double it
 _MAX_IN_FLIGHT = 512  # frames; a device may claim any window
 _MAX_TURNAROUND_S = 1.0
-PACE_S = 60.0  # over which a transfer has to get somewhere, BUSY not counted
-_LEAST_SHARE = 100  # of the line's rate, the least that counts as getting on: at 1 byte/s it would take weeks
 _FALLS = 8  # answers below an earlier one: more than any line keeps back
 _SPAN_BYTES = 8192  # over which the rate is measured
 _SLOWEST = 32  # times slower than the line: no measurement is believed below
@@ -153,14 +152,18 @@ class DataFlow:
         self._timing = _Timing.of(rate, limits)
         self._rate = rate
         self._span_began, self._span_bytes = now, 0
-        self._paced_at, self._paced_from = now, offset
-        self.crawled: int | None = None  # bytes in PACE_S, when they were too few
+        self._pace = Pace(self._timing.rate, now, offset)
         self._check(offset, 0, credit)
 
     @property
     def is_complete(self) -> bool:
         """Whether the device has all of it."""
         return self.received == len(self._image)
+
+    @property
+    def crawled(self) -> int | None:
+        """Bytes in PACE_S, when they were too few."""
+        return self._pace.crawled
 
     @property
     def is_stalled(self) -> bool:
@@ -217,7 +220,7 @@ class DataFlow:
     def hold(self, until: float) -> None:
         """The device lives and is busy: do not expect anything before."""
         self._busy_until = max(self._busy_until, until)
-        self._paced_at, self._paced_from = self._busy_until, self.received
+        self._pace.hold(self._busy_until, self.received)
         self.rounds = 0
 
     def deadline(self) -> float:
@@ -275,7 +278,7 @@ class DataFlow:
 
     def _advance(self, received: int, now: float) -> None:
         self.received = received
-        self._look_at_pace(now)
+        self._pace.advance(now, received, is_complete=self.is_complete)
         self.sent = max(self.sent, received)
         self.moved_at = self._quiet_since = now
         self.rounds = self._goings_back = self._stale_wire = self._falls = 0
@@ -298,15 +301,6 @@ class DataFlow:
             measured = self._span_bytes / (now - self._span_began)
             self._rate = min(timing.fastest, max(measured, timing.slowest))
             self._measure_anew(now)
-
-    def _look_at_pace(self, now: float) -> None:
-        if now - self._paced_at < PACE_S:
-            return
-        size = self.received - self._paced_from
-        least = self._timing.rate * (now - self._paced_at) / _LEAST_SHARE
-        if size < least and not self.is_complete:
-            self.crawled = size
-        self._paced_at, self._paced_from = now, self.received
 
     def _measure_anew(self, now: float) -> None:
         self._span_began, self._span_bytes = now, 0

@@ -1,50 +1,29 @@
 """The gateway's side of RCP: a TransferSession over a stream or datagrams (docs/protocol.md, section 10).
 
 One operation is under way at a time and goes through states; each state but DATA has one request that is
-repeated until an answer or silence leads on:
+repeated until an answer or silence leads on (reactions.py):
 
     identify   HELLO
     transfer   [BAUD, HELLO,] OFFER, DATA, FINISH -> STAGED
     activate   ACTIVATE
     confirm    CONFIRM
 
-What a frame does is looked up by (state, type); what is not in that table is ignored. A setback in a transfer
-(the device restarted, forgot the session, fell silent) leads back to HELLO, and from there through OFFER to
-wherever the device says it is: nothing of how far it got is remembered here. Setbacks are counted, and the
-counts start anew only with a new durable byte, so that every transfer ends.
-
-The awkward case is the speed. Only within a transfer and in STAGED the line may be raised; every other
-outcome leaves it at base. Silence at the raised speed means that the device may have gone back to base, as it
-does after a restart or 3 s without a frame: so does the gateway, and says HELLO there for longer than that.
+engine.py has the mechanics: what is under way, when it is sent again, the speed.
 """
 
 import random as random_module
 
-from gatewayd.errors import DeviceError, GatewaydError
 from gatewayd.protocol import session
-from gatewayd.protocol.rcp import failures, frames
+from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.activation import has_restarted, next_step
-from gatewayd.protocol.rcp.codes import Code, Remedy, remedy
-from gatewayd.protocol.rcp.engine import Answers, Engine, State
-from gatewayd.protocol.rcp.flow import PACE_S, DataFlow, Limits
-from gatewayd.protocol.rcp.info import RcpInfo
-from gatewayd.protocol.rcp.packets import SHORT_SESSIONS
-from gatewayd.protocol.rcp.request import HELLO_INTERVAL_S, ROUNDS
-from gatewayd.protocol.rcp.silence import no_answer
-from gatewayd.protocol.rcp.tlv_frames import PROTOCOL_VERSION, Confirm, Confirmed, Info
-from gatewayd.protocol.rcp.transfer import BAUD_FAILURES, Transfer
+from gatewayd.protocol.rcp.engine import Engine, State
+from gatewayd.protocol.rcp.reactions import BUSY_SUM_S, Reactions
+from gatewayd.protocol.rcp.tlv_frames import Confirm
+from gatewayd.protocol.rcp.transfer import Transfer
 from gatewayd.protocol.steps import Step, Update
 
-_PATIENCE_S = 5.0  # a board that resets on open needs up to 3 s
-_BUSY_MS = 60_000  # each; SHA-256 of 4 MiB takes that on a 16 MHz M0
-BUSY_SUM_S = 300.0
-_BAUD_ROUNDS = 5  # outlast the second after which a device goes back to base
-_BAUD_TOLERANCE = 0.015  # half of what a UART stands, the other half is the peer's
-_BASE_AGAIN_S = 0.5  # after a second of silence at a raised speed: the device is surely back at base
-_ABOUT_HELLO = {Code.MALFORMED, Code.UNKNOWN_TYPE, Code.UNKNOWN_CRITICAL_TAG, Code.PROTOCOL_VERSION}
 
-
-class RcpGateway(Engine):
+class RcpGateway:
     """A TransferSession; see the module's text. `chunk` is the most payload of one DATA.
 
     A `datagram` link has no speed: the bauds mean nothing then. `busy_s`: how long the device may say BUSY
@@ -65,45 +44,51 @@ class RcpGateway(Engine):
         ack_floor_s: float | None = None,
         random: random_module.Random,
     ) -> None:
-        super().__init__(gateway_id, base_baud=base_baud, datagram=datagram, random=random)
-        self._fast_baud = base_baud if transfer_baud is None or datagram else transfer_baud
-        self._chunk = chunk
-        self._busy_s = busy_s
-        self._ack_floor_s = ack_floor_s
-        self._info: RcpInfo | None = None
-        self._transfer: Transfer | None = None
+        self._engine = Engine(gateway_id, base_baud=base_baud, datagram=datagram, random=random)
+        self.traffic = self._engine.traffic
+        self._random = random
+        self._reactions = Reactions(
+            self._engine,
+            fast_baud=None if datagram or transfer_baud == base_baud else transfer_baud,
+            chunk=chunk,
+            busy_s=busy_s,
+            ack_floor_s=ack_floor_s,
+            random=random,
+        )
 
     def identify(self, now: float, patience_s: float) -> None:
         """See TransferSession. At the base speed."""
-        self._require(State.IDLE, State.STAGED)
-        self._slow_down()
-        self._info = self._transfer = None
-        self._hello(now, patience_s)
+        self._engine.require(State.IDLE, State.STAGED)
+        self._engine.slow_down()
+        self._reactions.info = self._reactions.transfer = None
+        self._engine.hello(now, patience_s)
 
     def transfer(self, image: session.Image, now: float) -> None:
         """See TransferSession."""
-        self._require(State.IDLE)
-        self._known()
-        self._transfer = Transfer(image)
-        self._approach(now)
+        self._engine.require(State.IDLE)
+        self._reactions.known()
+        self._reactions.transfer = Transfer(image)
+        self._reactions.approach(now)
 
     def activate(self, trial_s: int, now: float) -> None:
         """See TransferSession."""
-        self._require(State.STAGED)
-        activate = frames.Activate(self._session, self._job().image.sha256, self._known().boot_id, trial_s)
-        self._ask(State.ACTIVATE, activate, now)
+        self._engine.require(State.STAGED)
+        activate = frames.Activate(
+            self._engine.session, self._reactions.job().image.sha256, self._reactions.known().boot_id, trial_s
+        )
+        self._engine.ask(State.ACTIVATE, activate, now)
 
     def confirm(self, image: session.Image, now: float) -> None:
         """See TransferSession."""
-        self._require(State.IDLE)
-        knows_sha256 = self._known().running_sha256 is not None
-        self._nonce = self._random.getrandbits(32)
+        self._engine.require(State.IDLE)
+        knows_sha256 = self._reactions.known().running_sha256 is not None
+        self._engine.nonce = self._random.getrandbits(32)
         confirm = (
-            Confirm(self._nonce, sha256=image.sha256)
+            Confirm(self._engine.nonce, sha256=image.sha256)
             if knows_sha256
-            else Confirm(self._nonce, version=image.version)
+            else Confirm(self._engine.nonce, version=image.version)
         )
-        self._ask(State.CONFIRM, confirm, now)
+        self._engine.ask(State.CONFIRM, confirm, now)
 
     def arm(self, now: float) -> None:
         """See TransferSession."""
@@ -111,289 +96,45 @@ class RcpGateway(Engine):
 
     def next_step(self, update: Update) -> Step:
         """See TransferSession."""
-        return next_step(update, self._known())
+        return next_step(update, self._reactions.known())
 
     def has_restarted(self, update: Update) -> bool:
         """See TransferSession."""
-        return has_restarted(update, self._known())
+        return has_restarted(update, self._reactions.known())
 
-    # What frames and silence do
+    def receive_data(self, data: bytes, now: float) -> None:
+        """See TransferSession."""
+        for frame in self._engine.decode(data):
+            self._reactions.take(frame, now)
 
-    def _table(self) -> Answers:
-        asking = (State.BAUD, State.OFFER, State.DATA, State.FINISH, State.ACTIVATE, State.CONFIRM)
-        transferring = (State.OFFER, State.DATA, State.FINISH)
-        return {
-            (State.HELLO, Info): self._on_info,
-            (State.HELLO, frames.Error): self._on_hello_error,
-            (State.BAUD, frames.BaudOk): self._on_baud_ok,
-            (State.BAUD, frames.Aborted): self._on_aborted,
-            (State.BAUD, frames.Error): self._on_baud_error,
-            (State.OFFER, frames.Accept): self._on_accept,
-            (State.OFFER, frames.HaveIt): self._on_have_it,
-            (State.OFFER, frames.Refuse): self._on_refused,
-            **{(state, frames.Error): self._on_refused for state in transferring},
-            (State.DATA, frames.Ack): self._on_ack,
-            (State.DATA, frames.Nak): self._on_ack,
-            (State.FINISH, frames.Finished): self._on_finished,
-            (State.ACTIVATE, frames.Activated): self._on_activated,
-            (State.ACTIVATE, frames.Error): self._on_activate_error,
-            (State.CONFIRM, Confirmed): self._on_confirmed,
-            (State.CONFIRM, frames.Error): self._on_confirm_error,
-            **{(state, frames.Busy): self._on_busy for state in asking},
-            **{(state, frames.NotNow): self._on_not_now for state in asking},
-        }
+    @property
+    def needs_response(self) -> bool:
+        """See TransferSession."""
+        return self._engine.needs_response
 
-    def _on_silence(self, now: float) -> None:
-        match self._state:
-            case State.BAUD:
-                self._job().baud_failures += 1
-                self._hello_again(now)
-            case State.OFFER | State.FINISH:
-                self._stall(now)
-            case State.ACTIVATE:
-                self._end(session.Activated(acknowledged=False))
-            case State.HELLO if self._complaint is not None:
-                self._end(self._complaint)
-            case _:
-                asked_at = now if self._request is None else self._request.moved_at
-                heard = self._wire.heard()
-                self._fail(no_answer(self._state.name, now - asked_at, self._speed, heard))
+    def set_max_datagram(self, size_bytes: int) -> None:
+        """See TransferSession."""
+        self._engine.set_max_datagram(size_bytes)
 
-    def _on_busy(self, frame: frames.Busy, now: float) -> None:
-        until = now + frame.ms / 1000
-        waiting = self._flow or self._request
-        if waiting is None:
-            return
-        if frame.ms > _BUSY_MS or until - waiting.moved_at > self._busy_s:
-            self._fail(failures.stalled(f"the device says BUSY for too long in {self._what()}"))
-        else:
-            waiting.hold(until)
+    def data_to_send(self, now: float) -> bytes:
+        """See TransferSession."""
+        if self._engine.is_between_frames:
+            frame = self._engine.next_frame(now)
+            if frame is None:
+                return b""
+            if isinstance(frame, frames.Data):
+                self._reactions.job().count(frame, self.traffic)
+            self._engine.begin(frame)
+        return self._engine.next_packet()
 
-    def _on_not_now(self, frame: frames.NotNow, _now: float) -> None:
-        self._end(session.Deferred(frame.seconds, frame.reason))
+    def next_event(self) -> session.Event | None:
+        """See TransferSession."""
+        return self._engine.events.popleft() if self._engine.events else None
 
-    # HELLO
+    def next_deadline(self) -> float | None:
+        """See TransferSession."""
+        return self._engine.next_deadline()
 
-    def _hello_again(self, now: float, delay_s: float = 0.0) -> None:
-        """Within a transfer; the device may have just restarted."""
-        self._hello(now, _PATIENCE_S + self._known().boot_limit_s, delay_s)
-
-    def _on_info(self, frame: Info, now: float) -> None:
-        if frame.nonce != self._nonce:
-            return
-        before, self._info = self._info, frame.device
-        self._wire.has_short_data = frame.device.can_short_data
-        if not frame.protocol_min <= PROTOCOL_VERSION <= frame.protocol_max:
-            self._fail(failures.other_protocol(frame.protocol_min, frame.protocol_max, PROTOCOL_VERSION))
-        elif self._transfer is None or before is None:
-            self._end(session.Identified(frame.device.common))
-        elif failures.identity(before) != failures.identity(frame.device):
-            self._fail(failures.device_changed(before, frame.device))
-        else:
-            self._transfer.hear_again(has_restarted=before.boot_id != frame.device.boot_id)
-            self._approach(now)
-
-    def _on_hello_error(self, frame: frames.Error, _now: float) -> None:
-        if frame.code in _ABOUT_HELLO:
-            self._complaint = session.Failed(failures.refusal(frame.code, "HELLO"))
-
-    # The speed
-
-    def _approach(self, now: float) -> None:
-        """The device is known: raise the speed, or offer."""
-        wants_speed = self._fast_baud != self._base_baud and not self._is_fast
-        if wants_speed and self._known().can_set_baud and self._job().baud_failures < BAUD_FAILURES:
-            self._ask(State.BAUD, frames.SetBaud(0, self._fast_baud), now, _BAUD_ROUNDS)
-        else:
-            self._offer(now)
-
-    def _on_baud_ok(self, frame: frames.BaudOk, now: float) -> None:
-        if frame.baud != self._fast_baud:
-            return
-        if abs(frame.actual - frame.baud) > _BAUD_TOLERANCE * frame.baud:
-            self._job().baud_failures = BAUD_FAILURES  # and the device comes back by itself
-        else:
-            self._set_speed(self._fast_baud)
-        self._hello_again(now)
-
-    def _on_baud_error(self, frame: frames.Error, now: float) -> None:
-        job = self._job()
-        if frame.code == Code.BAD_STATE and not job.has_aborted:
-            job.has_aborted = True  # a session of before, perhaps of another run of ours
-            self._ask(State.BAUD, frames.Abort(0, 0), now, _BAUD_ROUNDS)
-        elif frame.code == Code.RESTARTING:
-            self._on_refused(frame, now)
-        else:
-            job.baud_failures = BAUD_FAILURES
-            self._offer(now)
-
-    def _on_aborted(self, _frame: frames.Aborted, now: float) -> None:
-        if self._request is not None and isinstance(self._request.frame, frames.Abort):
-            self._approach(now)
-
-    def _on_silence_at_speed(self, now: float) -> None:
-        self._job().baud_failures += 1
-        self._slow_down()
-        self._hello_again(now, _BASE_AGAIN_S)
-
-    # OFFER, DATA, FINISH
-
-    def _offer(self, now: float) -> None:
-        number = self._random.randrange(1, 255 if self._wire.packet is None else SHORT_SESSIONS)
-        self._session = number + (number >= self._session)  # not the one used last
-        self._ask(State.OFFER, self._job().offer(self._session), now)
-
-    def _on_accept(self, frame: frames.Accept, now: float) -> None:
-        job = self._job()
-        size = len(job.image.content)
-        if not job.has_prefix(frame.offset, frame.prefix_crc):
-            self._begin_again(failures.prefix_mismatch(frame.offset, size), now)
-            return
-        job.accepted()
-        try:
-            flow = DataFlow(
-                job.image.content,
-                self._session,
-                Limits.of(self._known(), self._chunk, self._wire.packet, self._ack_floor_s),
-                offset=frame.offset,
-                credit=frame.credit,
-                rate=self._rate,
-                turnaround_s=self._turnaround_s,
-                now=now,
-            )
-        except DeviceError as error:
-            self._fail(error)
-            return
-        self._state, self._request, self._flow = State.DATA, None, flow
-        self.traffic.resumes += frame.offset > 0
-        self._events.append(session.TransferStarted(frame.offset, size))
-        self._look_at(flow, now)
-
-    def _on_have_it(self, frame: frames.HaveIt, _now: float) -> None:
-        if frame.sha256 == self._job().image.sha256:
-            self._end(session.AlreadyRunning())
-
-    def _on_ack(self, frame: frames.Ack | frames.Nak, now: float) -> None:
-        flow = self._flow
-        if flow is None:
-            return
-        try:
-            has_advanced = flow.take(frame, now)
-        except DeviceError as error:
-            self._fail(error)
-            return
-        if has_advanced:
-            self._report(flow)
-        self._look_at(flow, now)
-
-    def _report(self, flow: DataFlow) -> None:
-        """Tell how far the device is; only the latest is kept for the caller."""
-        self._job().advance(flow.durable)
-        if self._events and isinstance(self._events[-1], session.Progress):
-            self._events.pop()
-        size = len(self._job().image.content)
-        self._events.append(session.Progress(flow.received, flow.durable, size))
-
-    def _look_at(self, flow: DataFlow, now: float) -> None:
-        if flow.is_complete:
-            self._ask(State.FINISH, frames.Finish(self._session), now)
-        elif flow.is_stalled:
-            self._stall(now)
-
-    def _count(self, data: frames.Data) -> None:
-        self._job().count(data, self.traffic)
-
-    def _on_finished(self, frame: frames.Finished, now: float) -> None:
-        if frame.sha256 != self._job().image.sha256:
-            self._begin_again(failures.refusal(Code.DIGEST_MISMATCH, self._what()), now)
-            return
-        self._stay_staged(now)
-        self._events.append(session.Staged(self._known().common))
-
-    # Setbacks
-
-    def _on_refused(self, frame: frames.Error | frames.Refuse, now: float) -> None:
-        error = failures.refusal(frame.code, self._what())
-        job = self._job()
-        match remedy(frame.code):
-            case Remedy.HELLO if frame.code != Code.ON_TRIAL and job.may_go_on():
-                self._hello_again(now, HELLO_INTERVAL_S * (job.setbacks - 1))
-            case Remedy.HELLO if frame.code != Code.ON_TRIAL:
-                self._fail(job.in_the_end(error))
-            case Remedy.FROM_ZERO:
-                self._begin_again(error, now)
-            case _:
-                self._fail(error)
-
-    def _begin_again(self, error: GatewaydError, now: float) -> None:
-        if self._job().may_begin_again():
-            self._offer(now)
-        else:
-            self._fail(error)
-
-    def _stall(self, now: float) -> None:
-        job = self._job()
-        if not job.may_stall(was_fast=self._is_fast):
-            error = failures.stalled(self._how_it_stalls())
-            self._fail(job.in_the_end(error))
-            return
-        self._slow_down()
-        self._hello_again(now)
-
-    # ACTIVATE, CONFIRM
-
-    def _on_activated(self, _frame: frames.Activated, _now: float) -> None:
-        self._end(session.Activated(acknowledged=True))
-
-    def _on_activate_error(self, frame: frames.Error, _now: float) -> None:
-        if frame.code == Code.RESTARTING:
-            self._end(session.Activated(acknowledged=True))
-        elif frame.code in {Code.NO_SESSION, Code.OTHER_BOOT}:
-            self._end(session.Activated(acknowledged=False))  # it has restarted, for this reason or another
-        else:
-            self._fail(failures.refusal(frame.code, self._what()))
-
-    def _on_confirmed(self, frame: Confirmed, _now: float) -> None:
-        if frame.nonce == self._nonce:
-            self._end(session.Confirmed())
-
-    def _on_confirm_error(self, frame: frames.Error, _now: float) -> None:
-        self._fail(failures.refusal(frame.code, self._what()))
-
-    # Small things
-
-    def _fail(self, error: GatewaydError) -> None:
-        self._end(session.Failed(error))
-
-    def _end(self, outcome: session.Outcome) -> None:
-        """Every outcome but Staged: the line goes back to base."""
-        self._fall_idle()
-        if isinstance(outcome, session.Failed | session.Activated):
-            self._info = None
-        self._events.append(outcome)
-
-    def _what(self) -> str:
-        """Return what is asked of the device, for a sentence."""
-        if self._state is State.DATA and self._flow is not None:
-            return f"DATA at {self._flow.received} of {len(self._job().image.content)} bytes"
-        if self._state is not State.OFFER:
-            return self._state.name
-        image, slot = self._job().image, self._known().slot_size
-        return f"OFFER of {image.version} ({len(image.content)} bytes, free slot {slot})"
-
-    def _how_it_stalls(self) -> str:
-        if self._flow is not None and self._flow.crawled is not None:
-            return (
-                f"only {self._flow.crawled} bytes in the last {PACE_S:.0f} s of {self._what()}, three times"
-            )
-        return f"no advance in {ROUNDS} rounds of {self._what()}, three times"
-
-    def _known(self) -> RcpInfo:
-        if self._info is None:
-            raise RuntimeError("identify comes first")
-        return self._info
-
-    def _job(self) -> Transfer:
-        if self._transfer is None:
-            raise RuntimeError("there is no transfer")
-        return self._transfer
+    def handle_timeout(self, now: float) -> None:
+        """See TransferSession."""
+        self._reactions.fall_due(self._engine.handle_timeout(now), now)

@@ -2,7 +2,8 @@
 
 from gatewayd.protocol.gatt import GattProfile
 from gatewayd.protocol.kind import ProtocolKind, SessionContext
-from gatewayd.protocol.rcp.gateway import BUSY_SUM_S, RcpGateway
+from gatewayd.protocol.rcp.gateway import RcpGateway
+from gatewayd.protocol.rcp.reactions import BUSY_SUM_S
 
 # docs/protocol.md, section "Bluetooth Low Energy".
 GATT = GattProfile(

@@ -1,20 +1,18 @@
 """Frames to bytes and back for one line, with the device's console in between."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from gatewayd.protocol.console import LEAST_TEXT, console_lines
 from gatewayd.protocol.rcp.frames import FROM_GATEWAY, Data, Frame, FrameError, decode
 from gatewayd.protocol.rcp.framing import Broken, BrokenFrame, StreamDeframer, encode_stream
 from gatewayd.protocol.rcp.packets import MIN_PACKET, Assembler, ShortData, clamp, split
-from gatewayd.protocol.rcp.silence import Heard
 from gatewayd.protocol.rcp.tlv_frames import Info
 from gatewayd.protocol.session import Console, Traffic
+from gatewayd.protocol.silence import Heard
 
 MAX_FRAME = 512  # what a gateway takes; the longest INFO has less
-_CONSOLE_LINE = 200
-_ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-_LEAST_TEXT = 2  # fewer characters are noise
+SHORTEST_ANSWER = 75  # the shortest INFO there can be, on a stream
 
 
 class Wire:
@@ -37,8 +35,8 @@ class Wire:
             self.packet = clamp(size_bytes)
             self._begin()
 
-    def listen_anew(self) -> None:
-        """Something is asked now: what was heard before is no answer to it."""
+    def listen(self) -> None:
+        """Begin to listen for an answer: what was heard before is none."""
         self._heard = Heard()
 
     def heard(self) -> Heard:
@@ -91,26 +89,10 @@ class Wire:
         return [] if found is None else [found]
 
     def _not_a_frame(self, run: bytes) -> Iterator[Console]:
-        has_console = self.packet is None and len(run) >= _LEAST_TEXT
+        has_console = self.packet is None and len(run) >= LEAST_TEXT
         lines = console_lines(run) if has_console else []
         self._traffic.broken_frames += not lines
         self._heard.noise += not lines
         for line in lines:
             self._heard.add_line(line)
             yield Console(line)
-
-
-def console_lines(run: bytes) -> list[str]:
-    """Return the lines of text in what is no frame; binary noise has none."""
-    lines = (_sanitised(line) for line in _ESCAPES.sub("", run.decode(errors="replace")).splitlines())
-    return [line[at : at + _CONSOLE_LINE] for line in lines for at in range(0, len(line), _CONSOLE_LINE)]
-
-
-def _sanitised(line: str) -> str:
-    """Return a line with a dot for what cannot be shown; nothing when that is more than a quarter."""
-    line = line.strip()
-    if 4 * line.count("\ufffd") > len(line):
-        return ""  # so is nearly all noise, at a fraction of what looking at each character costs
-    text = "".join(char if char.isprintable() and char != "\ufffd" else "\0" for char in line)
-    is_text = len(text) >= _LEAST_TEXT and 4 * text.count("\0") <= len(text)
-    return text.replace("\0", ".") if is_text else ""

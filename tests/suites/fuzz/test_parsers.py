@@ -22,10 +22,10 @@ from gatewayd.ota.keys import OtaKey, parse_ota_key, parse_raw_key
 from gatewayd.ota.patch import PatchEncoding, split_patch
 from gatewayd.ota.topic import TopicTemplate
 from gatewayd.ota.version import Version
+from gatewayd.protocol.console import console_lines
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import FrameError
 from gatewayd.protocol.rcp.framing import BrokenFrame, StreamDeframer, cobs_size, encode_stream
-from gatewayd.protocol.rcp.wire import console_lines
 
 FILE = Path("config.yaml")
 # Where something is put in, and in the place of how much; the fields stand in front.

@@ -1,5 +1,5 @@
 """A whole gateway for each test."""
 
-from lab.farm import farm_in_a_folder
+from lab.fixtures import farm_in_a_folder
 
 __all__ = ["farm_in_a_folder"]

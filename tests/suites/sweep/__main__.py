@@ -25,7 +25,8 @@ from suites.sweep.points import KILLED, Field, Point
 from suites.sweep.scene import Outcome
 
 # The points at which a message is between the broker and the disk: the broken daemon must be caught there.
-CONTROLS = [Point("first", call, 1) for call in ("write", "fsync", "rename")]
+# The first two calls of fsync are for directories that it makes.
+CONTROLS = [Point("first", call, when) for call, when in (("write", 1), ("fsync", 3), ("rename", 1))]
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from lab.strace import attach
 
-from gatewayd.cli.daemon import main
+from gatewayd.cli.daemon import command
 
 # Far beyond what anything here takes.
 LIMIT_S = 30.0
@@ -85,7 +85,7 @@ def _become_daemon(config: Path, output: int, patch: Callable[[], None] | None, 
             patch()
         if stopped:
             os.kill(os.getpid(), signal.SIGSTOP)
-        main(["--config", str(config)])
+        command(["--config", str(config)])
     except SystemExit as error:
         code = int(error.code or 0)
     finally:

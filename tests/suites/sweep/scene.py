@@ -11,16 +11,18 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 import yaml
 from lab.brokers import Mosquitto
+from lab.damage import KINDS, MARK_MS, SPARE
 from lab.farm import VirtualDevice
-from lab.history import Violation, judge
-from lab.recorder import DeviceFiles, Tail, Witnesses, sha256_of
+from lab.history import Looked, Violation, judge
+from lab.recorder import DeviceFiles, Tail, Witnesses, look_into, sha256_of
 
+from gatewayd.store.salvage import SUFFIXES
 from suites.sweep.client import Client
 from suites.sweep.forked import LIMIT_S, Daemon, Injection, trace
 from suites.sweep.orders import Order
@@ -60,6 +62,7 @@ class Scenario:
 
     `before`: patches installed in earlier lives; `cut_off`: one whose transfer was killed; `offered`: one
     that waits for approval; `waiting`: patches in the broker's session; `order`: what a person wants then.
+    `damage`: what happens to the database before the gateway starts.
     `last_words`: what the log says when all of it is dealt with; `final_words`: the same of the next life.
     Without them it is that the device runs the newest.
     """
@@ -71,6 +74,7 @@ class Scenario:
     offered: tuple[int, ...] = ()
     order: str = ""
     pushed: tuple[int, ...] = ()
+    damage: str = ""
     last_words: str = ""
     final_words: str = ""
 
@@ -107,7 +111,18 @@ SCENARIOS = (
     Scenario("approve", offered=(2,), order="approve"),
     Scenario("cancel", offered=(2,), order="cancel", final_words=CANCELLED),
     Scenario("push", before=(2,), pushed=(3,), order="push"),
+    Scenario("damage-noticed", before=(2,), damage="noticed"),
+    Scenario("damaged-page", before=(2,), damage="a-page"),
+    Scenario("damaged-page-and-next", before=(2,), waiting=(3,), damage="a-page"),
 )
+
+
+def damaged(state_dir: Path, kind: str) -> Looked:
+    """Damage a database; return what was in it."""
+    before = look_into(state_dir)
+    assert before is not None
+    KINDS[kind](state_dir)
+    return replace(before, marks=before.marks | {(SPARE, MARK_MS)}, pauses=frozenset({SPARE}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +166,8 @@ class Scene:
                 assert daemon.until_log(scenario.words_of(patch)), folder
                 daemon.end()
                 scene.close_life()
+        if scenario.damage:
+            scene.witnesses.history.append(damaged(scene.state_dir, scenario.damage))
         scene.leave()
         return scene
 
@@ -175,7 +192,9 @@ class Scene:
         """Every name that the store has for anything: strace knows files by name only."""
         names = [sha256_of(message_of(patch)) for patch in patches]
         spool = self.state_dir / "spool"
-        files = [self.state_dir / f"gatewayd.db{suffix}" for suffix in ("", "-wal", "-shm", "-journal")]
+        files = [self.state_dir / f"gatewayd.db{suffix}" for suffix in SUFFIXES]
+        files += [self.state_dir / f"gatewayd.db.new{suffix}" for suffix in SUFFIXES]
+        files += [self.state_dir / name for name in ("gatewayd.db.rebuilt", "damaged", "quarantine")]
         files += [self.state_dir, self.state_dir / "lock", spool, spool / "tmp"]
         return files + [folder / name for name in names for folder in (spool, spool / "tmp")]
 

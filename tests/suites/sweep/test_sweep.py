@@ -13,6 +13,8 @@ POINTS = [
     *("first:ftruncate:1", "first:openat:10", "first:fdatasync:8", "first:pwrite64:40", "first:pwrite64:135"),
     *("next:unlink:1", "next:fdatasync:5", "two:rename:2", "again:pwrite64:12", "older:fsync:2"),
     *("cut-off:pwrite64:20", "cut-off-and-next:fdatasync:12"),
+    *("damage-noticed:rename:1", "damaged-page:rename:2", "damaged-page:unlink:3"),
+    *("damaged-page:fsync:3", "damaged-page-and-next:rename:3"),
     *("approve:fdatasync:4", "cancel:pwrite64:12", "push:rename:1"),
 ]
 

@@ -1,6 +1,8 @@
 """The recordings in the documentation are what the commands print today."""
 
+import asyncio
 import difflib
+from pathlib import Path
 
 import pytest
 
@@ -16,25 +18,36 @@ pump-1  succeeded  4.3.2
 """
 
 
-async def test_the_recordings_are_what_the_commands_print() -> None:
-    async with story() as played:
-        shown = await played.play()
-    places = {
-        (page.name, name): text for page in PAGES for name, text in recordings_in(page.read_text()).items()
-    }
-    assert {name for _, name in places} == set(shown)
-    said = [
-        line
-        for (page, name), text in places.items()
-        for line in difflib.unified_diff(
-            masked(text).splitlines(),
-            masked(shown[name]).splitlines(),
-            f"{page}: {name}",
-            "the command now",
-            lineterm="",
-        )
-    ]
-    assert not said, "\n".join(["`make transcripts` writes this down, if it is meant:", *said])
+PLACES = [(page, name) for page in PAGES for name in recordings_in(page.read_text())]
+
+
+@pytest.fixture(scope="module")
+def shown() -> dict[str, str]:
+    """What the commands print today; the story is played once for all recordings."""
+
+    async def play() -> dict[str, str]:
+        async with story() as played:
+            return await played.play()
+
+    return asyncio.run(play())
+
+
+@pytest.mark.parametrize(("page", "name"), PLACES, ids=lambda one: getattr(one, "name", one))
+def test_a_recording_is_what_the_commands_print(page: Path, name: str, shown: dict[str, str]) -> None:
+    recorded = recordings_in(page.read_text())[name]
+    difference = difflib.unified_diff(
+        masked(recorded).splitlines(),
+        masked(shown[name]).splitlines(),
+        f"{page.name}: {name}",
+        "the command now",
+        lineterm="",
+    )
+    lines = list(difference)
+    assert not lines, "\n".join(["`make transcripts` writes this down, if it is meant:", *lines])
+
+
+def test_every_recording_has_a_place(shown: dict[str, str]) -> None:
+    assert {name for _, name in PLACES} == set(shown)
 
 
 def test_the_mask_hides_how_often_a_transfer_was_looked_at_and_nothing_else() -> None:

@@ -1,19 +1,26 @@
 """A control request: sent again and again until its answer comes, or it has been in vain."""
 
 import math
-from typing import Self
-
-from gatewayd.protocol.rcp.frames import Frame
+from typing import Generic, Self, TypeVar
 
 ROUNDS = 16  # less mistakes a slow flash for a dead one
 FLOOR_S = 0.2  # scheduling and USB latency many times over
 _CEILING_S = 1.0
-HELLO_INTERVAL_S = 0.25  # four tries in a second of boot
+ASK_INTERVAL_S = 0.25  # of a device that may be booting: four tries in a second
 TURNAROUNDS = 4  # how many turnarounds an answer may take
 
 
-class Request:
-    """What is asked, and when again: after its own time on the wire and a pause that doubles."""
+Frame = TypeVar("Frame")
+
+
+class Request(Generic[Frame]):
+    """What is asked, and when again: after its own time on the wire and a pause that doubles.
+
+    Attributes:
+        frame: what the protocol sends; nothing is known of it here.
+        moved_at: when it was begun.
+        times_sent: how often it was sent; once again after the device asked to wait.
+    """
 
     def __init__(
         self, frame: Frame, now: float, *, wire_s: float, turnaround_s: float = 0.0, rounds: float = ROUNDS

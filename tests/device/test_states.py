@@ -1,4 +1,4 @@
-"""The state table of docs/protocol.md, and hostile input in every state, asked of the receiver in C."""
+"""The state table of docs/protocol.md, and hostile input in every state, asked of both receivers."""
 
 import hashlib
 import itertools
@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lab.c_receiver_bench import CBench, c_bench, error, without_busy
-from lab.receiver_bench import IMAGE, OLD, SHA
+from lab.c_receiver_bench import c_bench
+from lab.rcp.devices import Device
+from lab.receiver_bench import IMAGE, OLD, SHA, Bench, error, python_bench, without_busy
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
@@ -16,28 +17,35 @@ from gatewayd.protocol.rcp.framing import encode_stream
 from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello, Info
 
 Frame = frames.Frame
+AnyBench = Bench[Device]
+RECEIVERS: dict[str, Callable[..., AnyBench]] = {"python": python_bench, "c": c_bench}
 LARGE = IMAGE * 7  # 16 blocks: it erases for longer than the tests ask
 
 
-def to_prepare(on: CBench) -> int:
+def to_prepare(on: AnyBench) -> int:
     busy = on.offer(LARGE)[-1]
     assert isinstance(busy, frames.Busy)
     return busy.session
 
 
-def to_restart(on: CBench) -> int:
-    session = on.stage()
-    info = on.hello()
-    on.device.receive_data(encode_stream(frames.Activate(session, SHA, info.boot_id, 600).to_bytes()), on.now)
-    on.answers()
+def to_hash(on: AnyBench) -> int:
+    session = on.bring_in()
+    on.ask(frames.Finish(session))
     return session
 
 
-STATES: dict[str, Callable[[CBench], int]] = {
+def to_restart(on: AnyBench) -> int:
+    session = on.stage()
+    on.activate(session)
+    return session
+
+
+STATES: dict[str, Callable[[AnyBench], int]] = {
     "IDLE": lambda _on: 1,
     "PREPARE": to_prepare,
     "RECV": lambda on: on.bring_in(upto=2048),
     "FULL": lambda on: on.bring_in(),
+    "HASH": to_hash,
     "STAGED": lambda on: on.stage(),
     "RESTART": to_restart,
 }
@@ -49,6 +57,7 @@ TABLE = {
     "PREPARE": (BUSY, BUSY, BUSY, BUSY, S, B),
     "RECV": (frames.Accept, ACK, ACK, NAK, S, B),
     "FULL": (frames.Accept, ACK, ACK, frames.Finished, S, B),
+    "HASH": (frames.Accept, BUSY, BUSY, BUSY, BUSY, B),
     "STAGED": (frames.Accept, ACK, ACK, frames.Finished, frames.Activated, B),
     "RESTART": (R, R, R, R, frames.Activated, R),
 }
@@ -56,44 +65,59 @@ FIRST_BOOT = 1
 REQUESTS = ("OFFER", "DATA", "probe", "FINISH", "ACTIVATE", "SET_BAUD")
 
 
-def in_state(state: str) -> tuple[CBench, int]:
-    on = c_bench(erase_s=1.0 if state == "PREPARE" else 0.0)
+# HASH lasts no time on the bench of the receiver in C.
+IN_STATES = [(who, state) for who in RECEIVERS for state in STATES if (who, state) != ("c", "HASH")]
+in_every_state = pytest.mark.parametrize(("who", "state"), IN_STATES)
+
+
+def in_state(who: str, state: str) -> tuple[AnyBench, int]:
+    on = RECEIVERS[who](erase_s=1.0 if state == "PREPARE" else 0.0)
     session = STATES[state](on)
     assert on.device.state == state
     return on, session
 
 
-def request(on: CBench, session: int, name: str) -> list[Frame]:
+def request(on: AnyBench, session: int, name: str) -> list[Frame]:
     if name == "OFFER":
         return on.offer(LARGE if on.device.state == "PREPARE" else IMAGE, session=session)
     asked: dict[str, Callable[[], list[Frame]]] = {
         "DATA": lambda: on.data(session, 2048),
         "probe": lambda: on.ask(frames.Data(session, 0)),
-        "FINISH": lambda: on.ask(frames.Finish(session)),
+        "FINISH": lambda: on.ask(frames.Finish(session)) + on.wait(),
         "ACTIVATE": lambda: on.ask(frames.Activate(session, SHA, FIRST_BOOT, 600)),
         "SET_BAUD": lambda: on.ask(frames.SetBaud(0, 921600)),
     }
     return asked[name]()
 
 
-CASES = [(state, name, row[at]) for state, row in TABLE.items() for at, name in enumerate(REQUESTS)]
+def hears_when_a_block_is_erased(who: str, state: str) -> bool:
+    """The receiver in C erases in its main loop, the one in Python beside it."""
+    return (who, state) == ("c", "PREPARE")
 
 
-@pytest.mark.parametrize(("state", "name", "expected"), CASES)
-def test_every_state_answers_every_request(state: str, name: str, expected: Code | type[Frame]) -> None:
-    on, session = in_state(state)
+CASES = [(who, state, name, TABLE[state][at]) for who, state in IN_STATES for at, name in enumerate(REQUESTS)]
+
+
+@pytest.mark.parametrize(("who", "state", "name", "expected"), CASES)
+def test_every_state_answers_every_request(
+    who: str, state: str, name: str, expected: Code | type[Frame]
+) -> None:
+    on, session = in_state(who, state)
     if state == "PREPARE":
         on.wait(1.0)  # a block has been erased; the next one is under way
     answers = request(on, session, name)
-    if state == "PREPARE" and not answers:
-        answers = on.wait(1.0)  # it erases: it hears when the block is done
+    late = hears_when_a_block_is_erased(who, state)
+    if late:
+        answers = answers or on.wait(1.0)
     if isinstance(expected, Code):
-        assert answers[:1] == error(0 if name == "SET_BAUD" else session, expected)
+        assert (answers[:1] if late else answers) == error(0 if name == "SET_BAUD" else session, expected)
+    elif (state, name) == ("HASH", "FINISH"):
+        assert isinstance(answers[0], expected)
     else:
         assert isinstance(answers[-1], expected)
 
 
-# HASH lasts no time on the bench: here the requests lie in the ring behind FINISH.
+# Therefore: requests that lie in its ring behind FINISH.
 
 HASH_ANSWERS: dict[str, Code | type[Frame]] = {
     "OFFER": frames.Accept,
@@ -106,7 +130,7 @@ HASH_ANSWERS: dict[str, Code | type[Frame]] = {
 
 
 @pytest.mark.parametrize("name", HASH_ANSWERS)
-def test_requests_while_it_hashes(name: str) -> None:
+def test_requests_while_the_receiver_in_c_hashes(name: str) -> None:
     on = c_bench()
     session = on.bring_in()
     info = on.hello()
@@ -130,13 +154,13 @@ def test_requests_while_it_hashes(name: str) -> None:
     assert isinstance(answers[-1], last)
 
 
-@pytest.mark.parametrize("state", STATES)
-def test_hello_confirm_and_abort_are_answered_everywhere(state: str) -> None:
-    on, session = in_state(state)
+@in_every_state
+def test_hello_confirm_and_abort_are_answered_everywhere(who: str, state: str) -> None:
+    on, session = in_state(who, state)
 
     def told(request: Frame) -> list[Frame]:
-        """Where it erases, it hears when a block is done."""
-        return without_busy(on.ask(request) + on.wait(1.0 if state == "PREPARE" else 0.0))
+        answers = on.ask(request)
+        return without_busy(answers + on.wait(1.0)) if hears_when_a_block_is_erased(who, state) else answers
 
     assert [type(answer) for answer in told(Hello(5, "bench"))] == [Info]
     assert told(Confirm(6, version="1.0.0")) == [Confirmed(6)]
@@ -145,25 +169,35 @@ def test_hello_confirm_and_abort_are_answered_everywhere(state: str) -> None:
         assert told(frames.Data(session, 0)) == error(session, Code.NO_SESSION)
 
 
-def told_to_everything(on: CBench, session: int) -> list[type[Frame]]:
+def told_to_everything(on: AnyBench, session: int) -> list[type[Frame]]:
     """What it says, without INFO, and BUSY once however often it is said."""
     told = [answer for name in REQUESTS for answer in request(on, session, name)] + on.wait(7.5)
     kinds = (type(answer) for answer in told if not isinstance(answer, Info))
     return [kind for kind, _ in itertools.groupby(kinds)]
 
 
-@pytest.mark.parametrize("state", STATES)
-def test_hello_changes_nothing(state: str) -> None:
-    asked, session = in_state(state)
+@in_every_state
+def test_hello_changes_nothing(who: str, state: str) -> None:
+    asked, session = in_state(who, state)
     asked.ask(Hello(5, "bench"))
-    assert told_to_everything(asked, session) == told_to_everything(*in_state(state))
+    assert told_to_everything(asked, session) == told_to_everything(*in_state(who, state))
 
 
 @pytest.mark.parametrize("state", STATES)
+def test_hello_changes_no_answer_of_the_receiver_in_python(state: str) -> None:
+    (asked, session), (unasked, _) = in_state("python", state), in_state("python", state)
+    asked.ask(Hello(5, "bench"))
+    for name in REQUESTS:
+        assert [type(a) for a in request(asked, session, name)] == [
+            type(a) for a in request(unasked, session, name)
+        ]
+
+
+@in_every_state
 @given(data=st.lists(st.binary(max_size=60), max_size=12))
 @settings(max_examples=40)
-def test_random_frames_leave_it_sane(state: str, data: list[bytes]) -> None:
-    on, _ = in_state(state)
+def test_random_frames_leave_it_sane(who: str, state: str, data: list[bytes]) -> None:
+    on, _ = in_state(who, state)
     for content in data:
         on.say(encode_stream(content))
         on.say(content)
@@ -172,18 +206,21 @@ def test_random_frames_leave_it_sane(state: str, data: list[bytes]) -> None:
     on.wait(40)
     assert on.hello().app_id == "pump"
     assert on.device.running_image in (OLD, IMAGE)
-    assert on.device.flash.unsound == 0
+    assert on.unsound == 0
 
 
+@pytest.mark.parametrize("who", RECEIVERS)
 @given(
-    st.lists(st.tuples(st.sampled_from(REQUESTS), st.integers(0, 3), st.integers(0, 9001)), max_size=30),
-    st.sampled_from(list(STATES)),
+    requests=st.lists(
+        st.tuples(st.sampled_from(REQUESTS), st.integers(0, 3), st.integers(0, 9001)), max_size=30
+    ),
+    data=st.data(),
 )
 @settings(max_examples=150)
 def test_requests_in_any_order_never_start_a_wrong_image(
-    requests: list[tuple[str, int, int]], state: str
+    who: str, requests: list[tuple[str, int, int]], data: st.DataObject
 ) -> None:
-    on, _ = in_state(state)
+    on, _ = in_state(who, data.draw(st.sampled_from([state for one, state in IN_STATES if one == who])))
     for name, session, offset in requests:
         if name == "DATA":
             on.ask(frames.Data(session or 1, offset, IMAGE[offset : offset + 500][::-1]))

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from gatewayd.errors import LinkError
 
-# The shortest INFO there can be, on a stream.
-SHORTEST_ANSWER = 75
 _QUOTED = 60  # of a line of text, in a sentence
 
 
@@ -28,9 +26,19 @@ class Heard:
             self.longest_line = text
 
 
-def no_answer(request: str, after_s: float, baud: int | None, heard: Heard) -> LinkError:
-    """Return the error for a request that nothing answered, by what came instead. No `baud`: no line."""
-    code, came, hint = next(found for holds, *found in _findings(heard) if holds)
+def no_answer(
+    request: str, after_s: float, baud: int | None, heard: Heard, *, shortest_answer: int
+) -> LinkError:
+    """Return the error for a request that nothing answered, by what came instead.
+
+    Args:
+        request: what was asked.
+        after_s: how long it was waited for.
+        baud: the line's speed; None: no line.
+        heard: what came.
+        shortest_answer: bytes on the wire of the shortest answer there can be.
+    """
+    code, came, hint = next(found for holds, *found in _findings(heard, shortest_answer) if holds)
     speed = f" at {baud} baud" if baud is not None else ""
     if baud is None:
         hint = _WITHOUT_A_LINE.get(code, hint)
@@ -46,7 +54,7 @@ _WITHOUT_A_LINE = {
 }
 
 
-def _findings(heard: Heard) -> tuple[tuple[bool, str, str, str], ...]:
+def _findings(heard: Heard, shortest_answer: int) -> tuple[tuple[bool, str, str, str], ...]:
     """Return whether it holds, code, what came, next step; the first that holds is said."""
     return (
         (
@@ -80,7 +88,7 @@ def _findings(heard: Heard) -> tuple[tuple[bool, str, str, str], ...]:
             "do two programs talk on this line?",
         ),
         (
-            heard.size < SHORTEST_ANSWER,
+            heard.size < shortest_answer,
             "incomplete",
             f"only {heard.size} bytes came, too few for any answer",
             "does it send that slowly? look at its speed, its firmware and the cable",

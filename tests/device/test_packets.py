@@ -4,23 +4,21 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
-from lab.c_receiver_bench import CBench, c_bench, without_busy
-from lab.receiver_bench import IMAGE, PROFILE, Bench
+from lab.c_receiver_bench import CBench, c_bench
+from lab.rcp.devices import Device
+from lab.receiver_bench import IMAGE, PROFILE, Bench, python_bench, without_busy
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
 from gatewayd.protocol.rcp.packets import ShortData, split
 from gatewayd.protocol.rcp.tlv_frames import Hello, Info, Offer
-from gatewayd.simulator.receiver import Receiver
 
-MakeBench = Callable[..., Bench]
+MakeBench = Callable[..., Bench[Device]]
 SESSION = 5
 
 
-def _python(packet: int, **changes: object) -> Bench:
-    receiver = Receiver(dataclasses.replace(PROFILE, **changes))  # type: ignore[arg-type]  # fields by name
-    receiver.connect(packet)
-    return Bench(receiver, packet)
+def _python(packet: int, **changes: object) -> Bench[Device]:
+    return python_bench(max_datagram=packet, **changes)  # type: ignore[arg-type]  # fields by name
 
 
 def _c(packet: int, **changes: object) -> CBench:
@@ -38,12 +36,12 @@ def offer(image: bytes = IMAGE) -> Offer:
     return Offer(SESSION, CBench.sha256(image), len(image), "1.0.1")
 
 
-def accepted(on: Bench) -> Bench:
+def accepted(on: Bench[Device]) -> Bench[Device]:
     assert isinstance(without_busy(on.ask(offer()) + on.wait(0.1))[-1], frames.Accept)
     return on
 
 
-def short(on: Bench, offset: int, size: int = 17) -> list[frames.Frame]:
+def short(on: Bench[Device], offset: int, size: int = 17) -> list[frames.Frame]:
     return on.say(ShortData(SESSION, offset & 0xFFFF, IMAGE[offset : offset + size]).to_bytes())
 
 
@@ -85,7 +83,7 @@ def test_a_new_connection_forgets_a_frame_begun_and_keeps_the_image(bench: MakeB
         short(on, 17 * number)
     first, *rest = split(Hello(7, "bench").to_bytes(), 20)
     assert on.say(first) == []
-    on.receiver.connect(20)
+    on.device.connect(20)
     assert [answer for packet in rest for answer in on.say(packet) if isinstance(answer, Info)] == []
     on.hello()
     accept = without_busy(on.ask(dataclasses.replace(offer(), session=6)) + on.wait(0.1))[-1]
@@ -95,11 +93,11 @@ def test_a_new_connection_forgets_a_frame_begun_and_keeps_the_image(bench: MakeB
 
 def test_after_another_connection_packets_have_its_size(bench: MakeBench) -> None:
     on = bench(20)
-    on.receiver.connect(244)
-    on.receiver.receive_data(split(Hello(7, "bench").to_bytes(), 244)[0], on.now)
-    info = on.receiver.data_to_send(on.now)
+    on.device.connect(244)
+    on.device.receive_data(split(Hello(7, "bench").to_bytes(), 244)[0], on.now)
+    info = on.device.data_to_send(on.now)
     assert 20 < len(info) <= 244
-    assert on.receiver.data_to_send(on.now) == b""
+    assert on.device.data_to_send(on.now) == b""
 
 
 def test_short_data_is_a_gap_for_a_device_that_does_not_announce_it(bench: MakeBench) -> None:
@@ -120,11 +118,11 @@ def test_a_frame_longer_than_the_device_takes_is_a_gap(bench: MakeBench) -> None
 def test_an_info_too_long_for_sixteen_packets_is_not_said(bench: MakeBench) -> None:
     ids = {"hardware_id": "h" * 64, "device_id": "d" * 32}
     on = bench(244, **ids, app_id="a" * 64, version="1.0." + "1" * 58, slot_address=1)
-    on.receiver.connect(20)
+    on.device.connect(20)
     for packet in split(Hello(7, "bench").to_bytes(), 20):
-        on.receiver.receive_data(packet, on.now)
-    assert on.receiver.data_to_send(on.now) == b""
-    on.receiver.connect(244)
+        on.device.receive_data(packet, on.now)
+    assert on.device.data_to_send(on.now) == b""
+    on.device.connect(244)
     on.hello()
 
 

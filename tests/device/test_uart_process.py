@@ -1,4 +1,8 @@
-"""device/build/rcp-device, the C receiver as a process on a real pty, used through the real link."""
+"""Virtual devices as processes on real ptys, used through the real link.
+
+There are two with the same options: device/build/rcp-device with the receiver in C, and `gatewayctl simulate
+uart` with the one in Python. What only one of them can do comes last.
+"""
 
 import asyncio
 import contextlib
@@ -9,6 +13,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import termios
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -25,8 +30,14 @@ from gatewayd.simulator.bootloader import Bootloader
 from gatewayd.simulator.file_store import DirectoryShelf
 from gatewayd.simulator.profile import DeviceProfile
 
+pytestmark = pytest.mark.slow
+
 SOURCES = Path(__file__).parents[2] / "device"
-PROGRAM = SOURCES / "build" / "rcp-device"
+PROGRAMS: dict[str, tuple[str | Path, ...]] = {
+    "c": (SOURCES / "build" / "rcp-device",),
+    "python": (sys.executable, "-c", "from gatewayd.cli.ctl import main; main()", "simulate", "uart"),
+}
+NAMES = {"c": "rcp-device:", "python": "gatewayctl:"}
 OLD = random.Random(4).randbytes(9_001)
 IMAGE = random.Random(5).randbytes(20_001)
 LIMIT_S = 20
@@ -34,7 +45,7 @@ LIMIT_S = 20
 
 @dataclasses.dataclass
 class Device:
-    """An rcp-device process."""
+    """A process of either program."""
 
     process: asyncio.subprocess.Process
     port: Path
@@ -62,15 +73,24 @@ def _built() -> None:
     assert made.returncode == 0, made.stderr
 
 
+@pytest.fixture(params=PROGRAMS)
+def who(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+only_c = pytest.mark.parametrize("who", ["c"], indirect=True)
+
+
 @pytest.fixture
-async def start(tmp_path: Path) -> AsyncIterator[Start]:
+async def start(tmp_path: Path, who: str) -> AsyncIterator[Start]:
     running: list[Device] = []
 
     async def start_device(*options: str, listens: bool = True, app_id: str = "pump") -> Device:
         port, state = tmp_path / "port", tmp_path / "state"
-        identity = ("--app-id", app_id, "--version", "1.0.0", "--slot-size=0x20000")
+        identity = ("--app-id", app_id, "--version", "1.0.0", "--slot-size", "0x20000")
         where = ("--port", str(port), "--state", str(state))
-        process = await asyncio.create_subprocess_exec(PROGRAM, *where, *identity, *options, stderr=-1)
+        command = (*PROGRAMS[who], *where, *identity, *options)
+        process = await asyncio.create_subprocess_exec(*command, stderr=-1)
         device = Device(process, port, state)
         running.append(device)
         if listens:
@@ -159,17 +179,6 @@ async def test_power_cut_after_so_many_bytes_happens_once(start: Start) -> None:
         await plain.update(IMAGE, "1.0.1")
 
 
-@pytest.mark.parametrize("seed", ["1", "3", "4"])
-async def test_power_cut_within_a_flash_write(start: Start, seed: str) -> None:
-    """The frame that ends the 8th KiB makes 128 writes and a journal record; the cut tears one of them."""
-    device = await start("--power-cut-after", "8350", "--seed", seed)
-    async with gateway(device) as plain:
-        await plain.hello()
-        assert "within a flash operation" in await _send_until_power_cut(device, plain)
-        await plain.update(IMAGE, "1.0.1")
-    assert (device.state / "active.bin").read_bytes() == IMAGE
-
-
 async def _send_until_power_cut(device: Device, plain: PlainGateway) -> str:
     accept = await plain.offer(IMAGE, "1.0.1")
     sending = asyncio.create_task(plain.send_image(IMAGE, accept))
@@ -239,57 +248,6 @@ async def test_it_is_what_it_was_whatever_the_options_say_later(start: Start) ->
     assert (info.app_id, info.hardware_id) == ("pump", 'rév "b"')
 
 
-async def test_the_python_device_takes_the_directory_over(start: Start) -> None:
-    device = await start("--slot-address", "0x8000")
-    async with gateway(device) as plain:
-        await plain.update(IMAGE, "1.0.1")
-    await device.stop()
-    bootloader = Bootloader(DirectoryShelf(device.state), DeviceProfile(app_id="fan", version="9.9.9"))
-    assert (bootloader.image, bootloader.version) == (IMAGE, "1.0.1")
-    assert (bootloader.profile.app_id, bootloader.profile.slot_address) == ("pump", 0x8000)
-    assert bootloader.profile.slot_size == 0x20000
-    assert bootloader.trial_ends is not None
-
-
-async def test_it_takes_a_directory_of_the_python_device_over(start: Start, tmp_path: Path) -> None:
-    profile = DeviceProfile(app_id="pümp", version="1.0.0", slot_size=0x20000, erase_block=8192)
-    python = Bootloader(DirectoryShelf(tmp_path / "state"), profile)
-    python.set_flag(IMAGE, "1.0.1", 600)
-    device = await start()
-    async with gateway(device) as plain:
-        info = await plain.hello()
-        assert (info.app_id, info.version, info.erase_block) == ("pümp", "1.0.1", 8192)
-        assert info.image_state is ImageState.ON_TRIAL
-        assert (await plain.confirm(IMAGE)).image_state is ImageState.CONFIRMED
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("", "no JSON object"),
-        ("{", "a key is expected"),
-        ('{"version": "1.0.0"', "a closing brace is expected"),
-        ('{"version": "1.0.0"} {}', "something behind"),
-        ('{"version": "1.0"}', "no version"),
-        ('{"version": "1.0.0", "erase_block": 1000}', "erase_block"),
-        ('{"version": "1.0.0", "slot_size": 4294967296}', "slot_size"),
-        ('{"version": "1.0.0", "trial": {"ends": "soon"}}', "trial.ends"),
-        ('{"version": "1.0.0", "trial": {"ends": {}}}', "plain values"),
-        ('{"version": "1.0.0", "write_unit": -8}', "write_unit"),
-        ('{"version": "1.0.0", "app_id": "' + "a" * 1000 + '"}', "plain values"),
-        ('{"version": "1.0.0", "app_id": "\\ud800"}', "plain values"),
-        ('{"version": "1.0.0", "' + "k" * 1000 + '": 1}', "a key is expected"),
-    ],
-)
-async def test_a_spoilt_device_json_is_named(start: Start, tmp_path: Path, content: str, said: str) -> None:
-    (tmp_path / "state").mkdir()
-    (tmp_path / "state" / "device.json").write_text(content)
-    device = await start(listens=False)
-    assert said in await device.log_line("device.json cannot be used")
-    assert await device.process.wait() == 1
-    assert (tmp_path / "state" / "device.json").read_text() == content
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_stops_with_0_and_takes_its_link_away(start: Start, number: int) -> None:
     device = await start()
@@ -324,10 +282,10 @@ async def test_a_file_in_the_links_place_is_not_overwritten(start: Start, tmp_pa
     assert (tmp_path / "port").read_text() == "mine"
 
 
-async def test_one_directory_is_one_device(start: Start) -> None:
+async def test_one_directory_is_one_device(start: Start, who: str) -> None:
     target = (first := await start()).port.readlink()
     second = await start(listens=False)
-    assert "another process" in await second.log_line("rcp-device:")
+    assert "another process" in await second.log_line(NAMES[who])
     assert await second.process.wait() == 1
     assert first.port.readlink() == target
 
@@ -336,13 +294,17 @@ async def test_one_directory_is_one_device(start: Start) -> None:
     "options",
     [
         ("--slot-size", "-4096"),
+        ("--slot-size", "ten"),
         ("--version", "1.0.01"),
+        ("--version", "1.0"),
         ("--flip-rate", "1.1"),
+        ("--flip-rate", "2"),
         ("--drop-rate", "nan"),
         ("--write-unit", "3"),
         ("--max-frame", "137"),
         ("--app-id", "a\nb"),
         ("--vers", "1.0.0"),
+        ("--nonsense", "1"),
         ("--quiet=1",),
         ("stray",),
         ("--seed",),
@@ -354,12 +316,15 @@ async def test_wrong_options_exit_with_2(start: Start, options: tuple[str, ...])
     assert not device.state.exists()
 
 
-async def test_at_another_speed_it_understands_nothing(start: Start) -> None:
+async def test_at_another_speed_it_understands_nothing_and_is_not_understood(start: Start) -> None:
     device = await start("--baud", "115200")
     async with gateway(device, baud=9600) as plain:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5):
                 await plain.offer(IMAGE, "1.0.1")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await plain.hello()
         await plain.link.set_baud(115200)
         assert (await plain.hello()).app_id == "pump"
     await device.stop()
@@ -379,15 +344,86 @@ async def test_an_answer_that_comes_at_another_speed_is_noise(start: Start) -> N
     assert not any(isinstance(found, bytes) for found in StreamDeframer(512).feed(noise))
 
 
-async def test_a_raised_speed_is_used_by_both(start: Start) -> None:
+async def test_a_raised_speed_is_used_by_both(start: Start, who: str) -> None:
     device = await start("--rate", "50000")
     async with gateway(device) as plain:
         await plain.ask(frames.SetBaud(0, 921600), frames.BaudOk)
         await plain.link.set_baud(921600)
         assert (await plain.hello()).app_id == "pump"
-    await device.log_line("runs at 921600 baud")
+    if who == "c":
+        await device.log_line("runs at 921600 baud")
 
 
+# The receiver in C alone
+
+
+@only_c
+@pytest.mark.parametrize("seed", ["1", "3", "4"])
+async def test_power_cut_within_a_flash_write(start: Start, seed: str) -> None:
+    """The frame that ends the 8th KiB makes 128 writes and a journal record; the cut tears one of them."""
+    device = await start("--power-cut-after", "8350", "--seed", seed)
+    async with gateway(device) as plain:
+        await plain.hello()
+        assert "within a flash operation" in await _send_until_power_cut(device, plain)
+        await plain.update(IMAGE, "1.0.1")
+    assert (device.state / "active.bin").read_bytes() == IMAGE
+
+
+@only_c
+async def test_the_python_device_takes_the_directory_over(start: Start) -> None:
+    device = await start("--slot-address", "0x8000")
+    async with gateway(device) as plain:
+        await plain.update(IMAGE, "1.0.1")
+    await device.stop()
+    bootloader = Bootloader(DirectoryShelf(device.state), DeviceProfile(app_id="fan", version="9.9.9"))
+    assert (bootloader.image, bootloader.version) == (IMAGE, "1.0.1")
+    assert (bootloader.profile.app_id, bootloader.profile.slot_address) == ("pump", 0x8000)
+    assert bootloader.profile.slot_size == 0x20000
+    assert bootloader.trial_ends is not None
+
+
+@only_c
+async def test_it_takes_a_directory_of_the_python_device_over(start: Start, tmp_path: Path) -> None:
+    profile = DeviceProfile(app_id="pümp", version="1.0.0", slot_size=0x20000, erase_block=8192)
+    python = Bootloader(DirectoryShelf(tmp_path / "state"), profile)
+    python.set_flag(IMAGE, "1.0.1", 600)
+    device = await start()
+    async with gateway(device) as plain:
+        info = await plain.hello()
+        assert (info.app_id, info.version, info.erase_block) == ("pümp", "1.0.1", 8192)
+        assert info.image_state is ImageState.ON_TRIAL
+        assert (await plain.confirm(IMAGE)).image_state is ImageState.CONFIRMED
+
+
+@only_c
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "no JSON object"),
+        ("{", "a key is expected"),
+        ('{"version": "1.0.0"', "a closing brace is expected"),
+        ('{"version": "1.0.0"} {}', "something behind"),
+        ('{"version": "1.0"}', "no version"),
+        ('{"version": "1.0.0", "erase_block": 1000}', "erase_block"),
+        ('{"version": "1.0.0", "slot_size": 4294967296}', "slot_size"),
+        ('{"version": "1.0.0", "trial": {"ends": "soon"}}', "trial.ends"),
+        ('{"version": "1.0.0", "trial": {"ends": {}}}', "plain values"),
+        ('{"version": "1.0.0", "write_unit": -8}', "write_unit"),
+        ('{"version": "1.0.0", "app_id": "' + "a" * 1000 + '"}', "plain values"),
+        ('{"version": "1.0.0", "app_id": "\\ud800"}', "plain values"),
+        ('{"version": "1.0.0", "' + "k" * 1000 + '": 1}', "a key is expected"),
+    ],
+)
+async def test_a_spoilt_device_json_is_named(start: Start, tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "device.json").write_text(content)
+    device = await start(listens=False)
+    assert said in await device.log_line("device.json cannot be used")
+    assert await device.process.wait() == 1
+    assert (tmp_path / "state" / "device.json").read_text() == content
+
+
+@only_c
 async def test_exclusive_use_is_over_when_the_gateway_was_killed(start: Start) -> None:
     """TIOCEXCL outlives a killed gateway here, for the device keeps the pty open; a living one locks it."""
     device = await start()
