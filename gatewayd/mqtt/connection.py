@@ -7,7 +7,6 @@ may queue behind an image of many MiB on a slow line. What ends a wait is the en
 for silence, `watch_progress` for a dribble.
 """
 
-import asyncio
 import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Collection
@@ -122,7 +121,6 @@ class Connection:
         self.protocol = protocol
         self._client = make_client(login, protocol)
         self._hooks = Hooks(self._client, login)
-        self._paho = self._client._client  # noqa: SLF001 - acknowledgements and reasons live there
         self._messages = self._client.messages
         if login.max_packet_bytes:
             bound_packets(self._client, login.max_packet_bytes)
@@ -135,7 +133,7 @@ class Connection:
     @property
     def tls(self) -> Facts | None:
         """What the broker's side of TLS is; None without TLS."""
-        connection = self._paho.socket()
+        connection = self._hooks.socket
         return facts_of(connection) if isinstance(connection, ssl.SSLSocket) else None
 
     @property
@@ -151,11 +149,7 @@ class Connection:
     @property
     def received_of_packet_bytes(self) -> int:
         """How much of the packet that is coming in is here, header included; 0 between packets."""
-        packet: Any = self._paho._in_packet  # noqa: SLF001 - nobody else knows
-        if not packet["command"]:
-            return 0
-        body_bytes = packet["remaining_length"] - packet["to_process"] if packet["have_remaining"] else 0
-        return 1 + len(packet["remaining_count"]) + int(body_bytes)
+        return self._hooks.received_of_packet_bytes
 
     async def open(self) -> None:
         """Send CONNECT and wait for CONNACK. Raises BrokerError."""
@@ -206,14 +200,11 @@ class Connection:
     def acknowledge(self, delivery: Delivery) -> None:
         """Tell the broker that it may forget the message. Nothing happens when the connection has ended."""
         if delivery.message.qos:
-            self._paho.ack(delivery.packet_id, delivery.message.qos)
+            self._hooks.acknowledge(delivery.packet_id, delivery.message.qos)
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """Publish at QoS 1, wait for PUBACK. Raises BrokerError, `publish_refused` for a no."""
-        info = self._paho.publish(topic, payload, qos=1, retain=retain)
-        if info.rc:
-            raise self._hooks.end()
-        reason = await self._hooks.puback(info.mid)
+        reason = await self._hooks.publish(topic, payload, retain=retain)
         if reason.value >= FAILURE:
             raise BrokerError(
                 f"the broker refuses a message on {topic}: {reason}",
@@ -247,10 +238,7 @@ class Connection:
 
     async def ended(self) -> NoReturn:
         """Wait for the end of the connection. Raises BrokerError that says why."""
-        await asyncio.wait(
-            [self._hooks.ended, self._client._disconnected],  # noqa: SLF001 - broken sockets show only there
-            return_when=asyncio.FIRST_COMPLETED,
-        )
+        await self._hooks.until_ended()
         raise self._hooks.end()
 
     async def watch_progress(self, sleep: Callable[[float], Awaitable[None]]) -> NoReturn:
@@ -273,8 +261,7 @@ class Connection:
                 )
             messages, received_bytes = self.messages_in, now_bytes
             if now_bytes:
-                # paho 2.1 gives up when a PINGRESP is late, even while it waits behind an image coming in.
-                self._paho._ping_t = 0.0  # noqa: SLF001 - see above
+                self._hooks.excuse_pingresp()
 
     async def close(self) -> None:
         """Disconnect; the broker then keeps the last will to itself. Never raises."""
@@ -308,5 +295,5 @@ class Connection:
 
     def _drop(self) -> None:
         """Give the socket back: aiomqtt leaves it open, and read by the loop, when something fails."""
-        self._paho._sock_close()  # noqa: SLF001 - the one call that also takes it from the loop
+        self._hooks.close_socket()
         self._hooks.finish()
