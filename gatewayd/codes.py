@@ -165,6 +165,12 @@ class Code(StrEnum):
     BAD_VERSION = "bad_version", _FIRMWARE
     PATCH_OVERFLOW = "patch_overflow", _FIRMWARE
     PATCH_IMPLAUSIBLE = "patch_implausible", _FIRMWARE
+    TEXT_PAYLOAD = "text_payload", _FIRMWARE
+    IMAGE_TOO_SMALL = "image_too_small", _FIRMWARE
+    MAGIC_DIFFERS = "magic_differs", _FIRMWARE
+    OTHER_ENCODING = "other_encoding", _FIRMWARE
+    KEY_FILE = "key_file", _FIRMWARE
+    NESTED_CONTAINER = "nested_container", _FIRMWARE
     PATCH_TRUNCATED = "patch_truncated", _FIRMWARE
     EMPTY_FIRMWARE = "empty_firmware", _FIRMWARE
     BAD_FIRMWARE = "bad_firmware", _FIRMWARE

@@ -19,8 +19,11 @@ from gatewayd.control.messages import (
     Steer,
 )
 from gatewayd.control.parse import build
+from gatewayd.ota.file_kinds import advice
 
 _TARGETS = "DEVICE|JOB..."
+# Enough of a file to tell its kind.
+_SAMPLE_BYTES = 64 * 1024
 
 
 @click.command("approve")
@@ -97,7 +100,11 @@ def push(device: str, container: Path, version: str, control_socket: Path, as_js
     when the job is made; `gatewayctl watch` shows how it goes.
     """
     with container.open("rb") as file:
+        said = advice(file.read(_SAMPLE_BYTES))
+        file.seek(0)
         result = ask(control_socket, build(Push, device=device, version=version), OutcomesResult, file)
+    if said:
+        tell(f"warning: {container}: {said}", err=True)
     _tell(result, as_json=as_json)
 
 

@@ -13,6 +13,7 @@ import click
 from gatewayd.cli.options import json_option
 from gatewayd.errors import ConfigError, FirmwareError, HostError
 from gatewayd.ota.container import Rom, build, encrypt, moment_of, timestamp_of
+from gatewayd.ota.file_kinds import advice, is_container, nested, refuse_keys
 from gatewayd.ota.keys import OtaKey, parse_ota_key
 from gatewayd.timestamps import utc_text
 
@@ -119,6 +120,11 @@ def _read_image(path: Path) -> bytes:
     content = path.read_bytes()
     if not content:
         raise FirmwareError(f"{path} is empty, expected a firmware image", code="empty_rom")
+    refuse_keys(content, str(path))
+    if is_container(content):
+        raise nested(str(path), str(path))
+    if said := advice(content):
+        click.echo(f"warning: {path}: {said}", err=True)
     return content
 
 

@@ -8,14 +8,13 @@ from pathlib import Path
 import click
 
 from gatewayd.cli.options import config_option, json_option
-from gatewayd.codes import Code
 from gatewayd.config import Device, Settings, load
 from gatewayd.errors import FirmwareError, GatewaydError
+from gatewayd.images.opened import open_firmware
+from gatewayd.jobs.eligibility import profile_of
 from gatewayd.mqtt.connection import connect
 from gatewayd.mqtt.login import BrokerError, visitor
-from gatewayd.ota.container import open_container
-from gatewayd.ota.firmware import read_firmware
-from gatewayd.ota.keys import KeySet
+from gatewayd.ota.file_kinds import BARE_IMAGE, advice, recognise, refuse_keys, refuse_nesting
 from gatewayd.ota.patch import PatchEncoding, encode_patch
 from gatewayd.ota.rules import Payload
 from gatewayd.ota.topic import Channel, OtaTopic
@@ -31,7 +30,6 @@ ANSWER_TIMEOUT_S = 30
 SLOWEST_LINE_BYTES_PER_S = 16 * 1024
 
 _CHANNELS = {"s": Channel.STABLE, "u": Channel.UNSTABLE}
-_BARE_IMAGE = "bare image"
 
 
 @dataclass(frozen=True)
@@ -118,15 +116,17 @@ def _release(
     plain: bool,
 ) -> Publication:
     content = file.read_bytes()
+    refuse_keys(content, str(file))
+    refuse_nesting(content, str(file))
     takers = [device for device in settings.devices if _takes(device, topic)]
     try:
-        kind = _recognise(content)
+        kind = recognise(content)
     except FirmwareError as error:
         if not plain:
             hint = error.hint or "--plain publishes it all the same"
             raise FirmwareError(f"{file}: {error.message}", code=error.code, hint=hint) from None
         kind = "damaged container"
-    if kind == _BARE_IMAGE and not plain and not any(device.payload is Payload.STANDARD for device in takers):
+    if kind == BARE_IMAGE and not plain and not any(device.payload is Payload.STANDARD for device in takers):
         raise FirmwareError(
             f"{file} is no OTA container, and no device of {topic.app_id} {version.major}.{version.minor} in"
             f" {settings.file} has payload: standard",
@@ -143,7 +143,9 @@ def _release(
             code="too_large",
             hint="nothing was sent; a larger firmware cannot come over MQTT",
         )
-    warnings = _warnings(settings, takers, encoding, kind, message)
+    said = advice(content) if kind == BARE_IMAGE else None
+    warnings = [f"{file}: {said}"] if said else []
+    warnings += _warnings(settings, takers, encoding, kind, message)
     return Publication(topic_text, version, encoding, kind, message, tuple(warnings))
 
 
@@ -153,24 +155,6 @@ def _takes(device: Device, topic: OtaTopic) -> bool:
         and topic.channel in device.channels
         and device.version.line == (topic.major, topic.minor)
     )
-
-
-def _recognise(content: bytes) -> str:
-    """Say what a file is. Raises FirmwareError for an empty file and a damaged container."""
-    if not content:
-        raise FirmwareError("the file is empty, expected firmware", code="empty_firmware")
-    try:
-        open_container(content, KeySet(), allow_unsigned=True)
-    except FirmwareError as error:
-        match error.code:  # what opening it without keys says about it
-            case Code.BAD_MAGIC:
-                return _BARE_IMAGE
-            case Code.NO_VERIFY_KEY:
-                return "signed container"
-            case Code.NO_DECRYPT_KEY:
-                return "encrypted container"
-        raise
-    return "unsigned container"
 
 
 def _warnings(
@@ -194,16 +178,10 @@ def _refusal(
 ) -> str | None:
     if device.patch_encoding is not encoding:
         return f"expects patch_encoding: {device.patch_encoding}, and this is {encoding}"
-    if device.payload is Payload.STANDARD and kind != _BARE_IMAGE:
+    if device.payload is Payload.STANDARD and kind != BARE_IMAGE:
         return f"has payload: standard, and would take the {kind} itself for its image"
     try:
-        read_firmware(
-            message,
-            encoding=encoding,
-            payload=device.payload,
-            keys=settings.keys_of(device),
-            allow_unsigned=device.allow_unsigned,
-        )
+        open_firmware(message, profile_of(settings, device), settings.keys_of(device))
     except FirmwareError as error:
         return f"will refuse it ({error.code}): {error}"
     return None

@@ -192,6 +192,7 @@ def _unwise(device: Device, keys: dict[str, KeyFiles]) -> Iterable[tuple[str, st
         )
     elif device.allow_unsigned:
         yield "allow_unsigned", "unsigned containers are accepted although the key set can verify", ""
+    yield from _useless_image_checks(device)
     if device.allow_unsigned and not can_verify:
         yield "allow_unsigned", "has no effect without a verification key", "Delete it, or give keys"
     if device.allow_downgrade:
@@ -208,3 +209,10 @@ def _unwise(device: Device, keys: dict[str, KeyFiles]) -> Iterable[tuple[str, st
             "this number changes when devices are plugged in another order",
             "Use /dev/serial/by-id/…",
         )
+
+
+def _useless_image_checks(device: Device) -> Iterable[tuple[str, str, str]]:
+    if device.image_magic is not None and not device.image_check:
+        yield "image_magic", "has no effect with image_check: false", "Delete one of the two"
+    if device.image_magic is not None and device.payload is not Payload.STANDARD:
+        yield "image_magic", "has no effect with payload: advanced", "Delete it"

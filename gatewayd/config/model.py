@@ -59,6 +59,7 @@ ADAPTER_PATTERN = r"^hci[0-9]{1,3}$"
 ADDRESS_PATTERN = r"^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$"
 UUID_PATTERN = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
 HEX_PATTERN = r"^([0-9A-Fa-f]{2})*$"
+MAGIC_PATTERN = r"^([0-9A-Fa-f]{2}){1,16}$"
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,253}[A-Za-z0-9_.])?")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
@@ -488,6 +489,12 @@ class _Device(Section):
     )
     payload: Annotated[Payload, _LAX] = Field(
         Payload.STANDARD, description="standard (the bare image) or advanced (Sming's OTA container)"
+    )
+    image_magic: Annotated[str, Field(pattern=MAGIC_PATTERN)] | None = Field(
+        None, description="How an image of payload standard begins, in hex; anything else is refused"
+    )
+    image_check: bool = Field(
+        default=True, description="false: payload standard takes text, tiny images and any beginning"
     )
     keys: Name | None = Field(None, description="Name of the key set that opens and verifies containers")
     deliver: Annotated[Deliver, _LAX] = Field(

@@ -63,5 +63,7 @@ def open_firmware(message: bytes, profile: DecodeProfile, keys: KeySet | None) -
             payload=profile.payload,
             keys=keys,
             allow_unsigned=profile.allow_unsigned,
+            image_magic=profile.image_magic,
+            image_check=profile.image_check,
         )
     )

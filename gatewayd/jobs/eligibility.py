@@ -69,7 +69,12 @@ def profile_of(settings: Settings, device: Device) -> DecodeProfile:
     """How the device reads messages, keys included: a corrected key makes another reading."""
     keys = settings.keys_of(device) if device.payload is Payload.ADVANCED else None
     return DecodeProfile(
-        device.patch_encoding, device.payload, keys.fingerprint if keys else "", device.allow_unsigned
+        device.patch_encoding,
+        device.payload,
+        keys.fingerprint if keys else "",
+        device.allow_unsigned,
+        bytes.fromhex(device.image_magic or ""),
+        device.image_check,
     )
 
 

@@ -74,12 +74,17 @@ class DecodeProfile:
     payload: Payload
     key_fingerprint: str  # "" without keys
     allow_unsigned: bool
+    image_magic: bytes = b""  # these two are about the standard payload
+    image_check: bool = True
 
     @property
     def key(self) -> str:
         """The text under which a verdict is stored."""
         unsigned = "unsigned" if self.allow_unsigned else "signed"
-        return f"{self.patch_encoding}/{self.payload}/{self.key_fingerprint or '-'}/{unsigned}"
+        key = f"{self.patch_encoding}/{self.payload}/{self.key_fingerprint or '-'}/{unsigned}"
+        if self.payload is not Payload.STANDARD:
+            return key
+        return f"{key}/{self.image_magic.hex() or '-'}" if self.image_check else f"{key}/unchecked"
 
 
 @dataclass(frozen=True, slots=True)

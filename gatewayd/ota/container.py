@@ -142,6 +142,13 @@ def parse(plain: BytesLike, verify_key: bytes | None) -> Container:
     return Container(timestamp_ms, roms, signed, encrypted=False, sha256=hashlib.sha256(view).digest())
 
 
+def peek_roms(plain: BytesLike) -> tuple[Rom, ...]:
+    """Return the ROMs of a plain container, without a check of its signature or MD5. Raises FirmwareError."""
+    view = memoryview(plain).toreadonly()
+    _, _, count = _parse_header(view)
+    return _parse_roms(view, count)[0]
+
+
 def build(roms: Sequence[Rom], timestamp_ms: int, signing_seed: bytes | None) -> bytes:
     """Write a plain container, signed when there is a seed. FirmwareError for what the format cannot say."""
     _check_buildable(roms, timestamp_ms)

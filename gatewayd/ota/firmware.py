@@ -5,6 +5,13 @@ from dataclasses import dataclass, field
 from gatewayd.errors import FirmwareError
 from gatewayd.ota import BytesLike
 from gatewayd.ota.container import Container, open_container
+from gatewayd.ota.image_check import (
+    check_encoding,
+    check_image,
+    other_encoding,
+    reads_the_same,
+    wrong_encoding,
+)
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.patch import PatchEncoding, split_patch
 from gatewayd.ota.rules import Deliver, Payload, SlotMatch, select_rom
@@ -38,19 +45,62 @@ def read_firmware(
     payload: Payload,
     keys: KeySet | None,
     allow_unsigned: bool,
+    image_magic: bytes = b"",
+    image_check: bool = True,
 ) -> Firmware:
-    """Read a message and check its container against `keys`. Views, not copies. Raises FirmwareError."""
+    """Read a message and check its container against `keys`, or its image. Views, not copies.
+
+    `image_magic` and `image_check` are about the standard payload. Raises FirmwareError.
+    """
+    if payload is Payload.STANDARD:
+        return _read_standard(message, encoding, image_magic if image_check else None)
+    try:
+        return _read_advanced(message, encoding, keys, allow_unsigned=allow_unsigned)
+    except FirmwareError:
+        if _opens_in_other_encoding(message, encoding, keys, allow_unsigned=allow_unsigned):
+            raise wrong_encoding(encoding) from None
+        raise
+
+
+def _read_standard(message: BytesLike, encoding: PatchEncoding, magic: bytes | None) -> Firmware:
+    """Read a bare image; `magic` None: whatever it is."""
+    if magic is not None:
+        check_encoding(message, encoding, magic)
     patch, body = split_patch(message, encoding)
-    container = None
-    if payload is not Payload.STANDARD:
-        container = open_container(body, keys or KeySet(), allow_unsigned=allow_unsigned)
+    _check_patch(patch)
+    if magic is not None:
+        check_image(body, magic)
+    return Firmware(patch, body, None)
+
+
+def _read_advanced(
+    message: BytesLike, encoding: PatchEncoding, keys: KeySet | None, *, allow_unsigned: bool
+) -> Firmware:
+    patch, body = split_patch(message, encoding)
+    container = open_container(body, keys or KeySet(), allow_unsigned=allow_unsigned)
+    _check_patch(patch)
+    return Firmware(patch, body, container)
+
+
+def _opens_in_other_encoding(
+    message: BytesLike, encoding: PatchEncoding, keys: KeySet | None, *, allow_unsigned: bool
+) -> bool:
+    if reads_the_same(message):
+        return False
+    try:
+        _read_advanced(message, other_encoding(encoding), keys, allow_unsigned=allow_unsigned)
+    except FirmwareError:
+        return False
+    return True
+
+
+def _check_patch(patch: int) -> None:
     if patch > MAX_PATCH:
         raise FirmwareError(
             f"patch version {patch} is beyond 32 bits",
             code="patch_implausible",
-            hint="nobody counts that far: it was forged, or patch_encoding is not that of the publisher",
+            hint="it was forged, or patch_encoding is not that of the publisher",
         )
-    return Firmware(patch, body, container)
 
 
 def image_for(

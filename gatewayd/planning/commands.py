@@ -19,6 +19,7 @@ from gatewayd.errors import FirmwareError, RequestError
 from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.eligibility import push_topic
 from gatewayd.jobs.model import EVERYTHING, EndJob, Job, JobState, pause_of
+from gatewayd.ota.file_kinds import refuse_keys, refuse_nesting
 from gatewayd.ota.patch import encode_patch
 from gatewayd.ota.topic import Channel, OtaTopic
 from gatewayd.ota.version import Version
@@ -130,6 +131,8 @@ class Commands:
         settings = self._reconciler.settings
         device = self._device(name)
         topic = OtaTopic(device.app_id, version.major, version.minor, Channel.NONE)
+        refuse_keys(content, "the file")
+        refuse_nesting(content, "the file")
         message = encode_patch(version.patch, device.patch_encoding) + content
         async with self._reconciler.between_passes():
             known = await self._reconciler.known()

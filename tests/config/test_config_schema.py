@@ -78,8 +78,11 @@ def test_the_example_is_valid_when_its_files_exist(tmp_path: Path) -> None:
         text = text.replace(written, real)
     lab.file.write_text(text)
     settings = load(lab.file)
-    assert [device.name for device in settings.devices] == ["pump-1", "pump-3", "pump-2"]
-    assert [str(warning).split(": ")[1] for warning in settings.warnings] == ["mqtt.password_file"]
+    assert [device.name for device in settings.devices] == ["pump-1", "pump-3", "pump-2", "sensor-1"]
+    assert [str(warning).split(": ")[1] for warning in settings.warnings] == [
+        "mqtt.password_file",
+        "devices[3].payload",
+    ]
 
 
 def keys_of(schema: dict[str, Any], node: dict[str, Any]) -> Iterator[str]:

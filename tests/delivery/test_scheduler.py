@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 from lab.board import Board
-from lab.jobs import VirtualLoop, a_device, an_rcp_info, clock, some_settings, timeless, until
+from lab.jobs import IMAGE, VirtualLoop, a_device, an_rcp_info, clock, some_settings, timeless, until
 from lab.scheduler_rig import a_rig
 from structlog.testing import capture_logs
 
@@ -22,7 +22,7 @@ from gatewayd.jobs.model import Job, JobState
 from gatewayd.protocol.session import Deferred
 from gatewayd.store.database import Database
 
-X = hashlib.sha256(b"new image").digest()
+X = hashlib.sha256(IMAGE).digest()
 
 
 def lazy(**values: Any) -> Device:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from lab.board import Bench, Board, BoardSession, a_bench
-from lab.jobs import a_device, an_rcp_info, timeless
+from lab.jobs import IMAGE, a_device, an_rcp_info, timeless
 
 from gatewayd.delivery.attempt import STEPS_PER_ATTEMPT, Attempt
 from gatewayd.delivery.deferral import LONGEST_DEFERRAL_S, SHORTEST_DEFERRAL_S, Deferral
@@ -22,7 +22,7 @@ from gatewayd.ota.rules import RollbackMark
 from gatewayd.protocol.session import Deferred, Failed, ImageState
 from gatewayd.store.database import Database
 
-NEW = b"new image"
+NEW = IMAGE
 X = hashlib.sha256(NEW).digest()
 STATES = ["transferring", "staged", "activating", "succeeded"]
 

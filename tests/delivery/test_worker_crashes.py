@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from lab.board import Bench, Board, a_bench
-from lab.jobs import a_device, an_rcp_info, timeless, until
+from lab.jobs import IMAGE, a_device, an_rcp_info, timeless, until
 
 from gatewayd.delivery.attempt import Attempt
 from gatewayd.delivery.scheduler import Scheduler
@@ -17,7 +17,7 @@ from gatewayd.jobs.model import ENDED, JobState
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.store.database import Database
 
-X = hashlib.sha256(b"new image").digest()
+X = hashlib.sha256(IMAGE).digest()
 CONTAINER = bytes(range(32))
 MOST_STEPS = 400
 

@@ -35,7 +35,7 @@ from gatewayd.protocol.session import (
 from gatewayd.protocol.steps import Step, Update
 from gatewayd.store.database import Database
 from gatewayd.store.store import Store
-from lab.jobs import TOPIC, TOPIC_TEXT, clock, genuine, message, some_settings, standard_reading
+from lab.jobs import IMAGE, TOPIC, TOPIC_TEXT, clock, genuine, message, some_settings, standard_reading
 
 BOOT_S = 0.5
 RESEND_S = 4.5  # longer than any pace a test sets
@@ -348,7 +348,7 @@ class Bench:
     def board(self) -> Board:
         return self.boards[self.device.name]
 
-    async def a_job(self, patch: int = 2, image: bytes = b"new image", **values: Any) -> Job:
+    async def a_job(self, patch: int = 2, image: bytes = IMAGE, **values: Any) -> Job:
         """Publish, verify and make a job of it."""
         await self.store.add_release(TOPIC, TOPIC_TEXT, message(patch, image))
         release = (await self.store.run(Database.releases))[-1]

@@ -144,6 +144,10 @@ TOPIC = OtaTopic("pump", 4, 3, Channel.NONE)
 TOPIC_TEXT = "/a/pump/u/4.3"
 
 
+# Large enough, and not text: it passes for firmware.
+IMAGE = bytes(range(256))
+
+
 def message(patch: int, image: bytes) -> bytes:
     """A standard payload, as published."""
     return encode_patch(patch, PatchEncoding.VARINT) + image

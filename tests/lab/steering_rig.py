@@ -14,7 +14,7 @@ from gatewayd.store.database import Database
 from lab.board import Bench, Board, a_bench
 from lab.jobs import TOPIC, TOPIC_TEXT, a_device, an_rcp_info, message, until
 
-IMAGE = b"new image"
+IMAGE = bytes(range(256))
 
 
 class Rig:

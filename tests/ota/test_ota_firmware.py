@@ -17,11 +17,12 @@ def read(message: bytes, payload: Payload = Payload.ADVANCED, keys: KeySet | Non
 
 
 def test_a_standard_message_is_its_body() -> None:
-    firmware = read(b"\xac\x02image", Payload.STANDARD, None)
-    assert (firmware.patch, bytes(firmware.body), firmware.container) == (300, b"image", None)
+    image = bytes(range(256))
+    firmware = read(b"\xac\x02" + image, Payload.STANDARD, None)
+    assert (firmware.patch, bytes(firmware.body), firmware.container) == (300, image, None)
     assert firmware.authenticated_timestamp_ms is None
     for deliver in Deliver:
-        assert image_for(firmware, deliver=deliver, slot_address=0x2000, slot_match=EXACT) == b"image"
+        assert image_for(firmware, deliver=deliver, slot_address=0x2000, slot_match=EXACT) == image
 
 
 def test_an_advanced_message_gives_the_rom_for_the_slot() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
-from lab.jobs import TOPIC, TOPIC_TEXT, a_device, an_info, message, some_settings, timeless, until
+from lab.jobs import IMAGE, TOPIC, TOPIC_TEXT, a_device, an_info, message, some_settings, timeless, until
 from structlog.testing import capture_logs
 
 from gatewayd.config import Device, Settings
@@ -98,7 +98,7 @@ async def test_a_release_is_verified_and_becomes_a_job(tmp_path: Path) -> None:
     async with a_rig(tmp_path) as rig:
         assert rig.codes() == ["no_release"]
         assert rig.plans[-1].topics == {TOPIC_TEXT}
-        await rig.publish(message(2, b"image"))
+        await rig.publish(message(2, IMAGE))
         assert rig.codes() == ["update"]
         assert rig.listener.jobs["pump-1"].version == "4.3.2"
         assert await rig.states() == ["queued"]
@@ -107,7 +107,7 @@ async def test_a_release_is_verified_and_becomes_a_job(tmp_path: Path) -> None:
 @timeless
 async def test_asking_again_changes_nothing_and_the_log_says_things_once(tmp_path: Path) -> None:
     async with a_rig(tmp_path) as rig:
-        await rig.publish(message(2, b"image"))
+        await rig.publish(message(2, IMAGE))
         with capture_logs() as logs:
             for _ in range(5):
                 await rig.settle()
@@ -118,7 +118,7 @@ async def test_asking_again_changes_nothing_and_the_log_says_things_once(tmp_pat
 @timeless
 async def test_a_withdrawn_release_ends_its_job_after_the_attempt(tmp_path: Path) -> None:
     async with a_rig(tmp_path) as rig:
-        await rig.publish(message(2, b"image"))
+        await rig.publish(message(2, IMAGE))
         seen = []
 
         async def look(_: int) -> None:
@@ -136,8 +136,8 @@ async def test_a_withdrawn_release_ends_its_job_after_the_attempt(tmp_path: Path
 @timeless
 async def test_a_newer_release_takes_the_place_of_a_job_that_waits(tmp_path: Path) -> None:
     async with a_rig(tmp_path) as rig:
-        await rig.publish(message(2, b"image"))
-        await rig.publish(message(3, b"better"))
+        await rig.publish(message(2, IMAGE))
+        await rig.publish(message(3, IMAGE[::-1]))
         assert await rig.states() == ["superseded", "queued"]
         assert rig.listener.jobs["pump-1"].version == "4.3.3"
         (release,) = await rig.store.run(Database.releases)
@@ -147,7 +147,7 @@ async def test_a_newer_release_takes_the_place_of_a_job_that_waits(tmp_path: Pat
 @timeless
 async def test_a_job_that_moved_on_in_the_meantime_stands(tmp_path: Path) -> None:
     async with a_rig(tmp_path) as rig:
-        await rig.publish(message(2, b"image"))
+        await rig.publish(message(2, IMAGE))
 
         async def activate(job_id: int) -> None:
             for state in (JobState.TRANSFERRING, JobState.STAGED, JobState.ACTIVATING):
@@ -178,11 +178,11 @@ async def test_one_damaged_file_keeps_nobody_else_waiting_and_is_repaired_by_pub
 ) -> None:
     fan = OtaTopic("fan", 4, 3, Channel.NONE)
     async with a_rig(tmp_path, a_device(), a_device("fan-1", app_id="fan")) as rig:
-        damaged = message(2, b"damaged")
+        damaged = message(2, IMAGE + b"damaged")
         await rig.store.add_release(TOPIC, TOPIC_TEXT, damaged)
         (release,) = await rig.store.run(Database.releases)
         (tmp_path / "spool" / release.sha256).write_bytes(b"rot")
-        await rig.publish(message(2, b"image"), fan, "/a/fan/u/4.3")
+        await rig.publish(message(2, IMAGE), fan, "/a/fan/u/4.3")
         assert rig.codes() == ["spool_damaged", "update"]
         assert rig.listener.jobs.keys() == {"fan-1"}
         assert await rig.publish(damaged)
@@ -205,14 +205,14 @@ async def test_while_storage_fails_it_is_tried_again(tmp_path: Path, monkeypatch
             await until(lambda: len(failures) == 3)
         assert failures[1] - failures[0] == pytest.approx(STORAGE_RETRY_S)
         assert {entry["event"] for entry in logs} == {"cannot plan"}
-        await rig.store.add_release(TOPIC, TOPIC_TEXT, message(2, b"image"))
+        await rig.store.add_release(TOPIC, TOPIC_TEXT, message(2, IMAGE))
         await until(lambda: rig.codes() == ["update"], limit_s=STORAGE_RETRY_S + 1)
 
 
 @timeless
 async def test_a_device_that_is_heard_of_after_a_failure_gets_another_job(tmp_path: Path) -> None:
     async with a_rig(tmp_path) as rig:
-        await rig.publish(message(2, b"image"))
+        await rig.publish(message(2, IMAGE))
         await rig.store.run(lambda db: db.move_job(1, JobState.FAILED, code="no_answer"))
         await rig.settle()
         assert rig.codes() == ["no_answer"]

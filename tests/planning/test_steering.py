@@ -82,7 +82,7 @@ async def test_a_newer_release_is_installed_although_the_last_was_cancelled(tmp_
     async with a_rig(tmp_path) as rig:
         await rig.publish()
         await rig.steering.cancel("pump-1", "ann")
-        await rig.publish(3, b"another image")
+        await rig.publish(3, IMAGE[::-1])
         await rig.until_state(JobState.SUCCEEDED, 2)
         assert await rig.states() == ["4.3.2 cancelled", "4.3.3 succeeded"]
 
@@ -270,7 +270,7 @@ async def test_a_push_is_refused_with_the_planners_reason_and_leaves_nothing(tmp
 @timeless
 async def test_a_push_waits_for_nobody_it_may_not_displace(tmp_path: Path) -> None:
     async with a_rig(tmp_path) as rig:
-        await rig.publish(5, b"what was published")
+        await rig.publish(5, IMAGE + b"published")
         await rig.until_moving()
         older = await refused(rig.steering.push("pump-1", Version(4, 3, 4), IMAGE, "ann"))
         assert older.code == "job_under_way"
@@ -284,7 +284,7 @@ async def test_a_push_waits_for_nobody_it_may_not_displace(tmp_path: Path) -> No
 async def test_a_push_takes_the_place_of_a_job_that_waits(tmp_path: Path) -> None:
     async with a_rig(tmp_path, a_device(probe="job", install="manual")) as rig:
         await rig.publish(2)
-        await rig.steering.push("pump-1", Version(4, 3, 3), b"pushed", "ann")
+        await rig.steering.push("pump-1", Version(4, 3, 3), IMAGE + b"pushed", "ann")
         assert await rig.states() == ["4.3.2 superseded", "4.3.3 offered"]
 
 
@@ -327,7 +327,7 @@ async def test_the_history_tells_every_attempt_and_counts_those_that_were_alike(
         job = await rig.until_state(JobState.SUCCEEDED)
         attempts = await rig.attempts()
         assert [attempt.code for attempt in attempts] == ["link_missing", "link_lost", ""]
-        assert [attempt.offset for attempt in attempts] == [None, 0, 3]
+        assert [attempt.offset for attempt in attempts] == [None, 0, 86]
         assert attempts[-1].received == len(IMAGE)
         assert job.decision == "it is believed to run 4.3.1, and 4.3.2 was published on /a/pump/u/4.3"
 

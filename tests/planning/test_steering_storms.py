@@ -52,7 +52,7 @@ class Storm:
         return self.patch
 
     def image(self) -> bytes:
-        return self.chance.randbytes(9)
+        return self.chance.randbytes(256)
 
     async def publish(self) -> None:
         await self.rig.publish(self.next_patch(), self.image())

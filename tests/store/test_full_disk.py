@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 from lab.board import Board
-from lab.jobs import a_device, an_rcp_info, clock, timeless, until
+from lab.jobs import IMAGE, a_device, an_rcp_info, clock, timeless, until
 from lab.scheduler_rig import a_rig
 
 from gatewayd.jobs.model import Job, JobState
@@ -19,7 +19,7 @@ from gatewayd.store.disk import BALLAST_BYTES
 from gatewayd.store.store import Store
 from gatewayd.store.tables import Tables
 
-X = hashlib.sha256(b"new image").digest()
+X = hashlib.sha256(IMAGE).digest()
 
 
 @contextmanager
@@ -61,7 +61,7 @@ async def test_what_cannot_be_recorded_waits_and_uses_up_nothing(tmp_path: Path,
                 rig.assign(await rig.bench.a_job())
                 await until(lambda: bool(full))
                 await asyncio.sleep(3600)
-            assert board.received == {X: len(b"new image")}
+            assert board.received == {X: len(IMAGE)}
             assert board.started == ([X] if state is JobState.ACTIVATING else [])
             assert (await rig.bench.job()).state is state
             full.clear()

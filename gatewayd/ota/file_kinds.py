@@ -1,0 +1,148 @@
+"""What kind of file a person is about to send: refused where it must never leave, else a word of advice.
+
+Firmware for a microcontroller is a flat binary. Most other files get there by mistake; a few devices really
+want one, so advice is all they get. A key is another matter: retained at a broker it is public.
+"""
+
+import re
+from dataclasses import dataclass
+
+from gatewayd.codes import Code
+from gatewayd.errors import ConfigError, FirmwareError
+from gatewayd.ota import BytesLike
+from gatewayd.ota.container import open_container, peek_roms
+from gatewayd.ota.image_check import is_text
+from gatewayd.ota.keys import KEY_BYTES, KeySet, parse_ota_key
+
+# Erased flash reads like this; enough of it to be no coincidence.
+_ERASED = (0xFF, 0x00)
+_PEM = re.compile(rb"-----BEGIN [A-Z0-9 ]*(PRIVATE KEY|CERTIFICATE|PUBLIC KEY)-----")
+BARE_IMAGE = "bare image"
+# What an attempt to open a container without keys says about it.
+_CONTAINERS = {Code.NO_VERIFY_KEY: "signed container", Code.NO_DECRYPT_KEY: "encrypted container"}
+_TO_BINARY = "objcopy -O binary makes a flat image of it"
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A kind of file by its first bytes, and what to do instead."""
+
+    magic: bytes
+    name: str
+    next_step: str
+
+
+_KINDS = (
+    _Kind(b"\x7fELF", "an ELF file", _TO_BINARY),
+    _Kind(b"UF2\n", "a UF2 file", "convert it to a flat binary (uf2conv.py does)"),
+    _Kind(b"DfuSe", "a DfuSe file", "take the binary that it was made of"),
+    _Kind(b"PK\x03\x04", "a ZIP archive", "unpack it, and send the binary in it"),
+    _Kind(b"\x1f\x8b", "a gzip archive", "unpack it, and send what is in it"),
+    _Kind(b"\xfd7zXZ\x00", "an xz archive", "unpack it, and send what is in it"),
+    _Kind(b"BZh", "a bzip2 archive", "unpack it, and send what is in it"),
+    _Kind(b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "unpack it, and send what is in it"),
+    _Kind(b"\x28\xb5\x2f\xfd", "a Zstandard archive", "unpack it, and send what is in it"),
+    _Kind(b"!<arch>\n", "a library or a Debian package", "take the linked binary"),
+    _Kind(b"MZ", "a Windows program", "take the binary for the device"),
+    _Kind(b"%PDF", "a PDF document", "take the binary for the device"),
+)
+_PATTERNS = (
+    (re.compile(rb".{257}ustar", re.DOTALL), "it is a tar archive; unpack it, and send the binary in it"),
+    (re.compile(rb":[0-9A-Fa-f]{10,}\s"), f"it is an Intel HEX file; {_TO_BINARY}"),
+    (re.compile(rb"S[0-9][0-9A-Fa-f]{6,}\s"), f"it is a Motorola S-record file; {_TO_BINARY}"),
+    (
+        re.compile(rb"\s*(<!doctype html|<html|<\?xml)", re.IGNORECASE),
+        "it is a web page; was the download refused?",
+    ),
+)
+
+
+def refuse_keys(content: BytesLike, name: str) -> None:
+    """Raise FirmwareError `key_file` for what looks like a key: it must not go where anybody can read it."""
+    view = memoryview(content)
+    head = bytes(view[:4096])
+    if _PEM.search(head):
+        raise _key(name, "a key or certificate in PEM")
+    if len(view) == KEY_BYTES:
+        raise _key(name, f"{KEY_BYTES} bytes long, as verify.key.bin and decrypt.key.bin are")
+    if len(view) > len(head):
+        return
+    try:
+        parse_ota_key(head)
+    except ConfigError:
+        return
+    raise _key(name, "an ota.key, which signs and encrypts firmware")
+
+
+def recognise(content: BytesLike) -> str:
+    """Say what a file is: one of Sming's containers, or a bare image.
+
+    Raises FirmwareError for an empty file and a damaged container.
+    """
+    if not len(content):
+        raise FirmwareError("the file is empty, expected firmware", code="empty_firmware")
+    try:
+        open_container(content, KeySet(), allow_unsigned=True)
+    except FirmwareError as error:
+        if error.code == Code.BAD_MAGIC:
+            return BARE_IMAGE
+        for code, kind in _CONTAINERS.items():
+            if error.code == code:
+                return kind
+        raise
+    return "unsigned container"
+
+
+def refuse_nesting(content: BytesLike, name: str) -> None:
+    """Raise FirmwareError `nested_container` for a container in a container; no device unpacks two."""
+    try:
+        roms = peek_roms(content)
+    except FirmwareError:
+        return  # no container, or an encrypted one, which shows nothing
+    for rom in roms:
+        if is_container(rom.content):
+            raise nested(name, f"the image for {rom.address:#x} in {name}")
+
+
+def nested(name: str, inner: str) -> FirmwareError:
+    """Return the error for a container where a bare image belongs."""
+    return FirmwareError(
+        f"{inner} is an OTA container already",
+        code="nested_container",
+        hint=f"pack the bare image; gatewayctl publish takes {name} as it is if it is what you want to send",
+    )
+
+
+def is_container(content: BytesLike) -> bool:
+    """Whether this is one of Sming's containers, damaged ones included."""
+    try:
+        return recognise(content) != BARE_IMAGE
+    except FirmwareError:
+        return True  # a damaged one
+
+
+def advice(content: BytesLike) -> str | None:
+    """Say what kind of file this is, and what to send instead; None for what may be a flat image."""
+    view = memoryview(content)
+    head = bytes(view[:4096])
+    if not head:
+        return None
+    for kind in _KINDS:
+        if head.startswith(kind.magic):
+            return f"it is {kind.name}; {kind.next_step}"
+    for pattern, said in _PATTERNS:
+        if pattern.match(head):
+            return said
+    if is_text(view):
+        return "it is text; firmware is binary"
+    if head[0] in _ERASED and bytes(view) == bytes([head[0]]) * len(view):
+        return f"it is nothing but {head[0]:#04x}, as erased flash reads; was the wrong range read out?"
+    return None
+
+
+def _key(name: str, what: str) -> FirmwareError:
+    return FirmwareError(
+        f"{name} is {what}; it must not be published",
+        code="key_file",
+        hint="name the firmware's file; if the key was published before, replace it (gatewayctl keygen)",
+    )
