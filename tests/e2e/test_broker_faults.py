@@ -17,7 +17,8 @@ from lab.relay import Relay
 from suites.bench.daemons import memory_mib
 
 from gatewayd.control.client import ask
-from gatewayd.control.messages import Status, StatusResult
+from gatewayd.control.messages import StatusResult
+from gatewayd.control.requests import Status
 
 TOPIC = "/a/pump/u/4.3"
 # The broker's own durability: without these lines a mosquitto that is killed forgets what it had confirmed.

@@ -13,15 +13,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from gatewayd.config import Device
-from gatewayd.control.messages import (
-    ExplainDevice,
-    ExplainDeviceResult,
-    ExplainMessage,
-    ExplainMessageResult,
-    Forecast,
-)
+from gatewayd.control.messages import ExplainDeviceResult, ExplainMessageResult, Forecast
 from gatewayd.control.operations import MIB, ControlContext, ControlOperations
-from gatewayd.control.server import Peer
+from gatewayd.control.peer import Peer
+from gatewayd.control.requests import ExplainDevice, ExplainMessage
 from gatewayd.errors import GatewaydError
 from gatewayd.jobs.eligibility import installed_version
 from gatewayd.jobs.model import JobState
