@@ -31,6 +31,7 @@ from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.protocol.session import DeviceInfo
 from gatewayd.store.attempts import Attempts
+from gatewayd.store.marks import save_mark
 from gatewayd.store.rows import (
     JOB_INSERT,
     device_of,
@@ -334,13 +335,7 @@ class Database:
             check_transition(old.state, JobState.SUCCEEDED)
             self._attempts.save(id_, note)
             if mark is not None:
-                self._db.execute(
-                    "INSERT INTO devices (name, contact_seq, contact_at, mark_timestamp_ms, mark_container)"
-                    " VALUES (?, 0, '', ?, ?) ON CONFLICT (name) DO UPDATE SET"
-                    " mark_timestamp_ms = excluded.mark_timestamp_ms,"
-                    " mark_container = excluded.mark_container",
-                    (old.device, str(mark.timestamp_ms), mark.container_sha256),
-                )
+                save_mark(self._db, old.device, mark)
             return self._save_job(replace(old, state=JobState.SUCCEEDED, **changes), seq)
 
     def recover(self) -> list[Job]:

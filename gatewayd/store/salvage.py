@@ -24,9 +24,11 @@ from typing import Any
 
 from gatewayd.store.database import Database
 from gatewayd.store.disk import sync
+from gatewayd.store.marks import mark_of_row
 from gatewayd.store.quarantine import Quarantine
-from gatewayd.store.rows import Read, device_of, mark_of_row, pause_in, release_of
+from gatewayd.store.rows import device_of, pause_in, release_of
 from gatewayd.store.spool import Spool
+from gatewayd.store.stored import Read
 
 SUFFIXES = ("", "-wal", "-shm", "-journal")
 

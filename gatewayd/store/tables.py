@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import structlog
 
-from gatewayd.store.rows import Read
 from gatewayd.store.schema import prepare
+from gatewayd.store.stored import Read
 from gatewayd.timestamps import utc_now
 
 T = TypeVar("T")
