@@ -48,7 +48,7 @@ coverage: $(STAMP) system-packages  ## Which lines the tests of `make quick` and
 check: $(STAMP)  ## Linters, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@./.ci/step 'checking types (the first time takes a minute)' $(BIN)/mypy
 	$(BIN)/lint-imports
 
 deb:  ## The Debian package, into build/deb, made in a Debian 13 tree of its own (as root or with sudo)
@@ -132,6 +132,9 @@ figures: $(STAMP)  ## Files, functions, floors, arrows, codes outside their tabl
 
 size: system-packages  ## Code, RAM and stack of the C receiver on a Cortex-M0
 	$(MAKE) -C device size
+
+matrix: system-packages  ## The C receiver by gcc and clang, as C99, C11 and C++17, for eight processors
+	$(MAKE) -C device matrix
 
 clean:  ## Remove what was built, and the virtual environment
 	rm -rf $(VENV) build dist device/build .mypy_cache .pytest_cache .ruff_cache .hypothesis

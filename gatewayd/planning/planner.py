@@ -27,8 +27,10 @@ from gatewayd.jobs.eligibility import (
     refusal_of,
     topics_of,
 )
+from gatewayd.jobs.marks import Marked, effective
 from gatewayd.jobs.model import (
     WAITING,
+    BoardKey,
     Command,
     CreateJob,
     Decision,
@@ -40,8 +42,10 @@ from gatewayd.jobs.model import (
     Pause,
     Plan,
     Release,
+    SaveMark,
     Verdict,
 )
+from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.version import Version
 
 Verdicts = Mapping[tuple[str, str], Verdict]
@@ -56,6 +60,7 @@ class StoreSnapshot:
     devices: Mapping[str, DeviceRecord]
     jobs: Sequence[Job]
     pauses: Mapping[str, Pause] = field(default_factory=dict)
+    marks: Mapping[BoardKey, RollbackMark] = field(default_factory=dict)
 
 
 def plan(settings: Settings, known: StoreSnapshot) -> Plan:
@@ -67,8 +72,9 @@ def plan(settings: Settings, known: StoreSnapshot) -> Plan:
     jobs_of: dict[str, list[Job]] = {}
     for job in known.jobs:
         jobs_of.setdefault(job.device, []).append(job)
+    records, marks = records_of(settings, known)
     for device in settings.devices:
-        record = known.devices.get(device.name, DeviceRecord(device.name))
+        record = records.get(device.name, DeviceRecord(device.name))
         jobs = jobs_of.get(device.name, [])
         topics |= topics_of(settings, device, record)
         releases = releases_for(settings, device, known)
@@ -87,7 +93,14 @@ def plan(settings: Settings, known: StoreSnapshot) -> Plan:
         for job in known.jobs
         if job.device not in configured and job.is_active and job.state is not JobState.ACTIVATING
     ]
-    return Plan(tuple(decisions), tuple(commands), tuple(to_verify.values()), frozenset(topics))
+    return Plan(tuple(decisions), tuple(commands), tuple(to_verify.values()), frozenset(topics), marks)
+
+
+def records_of(
+    settings: Settings, known: StoreSnapshot
+) -> tuple[Mapping[str, DeviceRecord], tuple[SaveMark, ...]]:
+    """Return every device with the anti-rollback mark that counts now, and what of it is not stored yet."""
+    return effective(settings, Marked(known.devices, known.marks, known.verdicts, known.jobs))
 
 
 def releases_for(settings: Settings, device: Device, known: StoreSnapshot) -> list[Release]:
@@ -194,9 +207,9 @@ def _decide(
         return Decision(device.name, "verifying", "a release is being verified"), commands
     if best is None:
         return refusal or Decision(device.name, "no_release", "nothing was published for it"), commands
-    blocked = _failed_before(device, record, best, jobs)
-    if blocked is not None:
-        return blocked, commands
+    settled = _settled_before(device, record, best, jobs)
+    if settled is not None:
+        return settled, commands
     update = decision_on(device, best, "update", _why(device, record, best))
     return update, [*commands, _create(device, record, best)]
 
@@ -274,10 +287,10 @@ def _supersedes(device: Device, best: Candidate, active: Job) -> bool:
     return (best.verdict.timestamp_ms or 0) >= (active.timestamp_ms or 0)
 
 
-def _failed_before(
+def _settled_before(
     device: Device, record: DeviceRecord, best: Candidate, jobs: Sequence[Job]
 ) -> Decision | None:
-    """Whether an earlier job with this very release forbids another; None: it does not."""
+    """What an earlier job with this very release says of another one; None: nothing against it."""
     version = str(best.version)
     same = [job for job in jobs if job.message_sha256 == best.release.sha256 and job.version == version]
     if not same:
@@ -286,6 +299,8 @@ def _failed_before(
     is_pushed_again = is_pushed(best.release.topic) and best.release.seq > last.updated_seq
     if last.retry_allowed or (is_pushed_again and meaning(last.code).again is not Again.NEVER):
         return None
+    if last.state is JobState.SUCCEEDED and _still_runs(record, last):
+        return decision_on(device, best, "up_to_date", f"it runs what job {last.id} brought")
     if last.state is JobState.CANCELLED and last.code == Code.CANCELLED:
         return decision_on(
             device,
@@ -293,11 +308,15 @@ def _failed_before(
             "cancelled",
             f"job {last.id} was cancelled (gatewayctl retry {device.name} takes it up again)",
         )
-    if last.state is not JobState.FAILED or _may_try_again(record, last):
+    is_published_again = last.code == Code.SPOOL_DAMAGED and best.release.seq > last.updated_seq
+    if last.state is not JobState.FAILED or is_published_again or _may_try_again(record, last):
         return None  # what the planner itself cancelled, it would have found again
-    if last.code == Code.SPOOL_DAMAGED and best.release.seq > last.updated_seq:
-        return None  # it was published again
     return decision_on(device, best, last.code, f"job {last.id} failed: {last.reason}", refused=True)
+
+
+def _still_runs(record: DeviceRecord, job: Job) -> bool:
+    """Whether the device runs the job's image, by its own name for it and whatever version it calls it."""
+    return record.info is not None and job.image is not None and record.info.running == job.image
 
 
 def _may_try_again(record: DeviceRecord, failed: Job) -> bool:

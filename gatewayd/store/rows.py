@@ -5,11 +5,12 @@ Numbers up to 2**64 - 1 are text: SQLite's integers end at 2**63 - 1.
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import fields, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, Generic, TypeVar
 
 from gatewayd.jobs.model import (
     AttemptRecord,
+    BoardKey,
     CreateJob,
     DeviceRecord,
     Job,
@@ -18,19 +19,19 @@ from gatewayd.jobs.model import (
     RomFacts,
     Verdict,
 )
+from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.version import Version
 from gatewayd.protocol.image import SHA256, ImageId
 from gatewayd.protocol.session import LONGEST_BOOT_S, DeviceInfo
-from gatewayd.store.marks import mark_of_row
 from gatewayd.store.stored import (
     Format,
-    Read,
     UnreadableError,
     a_digest,
     digest_or_nothing,
 )
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 _JOB_FIELDS = tuple(field.name for field in fields(Job))[1:]
 _JOB_COLUMNS = (*_JOB_FIELDS, "boot_token")
@@ -92,6 +93,14 @@ _INFO = Format(
     earlier=_as_now,
 )
 _PAUSE = Format(Pause)
+
+
+@dataclass(frozen=True, slots=True)
+class Read(Generic[T_co]):
+    """A value out of a row (None: it cannot be used), and what could not be read of it."""
+
+    value: T_co
+    unread: tuple[str, ...] = ()
 
 
 def new_job(command: CreateJob, seq: int, now: str) -> tuple[Any, ...]:
@@ -168,6 +177,25 @@ def device_of(row: sqlite3.Row) -> Read[DeviceRecord]:
         mark.value,
     )
     return Read(record, info.unread + mark.unread)
+
+
+def mark_of_row(timestamp_ms: object, container: object) -> Read[RollbackMark | None]:
+    """Read an anti-rollback mark. Without its container it still refuses what is not newer."""
+    if timestamp_ms is None:
+        return Read(None)
+    text = str(timestamp_ms)
+    if not (text.isascii() and text.isdecimal()):
+        return Read(None, (f"anti-rollback mark: expected a timestamp, got {text[:40]!r}",))
+    if not isinstance(container, bytes):
+        return Read(RollbackMark(int(text), b""), ("anti-rollback mark: its container is not readable",))
+    return Read(RollbackMark(int(text), container))
+
+
+def board_mark_of(row: sqlite3.Row) -> Read[tuple[BoardKey, RollbackMark] | None]:
+    """Read a row of marks."""
+    mark = mark_of_row(row["timestamp_ms"], row["container"])
+    key = BoardKey(str(row["app_id"]), str(row["kind"]), str(row["board"]))
+    return Read(None if mark.value is None else (key, mark.value), mark.unread)
 
 
 def _of(shape: Format[T], values: object) -> Read[T | None]:

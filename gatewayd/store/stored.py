@@ -24,18 +24,9 @@ from gatewayd.errors import GatewaydError
 from gatewayd.protocol.image import ImageId
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 _NEUTRAL: dict[type, Any] = {int: 0, float: 0.0, str: "", bool: False, bytes: b""}
-
-
-@dataclass(frozen=True, slots=True)
-class Read(Generic[T_co]):
-    """A value out of a row (None: it cannot be used), and what could not be read of it."""
-
-    value: T_co
-    unread: tuple[str, ...] = ()
 
 
 class UnreadableError(ValueError):

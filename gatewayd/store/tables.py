@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import structlog
 
+from gatewayd.store.rows import Read
 from gatewayd.store.schema import prepare
-from gatewayd.store.stored import Read
 from gatewayd.timestamps import utc_now
 
 T = TypeVar("T")
@@ -46,6 +46,17 @@ class Tables:
             if self.db.in_transaction:  # some failures, a full disk among them, have rolled back already
                 self.db.execute("ROLLBACK")
             raise
+
+    def mend_counter(self) -> None:
+        """Let events go on after all that are stored, whatever the counter says."""
+        (highest,) = self.db.execute(
+            "SELECT ifnull(max(seq), 0) FROM (SELECT seq FROM releases UNION SELECT contact_seq FROM devices"
+            " UNION SELECT updated_seq FROM jobs) WHERE typeof(seq) = 'integer'"
+        ).fetchone()
+        found = [row[0] for row in self.db.execute("SELECT seq FROM counter")]
+        if not (len(found) == 1 and isinstance(found[0], int) and found[0] >= highest):
+            one = "UPDATE counter SET seq = ?" if found else "INSERT INTO counter (seq) VALUES (?)"
+            self.db.execute(one, (highest,))
 
     def read(
         self, table: str, rest: str, values: tuple[Any, ...], convert: Callable[[sqlite3.Row], Read[T | None]]

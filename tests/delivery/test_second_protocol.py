@@ -4,6 +4,7 @@ The line is the one in the registry; here `registered` adds it. What LAMP is: te
 """
 
 import asyncio
+import random
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,7 +26,7 @@ from gatewayd.protocol.registry import PROTOCOLS
 from gatewayd.store.database import Database
 from gatewayd.store.store import Store
 
-OLD, NEW = b"LAMP old image", b"LAMP new image, a little longer"
+OLD, NEW = (b"LAMP" + random.Random(seed).randbytes(2000) for seed in (1, 2))
 
 
 @pytest.fixture(autouse=True)
@@ -86,8 +87,7 @@ async def test_from_the_offer_to_success(tmp_path: Path) -> None:
         assert rig.bench.witness.states[-5:] == [
             *("transferring", "staged", "activating", "activating", "succeeded")
         ]
-        decisions = plan(rig.bench.settings, await rig.reconciler.known()).decisions
-        assert [one.code for one in decisions] == ["up_to_date"]
+        assert await codes(rig) == ["up_to_date"]
         record = (await rig.bench.store.run(Database.devices))["lamp-1"]
         assert record.info is not None
         assert (record.info.running, record.info.app_id) == (crc_name(NEW), None)
@@ -153,9 +153,26 @@ async def test_a_gateway_that_dies_in_between_goes_on_where_it_was(
 async def test_an_image_that_is_none_of_its_kind_is_not_sent(tmp_path: Path) -> None:
     lamp = a_new_lamp()
     async with a_rig(tmp_path, lamp) as rig:
-        await rig.publish(2, b"an image of something else")
+        await rig.publish(2, random.Random(3).randbytes(2000))
         job = await rig.until_state(JobState.FAILED)
         assert (job.code, lamp.puts) == ("bad_firmware", 0)
+
+
+@timeless
+async def test_a_device_that_calls_the_image_otherwise_has_it_all_the_same(tmp_path: Path) -> None:
+    lamp = a_new_lamp()
+    lamp.next_version = "4.3.0"
+    async with a_rig(tmp_path, lamp) as rig:
+        await rig.publish(2, NEW)
+        assert (await rig.until_state(JobState.SUCCEEDED)).code == "version_differs"
+        await asyncio.sleep(24 * 3600)
+        assert await rig.states() == ["4.3.2 succeeded"]
+        assert await codes(rig) == ["up_to_date"]
+
+
+async def codes(rig: Rig) -> list[str]:
+    """What the planner says now."""
+    return [one.code for one in plan(rig.bench.settings, await rig.reconciler.known()).decisions]
 
 
 @timeless

@@ -23,7 +23,7 @@ from gatewayd.protocol.session import (
 from gatewayd.protocol.silence import Heard, no_answer
 from gatewayd.protocol.steps import Step, Update
 
-CHUNK = 8
+CHUNK = 500
 SHORTEST_ANSWER = 5  # armed
 
 
