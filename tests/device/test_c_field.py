@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from lab.c_receiver import DEVICE
-from lab.c_receiver_bench import CBench, c_bench, without_busy
-from lab.receiver_bench import IMAGE, OLD, PROFILE, SHA
+from lab.c_receiver_bench import CBench, c_bench
+from lab.receiver_bench import IMAGE, OLD, PROFILE, SHA, without_busy
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.codes import Code
