@@ -21,8 +21,10 @@ ONLY ?=
 FAULTS_ARGS ?=
 SYSTEM_ARGS ?=
 FLEET_ARGS ?=
+TRANSFER_CUTS ?= 4
+SWAP_CUTS ?= 2
+CHIP_ARGS ?=
 TREES ?=
-
 
 # Each described target is a command, none a file.
 .PHONY: $(shell sed -nE 's/^([a-z-]+):.*##.*/\1/p' $(firstword $(MAKEFILE_LIST)))
@@ -78,6 +80,16 @@ test-vm: $(STAMP)  ## The real stack in QEMU: BlueZ with virtual radios, and the
 	@./.ci/packages vm
 	$(MAKE) -C device
 	PYTHONPATH=tests $(BIN)/python -m suites.vm $(addprefix --only ,$(ONLY))
+
+test-chip: $(STAMP) system-packages  ## The C receiver on an emulated nRF51822: updates, bad images, TRANSFER_CUTS=4 and SWAP_CUTS=2 of its power (2 minutes)
+	@./.ci/packages chip
+	$(MAKE) -C device/ports/microbit lab
+	PYTHONPATH=tests $(BIN)/python -m suites.chip --transfer-cuts $(TRANSFER_CUTS) --swap-cuts $(SWAP_CUTS) $(CHIP_ARGS)
+
+test-ports: $(STAMP) system-packages  ## The other ports that QEMU has a board for: RISC-V (a minute)
+	@./.ci/packages ports
+	$(MAKE) -C device/ports/riscv
+	PYTHONPATH=tests $(BIN)/python -m suites.chip --board riscv --transfer-cuts $(TRANSFER_CUTS) $(CHIP_ARGS)
 
 bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/bench.json (20 minutes; BENCH_ARGS=--quick)
 	$(MAKE) -C device
