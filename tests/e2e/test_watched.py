@@ -14,15 +14,15 @@ pytestmark = pytest.mark.daemon
 # A loop that a defect holds up for ever.
 HANGS = """
 import time
-import gatewayd.daemon as daemon
-line, lines = daemon.status_line, []
+import gatewayd.systemd.status_line as told
+line, lines = told.status_line, []
 def a_line_that_never_comes(*words, **more):
     lines.append(0)
     if len(lines) > 3:
         open("it hangs", "w").close()
         time.sleep(3600)
     return line(*words, **more)
-daemon.status_line = a_line_that_never_comes
+told.status_line = a_line_that_never_comes
 """
 FED = "WATCHDOG="
 
