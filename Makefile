@@ -21,8 +21,10 @@ ONLY ?=
 FAULTS_ARGS ?=
 SYSTEM_ARGS ?=
 FLEET_ARGS ?=
+TRANSFER_CUTS ?= 4
+SWAP_CUTS ?= 2
+CHIP_ARGS ?=
 TREES ?=
-
 
 # Each described target is a command, none a file.
 .PHONY: $(shell sed -nE 's/^([a-z-]+):.*##.*/\1/p' $(firstword $(MAKEFILE_LIST)))
@@ -48,7 +50,7 @@ coverage: $(STAMP) system-packages  ## Which lines the tests of `make quick` and
 check: $(STAMP)  ## Linters, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@./.ci/step 'checking types (the first time takes a minute)' $(BIN)/mypy
 	$(BIN)/lint-imports
 
 deb:  ## The Debian package, into build/deb, made in a Debian 13 tree of its own (as root or with sudo)
@@ -78,6 +80,16 @@ test-vm: $(STAMP)  ## The real stack in QEMU: BlueZ with virtual radios, and the
 	@./.ci/packages vm
 	$(MAKE) -C device
 	PYTHONPATH=tests $(BIN)/python -m suites.vm $(addprefix --only ,$(ONLY))
+
+test-chip: $(STAMP) system-packages  ## The C receiver on an emulated nRF51822: updates, bad images, TRANSFER_CUTS=4 and SWAP_CUTS=2 of its power (2 minutes)
+	@./.ci/packages chip
+	$(MAKE) -C device/ports/microbit lab
+	PYTHONPATH=tests $(BIN)/python -m suites.chip --transfer-cuts $(TRANSFER_CUTS) --swap-cuts $(SWAP_CUTS) $(CHIP_ARGS)
+
+test-ports: $(STAMP) system-packages  ## The other ports that QEMU has a board for: RISC-V (a minute)
+	@./.ci/packages ports
+	$(MAKE) -C device/ports/riscv
+	PYTHONPATH=tests $(BIN)/python -m suites.chip --board riscv --transfer-cuts $(TRANSFER_CUTS) $(CHIP_ARGS)
 
 bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/bench.json (20 minutes; BENCH_ARGS=--quick)
 	$(MAKE) -C device
@@ -132,6 +144,9 @@ figures: $(STAMP)  ## Files, functions, floors, arrows, codes outside their tabl
 
 size: system-packages  ## Code, RAM and stack of the C receiver on a Cortex-M0
 	$(MAKE) -C device size
+
+matrix: system-packages  ## The C receiver by gcc and clang, as C99, C11 and C++17, for eight processors
+	$(MAKE) -C device matrix
 
 clean:  ## Remove what was built, and the virtual environment
 	rm -rf $(VENV) build dist device/build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 #include "bootloader.h"
 
-#include "../sha256.h"
+#include "../rcp_sha256.h"
 #include "clock.h"
 #include "log.h"
 
@@ -17,10 +17,10 @@ static void save(const bootloader_t *b)
 
 static void hash(const uint8_t *image, size_t size, uint8_t sha256[32])
 {
-    sha256_t context;
-    sha256_begin(&context);
-    sha256_add(&context, image, (uint32_t)size);
-    sha256_end(&context, sha256);
+    rcp_sha256_t context;
+    rcp_sha256_begin(&context);
+    rcp_sha256_add(&context, image, (uint32_t)size);
+    rcp_sha256_end(&context, sha256);
 }
 
 void bootloader_open(bootloader_t *b, const store_t *store, const profile_t *profile)

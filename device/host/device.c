@@ -42,19 +42,19 @@ static void port_sha256_begin(void *context)
 {
     device_t *d = context;
     log_line("all bytes are written; reads them back");
-    sha256_begin(&d->hash);
+    rcp_sha256_begin(&d->hash);
 }
 
 static void port_sha256_add(void *context, const uint8_t *data, uint32_t size)
 {
     device_t *d = context;
-    sha256_add(&d->hash, data, size);
+    rcp_sha256_add(&d->hash, data, size);
 }
 
 static void port_sha256_end(void *context, uint8_t digest[32])
 {
     device_t *d = context;
-    sha256_end(&d->hash, digest);
+    rcp_sha256_end(&d->hash, digest);
 }
 
 static uint32_t port_now_ms(void *context)
@@ -168,22 +168,25 @@ static uint32_t make_boot_id(uint32_t last)
 
 static void boot(device_t *d)
 {
+    rcp_reason_t reason;
     bootloader_boot(d->bootloader, clock_now());
-    d->port.boot_id = make_boot_id(d->port.boot_id);
+    d->start.boot_id = make_boot_id(d->start.boot_id);
     d->port.version = d->bootloader->record.version;
-    d->port.on_trial = bootloader_on_trial(d->bootloader);
-    d->port.running_sha256 = bootloader_running_sha256(d->bootloader, d->running_sha256) ? d->running_sha256 : NULL;
-    d->port.reverted_sha256 = bootloader_reverted_sha256(d->bootloader, d->reverted_sha256) ? d->reverted_sha256 : NULL;
+    d->start.on_trial = bootloader_on_trial(d->bootloader);
+    d->start.running_sha256 = bootloader_running_sha256(d->bootloader, d->running_sha256) ? d->running_sha256 : NULL;
+    d->start.reverted_sha256 = bootloader_reverted_sha256(d->bootloader, d->reverted_sha256) ? d->reverted_sha256 : NULL;
     d->baud = d->profile.identity.base_baud;
     d->outbox_size = 0;
     d->stalled_until = 0.0;
     d->restart_wanted = d->line_awaited = d->overrun = false;
     d->flash->off = false;
     d->flash->operations_left = 0;
-    log_line("boot %08x: runs %s", d->port.boot_id, d->port.version);
-    if (!rcp_init(&d->rcp, &d->port))
-        fail(EXIT_FAILED, "the receiver does not take these sizes: --max-frame %u, --window %u, --rx-ring %u, --erase-block %u, "
-             "--write-unit %u", d->port.max_frame, d->port.window, d->profile.rx_ring, d->port.erase_block, d->port.write_unit);
+    log_line("boot %08x: runs %s", d->start.boot_id, d->port.version);
+    reason = rcp_init(&d->rcp, &d->port, &d->start);
+    if (reason != RCP_OK)
+        fail(EXIT_FAILED, "the receiver does not take these sizes (reason %d in rcp.h): --max-frame %u, --window %u, --rx-ring %u, "
+             "--erase-block %u, --write-unit %u", (int)reason, d->port.max_frame, d->port.window, d->profile.rx_ring, d->port.erase_block,
+             d->port.write_unit);
     if (d->profile.packet > 0)
         device_connect(d); /* a device that knows no stream */
     d->has_power = true;
@@ -304,8 +307,8 @@ static void fill_identity(rcp_port_t *port, const profile_t *profile)
 static void fill_memory(rcp_port_t *port, const profile_t *profile)
 {
     const identity_t *identity = &profile->identity;
-    port->ring_size = profile->rx_ring;
-    port->ring = allocate(port->ring_size + 1);
+    port->ring_size = profile->rx_ring + 1;
+    port->ring = allocate(port->ring_size);
     port->max_frame = profile->max_frame;
     port->frame = allocate(RCP_FRAME_BUFFER(profile->max_frame));
     port->write_unit = (uint16_t)identity->write_unit;

@@ -3,7 +3,7 @@
 #define HOST_DEVICE_H
 
 #include "../rcp.h"
-#include "../sha256.h"
+#include "../rcp_sha256.h"
 #include "bootloader.h"
 #include "flash.h"
 #include "line.h"
@@ -17,8 +17,9 @@ typedef struct {
     line_t *to_gateway;
 
     rcp_port_t port;
+    rcp_boot_t start;
     rcp_t rcp;
-    sha256_t hash;
+    rcp_sha256_t hash;
     uint8_t running_sha256[32], reverted_sha256[32];
     char offered_version[VERSION_MOST + 1];
     uint8_t outbox[DEVICE_OUTBOX];

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "../rcp.h"
-#include "../sha256.h"
+#include "../rcp_sha256.h"
 #include "gateway.h"
 
 enum { ROUND = 500, MOST_BODY = 160, MOST_IMAGE = 20000, SLOT = 65536, DATA_TYPE = 0x40, DATA_SESSION = 0x5A,
@@ -135,10 +135,10 @@ static uint32_t make_step(const gateway_t *g, uint32_t step, const uint8_t *imag
 static void send_update(gateway_t *g)
 {
     uint8_t image[STEP_IMAGE] = {(uint8_t)below(4)}, frame[MOST_BODY + 16], wire[2 * MOST_BODY], sha256[32];
-    sha256_t hash;
-    sha256_begin(&hash);
-    sha256_add(&hash, image, sizeof image);
-    sha256_end(&hash, sha256);
+    rcp_sha256_t hash;
+    rcp_sha256_begin(&hash);
+    rcp_sha256_add(&hash, image, sizeof image);
+    rcp_sha256_end(&hash, sha256);
     image[below(STEP_IMAGE)] ^= (uint8_t)(below(2) << 5);
     for (uint32_t step = STEP_OFFER; step <= STEP_ACTIVATE; step++) {
         if (below(16) == 0)

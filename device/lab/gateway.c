@@ -4,11 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../sha256.h"
+#include "../rcp_sha256.h"
 
 enum { HELLO = 0x01, INFO, OFFER, ACCEPT, FINISH = 0x07, FINISHED, ACTIVATE, ACTIVATED, CONFIRM, CONFIRMED, BUSY = 0x0F, DATA = 0x40, ACK };
 enum { FRAGMENT = 0x60, LAST_FRAGMENT = 0x10, SHORT_DATA = 0x80, SHORT_OVERHEAD = 3 };
-enum { BOOT_MS = 200, STEP_MS = 50, PATIENCE_MS = 60000, ANOTHER_GATEWAY_MS = 11000, OVERHEAD = 10, SESSION = 0x5A };
+enum { BOOT_MS = 200, STEP_MS = 50, REPEAT_MS = 1000, PATIENCE_MS = 60000, ANOTHER_GATEWAY_MS = 11000, OVERHEAD = 10, SESSION = 0x5A };
 
 void demand(bool is_so, const char *what)
 {
@@ -200,13 +200,16 @@ void gateway_send(gateway_t *g, uint8_t *frame, uint32_t size, uint32_t lost)
         gateway_feed(g, wire, gateway_encode(wire, frame, size));
 }
 
-/* Asks until a frame of the wanted type comes. */
+/* Asks until a frame of the wanted type comes: again and again, for a device that erases may be deaf. */
 static void ask(gateway_t *g, uint8_t *frame, uint32_t size, uint8_t wanted)
 {
     g->answer_size = 0;
-    gateway_send(g, frame, size, LAB_NOTHING_LOST);
-    for (uint32_t ms = 0; g->answer_size == 0 && ms < PATIENCE_MS; ms += STEP_MS)
-        gateway_wait(g, STEP_MS);
+    for (uint32_t ms = 0; g->answer_size == 0 && ms < PATIENCE_MS; ms += STEP_MS) {
+        if (ms % REPEAT_MS == 0)
+            gateway_send(g, frame, size, LAB_NOTHING_LOST);
+        if (g->answer_size == 0)
+            gateway_wait(g, STEP_MS);
+    }
     if (g->answer_size == 0 || g->answer[0] != wanted)
         fprintf(stderr, "fuzz: to %02x came %02x (%u bytes: %02x %02x), not %02x\n", frame[0], g->answer[0], g->answer_size, g->answer[2],
                 g->answer[3], wanted);
@@ -278,10 +281,10 @@ static void transfer(gateway_t *g, const uint8_t *image, uint32_t size, const ui
 void gateway_update(gateway_t *g, const uint8_t *image, uint32_t size)
 {
     uint8_t frame[64] = {0}, sha256[32];
-    sha256_t hash;
-    sha256_begin(&hash);
-    sha256_add(&hash, image, size);
-    sha256_end(&hash, sha256);
+    rcp_sha256_t hash;
+    rcp_sha256_begin(&hash);
+    rcp_sha256_add(&hash, image, size);
+    rcp_sha256_end(&hash, sha256);
     gateway_wait(g, ANOTHER_GATEWAY_MS);
     hello(g);
     transfer(g, image, size, sha256);

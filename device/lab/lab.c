@@ -5,8 +5,9 @@
 #include <string.h>
 
 #include "../rcp.h"
-#include "../sha256.h"
+#include "../rcp_sha256.h"
 
+enum { TURNED = 0xFF ^ RCP_ERASED }; /* for flash that erases to 0 all bits mean the opposite */
 enum { OUT_ROOM = 65536, BITS_PER_BYTE = 10, LENGTH_SIZE = 2 };
 
 struct lab {
@@ -14,13 +15,17 @@ struct lab {
     lab_setup_t setup;
     rcp_t rcp;
     rcp_port_t port;
-    sha256_t sha256;
+    rcp_boot_t boot;
+    rcp_sha256_t sha256;
     jmp_buf power;
     uint32_t flash_size;
     uint8_t *flash, *unreadable, *frame, *ring, *unit;
     uint32_t *erases;
     uint8_t out[OUT_ROOM];
     uint32_t line_free_ms;
+    uint32_t erases_now; /* in this rcp_poll() */
+    uint32_t events[2 * LAB_EVENTS];
+    uint32_t hash_ms; /* that rcp_poll() has spent: each piece takes one */
     uint32_t random;
     uint8_t running_sha256[32], reverted_sha256[32];
     char app_id[72], hardware_id[72], device_id[40], version[72];
@@ -79,8 +84,10 @@ static bool on_write(void *context, uint32_t address, const uint8_t *from, uint3
         return false;
     }
     for (uint32_t i = 0; i < size; i++) {
-        lab->view.unsound += lab->flash[address + i] != 0xFF;
-        lab->flash[address + i] &= (uint8_t)(from[i] | (cut ? next_random(lab) : 0));
+        const uint32_t kept = cut ? next_random(lab) : 0;
+        uint8_t *const cell = &lab->flash[address + i];
+        lab->view.unsound += *cell != RCP_ERASED;
+        *cell = (uint8_t)(((*cell ^ TURNED) & ((from[i] ^ TURNED) | kept)) ^ TURNED);
     }
     if (lab->view.operations == lab->view.flip_at)
         lab->flash[address] ^= 0x10;
@@ -92,23 +99,34 @@ static bool on_write(void *context, uint32_t address, const uint8_t *from, uint3
     return !fails(lab);
 }
 
+/* With RCP_BLOCK_SIZES the slot begins with two quarters and a half of a block, as the flash of an STM32F4 does. */
+static uint32_t on_block_size(void *context, uint32_t address)
+{
+    const lab_t *lab = context;
+    const uint32_t block = lab->setup.erase_block, slot = 2 * lab->setup.journal_area;
+    if (!RCP_BLOCK_SIZES || block / 4 < lab->setup.write_unit || address < slot || address >= slot + block)
+        return block;
+    return address < slot + block / 2 ? block / 4 : block / 2;
+}
+
 static bool on_erase(void *context, uint32_t address)
 {
     lab_t *lab = context;
-    const uint32_t block = lab->setup.erase_block, unit = lab->setup.write_unit;
+    const uint32_t block = on_block_size(lab, address), unit = lab->setup.write_unit;
     bool cut = begin_operation(lab);
+    lab->erases_now++;
     if (is_outside(lab, address, block, block)) {
         lab->view.unsound++;
         return false;
     }
-    lab->erases[address / block]++;
+    lab->erases[address / lab->setup.erase_block]++;
     if (cut) { /* in no order, some bits and not others */
         for (uint32_t i = 0; i < block; i++)
             if ((next_random(lab) & 1u) != 0)
-                lab->flash[address + i] |= (uint8_t)next_random(lab);
+                lab->flash[address + i] = (uint8_t)(((lab->flash[address + i] ^ TURNED) | next_random(lab)) ^ TURNED);
         longjmp(lab->power, 1);
     }
-    memset(lab->flash + address, 0xFF, block);
+    memset(lab->flash + address, RCP_ERASED, block);
     memset(lab->unreadable + address / unit, 0, block / unit);
     lab->view.deaf_until = lab->view.now_ms + lab->setup.erase_ms;
     return !fails(lab);
@@ -118,22 +136,25 @@ static bool on_erase(void *context, uint32_t address)
 
 static void on_sha256_begin(void *context)
 {
-    sha256_begin(&((lab_t *)context)->sha256);
+    rcp_sha256_begin(&((lab_t *)context)->sha256);
 }
 
 static void on_sha256_add(void *context, const uint8_t *data, uint32_t size)
 {
-    sha256_add(&((lab_t *)context)->sha256, data, size);
+    lab_t *lab = context;
+    lab->hash_ms++;
+    rcp_sha256_add(&lab->sha256, data, size);
 }
 
 static void on_sha256_end(void *context, uint8_t digest[32])
 {
-    sha256_end(&((lab_t *)context)->sha256, digest);
+    rcp_sha256_end(&((lab_t *)context)->sha256, digest);
 }
 
 static uint32_t on_now(void *context)
 {
-    return ((lab_t *)context)->view.now_ms;
+    const lab_t *lab = context;
+    return lab->view.now_ms + lab->hash_ms;
 }
 
 static void say(lab_t *lab, const uint8_t *data, uint32_t size)
@@ -187,13 +208,13 @@ static uint32_t on_offer(void *context, const rcp_offer_t *offer)
 /* Whether the slot holds what it is about to start. */
 static bool holds(const lab_t *lab, const uint8_t sha256[32], uint32_t size)
 {
-    sha256_t hash;
+    rcp_sha256_t hash;
     uint8_t digest[32];
     if (size > lab->setup.slot_size)
         return false;
-    sha256_begin(&hash);
-    sha256_add(&hash, lab->flash + 2 * lab->setup.journal_area, size);
-    sha256_end(&hash, digest);
+    rcp_sha256_begin(&hash);
+    rcp_sha256_add(&hash, lab->flash + 2 * lab->setup.journal_area, size);
+    rcp_sha256_end(&hash, digest);
     return memcmp(digest, sha256, 32) == 0;
 }
 
@@ -222,6 +243,18 @@ static bool on_confirm(void *context)
     return true;
 }
 
+#if RCP_EVENTS
+static void on_event(void *context, rcp_event_t event, uint32_t value)
+{
+    lab_t *lab = context;
+    const uint32_t at = lab->view.events++;
+    if (at >= LAB_EVENTS)
+        return;
+    lab->events[2 * at] = event;
+    lab->events[2 * at + 1] = value;
+}
+#endif
+
 static void on_restart(void *context)
 {
     ((lab_t *)context)->view.restart = 1;
@@ -233,7 +266,7 @@ static void wire_up(lab_t *lab)
 {
     const lab_setup_t *s = &lab->setup;
     lab->port = (rcp_port_t){
-        .context = lab, .frame = lab->frame, .unit = lab->unit, .ring = lab->ring, .ring_size = s->rx_ring, .max_frame = s->max_frame,
+        .context = lab, .frame = lab->frame, .unit = lab->unit, .ring = lab->ring, .ring_size = s->rx_ring + 1, .max_frame = s->max_frame,
         .write_unit = s->write_unit, .window = s->window, .erase_block = s->erase_block, .slot = 2 * s->journal_area,
         .slot_size = s->slot_size, .journal = 0, .journal_area = s->journal_area, .erase_ahead = s->erase_ahead, .erase_ms = s->erase_ms,
         .flash_read = on_read, .flash_write = on_write, .flash_erase = on_erase, .now_ms = on_now, .send = on_send, .sent = on_sent,
@@ -244,6 +277,12 @@ static void wire_up(lab_t *lab)
         .features = s->features, .boot_time_s = s->boot_time_s, .slot_address = s->slot_address,
         .has_slot_address = s->has_slot_address != 0,
     };
+#if RCP_BLOCK_SIZES
+    lab->port.block_size = on_block_size;
+#endif
+#if RCP_EVENTS
+    lab->port.event = on_event;
+#endif
 }
 
 static void copy_text(char *to, const char *from, uint32_t room)
@@ -265,12 +304,12 @@ lab_t *lab_new(const lab_setup_t *setup)
     lab->frame = malloc(RCP_FRAME_BUFFER(setup->max_frame));
     lab->ring = malloc(setup->rx_ring + 1);
     lab->unit = malloc(setup->write_unit);
-    memset(lab->flash, 0xFF, lab->flash_size);
+    memset(lab->flash, RCP_ERASED, lab->flash_size);
     copy_text(lab->app_id, setup->app_id, sizeof lab->app_id);
     copy_text(lab->hardware_id, setup->hardware_id, sizeof lab->hardware_id);
     copy_text(lab->device_id, setup->device_id, sizeof lab->device_id);
     wire_up(lab);
-    if (rcp_fits(&lab->port))
+    if (rcp_check(&lab->port) == RCP_OK)
         return lab;
     lab_free(lab);
     return NULL;
@@ -307,6 +346,11 @@ const uint32_t *lab_erases(const lab_t *lab)
     return lab->erases;
 }
 
+const uint32_t *lab_events(const lab_t *lab)
+{
+    return lab->events;
+}
+
 uint32_t lab_flash_size(const lab_t *lab)
 {
     return lab->flash_size;
@@ -341,15 +385,18 @@ void lab_boot(lab_t *lab, const lab_boot_t *boot)
         memcpy(lab->running_sha256, boot->running_sha256, 32);
     if (boot->reverted_sha256 != NULL)
         memcpy(lab->reverted_sha256, boot->reverted_sha256, 32);
-    lab->port.running_sha256 = boot->running_sha256 == NULL ? NULL : lab->running_sha256;
-    lab->port.reverted_sha256 = boot->reverted_sha256 == NULL ? NULL : lab->reverted_sha256;
-    lab->port.boot_id = boot->boot_id;
-    lab->port.on_trial = boot->on_trial != 0;
+    lab->boot = (rcp_boot_t){
+        .running_sha256 = boot->running_sha256 == NULL ? NULL : lab->running_sha256,
+        .reverted_sha256 = boot->reverted_sha256 == NULL ? NULL : lab->reverted_sha256,
+        .boot_id = boot->boot_id,
+        .on_trial = boot->on_trial != 0,
+    };
     if (setjmp(lab->power) != 0) {
         lose_power(lab);
         return;
     }
-    rcp_start(&lab->rcp, &lab->port);
+    if (rcp_init(&lab->rcp, &lab->port, &lab->boot) != RCP_OK)
+        abort(); /* lab_new() has looked */
     if (lab->setup.packet != 0)
         lab_connect(lab, lab->setup.packet);
     view->idle_ms = 0;
@@ -419,7 +466,10 @@ void lab_run(lab_t *lab)
         return;
     }
     while (!is_off(lab) && !is_deaf(lab)) {
+        lab->hash_ms = lab->erases_now = 0;
         rcp_poll(&lab->rcp);
+        if (lab->view.most_erases < lab->erases_now)
+            lab->view.most_erases = lab->erases_now;
         lab->view.idle_ms = rcp_idle_ms(&lab->rcp);
         lab->view.unsound += lab->rcp.session != 0 && lab->rcp.credit > lab->rcp.erased;
         if (lab->view.idle_ms > 0)

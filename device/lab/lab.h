@@ -32,6 +32,7 @@ typedef struct {
 } lab_boot_t;
 
 enum lab_cut { LAB_TORN, LAB_BEFORE };
+enum { LAB_EVENTS = 64 };
 
 /* What a caller may read and, where it says so, write. */
 typedef struct {
@@ -54,6 +55,8 @@ typedef struct {
     uint32_t confirmed;
     uint32_t state;       /* enum state of rcp.c */
     uint32_t durable, erased, generation;
+    uint32_t most_erases; /* in one rcp_poll() */
+    uint32_t events;      /* told so far, of lab_events() */
     uint8_t flag_sha256[32];
     char offered[64]; /* version of the last OFFER that came to the hook */
 } lab_view_t;
@@ -67,6 +70,7 @@ uint8_t *lab_flash(lab_t *lab); /* journal, then slot */
 uint8_t *lab_unreadable(lab_t *lab); /* a byte for each write unit of it: not 0: reading fails */
 const uint32_t *lab_erases(const lab_t *lab); /* a number for each block of it */
 uint32_t lab_flash_size(const lab_t *lab);
+const uint32_t *lab_events(const lab_t *lab); /* with RCP_EVENTS: pairs of event and value, the first LAB_EVENTS of them */
 
 void lab_boot(lab_t *lab, const lab_boot_t *boot);
 void lab_connect(lab_t *lab, uint32_t packet); /* again, with other packets */

@@ -3,8 +3,9 @@
 from gatewayd.config import Device, Settings
 from gatewayd.errors import DeviceError
 from gatewayd.jobs.eligibility import installed_version
-from gatewayd.jobs.model import DeviceRecord
-from gatewayd.ota.rules import check_identity, check_version
+from gatewayd.jobs.marks import Marked, builds_for, mark_of
+from gatewayd.jobs.model import DeviceRecord, Job
+from gatewayd.ota.rules import check_identity, check_rollback, check_version
 from gatewayd.ota.version import Version
 from gatewayd.protocol.session import DeviceInfo, ImageState
 
@@ -28,6 +29,15 @@ def check_is_newer(device: Device, info: DeviceInfo, version: str) -> Version:
     if info.image_state is not ImageState.ON_TRIAL:  # then it is about to be confirmed, or refuses
         check_version(installed, Version.parse(version), allow_downgrade=device.allow_downgrade)
     return installed
+
+
+def check_is_not_rolled_back(
+    settings: Settings, device: Device, info: DeviceInfo, job: Job, marked: Marked
+) -> None:
+    """The job's firmware is not older than what this very board has run. Raises FirmwareError `rollback`."""
+    mark = mark_of(device, info, marked, builds_for(settings, device, marked))
+    container = bytes.fromhex(job.container_sha256)
+    check_rollback(mark, job.timestamp_ms, container, allow_downgrade=device.allow_downgrade)
 
 
 def check_can_revert(device: Device, info: DeviceInfo) -> None:

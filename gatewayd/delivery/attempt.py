@@ -13,7 +13,12 @@ import structlog
 
 from gatewayd.codes import meaning
 from gatewayd.config import Device, Settings, Wake
-from gatewayd.delivery.admission import check_can_revert, check_is_meant, check_is_newer
+from gatewayd.delivery.admission import (
+    check_can_revert,
+    check_is_meant,
+    check_is_newer,
+    check_is_not_rolled_back,
+)
 from gatewayd.delivery.attempt_log import AttemptLog
 from gatewayd.delivery.console import ConsoleLog
 from gatewayd.delivery.deferral import Deferral, Paused
@@ -23,6 +28,7 @@ from gatewayd.delivery.retry import Retry
 from gatewayd.errors import DeviceError, GatewaydError, LinkError, LinkLost
 from gatewayd.images.reader import FirmwareReader, OpenFirmware
 from gatewayd.jobs.eligibility import profile_of
+from gatewayd.jobs.marks import Marked, keys_of
 from gatewayd.jobs.model import INTERRUPTIBLE, AttemptRecord, Job, JobState
 from gatewayd.link.base import Link
 from gatewayd.ota.rules import RollbackMark
@@ -242,6 +248,7 @@ class Attempt:
             raise Paused
         installed = check_is_newer(self._device, info, self._the_job.version)
         check_can_revert(self._device, info)
+        await self._check_mark(info)
         image = await self._image(info, second_try=second_try)
         await self._go(
             JobState.TRANSFERRING,
@@ -335,9 +342,12 @@ class Attempt:
                 f"the device runs the image sent and calls it {info.version}, not {job.version}"
             )
         attempt = self._ended("", "")
+        boards, lowers = keys_of(self._device, info), self._device.allow_downgrade
         resumes = job.resumes + self._tally.resumes
         self.job = await self._ends.store.run(
-            lambda db: db.succeed(job.id, mark, attempt, resumes=resumes, **changes)
+            lambda db: db.succeed(
+                job.id, mark, attempt, boards=boards, lowers=lowers, resumes=resumes, **changes
+            )
         )
         self._ends.watcher.job_moved(self._the_job)
         self.log.info("succeeded", version=info.version, code=changes["code"] or None)
@@ -386,6 +396,15 @@ class Attempt:
         await self._ends.store.run(lambda db: db.save_contact(device.name, info))
         self._ends.watcher.device_seen(device, info)
         return info
+
+    async def _check_mark(self, info: DeviceInfo) -> None:
+        """Compare with the mark of the board that is there: the planner may have had another one in mind."""
+        check_is_not_rolled_back(self._settings, self._device, info, self._the_job, await self._marked())
+
+    async def _marked(self) -> Marked:
+        return await self._ends.store.run(
+            lambda db: Marked(db.devices(), db.marks(), db.verdicts(), db.jobs())
+        )
 
     async def _image(self, info: DeviceInfo, *, second_try: bool) -> Image:
         job = self._the_job

@@ -78,6 +78,13 @@ def profile_of(settings: Settings, device: Device) -> DecodeProfile:
     )
 
 
+def images_of(device: Device, verdict: Verdict) -> tuple[RomFacts, ...]:
+    """Return what of a release can be sent to the device."""
+    if device.payload is Payload.STANDARD or device.deliver is Deliver.CONTAINER:
+        return (RomFacts(0, verdict.body_size, verdict.body_sha256),)
+    return verdict.roms
+
+
 def refusal_of(device: Device, record: DeviceRecord, candidate: Candidate) -> Decision | None:
     """Why a device does not take a genuine release; None: it does."""
     installed = installed_version(device, record)
@@ -106,7 +113,7 @@ def _unfit(device: Device, record: DeviceRecord, candidate: Candidate) -> Decisi
     info = record.info
     if info is None:
         return None
-    images = _images(device, candidate.verdict)
+    images = images_of(device, candidate.verdict)
     by_slot = device.payload is Payload.ADVANCED and device.deliver is Deliver.ROM
     image = select_rom(images, info.slot_address, device.slot_match) if by_slot else images[0]
     check_size(image.size, info.slot_size)
@@ -120,15 +127,8 @@ def _runs(device: Device, record: DeviceRecord, candidate: Candidate) -> bool:
     """Whether the device runs any image of it: of two ROMs the other one is for the slot that is free now."""
     info = record.info
     return info is not None and any(
-        info.runs((image.id,), str(candidate.version)) for image in _images(device, candidate.verdict)
+        info.runs((image.id,), str(candidate.version)) for image in images_of(device, candidate.verdict)
     )
-
-
-def _images(device: Device, verdict: Verdict) -> tuple[RomFacts, ...]:
-    """Return what of a release can be sent to the device."""
-    if device.payload is Payload.STANDARD or device.deliver is Deliver.CONTAINER:
-        return (RomFacts(0, verdict.body_size, verdict.body_sha256),)
-    return verdict.roms
 
 
 def decision_on(

@@ -319,6 +319,25 @@ Command = CreateJob | EndJob
 
 
 @dataclass(frozen=True, slots=True)
+class BoardKey:
+    """What a board's anti-rollback mark is stored under (see marks.py). `kind` is "id" or "link"."""
+
+    app_id: str
+    kind: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class SaveMark:
+    """Raise what is stored for a board, and for its entry, to `mark`; `reason` is for the log."""
+
+    device: str
+    keys: tuple[BoardKey, ...]
+    mark: RollbackMark
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The planner's answer for all devices. `to_verify`: readings that no verdict exists for yet."""
 
@@ -326,3 +345,4 @@ class Plan:
     commands: tuple[Command, ...] = ()
     to_verify: tuple[tuple[Release, DecodeProfile, str], ...] = field(default=())  # with the key set's name
     topics: frozenset[str] = frozenset()
+    marks: tuple[SaveMark, ...] = ()

@@ -1,11 +1,12 @@
 """Which firmware a device may take: small predicates that pass, or raise.
 
 The anti-rollback mark. A signature covers neither the application nor the version; the only authenticated
-order among containers is their build timestamp. A device's mark is that of the last image that succeeded on
-it. An older timestamp is refused; the same one only with the same container, so that a retry passes and a
-second build of the same millisecond does not. `allow_downgrade` suspends the check and does not remove the
-mark: when the older image has succeeded, its timestamp is the new mark, and from then on everything newer
-than *that* is accepted. So it belongs in a configuration only for as long as the downgrade takes.
+order among containers is their build timestamp. A board's mark is that of the newest genuine image that it
+is known to run (jobs/marks.py). An older timestamp is refused; the same one only with the same container, so
+that a retry passes and a second build of the same millisecond does not. `allow_downgrade` suspends the check
+and does not remove the mark: when the older image has succeeded, its timestamp is the new mark, and from then
+on everything newer than *that* is accepted. So it belongs in a configuration only for as long as the
+downgrade takes.
 """
 
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ class SlotMatch(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RollbackMark:
-    """Of the last image that succeeded: its container's authenticated timestamp and `Container.sha256`."""
+    """Of a genuine image: its container's authenticated timestamp and `Container.sha256`."""
 
     timestamp_ms: int
     container_sha256: bytes
@@ -94,7 +95,7 @@ def check_identity(
 def check_rollback(
     mark: RollbackMark | None, timestamp_ms: int | None, container_sha256: bytes, *, allow_downgrade: bool
 ) -> None:
-    """Not older than the last image that succeeded. No mark, or no authenticated timestamp: passes.
+    """Not older than the newest image the board has run. No mark, or no authenticated timestamp: passes.
 
     Raises FirmwareError `rollback`.
     """
@@ -104,8 +105,8 @@ def check_rollback(
         return
     age = "older than" if timestamp_ms < mark.timestamp_ms else "the same, in another container, as"
     raise FirmwareError(
-        f"the container's build timestamp {timestamp_ms} is {age} {mark.timestamp_ms}, that of the last image"
-        " that succeeded",
+        f"the container's build timestamp {timestamp_ms} is {age} {mark.timestamp_ms}, that of the newest"
+        " image that the board is known to have run",
         code="rollback",
         hint="build it anew, or set allow_downgrade: true while you go back",
     )

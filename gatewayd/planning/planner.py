@@ -27,8 +27,10 @@ from gatewayd.jobs.eligibility import (
     refusal_of,
     topics_of,
 )
+from gatewayd.jobs.marks import Marked, effective
 from gatewayd.jobs.model import (
     WAITING,
+    BoardKey,
     Command,
     CreateJob,
     Decision,
@@ -40,8 +42,10 @@ from gatewayd.jobs.model import (
     Pause,
     Plan,
     Release,
+    SaveMark,
     Verdict,
 )
+from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.version import Version
 
 Verdicts = Mapping[tuple[str, str], Verdict]
@@ -56,6 +60,7 @@ class StoreSnapshot:
     devices: Mapping[str, DeviceRecord]
     jobs: Sequence[Job]
     pauses: Mapping[str, Pause] = field(default_factory=dict)
+    marks: Mapping[BoardKey, RollbackMark] = field(default_factory=dict)
 
 
 def plan(settings: Settings, known: StoreSnapshot) -> Plan:
@@ -67,8 +72,9 @@ def plan(settings: Settings, known: StoreSnapshot) -> Plan:
     jobs_of: dict[str, list[Job]] = {}
     for job in known.jobs:
         jobs_of.setdefault(job.device, []).append(job)
+    records, marks = records_of(settings, known)
     for device in settings.devices:
-        record = known.devices.get(device.name, DeviceRecord(device.name))
+        record = records.get(device.name, DeviceRecord(device.name))
         jobs = jobs_of.get(device.name, [])
         topics |= topics_of(settings, device, record)
         releases = releases_for(settings, device, known)
@@ -87,7 +93,14 @@ def plan(settings: Settings, known: StoreSnapshot) -> Plan:
         for job in known.jobs
         if job.device not in configured and job.is_active and job.state is not JobState.ACTIVATING
     ]
-    return Plan(tuple(decisions), tuple(commands), tuple(to_verify.values()), frozenset(topics))
+    return Plan(tuple(decisions), tuple(commands), tuple(to_verify.values()), frozenset(topics), marks)
+
+
+def records_of(
+    settings: Settings, known: StoreSnapshot
+) -> tuple[Mapping[str, DeviceRecord], tuple[SaveMark, ...]]:
+    """Return every device with the anti-rollback mark that counts now, and what of it is not stored yet."""
+    return effective(settings, Marked(known.devices, known.marks, known.verdicts, known.jobs))
 
 
 def releases_for(settings: Settings, device: Device, known: StoreSnapshot) -> list[Release]:

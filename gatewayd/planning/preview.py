@@ -12,7 +12,7 @@ from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.eligibility import Candidate, profile_of, refusal_of, topics_of
 from gatewayd.jobs.model import CreateJob, Decision, DeviceRecord, EndJob, Release, Verdict
 from gatewayd.ota.topic import OtaTopic
-from gatewayd.planning.planner import StoreSnapshot, plan, releases_for
+from gatewayd.planning.planner import StoreSnapshot, plan, records_of, releases_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +101,20 @@ def assessments(settings: Settings, known: StoreSnapshot, device: Device) -> tup
     """Look at every release of a device's topics by itself, oldest first."""
     reading = profile_of(settings, device).key
     releases = releases_for(settings, device, known)
+    record = records_of(settings, known)[0].get(device.name, DeviceRecord(device.name))
     return tuple(
-        _assess(device, known, release, known.verdicts.get((release.sha256, reading))) for release in releases
+        _assess(device, record, release, known.verdicts.get((release.sha256, reading)))
+        for release in releases
     )
 
 
-def _assess(device: Device, known: StoreSnapshot, release: Release, verdict: Verdict | None) -> Assessment:
+def _assess(device: Device, record: DeviceRecord, release: Release, verdict: Verdict | None) -> Assessment:
     if verdict is None:
         return Assessment(release, "", "verifying", "it is being verified")
     if not verdict.is_genuine:
         return Assessment(release, "", verdict.code, verdict.reason)
     version = str(release.version(verdict))
-    refusal = refusal_of(device, _record(known, device.name), Candidate(release, verdict))
+    refusal = refusal_of(device, record, Candidate(release, verdict))
     if refusal is None:
         return Assessment(release, version, "update", "it may be installed")
     return Assessment(release, version, refusal.code, refusal.reason)

@@ -14,7 +14,16 @@ from gatewayd.config import Settings
 from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.errors import HostError
 from gatewayd.images.reader import FirmwareReader
-from gatewayd.jobs.model import EVERYTHING, CreateJob, DecodeProfile, EndJob, Plan, Release, Verdict
+from gatewayd.jobs.model import (
+    EVERYTHING,
+    CreateJob,
+    DecodeProfile,
+    EndJob,
+    Plan,
+    Release,
+    SaveMark,
+    Verdict,
+)
 from gatewayd.planning.planner import StoreSnapshot, plan, superfluous
 from gatewayd.store.database import Database
 from gatewayd.store.store import Store
@@ -106,9 +115,11 @@ class Reconciler:
         known = await self._store.run(_read)
         result = plan(self._settings, known)
         self._tell(result)
+        for mark in result.marks:
+            await self._save_mark(mark)
         for command in result.commands:
             await self._obey(command)
-        if result.commands:
+        if result.commands or result.marks:
             known = await self._store.run(_read)
         self.latest = known
         self._on_plan(result, known)
@@ -135,6 +146,17 @@ class Reconciler:
             log.info("release verified", topic=release.topic, patch=verdict.patch)
         else:
             log.warning("release refused", topic=release.topic, code=verdict.code, reason=verdict.reason)
+
+    async def _save_mark(self, command: SaveMark) -> None:
+        """Store it before anything it rests on, such as a release, is tidied away."""
+        await self._store.run(lambda db: db.save_mark(command))
+        log.info(
+            "anti-rollback mark",
+            device=command.device,
+            timestamp_ms=command.mark.timestamp_ms,
+            boards=[key.value for key in command.keys],
+            reason=command.reason,
+        )
 
     async def _obey(self, command: CreateJob | EndJob) -> None:
         if isinstance(command, CreateJob):
@@ -178,5 +200,10 @@ def _tell(waiting: list[asyncio.Future[None]], error: HostError | None = None) -
 
 def _read(database: Database) -> StoreSnapshot:
     return StoreSnapshot(
-        database.releases(), database.verdicts(), database.devices(), database.jobs(), database.pauses()
+        database.releases(),
+        database.verdicts(),
+        database.devices(),
+        database.jobs(),
+        database.pauses(),
+        database.marks(),
     )

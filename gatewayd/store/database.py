@@ -4,7 +4,7 @@ Each public method of `Database` is one transaction: it happened, durably, when 
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from gatewayd.jobs.model import (
     INTERRUPTIBLE,
     TRANSITIONS,
     AttemptRecord,
+    BoardKey,
     CreateJob,
     DecodeProfile,
     DeviceRecord,
@@ -24,6 +25,7 @@ from gatewayd.jobs.model import (
     JobState,
     Pause,
     Release,
+    SaveMark,
     Verdict,
     check_transition,
 )
@@ -31,6 +33,7 @@ from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.protocol.session import DeviceInfo
 from gatewayd.store.attempts import Attempts
+from gatewayd.store.marks import StoredMarks
 from gatewayd.store.rows import (
     JOB_INSERT,
     device_of,
@@ -60,6 +63,7 @@ class Database:
         self._tables = Tables(path, now)
         self._db = self._tables.db
         self._attempts = Attempts(self._tables)
+        self._marks = StoredMarks(self._tables)
         self.is_new = self._tables.is_new
         try:
             self._look_through()
@@ -97,8 +101,8 @@ class Database:
         Each of those would be its device's one job under way for ever. The planner makes another one where an
         update is still due.
         """
-        self._mend_counter()
-        for read in (self.releases, self.verdicts, self.devices, self.pauses):
+        self._tables.mend_counter()
+        for read in (self.releases, self.verdicts, self.devices, self.marks, self.pauses):
             read()
         known = {job.id for job in self.jobs()}
         active = self._db.execute(f"SELECT id FROM jobs WHERE state NOT IN ({_ENDED})")  # noqa: S608 - a constant
@@ -109,17 +113,6 @@ class Database:
                     "UPDATE jobs SET state = ?, code = 'stored_unreadable', reason = ? WHERE id = ?",
                     [(JobState.CANCELLED, reason, id_) for id_ in lost],
                 )
-
-    def _mend_counter(self) -> None:
-        """Let events go on after all that are stored, whatever the counter says."""
-        (highest,) = self._db.execute(
-            "SELECT ifnull(max(seq), 0) FROM (SELECT seq FROM releases UNION SELECT contact_seq FROM devices"
-            " UNION SELECT updated_seq FROM jobs) WHERE typeof(seq) = 'integer'"
-        ).fetchone()
-        found = [row[0] for row in self._db.execute("SELECT seq FROM counter")]
-        if not (len(found) == 1 and isinstance(found[0], int) and found[0] >= highest):
-            one = "UPDATE counter SET seq = ?" if found else "INSERT INTO counter (seq) VALUES (?)"
-            self._db.execute(one, (highest,))
 
     def adopt(self, rows: dict[str, list[dict[str, Any]]]) -> None:
         """Take rows over, by table, from a database that was damaged. Messages that are gone are left out.
@@ -139,7 +132,7 @@ class Database:
                             f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({places})",  # noqa: S608 - names of ours
                             tuple(values.values()),
                         )
-        self._mend_counter()
+        self._tables.mend_counter()
 
     # -- releases
 
@@ -240,12 +233,24 @@ class Database:
     def save_contact(self, name: str, info: DeviceInfo) -> None:
         """Remember what a device says of itself."""
         with self._tables.transaction() as seq:
+            for _, old in self._tables.read("devices", "WHERE name = ?", (name,), device_of):
+                if old.info is not None and old.info.app_id != info.app_id:
+                    self._marks.forget_entry(name)
             self._db.execute(
                 "INSERT INTO devices (name, info, contact_seq, contact_at) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (name) DO UPDATE SET info = excluded.info,"
                 " contact_seq = excluded.contact_seq, contact_at = excluded.contact_at",
                 (name, write_json(info), seq, self._tables.now()),
             )
+
+    def marks(self) -> dict[BoardKey, RollbackMark]:
+        """Return the anti-rollback mark of every board."""
+        return self._marks.all()
+
+    def save_mark(self, command: SaveMark) -> None:
+        """Raise what is stored of a board's mark."""
+        with self._tables.transaction():
+            self._marks.save(command.device, command.keys, command.mark, lowers=False)
 
     # -- jobs
 
@@ -326,21 +331,22 @@ class Database:
             )
 
     def succeed(
-        self, id_: int, mark: RollbackMark | None, note: AttemptRecord | None = None, **changes: Any
+        self,
+        id_: int,
+        mark: RollbackMark | None,
+        note: AttemptRecord | None = None,
+        *,
+        boards: Sequence[BoardKey] = (),
+        lowers: bool = False,
+        **changes: Any,
     ) -> Job:
-        """Move a job to `succeeded` and its device's anti-rollback mark with it."""
+        """Move a job to `succeeded` and its board's anti-rollback mark with it; down only if `lowers`."""
         with self._tables.transaction() as seq:
             old = self.job(id_)
             check_transition(old.state, JobState.SUCCEEDED)
             self._attempts.save(id_, note)
             if mark is not None:
-                self._db.execute(
-                    "INSERT INTO devices (name, contact_seq, contact_at, mark_timestamp_ms, mark_container)"
-                    " VALUES (?, 0, '', ?, ?) ON CONFLICT (name) DO UPDATE SET"
-                    " mark_timestamp_ms = excluded.mark_timestamp_ms,"
-                    " mark_container = excluded.mark_container",
-                    (old.device, str(mark.timestamp_ms), mark.container_sha256),
-                )
+                self._marks.save(old.device, boards, mark, lowers=lowers)
             return self._save_job(replace(old, state=JobState.SUCCEEDED, **changes), seq)
 
     def recover(self) -> list[Job]:

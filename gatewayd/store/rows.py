@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from gatewayd.jobs.model import (
     AttemptRecord,
+    BoardKey,
     CreateJob,
     DeviceRecord,
     Job,
@@ -188,6 +189,13 @@ def mark_of_row(timestamp_ms: object, container: object) -> Read[RollbackMark | 
     if not isinstance(container, bytes):
         return Read(RollbackMark(int(text), b""), ("anti-rollback mark: its container is not readable",))
     return Read(RollbackMark(int(text), container))
+
+
+def board_mark_of(row: sqlite3.Row) -> Read[tuple[BoardKey, RollbackMark] | None]:
+    """Read a row of marks."""
+    mark = mark_of_row(row["timestamp_ms"], row["container"])
+    key = BoardKey(str(row["app_id"]), str(row["kind"]), str(row["board"]))
+    return Read(None if mark.value is None else (key, mark.value), mark.unread)
 
 
 def _of(shape: Format[T], values: object) -> Read[T | None]:

@@ -25,7 +25,7 @@ from typing import Any
 from gatewayd.store.database import Database
 from gatewayd.store.disk import sync
 from gatewayd.store.quarantine import Quarantine
-from gatewayd.store.rows import Read, device_of, mark_of_row, pause_in, release_of
+from gatewayd.store.rows import Read, board_mark_of, device_of, mark_of_row, pause_in, release_of
 from gatewayd.store.spool import Spool
 
 SUFFIXES = ("", "-wal", "-shm", "-journal")
@@ -51,6 +51,7 @@ _PARTS = (
         lambda row: mark_of_row(row["mark_timestamp_ms"], row["mark_container"]),
         has_marks=True,
     ),
+    _Part("marks", "*", board_mark_of, has_marks=True),
     _Part("pauses", "*", pause_in),
 )
 

@@ -44,6 +44,9 @@ CREATE TABLE jobs (
 CREATE TABLE attempts (
     job_id INTEGER NOT NULL, number INTEGER NOT NULL, record TEXT NOT NULL, PRIMARY KEY (job_id, number));
 CREATE TABLE pauses (name TEXT PRIMARY KEY, since TEXT NOT NULL, by TEXT NOT NULL);
+CREATE TABLE marks (
+    app_id TEXT NOT NULL, kind TEXT NOT NULL, board TEXT NOT NULL, timestamp_ms TEXT NOT NULL,
+    container BLOB NOT NULL, PRIMARY KEY (app_id, kind, board));
 -- None doubled: whatever a planner says, a device has at most one job under way.
 CREATE UNIQUE INDEX one_active_job ON jobs (device) WHERE state NOT IN ({ENDED_STATES});
 CREATE INDEX jobs_by_device ON jobs (device, id);

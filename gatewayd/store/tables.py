@@ -47,6 +47,17 @@ class Tables:
                 self.db.execute("ROLLBACK")
             raise
 
+    def mend_counter(self) -> None:
+        """Let events go on after all that are stored, whatever the counter says."""
+        (highest,) = self.db.execute(
+            "SELECT ifnull(max(seq), 0) FROM (SELECT seq FROM releases UNION SELECT contact_seq FROM devices"
+            " UNION SELECT updated_seq FROM jobs) WHERE typeof(seq) = 'integer'"
+        ).fetchone()
+        found = [row[0] for row in self.db.execute("SELECT seq FROM counter")]
+        if not (len(found) == 1 and isinstance(found[0], int) and found[0] >= highest):
+            one = "UPDATE counter SET seq = ?" if found else "INSERT INTO counter (seq) VALUES (?)"
+            self.db.execute(one, (highest,))
+
     def read(
         self, table: str, rest: str, values: tuple[Any, ...], convert: Callable[[sqlite3.Row], Read[T | None]]
     ) -> Iterator[tuple[sqlite3.Row, T]]:

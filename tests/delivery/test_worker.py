@@ -17,7 +17,7 @@ from gatewayd.delivery.attempt import STEPS_PER_ATTEMPT, Attempt
 from gatewayd.delivery.deferral import LONGEST_DEFERRAL_S, SHORTEST_DEFERRAL_S, Deferral
 from gatewayd.delivery.retry import Retry
 from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, LinkError
-from gatewayd.jobs.model import Job, JobState
+from gatewayd.jobs.model import BoardKey, Job, JobState, SaveMark
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.protocol.session import Deferred, Failed, ImageState
 from gatewayd.store.database import Database
@@ -81,6 +81,29 @@ async def test_success_sets_the_mark(tmp_path: Path) -> None:
         job = await bench.a_job(timestamp_ms=2**64 - 1, container_sha256=bytes(32).hex())
         await attempt(bench, job).run()
         assert (await bench.store.run(Database.devices))["pump-1"].mark == RollbackMark(2**64 - 1, bytes(32))
+
+
+@timeless
+async def test_the_mark_of_the_board_that_is_there_counts_not_that_of_the_one_before(tmp_path: Path) -> None:
+    """The planner made the job for another board; this one has run something newer."""
+    async with bench_of(tmp_path, {"device_id": "spare"}) as bench:
+        key = BoardKey("pump", "id", "spare")
+        command = SaveMark("elsewhere", (key,), RollbackMark(2_000, bytes(32)), "it ran there")
+        await bench.store.run(lambda db: db.save_mark(command))
+        job = await bench.a_job(timestamp_ms=1_000, container_sha256=bytes(32).hex())
+        assert (await failure(bench, job)).code == "rollback"
+        assert bench.board.heard == ["hello"]
+        assert (await bench.store.run(Database.marks))[key].timestamp_ms == 2_000
+
+
+@timeless
+async def test_success_raises_the_mark_of_the_board_and_a_downgrade_lowers_it(tmp_path: Path) -> None:
+    key = BoardKey("pump", "id", "A")
+    for allowed, stamp in ((False, 2_000), (True, 1_000)):
+        async with bench_of(tmp_path, {"version": "4.3.1"}, allow_downgrade=allowed) as bench:
+            job = await bench.a_job(timestamp_ms=stamp, container_sha256=bytes(32).hex())
+            await attempt(bench, job).run()
+            assert (await bench.store.run(Database.marks))[key] == RollbackMark(stamp, bytes(32))
 
 
 @timeless

@@ -41,7 +41,8 @@ def test_it_needs_nothing_but_five_functions(tmp_path: Path, ble: int) -> None:
 def test_the_header_is_good_for_cplusplus(tmp_path: Path, ble: int) -> None:
     source = tmp_path / "port.cc"
     source.write_text(
-        f'#include "{DEVICE}/rcp.h"\nbool f(rcp_t *r, const rcp_port_t *p) {{ return rcp_init(r, p); }}\n'
+        f'#include "{DEVICE}/rcp.h"\n'
+        "rcp_reason_t f(rcp_t *r, const rcp_port_t *p, const rcp_boot_t *b) { return rcp_init(r, p, b); }\n"
     )
     options = ["-Wall", "-Wextra", "-pedantic", "-Werror", f"-DRCP_BLE={ble}"]
     subprocess.run(["c++", *options, "-c", "-o", tmp_path / "o", source], check=True)
@@ -60,6 +61,11 @@ def test_at_most_4_kib_of_code_on_a_cortex_m0_or_a_clear_word() -> None:
     with_ble = re.search(r"with BLE +(\d+) bytes", done.stdout)
     assert with_ble is not None
     assert int(found[1]) < int(with_ble[1]) <= 4864
+    with_all = re.search(r"everything +(\d+) bytes", done.stdout)
+    assert with_all is not None
+    assert int(with_all[1]) <= 5120
+    assert "checks      0 bytes more where the port is a constant" in done.stdout
+    assert "helpers     none" in done.stdout
     assert re.search(r"stack +rcp_poll [1-9]\d*, rcp_init [1-9]\d*", done.stdout)
 
 

@@ -25,7 +25,7 @@ FRAME_ROOM = 512
 U32 = ctypes.c_uint32
 _WRAPS_AT_MS = 2**32
 _STARTS_AT_MS = _WRAPS_AT_MS - 30_000  # the device's clock wraps half a minute into each test
-_STATES = ("IDLE", "PREPARE", "RECV", "FULL", "HASH", "STAGED", "RESTART")
+_STATES = ("IDLE", "RECV", "FULL", "STAGED", "PREPARE", "HASH", "ACTIVATING", "RESTART")
 _BUILD_S = 120
 
 
@@ -72,7 +72,7 @@ class View(ctypes.Structure):
                     "out_size",
                 ),
                 *("baud", "idle_ms", "deaf_until", "power_lost", "restart", "flag_size", "flag_trial_s"),
-                *("confirmed", "state", "durable", "erased", "generation"),
+                *("confirmed", "state", "durable", "erased", "generation", "most_erases", "events"),
             )
         ),
         ("flag_sha256", ctypes.c_uint8 * 32),
@@ -98,6 +98,7 @@ def library(path: str = "", *, ble: bool = False) -> ctypes.CDLL:
         ("flash", cells, handle),
         ("unreadable", cells, handle),
         ("erases", ctypes.POINTER(U32), handle),
+        ("events", ctypes.POINTER(U32), handle),
         ("flash_size", U32, handle),
         ("boot", None, handle, ctypes.POINTER(_Boot)),
         ("connect", None, handle, U32),
@@ -198,13 +199,14 @@ class CReceiver:
             setup.features = 2 * profile.can_revert + 4 * profile.can_short_data
         self._handle: int | None = self._lab.lab_new(ctypes.byref(setup))
         if self._handle is None:
-            raise ValueError(f"rcp_fits() says no to {profile}")
+            raise ValueError(f"rcp_check() says no to {profile}")
         weakref.finalize(self, self._lab.lab_free, self._handle)
         self._view: View = self._lab.lab_view(self._handle).contents
         self.flash = CFlash(self._lab, self._handle, profile)
         self._boot_ids = boot_ids or itertools.count(1)
         self._tells_revert = tells_revert
         self._flagged: bytes | None = None
+        self.says_on_trial = False  # whatever the bootloader knows
         self.starts = 0  # how often the bootloader started a new image
         self.boots = 0
         self.shelf = MemoryShelf()  # where c_device() put the images
@@ -232,6 +234,17 @@ class CReceiver:
     def erased(self) -> int:
         """How much of the slot is erased, from its beginning."""
         return int(self._view.erased)
+
+    @property
+    def most_erases(self) -> int:
+        """How many blocks it erased in one rcp_poll(), at most."""
+        return int(self._view.most_erases)
+
+    @property
+    def events(self) -> list[tuple[int, int]]:
+        """What it told, with the numbers; of a library with RCP_EVENTS."""
+        told = self._lab.lab_events(self._handle)
+        return [(told[2 * at], told[2 * at + 1]) for at in range(self._view.events)]
 
     @property
     def running_image(self) -> bytes | None:
@@ -322,7 +335,7 @@ class CReceiver:
             running_sha256=None if image is None else hashlib.sha256(image).digest(),
             reverted_sha256=self._reverted() if self._tells_revert else None,
             boot_id=boot_id,
-            on_trial=trial_ends is not None,
+            on_trial=trial_ends is not None or self.says_on_trial,
         )
         self._set_clock(now)
         self._is_on = True

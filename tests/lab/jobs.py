@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 from gatewayd.config import Device, Gateway, Mqtt, Settings
 from gatewayd.jobs.eligibility import profile_of
 from gatewayd.jobs.model import (
+    BoardKey,
     CreateJob,
     Decision,
     DecodeProfile,
@@ -163,6 +164,7 @@ class World:
         self.verdicts: dict[tuple[str, str], Verdict] = {}
         self.records: dict[str, DeviceRecord] = {}
         self.jobs: list[Job] = []
+        self.marks: dict[BoardKey, RollbackMark] = {}
 
     @property
     def settings(self) -> Settings:
@@ -170,7 +172,7 @@ class World:
 
     @property
     def known(self) -> StoreSnapshot:
-        return StoreSnapshot(self.releases, self.verdicts, self.records, self.jobs)
+        return StoreSnapshot(self.releases, self.verdicts, self.records, self.jobs, marks=self.marks)
 
     def publish(self, verdict: Verdict | None, channel: Channel = Channel.NONE, *, minor: int = 3) -> Self:
         release = a_release(len(self.releases) + 1, channel=channel, minor=minor)

@@ -4,14 +4,21 @@
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct {
     uint32_t state[8];
     uint32_t size; /* bytes so far: images are smaller than 4 GiB */
     uint8_t block[64];
-} sha256_t;
+} rcp_sha256_t;
 
-void sha256_begin(sha256_t *s);
-void sha256_add(sha256_t *s, const uint8_t *data, uint32_t size);
-void sha256_end(sha256_t *s, uint8_t digest[32]);
+void rcp_sha256_begin(rcp_sha256_t *s);
+void rcp_sha256_add(rcp_sha256_t *s, const uint8_t *data, uint32_t size);
+void rcp_sha256_end(rcp_sha256_t *s, uint8_t digest[32]);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

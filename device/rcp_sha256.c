@@ -1,4 +1,4 @@
-#include "sha256.h"
+#include "rcp_sha256.h"
 
 #include <string.h>
 
@@ -26,37 +26,42 @@ static void to_big_endian(uint8_t *p, uint32_t value)
         p[i] = (uint8_t)value;
 }
 
-static uint32_t schedule(uint32_t w[16], unsigned i)
-{
-    uint32_t a = w[(i + 1) & 15], b = w[(i + 14) & 15];
-    w[i & 15] += (rotated(a, 7) ^ rotated(a, 18) ^ a >> 3) + w[(i + 9) & 15] + (rotated(b, 17) ^ rotated(b, 19) ^ b >> 10);
-    return w[i & 15];
-}
-
+/*
+ * Rotations are written as chains, of which each step rotates what the one before gave: r(r(r(e, 14) ^ e, 5) ^ e, 6) is r(e, 6) ^ r(e, 11) ^
+ * r(e, 25). That takes one register where the sum takes three. The working variables stay where they are, and the window on them moves:
+ * of a, b, ... h in s[0], s[1], ... s[7] the next round finds all but two in their places when s is one less.
+ */
 static void compress(uint32_t state[8], const uint8_t *block)
 {
-    uint32_t w[16], s[8];
-    memcpy(s, state, sizeof s);
-    for (unsigned i = 0; i < 64; i++) {
-        uint32_t word = i < 16 ? (w[i] = from_big_endian(block + 4 * i)) : schedule(w, i);
-        uint32_t t1 = s[7] + (rotated(s[4], 6) ^ rotated(s[4], 11) ^ rotated(s[4], 25)) + ((s[4] & s[5]) ^ (~s[4] & s[6])) + ROUND[i] + word;
-        uint32_t t2 = (rotated(s[0], 2) ^ rotated(s[0], 13) ^ rotated(s[0], 22)) + ((s[0] & s[1]) ^ (s[0] & s[2]) ^ (s[1] & s[2]));
-        memmove(s + 1, s, 7 * sizeof s[0]);
-        s[4] += t1;
-        s[0] = t1 + t2;
+    uint32_t w[16], window[16 + 8];
+    memcpy(window + 16, state, 32);
+    for (unsigned i = 0; i < 16; i++)
+        w[i] = from_big_endian(block + 4 * i);
+    for (const uint32_t *k = ROUND; k < ROUND + 64; k += 16) {
+        uint32_t *s = window + 16;
+        for (unsigned i = 0; i < 16; i++) {
+            const uint32_t a = s[0], e = s[4], x = w[(i + 1) & 15], y = w[(i + 14) & 15];
+            uint32_t t = s[7] + k[i] + w[i];
+            t += rotated(rotated(rotated(e, 14) ^ e, 5) ^ e, 6) + (s[6] ^ (e & (s[5] ^ s[6])));
+            w[i] += (rotated(rotated(x, 11) ^ x, 7) ^ x >> 3) + w[(i + 9) & 15] + (rotated(rotated(y, 2) ^ y, 17) ^ y >> 10); /* for 16 on */
+            s--;
+            s[4] += t; /* d */
+            s[0] = t + rotated(rotated(rotated(a, 9) ^ a, 11) ^ a, 2) + ((a & s[2]) | (s[3] & (a | s[2])));
+        }
+        memmove(window + 16, window, 32);
     }
     for (unsigned i = 0; i < 8; i++)
-        state[i] += s[i];
+        state[i] += window[i];
 }
 
-void sha256_begin(sha256_t *s)
+void rcp_sha256_begin(rcp_sha256_t *s)
 {
     static const uint32_t FIRST[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     memcpy(s->state, FIRST, sizeof FIRST);
     s->size = 0;
 }
 
-void sha256_add(sha256_t *s, const uint8_t *data, uint32_t size)
+void rcp_sha256_add(rcp_sha256_t *s, const uint8_t *data, uint32_t size)
 {
     while (size > 0) {
         uint32_t at = s->size & 63u, n = 64u - at;
@@ -71,16 +76,16 @@ void sha256_add(sha256_t *s, const uint8_t *data, uint32_t size)
     }
 }
 
-void sha256_end(sha256_t *s, uint8_t digest[32])
+void rcp_sha256_end(rcp_sha256_t *s, uint8_t digest[32])
 {
-    static const uint8_t ZERO[64];
+    static const uint8_t ZERO[64] = {0};
     const uint8_t one = 0x80;
     uint8_t bits[8];
     to_big_endian(bits, s->size >> 29);
     to_big_endian(bits + 4, s->size << 3);
-    sha256_add(s, &one, 1);
-    sha256_add(s, ZERO, (56u - s->size) & 63u);
-    sha256_add(s, bits, 8);
+    rcp_sha256_add(s, &one, 1);
+    rcp_sha256_add(s, ZERO, (56u - s->size) & 63u);
+    rcp_sha256_add(s, bits, 8);
     for (unsigned i = 0; i < 8; i++)
         to_big_endian(digest + 4 * i, s->state[i]);
 }
