@@ -125,7 +125,7 @@ def test_a_fragment_alone_is_a_usage_error(lab: Lab, run: Run) -> None:
     fragment.parent.mkdir()
     fragment.write_text("mqtt: {port: 1}\n")
     assert run(fragment).exit_code == 2
-    assert run(lab.file).stdout == f"{lab.file}: ok, 1 device, with 1 file of conf.d\n"
+    assert run(lab.file).stdout == f"{lab.file}: ok, 1 device, with 1 file from conf.d\n"
 
 
 # -- for another host

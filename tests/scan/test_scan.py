@@ -280,7 +280,7 @@ def test_without_ports_it_looks_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_devices, "DEFAULT_CONFIG", Path("/nonexistent"))
     printed = run()
     assert yaml.safe_load(printed) == {"devices": []}
-    assert "No serial ports are here" in printed
+    assert "No serial ports were found" in printed
 
 
 def test_a_configuration_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
