@@ -1,4 +1,4 @@
-"""The composition root: what gatewayd is made of, in the order in which it starts."""
+"""The composition root: creates gatewayd's parts, and starts them in order."""
 
 import asyncio
 import os
@@ -38,14 +38,14 @@ from gatewayd.timestamps import utc_text
 
 log = structlog.get_logger()
 
-# systemd and people take a daemon that needs longer than five seconds for one that hangs.
+# A daemon that takes longer than five seconds to stop looks as if it hangs.
 STOP_LIMIT_S = 4.5
-# A person who has made room does not want to wait longer, nor a disk that fails be asked more often.
+# Short enough after somebody has freed space, and rare enough for a failing disk.
 DISK_RETRY_S = 20.0
 
 
 async def serve(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. Raises HostError when the state directory cannot be used."""
+    """Run until SIGTERM or SIGINT. Raises HostError if the state directory cannot be used."""
     stop, hang_up = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -72,16 +72,16 @@ async def serve(settings: Settings) -> None:
         running.cancel()
         await asyncio.wait([running])
         if not running.cancelled():
-            running.result()  # it ended by itself: say why
+            running.result()  # it ended by itself: raise the reason
         if store.damaged.is_set() and store.trouble is not None:
-            raise store.trouble  # whoever starts it again starts it with a new database
+            raise store.trouble  # the restarted daemon creates a new database
     log.info("gatewayd has stopped")
 
 
 async def _open_store(state_dir: Path, stop: asyncio.Event, service: Notifier) -> Store | None:
-    """Open the store; while the disk does not let us, wait for it, and say so. None: told to stop.
+    """Open the store; if the disk is full or failing, wait and retry. Returns None when told to stop.
 
-    Raises HostError for what does not pass by itself.
+    Raises HostError for a problem that does not pass by itself.
     """
     attempt = 0
     while True:
@@ -103,7 +103,7 @@ async def _open_store(state_dir: Path, stop: asyncio.Event, service: Notifier) -
 
 
 async def _open_and_recover(state_dir: Path) -> Store:
-    """Open the store, and let what was under way wait again: that is a write, which a full disk refuses."""
+    """Open the store, and put interrupted jobs back in the queue, which a full disk prevents."""
     store = Store(state_dir)
     await store.open()
     try:
@@ -116,7 +116,7 @@ async def _open_and_recover(state_dir: Path) -> Store:
 
 
 class Daemon:
-    """The parts, and how they hear of each other."""
+    """The parts, and the callbacks that connect them."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class Daemon:
         self._feed = StatusFeed(self._board)
         self._firmware = FirmwareReader(store.spool)
         self._links = links or LinkFactory(settings.adapters)
-        ends = Dependencies(
+        dependencies = Dependencies(
             store=store,
             firmware=self._firmware,
             watcher=self._feed,
@@ -139,12 +139,12 @@ class Daemon:
             make_session=lambda device: make_session(self._settings, device),
             clock=asyncio.get_running_loop().time,
         )
-        self._scheduler = Scheduler(ends, on_end=self._changed, on_unreachable=self._feed.unreachable)
+        self._scheduler = Scheduler(dependencies, on_end=self._changed, on_unreachable=self._feed.unreachable)
         self._reconciler = Reconciler(settings, store, self._firmware, self._scheduler, on_plan=self._planned)
-        self._lag = LoopLag(ends.clock)
-        self._pulse = DatabaseProbe(lambda: store.run(lambda _: None), ends.clock)
-        self._heartbeat = Watchdog(
-            self._service, line=self._status_line, vitals=self._vitals, clock=ends.clock
+        self._lag = LoopLag(dependencies.clock)
+        self._database_probe = DatabaseProbe(lambda: store.run(lambda _: None), dependencies.clock)
+        self._watchdog = Watchdog(
+            self._service, line=self._status_line, vitals=self._vitals, clock=dependencies.clock
         )
         self._refusal = ""  # why the configuration was not reloaded last
         self._topics: frozenset[str] | None = None
@@ -155,29 +155,29 @@ class Daemon:
         self._control = ControlServer(settings.gateway.control_socket, self._operations())
 
     async def run(self, hang_up: asyncio.Event) -> None:
-        """Until cancelled; each time `hang_up` is set the configuration is read again."""
+        """Run until cancelled. Each time `hang_up` is set, reload the configuration."""
         self._open_control()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._lag.run(), name="loop lag")
-                tasks.create_task(self._pulse.run(), name="pulse")
-                tasks.create_task(self._heartbeat.run(), name="heartbeat")
-                tasks.create_task(self._links.clear(self._settings.devices), name="leftovers")
+                tasks.create_task(self._lag.measure(), name="loop lag")
+                tasks.create_task(self._database_probe.keep_asking(), name="database probe")
+                tasks.create_task(self._watchdog.notify(), name="watchdog")
+                tasks.create_task(self._links.clear(self._settings.devices), name="stale connections")
                 tasks.create_task(self._scheduler.run(), name="scheduler")
                 tasks.create_task(self._reconciler.run(), name="reconciler")
                 tasks.create_task(self._keep_uplink(), name="uplink")
                 tasks.create_task(self._control.run(), name="control")
                 tasks.create_task(self._reload_on(hang_up), name="reload")
-                self._tell_ready()  # neither a broker nor a device needs to answer for that
+                self._report_ready()  # this does not depend on a broker or a device
                 log.info("gatewayd is ready")
         finally:
             self._control.close()
             await self._links.close()
 
     async def reload(self) -> messages.ReloadResult:
-        """Read the configuration again; what is not concerned goes on undisturbed.
+        """Reload the configuration; what did not change carries on undisturbed.
 
-        Raises ConfigError; then the old one stays in force.
+        Raises ConfigError, and then keeps the old one.
         """
         async with self._reloading:
             self._service.reloading()
@@ -188,7 +188,7 @@ class Daemon:
                 self._refusal = str(error)
                 raise
             finally:
-                self._tell_ready()
+                self._report_ready()
         return result
 
     async def _reload(self) -> messages.ReloadResult:
@@ -206,7 +206,7 @@ class Daemon:
         return messages.ReloadResult(file=str(new.file), warnings=warnings, **told)
 
     async def _reload_on(self, hang_up: asyncio.Event) -> None:
-        """Reload when SIGHUP comes. Nobody waits for an answer, so the log has it."""
+        """Reload on each SIGHUP. Nobody waits for an answer, so the result goes to the log."""
         while True:
             await hang_up.wait()
             hang_up.clear()
@@ -215,10 +215,10 @@ class Daemon:
             except GatewaydError as error:
                 for line in str(error).splitlines():
                     log.error("configuration not reloaded", code=error.code, reason=line)  # noqa: TRY400 - it is theirs
-            except Exception:  # the last resort: devices are served with the configuration that is in force
+            except Exception:  # last resort: go on with the current configuration
                 log.exception("this is a defect in gatewayd, please report it")
 
-    def _tell_ready(self) -> None:
+    def _report_ready(self) -> None:
         self._service.status(self._status_line())
         self._service.ready()
 
@@ -237,7 +237,7 @@ class Daemon:
 
     def _vitals(self) -> Vitals:
         overdue_s, device = self._scheduler.most_overdue()
-        return Vitals(self._lag.take_worst_s(), self._pulse.silent_s, overdue_s, device)
+        return Vitals(self._lag.take_worst_s(), self._database_probe.silent_s, overdue_s, device)
 
     @property
     def _settings(self) -> Settings:
@@ -257,7 +257,7 @@ class Daemon:
         self._feed.planned(plan, known, self._settings.devices)
 
     async def _keep_uplink(self) -> None:
-        """Run the uplink; another one when the broker's settings changed."""
+        """Run the uplink, and replace it when the broker's settings change."""
         while True:
             self._another_uplink.clear()
             running = asyncio.create_task(self._uplink.run(), name="uplink: run")
@@ -322,7 +322,7 @@ class Daemon:
         return messages.LoopLag(**asdict(self._lag.figures()))
 
     def _open_control(self) -> None:
-        """Listen; without a control socket updates go on all the same, and nobody can ask about them."""
+        """Listen on the control socket; if that fails, log it: updates do not need it."""
         try:
             self._control.open()
         except HostError as error:
@@ -330,9 +330,9 @@ class Daemon:
 
 
 def _leave_in_time() -> None:
-    """See to it that we are gone within five seconds, also when a name server or a port hangs in a thread.
+    """Make sure that the process ends within five seconds, even if a name server or port hangs in a thread.
 
-    Whatever is cut off then is what a power cut would cut off.
+    A forced exit does no more harm than a power cut.
     """
     timer = threading.Timer(STOP_LIMIT_S, os._exit, [0])
     timer.daemon = True

@@ -177,8 +177,8 @@ def facts_of(connection: ssl.SSLSocket) -> Facts:
     )
 
 
-def explain(error: BaseException, where: str, now: datetime) -> TlsError | None:
-    """Return what a failed handshake with `where` means; None: it was not TLS that failed.
+def translate_error(error: BaseException, where: str, now: datetime) -> TlsError | None:
+    """Translate the error of a failed handshake with `where`; None if it was not TLS that failed.
 
     `now` is this machine's time, which is told where it may be what is wrong.
     """

@@ -11,7 +11,7 @@ from gatewayd.cli.formatting import printable
 from gatewayd.cli.options import json_option
 from gatewayd.cli.report import PinReport
 from gatewayd.errors import HostError
-from gatewayd.tls import Facts, TlsError, Trust, curious_context, explain, facts_of, make_context
+from gatewayd.tls import Facts, TlsError, Trust, curious_context, facts_of, make_context, translate_error
 
 _LIMIT_S = 10.0
 _DEFAULT_PORT = 8883
@@ -79,7 +79,7 @@ def _shake_hands(host: str, port: int, context: ssl.SSLContext) -> Facts:
         ):
             return facts_of(encrypted)
     except OSError as error:
-        if found := explain(error, f"{host}:{port}", datetime.now(UTC)):
+        if found := translate_error(error, f"{host}:{port}", datetime.now(UTC)):
             raise TlsError(found.message, code=found.code, hint=found.hint) from None
         raise HostError(
             f"{host}:{port} cannot be reached: {error.strerror or error}", code="broker_unreachable"

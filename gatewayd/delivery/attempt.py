@@ -159,7 +159,7 @@ class Attempt:
 
     async def record(self, retry: Retry, error: GatewaydError) -> Job:
         """Store what becomes of the job after a failed attempt. Raises HostError."""
-        job, reason = self._the_job, explain(self._device, error)
+        job, reason = self._the_job, with_address(self._device, error)
         changes: dict[str, Any] = {
             "failures": retry.failures,
             "code": error.code,
@@ -458,7 +458,7 @@ class Attempt:
             self._ends.watcher.progressed(self._the_job, progress)
 
 
-def explain(device: Device, error: GatewaydError) -> str:
-    """Say which port or address an error is about."""
+def with_address(device: Device, error: GatewaydError) -> str:
+    """Return the error as text that names the port or address."""
     text, address = str(error), device.link.address
     return text if address in text else f"{address}: {text}"

@@ -15,7 +15,7 @@ import structlog
 
 from gatewayd.codes import Again, meaning
 from gatewayd.config import BleSettings, Device, Settings, UartSettings
-from gatewayd.delivery.attempt import Attempt, Dependencies, explain
+from gatewayd.delivery.attempt import Attempt, Dependencies, with_address
 from gatewayd.delivery.deferral import Deferral, Paused
 from gatewayd.delivery.retry import TRIAL_MARGIN_S, after_failure, back_off_s
 from gatewayd.errors import GatewaydError, HostError, LinkLost
@@ -245,7 +245,7 @@ class Scheduler:
                     "device not reached",
                     device=lane.device.name,
                     code=error.code,
-                    reason=explain(lane.device, error),
+                    reason=with_address(lane.device, error),
                 )
             self._on_unreachable(lane.device, error)
 

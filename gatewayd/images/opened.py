@@ -1,4 +1,4 @@
-"""A message that passed, with the facts of each image in it: made in one pass over its bytes."""
+"""Firmware that passed verification, with the facts of each image, computed in one pass over its bytes."""
 
 import hashlib
 
@@ -9,7 +9,7 @@ from gatewayd.ota.keys import KeySet
 
 
 class OpenFirmware:
-    """Decrypted, verified and hashed firmware. Buffers are shared by all devices that take them.
+    """Decrypted, verified and hashed firmware. All devices that take an image share its buffer.
 
     Each part is hashed once, here: the body as it was published, and each ROM in it.
     """
@@ -26,7 +26,7 @@ class OpenFirmware:
         self._rom_sha256 = [hashlib.sha256(rom.content).digest() for rom in self._roms]
 
     def verdict(self) -> Verdict:
-        """Return the facts that are stored and planned with."""
+        """Return the facts that are stored and used for planning."""
         container = self._firmware.container
         return Verdict(
             patch=self._firmware.patch,
@@ -41,7 +41,7 @@ class OpenFirmware:
         )
 
     def image(self, device: Device, slot_address: int | None) -> tuple[bytes | memoryview, bytes]:
-        """Return the bytes this device is sent and their SHA-256. Raises FirmwareError `no_rom_for_slot`."""
+        """Return the bytes for this device, and their SHA-256. Raises FirmwareError `no_rom_for_slot`."""
         content = image_for(
             self._firmware, deliver=device.deliver, slot_address=slot_address, slot_match=device.slot_match
         )

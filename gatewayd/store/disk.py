@@ -85,7 +85,7 @@ def is_damage(error: Exception) -> bool:
     return _sqlite_code(error) in _DAMAGED
 
 
-def explain(error: Exception, state_dir: Path) -> HostError:
+def translate_error(error: Exception, state_dir: Path) -> HostError:
     """Return what to raise for an OSError or sqlite3.Error at the state directory."""
     number, sqlite_code = getattr(error, "errno", None), _sqlite_code(error)
     if is_damage(error):

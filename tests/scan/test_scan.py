@@ -141,7 +141,7 @@ async def test_a_port_that_may_reset_its_board_is_opened_only_when_allowed(silen
     port = replace(silent.port, may_reset=True)
     (found,) = await look(port)
     assert (found.code, silent.heard()) == ("may_reset", b"")
-    assert found.hint == "--reset asks all the same"
+    assert found.hint == "--reset opens it anyway"
     (found,) = await look(port, may_reset=True)
     assert found.code == "no_answer"
     assert silent.heard()
