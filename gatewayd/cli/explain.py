@@ -8,15 +8,9 @@ from gatewayd.cli.formatting import echo, indented, plural, printable, size
 from gatewayd.cli.options import device_argument, json_option, socket_option
 from gatewayd.codes import Code
 from gatewayd.control.client import ask
-from gatewayd.control.messages import (
-    Assessment,
-    ExplainDevice,
-    ExplainDeviceResult,
-    ExplainMessage,
-    ExplainMessageResult,
-    Forecast,
-)
+from gatewayd.control.messages import Assessment, ExplainDeviceResult, ExplainMessageResult, Forecast
 from gatewayd.control.parse import build
+from gatewayd.control.requests import ExplainDevice, ExplainMessage
 
 # How many of the devices that a message does not concern are listed.
 _LISTED = 5
@@ -81,7 +75,7 @@ def _headline(forecast: Forecast) -> str:
     if forecast.would == "nothing" and forecast.code == Code.UPDATE:
         return f"{forecast.device}: has an update to {forecast.version}"
     if forecast.would != "nothing":
-        verb = "would be updated to" if forecast.would == "update" else "would ask for approval of"
+        verb = "would ask for approval of" if forecast.would == "ask for approval" else "would be updated to"
         return f"{forecast.device}: {verb} {forecast.version}"
     return f"{forecast.device}: {'refuses' if forecast.refused else 'nothing to do'}"
 

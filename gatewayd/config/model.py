@@ -71,8 +71,8 @@ def _registered(name: str) -> str:
 
 
 def refuse(message: str, suggestion: str = "") -> PydanticCustomError:
-    """Return what a check raises; the message follows the key path."""
-    return PydanticCustomError("refused", "{message}", {"message": message, "suggestion": suggestion})
+    """What a check raises; the message follows the key path."""
+    return PydanticCustomError("value_refused", "{message}", {"message": message, "suggestion": suggestion})
 
 
 def _parsed(parse: Callable[[str], T], type_: type[T]) -> Callable[[Any], Any]:
@@ -317,10 +317,6 @@ class MqttSection(Section):
         "gatewayd/{gateway_id}", description="Root of the topics this gateway publishes its status on"
     )
     max_message_mib: int = Field(16, ge=1, le=255, description="Largest message accepted, in MiB")
-
-    def status_root(self, gateway_id: str) -> str:
-        """Return the topic under which a gateway publishes its status."""
-        return self.status_topic.replace("{gateway_id}", gateway_id)
 
 
 class Mqtt(MqttSection):

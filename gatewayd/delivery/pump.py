@@ -37,7 +37,7 @@ class Pump:
         self._news = asyncio.Event()
         self._broken: Exception | None = None  # what ended the reading
         self._reader: asyncio.Task[None] | None = None
-        # While an operation is under way: when it acts again at the latest. Who comes later than that hangs.
+        # While an operation is under way: its latest next action. Past it, the operation counts as hung.
         self.due: float | None = None
 
     async def __aenter__(self) -> Self:

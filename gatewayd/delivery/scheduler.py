@@ -27,7 +27,7 @@ log = structlog.get_logger()
 # happen.
 PORT_POLL_S = 1.0
 RUNNABLE = frozenset({JobState.QUEUED, JobState.ACTIVATING}) | INTERRUPTIBLE
-# A radio's connection that broke is made anew after this long.
+# A radio's connection that broke is made again after this long.
 RECONNECT_S = 2.0
 # How many failures in a row our own trouble counts for: a minute, and for a defect five.
 HOST_FAILURES, DEFECT_FAILURES = 5, 8
@@ -97,7 +97,7 @@ class Scheduler:
     def assign(self, settings: Settings, jobs: dict[str, Job], paused: Collection[str] = frozenset()) -> None:
         """Give each configured device its active job, or none. What runs goes on undisturbed.
 
-        Of the devices named in `paused` none is begun anew; `halt` ends what runs.
+        Of the devices named in `paused` none is started; `interrupt` ends attempts that are running.
         """
         for device in settings.devices:
             lane = self._lanes.get(device.name)

@@ -2,12 +2,11 @@
 
 - Exclusive: both flock (pyserial) and TIOCEXCL, because some programs ignore one of them.
 - No reset on open: DTR and RTS are chosen before the port is opened; HUPCL is off, so closing does not change
-them.
+  them.
 - The kernel's queue cannot be recalled: `send` waits until at most its own frame is queued (TIOCOUTQ).
 - Nothing here blocks the loop: opening and draining run in a thread.
 - If a device floods us, at most 64 KiB are buffered; then reading stops, and the kernel drops the rest. Data
-is
-  taken in small pieces, and no faster than flood.py allows, so that other lines get their turn.
+  is taken in small pieces, and no faster than flood.py allows, so that other lines get their turn.
 """
 
 import asyncio

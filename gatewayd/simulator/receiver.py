@@ -13,7 +13,7 @@ from gatewayd.protocol.rcp.base import FrameType
 from gatewayd.protocol.rcp.framing import BrokenFrame, StreamDeframer, encode_stream
 from gatewayd.protocol.rcp.packets import Assembler, ShortData, clamp, split
 from gatewayd.simulator.bootloader import Bootloader
-from gatewayd.simulator.file_store import MemoryShelf
+from gatewayd.simulator.file_store import MemoryFileStore
 from gatewayd.simulator.flash import Flash, PowerCut
 from gatewayd.simulator.profile import DeviceProfile
 from gatewayd.simulator.protocol import DeviceProtocol
@@ -43,7 +43,7 @@ class Receiver:
         log: Callable[[str], None] = lambda _line: None,
         now: float = 0.0,
     ) -> None:
-        self.bootloader = bootloader or Bootloader(MemoryShelf(), profile)
+        self.bootloader = bootloader or Bootloader(MemoryFileStore(), profile)
         self.profile = profile = self.bootloader.profile
         self.flash = flash or blank_flash(profile)
         self._boot_ids = boot_ids or random_boot_ids()

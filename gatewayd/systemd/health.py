@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import structlog
 
 from gatewayd.errors import HostError
+from gatewayd.status.gateway import LagFigures
 
 log = structlog.get_logger()
 
@@ -28,16 +29,6 @@ SILENT_DATABASE_S = 300.0
 OVERDUE_TRANSFER_S = 60.0
 # How often the database is probed.
 DATABASE_PROBE_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class LagFigures:
-    """The loop's lag over the last ten minutes, or since the start; zeros without samples."""
-
-    p50_ms: float = 0.0
-    p99_9_ms: float = 0.0
-    max_ms: float = 0.0
-    samples: int = 0
 
 
 class LoopLag:
@@ -140,6 +131,36 @@ class Vitals:
     silent_database_s: float = 0.0
     overdue_transfer_s: float = 0.0
     overdue_device: str = ""
+
+
+class Health:
+    """Collects the vital signs while `measure` runs.
+
+    `ask_database` returns when the database's thread has answered; `most_overdue` returns by how many seconds
+    the most overdue transfer is late, and its device.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        ask_database: Callable[[], Awaitable[object]],
+        most_overdue: Callable[[], tuple[float, str]],
+    ) -> None:
+        self.loop_lag = LoopLag(clock)
+        self._database = DatabaseProbe(ask_database, clock)
+        self._most_overdue = most_overdue
+
+    async def measure(self) -> None:
+        """Measure until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.loop_lag.measure(), name="loop lag")
+            tasks.create_task(self._database.keep_asking(), name="database probe")
+
+    def vitals(self) -> Vitals:
+        """Return the vital signs; the loop's lag is the worst since the last call."""
+        overdue_s, device = self._most_overdue()
+        return Vitals(self.loop_lag.take_worst_s(), self._database.silent_s, overdue_s, device)
 
 
 def complaint(vitals: Vitals) -> str:

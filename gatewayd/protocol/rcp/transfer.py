@@ -51,7 +51,7 @@ class Transfer:
         return offset <= len(content) and zlib.crc32(content[:offset]) == crc
 
     def advance(self, durable: int) -> None:
-        """Count setbacks anew from a new durable byte on."""
+        """Restart the count of setbacks at a new durable byte."""
         if durable > self._durable:
             self._durable = durable
             self.setbacks = self._stalls = self._restarts = 0
