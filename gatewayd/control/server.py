@@ -1,7 +1,7 @@
 """The server side of the control socket.
 
 What a peer can cost is bounded: a request has 64 KiB and ten seconds to arrive, an answer half a minute to be
-taken, and there are so many connections at once. The socket belongs to the daemon's own group and lets nobody
+taken, and the number of connections is limited. The socket belongs to the daemon's own group and lets nobody
 else in (0660).
 """
 

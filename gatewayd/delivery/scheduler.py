@@ -138,7 +138,7 @@ class Scheduler:
             await _stop(lane, "paused", reason)
 
     def run_now(self, name: str, *, ask: bool = True) -> None:
-        """Do at once what a device is due for; with `ask`, when that is nothing, ask it who it is."""
+        """Do immediately what is due for a device; with `ask`, identify it if nothing is due."""
         lane = self._lanes.get(name)
         if lane is None:
             return
@@ -176,7 +176,7 @@ class Scheduler:
         lane.news.set()
 
     def _take_other_link(self, lane: Lane, *, ask: bool) -> None:
-        """Go on over another link, at once: who changed it waits for it. What was activated is let run."""
+        """Switch to another link immediately, as its settings changed. An activated image is left to run."""
         self._run_now(lane, ask=ask)
         if not lane.is_activating():
             _interrupt(lane, "reconfigured", "its link was changed in the configuration")

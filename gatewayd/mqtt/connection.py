@@ -34,7 +34,7 @@ MAX_BACK_OFF_S = 60.0
 # A connection that held this long was a good one: the next back-off starts from the shortest. Longer than any
 # back-off, so that two gateways which throw each other out do not take that for peace.
 STEADY_S = 120.0
-# What trying again soon cannot change backs off for the longest time at once.
+# Errors that a quick retry cannot fix: back off for the longest time immediately.
 HOPELESS_ATTEMPT = 5
 
 

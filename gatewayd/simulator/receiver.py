@@ -1,7 +1,7 @@
 """The receiver, in Python and sans-I/O: with docs/protocol.md the specification of a device.
 
 What survives a restart lives in two things made once: the flash (journal and slot) and the bootloader (what
-the device is, which image runs). All else is a `DeviceProtocol`, made anew at every boot. A restart, of
+the device is, which image runs). All else is a `DeviceProtocol`, created again at every boot. A restart, of
 whatever cause, is: nothing for `boot_s`, then a boot with another boot id.
 """
 
@@ -167,7 +167,7 @@ class Receiver:
         return self._fragments.popleft() if self._fragments else b""
 
     def power_cut(self, now: float) -> None:
-        """Lose the power in this instant; it comes back at once, and the device boots."""
+        """Lose power; it returns immediately, and the device boots."""
         self._lose_power("power cut", now)
 
     @property

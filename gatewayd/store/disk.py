@@ -13,7 +13,7 @@ from pathlib import Path
 from gatewayd.errors import HostError
 
 BALLAST_BYTES = 1024 * 1024
-# Made anew only when that leaves as much free again: it must not be what fills the disk.
+# Created again only if that leaves as much free again: it must not be what fills the disk.
 _NEEDED_BYTES = 2 * BALLAST_BYTES
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}

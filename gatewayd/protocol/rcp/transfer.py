@@ -46,7 +46,7 @@ class Transfer:
         self._offers_from_zero = self.has_aborted = False
 
     def has_prefix(self, offset: int, crc: int) -> bool:
-        """Whether so many bytes with this CRC are the image's beginning."""
+        """Whether the image begins with that many bytes with this CRC."""
         content = memoryview(self.image.content)
         return offset <= len(content) and zlib.crc32(content[:offset]) == crc
 
