@@ -48,12 +48,12 @@ class Transfer:
         self._offers_from_zero = self.has_aborted = False
 
     def has_prefix(self, offset: int, crc: int) -> bool:
-        """Whether so many bytes with this CRC are the image's beginning."""
+        """Whether the image begins with that many bytes with this CRC."""
         content = memoryview(self.image.content)
         return offset <= len(content) and zlib.crc32(content[:offset]) == crc
 
     def advance(self, durable: int) -> None:
-        """Count setbacks anew from a new durable byte on."""
+        """Restart the count of setbacks at a new durable byte."""
         if durable > self._durable:
             self._durable = durable
             self.setbacks = self._stalls = self._restarts = 0
