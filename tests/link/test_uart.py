@@ -19,7 +19,7 @@ import serial
 from gatewayd.errors import LinkError, LinkLost
 from gatewayd.link import uart
 from gatewayd.link.flood import PIECE_BYTES
-from gatewayd.link.open_errors import explain
+from gatewayd.link.open_errors import translate_error
 from gatewayd.link.uart import UartLink, wake
 
 
@@ -134,12 +134,12 @@ async def test_a_file_is_no_port(tmp_path: Path) -> None:
 )
 def test_each_refusal_has_its_code(number: int | None, code: str) -> None:
     error = serial.SerialException(number, "why") if number else serial.SerialException("why")
-    assert explain("/dev/ttyUSB0", error).code == code
+    assert translate_error("/dev/ttyUSB0", error).code == code
 
 
 def test_a_busy_port_names_who_has_it(line: Line) -> None:
     with subprocess.Popen(["cat"], stdin=line.slave, stdout=subprocess.DEVNULL) as child:
-        error = explain(line.path, OSError(errno.EBUSY, "busy"))
+        error = translate_error(line.path, OSError(errno.EBUSY, "busy"))
         child.kill()
     assert f" by cat (process {child.pid})" in error.message
 
