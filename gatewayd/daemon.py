@@ -99,7 +99,6 @@ class Daemon:
             store,
             self._board,
             on_change=self._changed,
-            replay_retained=store.is_new,
         )
         self._health = Health(
             self._clock,

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import structlog
 
-from gatewayd.codes import Again, meaning
+from gatewayd.codes import Again, Code, meaning
 from gatewayd.config import BleSettings, Device, Settings, UartSettings
 from gatewayd.delivery.attempt import Attempt, Dependencies, with_address
 from gatewayd.delivery.deferral import Deferral, Paused
 from gatewayd.delivery.retry import TRIAL_MARGIN_S, after_failure, back_off_s
 from gatewayd.errors import GatewaydError, HostError, LinkLost
 from gatewayd.jobs.model import INTERRUPTIBLE, AttemptRecord, Job, JobState
+from gatewayd.protocol.pace import LEAST_DURABLE_BYTES
 
 log = structlog.get_logger()
 
@@ -281,7 +282,7 @@ class Scheduler:
         retry = after_failure(
             attempt.job or job,
             error,
-            advanced=attempt.durable > job.durable,
+            advanced=_has_advanced(attempt.durable - job.durable, error),
             attempts=lane.device.attempts,
             grace=grace,
             chance=self._chance(),
@@ -319,6 +320,14 @@ class Scheduler:
                 log.info("port is here", device=lane.device.name, port=lane.device.link.address)
                 self._run_now(lane, ask=lane.device.probe == "start")
                 lane.news.set()
+
+
+def _has_advanced(gained_bytes: int, error: GatewaydError) -> bool:
+    """Whether an attempt got far enough to be worth another one without being counted.
+
+    One that ended because next to nothing arrived counts: a byte more in each would go on for years.
+    """
+    return gained_bytes >= (LEAST_DURABLE_BYTES if error.code == Code.STALLED else 1)
 
 
 def port_identity(device: Device) -> PortIdentity:

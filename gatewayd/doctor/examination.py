@@ -17,6 +17,7 @@ from gatewayd.doctor.host import (
     examine_state_dir,
 )
 from gatewayd.doctor.keys import examine_keys
+from gatewayd.doctor.mounts import examine_permanence
 from gatewayd.doctor.ports import examine_ports
 from gatewayd.doctor.process import daemon_findings, examine_watchdog, find_account
 from gatewayd.store.lock import LockHolder, find_daemon
@@ -56,6 +57,7 @@ def _examine_machine(settings: Settings) -> Iterator[Finding]:
     yield from examine_ports(settings.devices, account, daemon)
     yield from examine_keys(settings, account)
     yield from examine_state_dir(gateway.state_dir, account, settings.mqtt.max_message_mib)
+    yield from examine_permanence(gateway.state_dir)
     yield examine_database(gateway, daemon)
     yield from examine_quarantine(gateway.state_dir)
     yield examine_sqlite()
