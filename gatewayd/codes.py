@@ -225,6 +225,7 @@ class Code(StrEnum):
     LINK_LOST = "link_lost", _AWAY
     KEEPS_VANISHING = "keeps_vanishing", _VANISHING
     LINK_BUSY = "link_busy", _AWAY
+    PORT_SHARED = "port_shared", _AWAY
     LINK_DENIED = "link_denied", _AWAY
     BUMBLE_MISSING = "bumble_missing", _LINE
     CONTROLLER_UNUSABLE = "controller_unusable", _LINE

@@ -2,7 +2,8 @@
 
 document reads strict YAML; fragments merges config.yaml and conf.d; host and placeholders say what `${…}`
 stands for; model says what a configuration is; explain turns pydantic's findings into words; files reads keys
-and the password; checks compares the parts; loader joins them; effective writes it all down; schema is for
+and the password; checks compares the parts; loader joins them; shared_ports says whose
+ports are one port now; effective writes it all down; schema is for
 editors.
 """
 
