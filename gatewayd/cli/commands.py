@@ -10,15 +10,9 @@ from gatewayd.cli.exits import REFUSED
 from gatewayd.cli.formatting import plural, printable, tell
 from gatewayd.cli.options import device_argument, json_option, socket_option
 from gatewayd.control.client import ask
-from gatewayd.control.messages import (
-    Hold,
-    OutcomesResult,
-    Push,
-    Reload,
-    ReloadResult,
-    Steer,
-)
+from gatewayd.control.messages import OutcomesResult, ReloadResult
 from gatewayd.control.parse import build
+from gatewayd.control.requests import Hold, Push, Reload, Steer
 from gatewayd.ota.file_kinds import advice
 
 _TARGETS = "DEVICE|JOB..."

@@ -24,6 +24,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from gatewayd.cli.demo_broker import demo_broker
 from gatewayd.errors import DeviceError, HostError
+from gatewayd.mqtt.topics import GatewayTopics
 
 GATEWAY, DEVICE, APP = "demo", "pump-1", "pump"
 OLD, NEW = "4.3.1", "4.3.2"
@@ -150,7 +151,7 @@ def _log_entries(path: Path) -> list[dict[str, Any]]:
 
 async def _watch(story: Story, port: int) -> None:
     async with aiomqtt.Client("127.0.0.1", port) as client:
-        await client.subscribe(f"gatewayd/{GATEWAY}/devices/{DEVICE}", qos=1)
+        await client.subscribe(GatewayTopics(f"gatewayd/{GATEWAY}").device(DEVICE), qos=1)
         async for message in client.messages:
             if isinstance(message.payload, bytes) and message.payload:
                 story.status = json.loads(message.payload)

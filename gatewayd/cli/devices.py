@@ -8,8 +8,9 @@ from gatewayd.cli.formatting import because, columns, duration, indented, plural
 from gatewayd.cli.options import device_argument, json_option, socket_option
 from gatewayd.codes import meaning
 from gatewayd.control.client import ask
-from gatewayd.control.messages import Devices, DevicesResult, DeviceView, LastResult, Link
+from gatewayd.control.messages import DevicesResult, DeviceView, LastResult, Link
 from gatewayd.control.parse import build
+from gatewayd.control.requests import Devices
 
 _COLOURS = {"succeeded": "green", "failed": "red", "refused": "red", "unreachable": "red"}
 

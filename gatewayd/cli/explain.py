@@ -8,15 +8,9 @@ from gatewayd.cli.formatting import indented, plural, printable, size, tell
 from gatewayd.cli.options import device_argument, json_option, socket_option
 from gatewayd.codes import Code
 from gatewayd.control.client import ask
-from gatewayd.control.messages import (
-    Assessment,
-    ExplainDevice,
-    ExplainDeviceResult,
-    ExplainMessage,
-    ExplainMessageResult,
-    Forecast,
-)
+from gatewayd.control.messages import Assessment, ExplainDeviceResult, ExplainMessageResult, Forecast
 from gatewayd.control.parse import build
+from gatewayd.control.requests import ExplainDevice, ExplainMessage
 
 # Of devices that a message does not concern.
 _LISTED = 5

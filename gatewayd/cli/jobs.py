@@ -7,8 +7,9 @@ import click
 from gatewayd.cli.formatting import because, columns, duration, indented, plural, printable, size, tell
 from gatewayd.cli.options import device_argument, json_option, socket_option
 from gatewayd.control.client import ask
-from gatewayd.control.messages import AttemptView, JobResult, Jobs, JobsResult, JobView, OneJob
+from gatewayd.control.messages import AttemptView, JobResult, JobsResult, JobView
 from gatewayd.control.parse import build
+from gatewayd.control.requests import Jobs, OneJob
 
 # The longest label, and blanks around it; a SHA-256 of 64 digits fits behind it.
 _FACTS_COLUMN = 13

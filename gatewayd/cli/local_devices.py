@@ -13,7 +13,8 @@ from gatewayd.cli.options import DEFAULT_CONFIG
 from gatewayd.config import BleTarget, Host
 from gatewayd.config.fragments import read_all
 from gatewayd.control.client import ask
-from gatewayd.control.messages import Devices, DevicesResult
+from gatewayd.control.messages import DevicesResult
+from gatewayd.control.requests import Devices
 from gatewayd.errors import GatewaydError
 from gatewayd.protocol.registry import PROTOCOLS
 from gatewayd.store.lock import find_daemon

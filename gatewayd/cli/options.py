@@ -121,7 +121,8 @@ def device_argument(name: str, **options: Any) -> Callable[[F], F]:
 
 def _device_names(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from gatewayd.control.client import ask  # noqa: PLC0415 - the options are needed before anything is asked
-    from gatewayd.control.messages import Devices, DevicesResult  # noqa: PLC0415
+    from gatewayd.control.messages import DevicesResult  # noqa: PLC0415 - as above
+    from gatewayd.control.requests import Devices  # noqa: PLC0415 - as above
 
     path = context.params.get("control_socket") or DEFAULT_SOCKET
     try:

@@ -22,7 +22,7 @@ from gatewayd.cli.report import (
     Published,
 )
 from gatewayd.config.schema import tidy
-from gatewayd.control import messages
+from gatewayd.control import messages, requests
 from gatewayd.doctor import DoctorReport
 from gatewayd.fleet.status import FleetStatus
 from gatewayd.scan.ble import BleReport
@@ -30,17 +30,17 @@ from gatewayd.scan.uart import ScanReport
 
 _DEFS = "#/$defs/{model}"
 _REQUESTS: tuple[type[BaseModel], ...] = (
-    messages.Status,
-    messages.Devices,
-    messages.Watch,
-    messages.Jobs,
-    messages.OneJob,
-    messages.ExplainMessage,
-    messages.ExplainDevice,
-    messages.Push,
-    messages.Steer,
-    messages.Hold,
-    messages.Reload,
+    requests.Status,
+    requests.Devices,
+    requests.Watch,
+    requests.Jobs,
+    requests.OneJob,
+    requests.ExplainMessage,
+    requests.ExplainDevice,
+    requests.Push,
+    requests.Steer,
+    requests.Hold,
+    requests.Reload,
 )
 # What --json prints, by command.
 PRINTED: dict[str, type[BaseModel]] = {

@@ -16,7 +16,8 @@ from gatewayd.cli.devices import progress_text
 from gatewayd.cli.formatting import because, duration, is_on_terminal, plural, printable, speed, tell
 from gatewayd.cli.options import json_option, socket_option
 from gatewayd.control.client import DaemonUnreachable, subscribe
-from gatewayd.control.messages import DeviceView, Watch, WatchResult
+from gatewayd.control.messages import DeviceView, WatchResult
+from gatewayd.control.requests import Watch
 
 RECONNECT_S = 1.0
 # States in which there is something to see.

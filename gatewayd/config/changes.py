@@ -33,6 +33,14 @@ class Changes:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What is in force now, and what is other than before."""
+
+    settings: Settings
+    changes: Changes
+
+
 def read_again(old: Settings) -> Settings:
     """Read the file of `old` as it is now.
 

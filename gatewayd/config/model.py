@@ -322,10 +322,6 @@ class MqttSection(Section):
     )
     max_message_mib: int = Field(16, ge=1, le=255, description="Largest message accepted, in MiB")
 
-    def status_root(self, gateway_id: str) -> str:
-        """The topic under which a gateway reports."""
-        return self.status_topic.replace("{gateway_id}", gateway_id)
-
 
 class Mqtt(MqttSection):
     """The broker, with what its files hold. `tls_digest` changes with the content of the files of `tls`."""

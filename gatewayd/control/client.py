@@ -11,7 +11,8 @@ from typing import Any, BinaryIO, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from gatewayd.codes import Code
-from gatewayd.control.messages import Error, Message, Request
+from gatewayd.control.messages import Error, Message
+from gatewayd.control.requests import Request
 from gatewayd.errors import ConfigError, GatewaydError, HostError, RequestError
 
 R = TypeVar("R", bound=Message)

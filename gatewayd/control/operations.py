@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -11,9 +10,10 @@ import structlog
 
 from gatewayd import __version__
 from gatewayd.config import Settings
-from gatewayd.control import messages, views
-from gatewayd.control.server import Peer
-from gatewayd.errors import FirmwareError, GatewaydError, HostError, RequestError
+from gatewayd.config.changes import Reloaded
+from gatewayd.control import messages, requests, views
+from gatewayd.control.caller import Caller
+from gatewayd.errors import GatewaydError, HostError, RequestError
 from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.model import ENDED, EVERYTHING, AttemptRecord, DeviceRecord, Job, pause_of
 from gatewayd.ota.version import Version
@@ -23,6 +23,7 @@ from gatewayd.planning.preview import Preview, assessments, forecasts, with_mess
 from gatewayd.planning.reconciler import Reconciler
 from gatewayd.status.board import StatusBoard
 from gatewayd.status.feed import StatusFeed
+from gatewayd.status.gateway import BrokerStatus, LagFigures
 from gatewayd.store.database import Database
 from gatewayd.store.store import Store
 from gatewayd.timestamps import utc_now
@@ -33,7 +34,7 @@ MIB = 1024 * 1024
 # A person sees movement, and thirty devices whose every chunk is news do not keep the daemon busy.
 WATCH_INTERVAL_S = 0.2
 # Who changed something is told; who looks, several times a minute perhaps, only when asked for.
-_STEERING = (messages.Push, messages.Steer, messages.Hold, messages.Reload)
+_STEERING = (requests.Push, requests.Steer, requests.Hold, requests.Reload)
 
 
 @dataclass(frozen=True)
@@ -47,45 +48,45 @@ class ControlContext:
     board: StatusBoard
     feed: StatusFeed
     under_way: Callable[[int], AttemptRecord | None]
-    broker: Callable[[], messages.Broker]
-    loop_lag: Callable[[], messages.LoopLag]
-    reload: Callable[[], Awaitable[messages.ReloadResult]]
+    broker: Callable[[], BrokerStatus]
+    loop_lag: Callable[[], LagFigures]
+    reload: Callable[[], Awaitable[Reloaded]]
 
 
 class ControlOperations:
-    """Implements `server.Operations`."""
+    """What can be asked of a running gatewayd, through whatever door."""
 
     def __init__(self, parts: ControlContext) -> None:
         self._parts = parts
         self._started_at = utc_now()
         self._one_file = asyncio.Lock()  # each may take max_message_mib of memory, and all come at once
 
-    async def answer(self, request: messages.AnyRequest, peer: Peer) -> AsyncIterator[messages.Result]:
+    async def answer(self, request: requests.AnyRequest, caller: Caller) -> AsyncIterator[messages.Result]:
         """Yield the answers to a request. Raises GatewaydError."""
         note = log.info if isinstance(request, _STEERING) else log.debug
-        note("request", op=request.op, user=peer.name, uid=peer.uid, pid=peer.pid)
+        note("request", op=request.op, user=caller.name, uid=caller.uid, pid=caller.pid)
         match request:
-            case messages.Watch():
+            case requests.Watch():
                 async with aclosing(self._watch()) as all_news:
                     async for news in all_news:
                         yield news
-            case messages.Devices():
+            case requests.Devices():
                 yield await self._devices(request)
-            case messages.Jobs():
+            case requests.Jobs():
                 yield await self._jobs(request)
-            case messages.OneJob():
+            case requests.OneJob():
                 yield await self._job(request)
-            case messages.Status():
+            case requests.Status():
                 yield await self._status()
-            case messages.ExplainMessage():
-                yield await self._explain_message(request, peer)
-            case messages.ExplainDevice():
+            case requests.ExplainMessage():
+                yield await self._explain_message(request, caller)
+            case requests.ExplainDevice():
                 yield await self._explain_device(request)
-            case messages.Reload():
-                log.info("reload was asked for", by=peer.name)
-                yield await self._parts.reload()
+            case requests.Reload():
+                log.info("reload was asked for", by=caller.name)
+                yield views.reload_result(await self._parts.reload())
             case _:
-                yield await self._steer(request, peer)
+                yield await self._steer(request, caller)
 
     # -- looking
 
@@ -102,13 +103,13 @@ class ControlOperations:
             devices=len(settings.devices),
             active_jobs=sum(job.is_active for job in known.jobs),
             paused=views.pause_view(known.pauses.get(EVERYTHING)),
-            broker=self._parts.broker(),
-            loop_lag=self._parts.loop_lag(),
+            broker=views.broker_view(settings, self._parts.broker()),
+            loop_lag=views.loop_lag_view(self._parts.loop_lag()),
             watchdog_s=views.watchdog_s(),
             trouble=views.trouble_view(self._parts.store.trouble),
         )
 
-    async def _devices(self, request: messages.Devices) -> messages.DevicesResult:
+    async def _devices(self, request: requests.Devices) -> messages.DevicesResult:
         for name in request.names:
             find_device(self._settings, name)
         known = await self._parts.reconciler.known()
@@ -136,7 +137,7 @@ class ControlOperations:
                 )
                 await asyncio.sleep(WATCH_INTERVAL_S)
 
-    async def _jobs(self, request: messages.Jobs) -> messages.JobsResult:
+    async def _jobs(self, request: requests.Jobs) -> messages.JobsResult:
         jobs = await self._parts.store.run(Database.jobs)
         if request.device is not None and all(job.device != request.device for job in jobs):
             find_device(self._settings, request.device)  # one that was removed still has its history
@@ -147,7 +148,7 @@ class ControlOperations:
         ]
         return messages.JobsResult(jobs=await self._job_views(wanted[: request.limit]))
 
-    async def _job(self, request: messages.OneJob) -> messages.JobResult:
+    async def _job(self, request: requests.OneJob) -> messages.JobResult:
         job = await self._parts.store.run(lambda db: db.job(request.id))
         attempts = await self._parts.store.run(lambda db: db.attempts(request.id))
         now = self._parts.under_way(request.id)
@@ -156,7 +157,7 @@ class ControlOperations:
         return messages.JobResult(job=views.job_view(job, attempts), attempts=views.attempt_views(attempts))
 
     async def _explain_message(
-        self, request: messages.ExplainMessage, peer: Peer
+        self, request: requests.ExplainMessage, caller: Caller
     ) -> messages.ExplainMessageResult:
         settings = self._settings
         topic = settings.mqtt.ota_topic.parse(request.topic)
@@ -167,7 +168,7 @@ class ControlOperations:
                 hint="mqtt.ota_topic sets it",
             )
         async with self._one_file:
-            message = await self._read(peer)
+            message = await self._read(caller)
             preview = await with_message(
                 settings,
                 await self._parts.reconciler.known(),
@@ -183,7 +184,7 @@ class ControlOperations:
             devices=tuple(views.forecast_view(one) for one in forecasts(settings, preview)),
         )
 
-    async def _explain_device(self, request: messages.ExplainDevice) -> messages.ExplainDeviceResult:
+    async def _explain_device(self, request: requests.ExplainDevice) -> messages.ExplainDeviceResult:
         settings = self._settings
         device = find_device(settings, request.device)
         known = await self._parts.reconciler.known()
@@ -199,25 +200,25 @@ class ControlOperations:
     # -- commands
 
     async def _steer(
-        self, request: messages.Push | messages.Steer | messages.Hold, peer: Peer
+        self, request: requests.Push | requests.Steer | requests.Hold, caller: Caller
     ) -> messages.OutcomesResult:
         commands = self._parts.commands
         match request:
-            case messages.Push():
-                return views.outcomes_result([await self._push(request, peer)])
-            case messages.Hold():
-                return await self._hold(request, peer.name)
+            case requests.Push():
+                return views.outcomes_result([await self._push(request, caller)])
+            case requests.Hold():
+                return await self._hold(request, caller.name)
             case _:
                 act = {"approve": commands.approve, "cancel": commands.cancel, "retry": commands.retry}
                 outcomes, refused = [], []
                 for target in dict.fromkeys(request.targets):
                     try:
-                        outcomes.append(await act[request.op](target, peer.name))
+                        outcomes.append(await act[request.op](target, caller.name))
                     except GatewaydError as error:
                         refused.append((target, error))
                 return _answer(request.targets, outcomes, refused)
 
-    async def _hold(self, request: messages.Hold, by: str) -> messages.OutcomesResult:
+    async def _hold(self, request: requests.Hold, by: str) -> messages.OutcomesResult:
         hold = {"pause": self._parts.commands.pause, "resume": self._parts.commands.resume}[request.op]
         names, refused = [], []
         for name in dict.fromkeys(request.devices):
@@ -229,14 +230,14 @@ class ControlOperations:
         outcomes = await hold(names, by) if names or not request.devices else ()
         return _answer(request.devices, outcomes, refused)
 
-    async def _push(self, request: messages.Push, peer: Peer) -> CommandResult:
+    async def _push(self, request: requests.Push, caller: Caller) -> CommandResult:
         try:
             version = Version.parse(request.version)
         except GatewaydError as error:
             raise RequestError(error.message, code=error.code, hint=error.hint) from None
         async with self._one_file:
-            content = await self._read(peer)
-            return await self._parts.commands.push(request.device, version, content, peer.name)
+            content = await self._read(caller)
+            return await self._parts.commands.push(request.device, version, content, caller.name)
 
     # -- parts
 
@@ -273,10 +274,9 @@ class ControlOperations:
                 return await self._parts.reconciler.known()
         return latest
 
-    async def _read(self, peer: Peer) -> bytes:
+    async def _read(self, caller: Caller) -> bytes:
         """Read the file that came along. Raises RequestError, FirmwareError `too_large`."""
-        limit = self._settings.mqtt.max_message_mib * MIB
-        return await asyncio.to_thread(_read_and_close, peer.take_file(), limit)
+        return await caller.read_file(self._settings.mqtt.max_message_mib * MIB)
 
 
 def _answer(
@@ -286,27 +286,3 @@ def _answer(
     if refused and len(targets) == 1:
         raise refused[0][1]
     return views.outcomes_result(outcomes, refused)
-
-
-def _read_and_close(descriptor: int, limit: int) -> bytes:
-    try:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode):
-            raise RequestError(
-                "what came along is no regular file", code="no_file", hint="copy it into a file first"
-            )
-        if about.st_size > limit:
-            raise FirmwareError(
-                f"the file has {about.st_size} bytes, more than {limit}",
-                code="too_large",
-                hint="mqtt.max_message_mib sets the limit",
-            )
-        return os.pread(descriptor, limit, 0)
-    except OSError as error:
-        raise RequestError(
-            f"the file that came along cannot be read: {error.strerror}",
-            code="no_file",
-            hint="open it for reading",
-        ) from None
-    finally:
-        os.close(descriptor)

@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from gatewayd.control.messages import REQUEST, VERSION, AnyRequest, Request
+from gatewayd.control.messages import VERSION
+from gatewayd.control.requests import REQUEST, AnyRequest, Request
 from gatewayd.errors import RequestError
 
 R = TypeVar("R", bound=Request)

@@ -9,26 +9,19 @@ import asyncio
 import contextlib
 import errno
 import os
-import pwd
 import socket
-import struct
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
 from gatewayd.config import ConfigErrors
-from gatewayd.control.messages import (
-    MAX_REQUEST_BYTES,
-    AnyRequest,
-    Error,
-    Failure,
-    Result,
-    Success,
-)
+from gatewayd.control.caller import Caller
+from gatewayd.control.messages import Error, Failure, Result, Success
 from gatewayd.control.parse import parse
+from gatewayd.control.peer import Peer
+from gatewayd.control.requests import MAX_REQUEST_BYTES, AnyRequest
 from gatewayd.errors import GatewaydError, HostError, RequestError
 
 log = structlog.get_logger()
@@ -39,38 +32,6 @@ ANSWER_LIMIT_S = 30.0
 # After the system refused a connection, for instance because there are too many open files.
 ACCEPT_PAUSE_S = 1.0
 _MAX_DESCRIPTORS = 4  # one is used; the others are closed
-_UCRED = struct.Struct("3i")
-
-
-@dataclass
-class Peer:
-    """Who asks, and the files that came along; `close` closes what was not taken."""
-
-    pid: int = 0
-    uid: int = 0
-    files: list[int] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """The user's name, or number where it has none."""
-        try:
-            return pwd.getpwuid(self.uid).pw_name
-        except KeyError:
-            return f"uid {self.uid}"
-
-    def take_file(self) -> int:
-        """Return the descriptor that came along; it is the caller's to close. Raises RequestError."""
-        if not self.files:
-            raise RequestError(
-                "no file came along with the request", code="no_file", hint="docs/control.md tells how"
-            )
-        return self.files.pop(0)
-
-    def close(self) -> None:
-        """Close what came along and nobody took."""
-        for descriptor in self.files:
-            os.close(descriptor)
-        self.files.clear()
 
 
 class _Gone(Exception):  # noqa: N818 - what is so
@@ -80,7 +41,7 @@ class _Gone(Exception):  # noqa: N818 - what is so
 class Operations(Protocol):
     """What the server asks. Errors of ours become failures."""
 
-    def answer(self, request: AnyRequest, peer: Peer) -> AsyncIterator[Result]:
+    def answer(self, request: AnyRequest, caller: Caller) -> AsyncIterator[Result]:
         """Yield the answer, or the answers to a subscription."""
 
 
@@ -177,7 +138,7 @@ class ControlServer:
         )
 
     async def _serve(self, connection: socket.socket, others: int) -> None:
-        peer = _peer(connection)
+        peer = Peer.of(connection)
         try:
             _check_room(others)
             line = await _receive_request(connection, peer)
@@ -216,12 +177,6 @@ class ControlServer:
         async with contextlib.aclosing(self._operations.answer(request, peer)) as answers:  # type: ignore[type-var]
             async for result in answers:
                 await _send(connection, Success(result=result))
-
-
-def _peer(connection: socket.socket) -> Peer:
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    pid, uid, _ = _UCRED.unpack(credentials)
-    return Peer(pid, uid)
 
 
 def _check_room(others: int) -> None:

@@ -2,16 +2,20 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from gatewayd.config import Device, UartSettings
+from gatewayd.config import Device, Periodic, Settings, UartSettings
+from gatewayd.config.changes import Reloaded
 from gatewayd.control import messages
 from gatewayd.errors import GatewaydError, HostError
 from gatewayd.jobs.model import AttemptRecord, CreateJob, DeviceRecord, EndJob, Job, JobState, Pause
 from gatewayd.planning import commands, preview
 from gatewayd.status.board import DeviceStatus
 from gatewayd.status.feed import LinkHealth
+from gatewayd.status.gateway import BrokerStatus, LagFigures
+from gatewayd.timestamps import utc_text
 
 
 def device_view(
@@ -169,6 +173,39 @@ def pause_view(pause: Pause | None) -> messages.PauseFact | None:
 def trouble_view(error: HostError | None) -> messages.Trouble | None:
     """What the store last failed with."""
     return messages.Trouble(code=error.code, reason=str(error)) if error else None
+
+
+def broker_view(settings: Settings, broker: BrokerStatus) -> messages.Broker:
+    """The broker of the configuration in force, and how things stand with it."""
+    connect, next_in_s = settings.mqtt.connect, broker.next_connection_in_s
+    next_at = None if next_in_s is None else datetime.now(UTC) + timedelta(seconds=next_in_s)
+    return messages.Broker(
+        host=settings.mqtt.host,
+        port=settings.mqtt.port,
+        connected=broker.is_connected,
+        topics=tuple(sorted(broker.wanted)),
+        subscribed=tuple(sorted(broker.granted)),
+        every_s=round(connect.every.total_seconds()) if isinstance(connect, Periodic) else None,
+        next_connection_at=next_at and utc_text(next_at),
+        refused_messages=tuple(
+            messages.RefusedMessage(topic=topic, code=error.code, reason=str(error))
+            for topic, error in sorted(broker.refused.items())
+        ),
+    )
+
+
+def loop_lag_view(figures: LagFigures) -> messages.LoopLag:
+    """How late the event loop was."""
+    return messages.LoopLag(**asdict(figures))
+
+
+def reload_result(reloaded: Reloaded) -> messages.ReloadResult:
+    """What a reload changed."""
+    return messages.ReloadResult(
+        file=str(reloaded.settings.file),
+        warnings=tuple(str(warning) for warning in reloaded.settings.warnings),
+        **asdict(reloaded.changes),
+    )
 
 
 def watchdog_s() -> float | None:

@@ -15,7 +15,6 @@ from gatewayd.codes import meaning
 from gatewayd.config import Device, Settings, Wake
 from gatewayd.delivery.admission import (
     check_can_revert,
-    check_is_meant,
     check_is_newer,
     check_is_not_rolled_back,
     check_port_is_not_shared,
@@ -28,7 +27,7 @@ from gatewayd.delivery.pump import Pump
 from gatewayd.delivery.retry import Retry
 from gatewayd.errors import DeviceError, GatewaydError, LinkError, LinkLost
 from gatewayd.images.reader import FirmwareReader, OpenFirmware
-from gatewayd.jobs.eligibility import profile_of
+from gatewayd.jobs.eligibility import check_is_meant, profile_of
 from gatewayd.jobs.marks import Marked, keys_of
 from gatewayd.jobs.model import INTERRUPTIBLE, AttemptRecord, Job, JobState
 from gatewayd.link.base import Link

@@ -25,6 +25,7 @@ from gatewayd.jobs.eligibility import topics_of
 from gatewayd.jobs.model import DeviceRecord
 from gatewayd.mqtt.connection import Connection, connect
 from gatewayd.mqtt.login import BrokerError, visitor
+from gatewayd.mqtt.topics import GatewayTopics
 from gatewayd.tls import Facts
 
 T = TypeVar("T")
@@ -124,8 +125,7 @@ def harmless_topic(settings: Settings) -> str:
     name, names = "doctor", {device.name for device in settings.devices}
     while name in names:
         name += "-"
-    root = settings.mqtt.status_root(settings.gateway.id)
-    return f"{root}/devices/{name}"
+    return GatewayTopics.of(settings).device(name)
 
 
 def judge_subscriptions(topics: list[str], reasons: dict[str, str]) -> Finding:

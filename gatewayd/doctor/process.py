@@ -6,7 +6,8 @@ from pathlib import Path
 
 from gatewayd.config import Gateway
 from gatewayd.control.client import ask
-from gatewayd.control.messages import Status, StatusResult
+from gatewayd.control.messages import StatusResult
+from gatewayd.control.requests import Status
 from gatewayd.doctor.account import Account
 from gatewayd.doctor.finding import Finding, failure, ok, refused, warning
 from gatewayd.doctor.host import ask_system

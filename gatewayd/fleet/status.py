@@ -11,7 +11,6 @@ queue it throws away (mosquitto 2.0.11 sent 14,985 of 40,000 that were asked for
 """
 
 import asyncio
-import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -19,9 +18,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from gatewayd.config import Settings
-from gatewayd.config.model import NAME_PATTERN
 from gatewayd.mqtt.connection import Connection, Delivery, connect
 from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, BrokerError, visitor
+from gatewayd.mqtt.topics import FleetTopics, Presence
 
 # Ten times the longest status there is: names and reasons are short.
 PAYLOAD_LIMIT_BYTES = 16 * 1024
@@ -35,12 +34,7 @@ BATCH = 20
 BATCH_WAIT_S = 0.2
 
 GatewayStatus = Literal["online", "offline", "sleeping", "unknown", "unreadable"]
-_SAID: dict[bytes, GatewayStatus] = {
-    b"online": "online",
-    b"offline": "offline",
-    b"sleeping": "sleeping",
-}
-_ID = NAME_PATTERN[1:-1]  # within a topic
+_SAID: dict[bytes, GatewayStatus] = {one.payload: one.value for one in Presence}
 _UNREADABLE = "unreadable"
 # States in which a device stays until somebody does something.
 _STUCK = {"failed", "refused", "unreachable", _UNREADABLE}
@@ -103,47 +97,11 @@ class FleetStatus(BaseModel):
     ok: bool
 
 
-class StatusTopics:
-    """The topics that `mqtt.status_topic` makes, for all gateways or one."""
-
-    def __init__(self, settings: Settings, gateway: str | None) -> None:
-        template = settings.mqtt.status_topic
-        if "{gateway_id}" not in template:  # there can be one gateway at such a topic: the one configured
-            gateway = settings.gateway.id
-        self.gateway = gateway
-        self._mqtt = settings.mqtt
-        before, _, after = template.partition("{gateway_id}")
-        name = re.escape(gateway) if gateway else _ID
-        place = "" if "{gateway_id}" not in template else f"(?P<gateway>{name})"
-        self._pattern = re.compile(
-            f"{re.escape(before)}{place}{re.escape(after)}/(status|devices/(?P<device>{_ID}))"
-        )
-
-    @property
-    def gateways(self) -> str:
-        """The filter for what gateways say of themselves. A wildcard stands for a whole level."""
-        if self.gateway is not None:
-            return f"{self._mqtt.status_root(self.gateway)}/status"
-        levels = self._mqtt.status_topic.split("/")
-        return "/".join("+" if "{gateway_id}" in level else level for level in levels) + "/status"
-
-    def devices_of(self, gateway: str) -> str:
-        """The filter for what a gateway says of its devices."""
-        return f"{self._mqtt.status_root(gateway)}/devices/+"
-
-    def parse(self, topic: str) -> tuple[str, str | None] | None:
-        """Return gateway and device (None: itself); None: nothing of ours."""
-        found = self._pattern.fullmatch(topic)
-        if found is None:
-            return None
-        return found.groupdict().get("gateway") or self.gateway or "", found["device"]
-
-
 async def read_fleet(
     settings: Settings, *, gateway: str | None = None, app: str | None = None, quiet_s: float = QUIET_S
 ) -> FleetStatus:
     """Ask the broker of `settings` for what is retained. Raises BrokerError, also when there is nothing."""
-    topics = StatusTopics(settings, gateway)
+    topics = FleetTopics(settings, gateway)
     limit = PAYLOAD_LIMIT_BYTES + 1
     login = visitor(settings.mqtt, max_packet_bytes=PACKET_OVERHEAD_BYTES + limit, qos_0_bytes=limit)
     connection = await connect(login)
@@ -205,7 +163,7 @@ def _gateway_status(payload: bytes | None) -> GatewayStatus:
 class _Reading:
     """Takes what comes until nothing new does. An empty message is none: it clears a topic."""
 
-    def __init__(self, connection: Connection, topics: StatusTopics, quiet_s: float) -> None:
+    def __init__(self, connection: Connection, topics: FleetTopics, quiet_s: float) -> None:
         self._connection = connection
         self._topics = topics
         self._quiet_s = quiet_s
@@ -271,7 +229,7 @@ class _Reading:
 
     async def _ask_for_devices(self) -> None:
         batch, self._to_ask = self._to_ask[:BATCH], self._to_ask[BATCH:]
-        await self._look_at(self._topics.devices_of(gateway) for gateway in batch)
+        await self._look_at(self._topics.of(gateway).every_device for gateway in batch)
 
     async def _look_at(self, topics: Iterable[str]) -> None:
         for topic, reason in (await self._connection.look_at(list(topics))).items():

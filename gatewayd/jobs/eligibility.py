@@ -1,4 +1,4 @@
-"""What one device makes of one genuine release: pure predicates on what is known of both.
+"""Which device a release is for, and what it makes of one that is genuine: pure predicates.
 
 The rules themselves (versions, rollback, size, slots) are in `ota.rules`; here they meet what a device last
 said of itself, and what the configuration believes until it has said anything.
@@ -8,12 +8,20 @@ from dataclasses import dataclass
 
 from gatewayd.codes import Code
 from gatewayd.config import Device, Settings
-from gatewayd.errors import GatewaydError
+from gatewayd.errors import DeviceError, GatewaydError
 from gatewayd.jobs.model import Decision, DecodeProfile, DeviceRecord, Release, RomFacts, Verdict
-from gatewayd.ota.rules import Deliver, Payload, check_rollback, check_size, check_version, select_rom
+from gatewayd.ota.rules import (
+    Deliver,
+    Payload,
+    check_identity,
+    check_rollback,
+    check_size,
+    check_version,
+    select_rom,
+)
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.ota.version import Version
-from gatewayd.protocol.session import ImageState
+from gatewayd.protocol.session import DeviceInfo, ImageState
 
 _PUSH = "push:"
 
@@ -131,8 +139,22 @@ def _runs(device: Device, record: DeviceRecord, candidate: Candidate) -> bool:
     )
 
 
+def check_is_meant(settings: Settings, device: Device, info: DeviceInfo) -> None:
+    """Raise DeviceError unless this is the device the configuration means; name the one it looks like."""
+    try:
+        check_identity(device.app_id, device.hardware_id, info.app_id, info.hardware_id)
+    except DeviceError as error:
+        others = ", ".join(one.name for one in settings.devices if one != device and _fits(one, info))
+        hint = f"it looks like {others}: are the boards swapped?" if others else error.hint
+        raise DeviceError(f"{device.name}: {error.message}", code=error.code, hint=hint) from None
+
+
 def decision_on(
     device: Device, candidate: Candidate, code: str, reason: str, *, refused: bool = False
 ) -> Decision:
     """Say something about a device and the release it is due to."""
     return Decision(device.name, code, reason, refused, candidate.release.id, str(candidate.version))
+
+
+def _fits(device: Device, info: DeviceInfo) -> bool:
+    return info.app_id in (None, device.app_id) and device.hardware_id in (None, info.hardware_id)

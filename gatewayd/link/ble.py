@@ -14,8 +14,9 @@ from collections.abc import Callable
 
 from bleak.backends.characteristic import BleakGATTCharacteristic
 
+from gatewayd.codes import Code
 from gatewayd.errors import LinkError, LinkLost
-from gatewayd.link.bluetooth import FOREIGN, BleakClient, explain
+from gatewayd.link.bluetooth import FOREIGN, BleakClient, BLEDevice, explain
 from gatewayd.link.radio import Limits, Radio
 from gatewayd.link.target import Target
 from gatewayd.protocol.gatt import GattProfile
@@ -25,6 +26,9 @@ LONGEST_VALUE = 512
 # Measured: 18, 42 and 51 kB/s with 1, 4 and 16 in flight.
 WRITES_IN_FLIGHT = 16
 UNREAD_LIMIT = 64 * 1024
+CONNECT_TRIES = 3
+# A connect fails now and then on a good link (a lost packet at the wrong moment), and not twice in a row.
+RETRY_S = 0.5
 
 
 class BleLink:
@@ -62,16 +66,15 @@ class BleLink:
         return min(self._outlet.max_write_without_response_size, LONGEST_VALUE)
 
     async def open(self) -> None:
-        """See Link; LinkError has the codes of `Radio.connect`, and `no_service`."""
+        """See Link; LinkError has the codes of `Radio.find` and `Radio.connect`, and `no_service`."""
         self._forget()
         radio = self._choose_radio()
-        self._client = await radio.connect(
-            self._target,
-            self._limits,
-            pair=self._pair,
-            is_patient=self._is_patient,
-            on_end=self._ended,
-        )
+        device = await radio.reserve(self._target, None if self._is_patient else self._limits.scan_s)
+        try:
+            self._client = await self._connect(radio, device)
+        except BaseException:
+            radio.release(device.address)
+            raise
         self._radio = radio
         try:
             await self._subscribe(self._client)
@@ -122,6 +125,18 @@ class BleLink:
         self._news = asyncio.Event()
         self._writes: set[asyncio.Task[None]] = set()
         self._lost: LinkLost | None = None
+
+    async def _connect(self, radio: Radio, device: BLEDevice) -> BleakClient:
+        """Connect, a few times if need be; what is wrong with the adapter or the bond is not tried again."""
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return await radio.connect(device, self._limits, pair=self._pair, on_end=self._ended)
+            except LinkError as error:
+                if tries == CONNECT_TRIES or error.code != Code.CONNECT_FAILED:
+                    raise
+            await asyncio.sleep(RETRY_S)
 
     async def _subscribe(self, client: BleakClient) -> None:
         profile = self._profile

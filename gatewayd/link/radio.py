@@ -20,7 +20,6 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from gatewayd.codes import Code
 from gatewayd.errors import LinkError
 from gatewayd.link.bluetooth import FOREIGN, AdvertisementData, Backend, BleakClient, BLEDevice, explain
 from gatewayd.link.stale_connections import StaleConnections
@@ -32,9 +31,6 @@ SCAN_S = 5.0
 REST_S = 10.0
 # A call to BlueZ that needs no radio; an adapter that is not there makes some of them hang.
 CALL_LIMIT_S = 10.0
-CONNECT_TRIES = 3
-# A connect fails now and then on a good link (a lost packet at the wrong moment), and not twice in a row.
-RETRY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,29 +121,45 @@ class Radio:
             raise explain(str(self), error, "adapter_blocked") from error
         return list(heard.values())
 
-    async def connect(
-        self, target: Target, limits: Limits, *, pair: bool, is_patient: bool, on_end: Callable[[], None]
-    ) -> BleakClient:
-        """Find, connect, discover, pair. Whoever has the client gives it back with `disconnect`.
+    async def reserve(self, target: Target, limit_s: float | None) -> BLEDevice:
+        """Find a device, and take a slot for it, which `release` or `disconnect` gives back.
 
-        `on_end` is called when the connection ends. Raises LinkError: what `find` raises, `connect_failed`,
-        `pairing_failed`.
+        Raises LinkError as `find`.
         """
-        device = await self.find(target, None if is_patient else limits.scan_s)
+        device = await self.find(target, limit_s)
         await self._slots.acquire()
-        self._take_slot(device.address)
+        self.free_slots -= 1
+        if self._leftovers is not None:
+            self._leftovers.hold(device.address)
+        return device
+
+    def release(self, address: str) -> None:
+        """Give a slot back."""
+        if self._leftovers is not None:
+            self._leftovers.let_go(address)
+        self.free_slots += 1
+        self._slots.release()
+
+    async def connect(
+        self, device: BLEDevice, limits: Limits, *, pair: bool, on_end: Callable[[], None]
+    ) -> BleakClient:
+        """Connect to a device that has a slot, once: discover, pair. `disconnect` ends the connection.
+
+        `on_end` is called when the connection ends. Raises LinkError: `connect_failed`, `pairing_failed`, and
+        what is wrong with the adapter.
+        """
         try:
-            return await self._connect(device, limits, pair=pair, on_end=on_end)
-        except BaseException:
-            self._free_slot(device.address)
-            raise
+            async with self._turn:
+                return await self._connect(device, limits, pair=pair, on_end=on_end)
+        except FOREIGN as error:
+            raise explain(f"{device.address} on {self}", error, "connect_failed") from error
 
     async def disconnect(self, client: BleakClient) -> None:
         """End a connection and free its slot. Never raises."""
         try:
             await _part(client)
         finally:
-            self._free_slot(client.address)
+            self.release(client.address)
 
     async def close(self) -> None:
         """Stop scanning."""
@@ -155,33 +167,7 @@ class Radio:
             self._scanning.cancel()
             await asyncio.wait([self._scanning])
 
-    def _take_slot(self, address: str) -> None:
-        self.free_slots -= 1
-        if self._leftovers is not None:
-            self._leftovers.hold(address)
-
-    def _free_slot(self, address: str) -> None:
-        if self._leftovers is not None:
-            self._leftovers.let_go(address)
-        self.free_slots += 1
-        self._slots.release()
-
     async def _connect(
-        self, device: BLEDevice, limits: Limits, *, pair: bool, on_end: Callable[[], None]
-    ) -> BleakClient:
-        tries = 0
-        while True:
-            tries += 1
-            try:
-                async with self._turn:
-                    return await self._try_once(device, limits, pair=pair, on_end=on_end)
-            except FOREIGN as error:
-                failure = explain(f"{device.address} on {self}", error, "connect_failed")
-                if tries == CONNECT_TRIES or failure.code != Code.CONNECT_FAILED:
-                    raise failure from error
-            await asyncio.sleep(RETRY_S)
-
-    async def _try_once(
         self, device: BLEDevice, limits: Limits, *, pair: bool, on_end: Callable[[], None]
     ) -> BleakClient:
         client = self._backend.make_client(device, lambda _: on_end(), limits.connect_s + limits.discovery_s)

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from gatewayd.config import Mqtt
 from gatewayd.errors import HostError
+from gatewayd.mqtt.topics import LastWill
 from gatewayd.tls import Trust, make_context
 
 # Two of these without an answer and the broker is gone.
@@ -59,7 +60,7 @@ class Login:
     client_id: str
     username: str | None = None
     password: SecretStr | None = None
-    will_topic: str | None = None
+    will: LastWill | None = None
     session_expiry_s: int = 0
     max_packet_bytes: int | None = None
     qos_0_bytes: int = QOS_0_BYTES
@@ -85,7 +86,7 @@ def visitor(mqtt: Mqtt, *, max_packet_bytes: int | None = None, qos_0_bytes: int
 
 def make_client(login: Login, protocol: ProtocolVersion) -> aiomqtt.Client:
     """A client for one connection, which it does not open yet. Raises TlsError `tls_files`."""
-    will = aiomqtt.Will(login.will_topic, b"offline", qos=1, retain=True) if login.will_topic else None
+    will = aiomqtt.Will(login.will.topic, login.will.payload, qos=1, retain=True) if login.will else None
     is_v5 = protocol is ProtocolVersion.V5
     persistent = login.session_expiry_s > 0
     return aiomqtt.Client(

@@ -1,8 +1,10 @@
-"""What paho's callbacks say before aiomqtt hears of it.
+"""What paho's callbacks say before aiomqtt hears of it, and all else that is private to the two libraries.
 
 Wrapped here because aiomqtt keeps it to itself: whether the broker still had our session, why a connection
 ended, that it ended before CONNACK (aiomqtt would wait for its time limit), and what a PUBACK says. Callbacks
 run on the loop, but for a failure inside connect(), which has a thread of its own.
+
+No other file reaches into aiomqtt or paho, and a test looks whether the names used here still exist.
 """
 
 import asyncio
@@ -66,14 +68,48 @@ class Hooks:
         error = broken.exception() if broken.done() and not broken.cancelled() else None
         return ending(self._reason, error, self._login)
 
-    async def puback(self, packet_id: int) -> ReasonCode:
-        """Wait for what the broker says to a message of ours."""
+    async def until_ended(self) -> None:
+        """Return when the connection has ended; a socket that broke shows only in aiomqtt's own future."""
+        broken = self._client._disconnected  # noqa: SLF001 - see above
+        await asyncio.wait([self.ended, broken], return_when=asyncio.FIRST_COMPLETED)
+
+    @property
+    def socket(self) -> Any:
+        """The connection's socket, as paho wraps it; None without one."""
+        return self._paho.socket()
+
+    @property
+    def received_of_packet_bytes(self) -> int:
+        """How much of the packet that is coming in is here, header included; 0 between packets."""
+        packet: Any = self._paho._in_packet  # noqa: SLF001 - nobody else knows
+        if not packet["command"]:
+            return 0
+        body_bytes = packet["remaining_length"] - packet["to_process"] if packet["have_remaining"] else 0
+        return 1 + len(packet["remaining_count"]) + int(body_bytes)
+
+    def acknowledge(self, packet_id: int, qos: int) -> None:
+        """Tell the broker that it may forget a message."""
+        self._paho.ack(packet_id, qos)
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool) -> ReasonCode:
+        """Publish at QoS 1; returns what the broker says to it. Raises BrokerError."""
+        info = self._paho.publish(topic, payload, qos=1, retain=retain)
+        if info.rc:
+            raise self.end()
         answer: asyncio.Future[ReasonCode] = self._loop.create_future()
-        self._pubacks[packet_id] = answer
+        self._pubacks[info.mid] = answer
         try:
             return await answer
         finally:
-            self._pubacks.pop(packet_id, None)
+            self._pubacks.pop(info.mid, None)
+
+    def excuse_pingresp(self) -> None:
+        """Let a PINGRESP be late: paho 2.1 gives up on it even while it waits behind an image coming in."""
+        self._paho._ping_t = 0.0  # noqa: SLF001 - see above
+
+    def close_socket(self) -> None:
+        """Close the socket by the one call that also takes it from the loop."""
+        self._paho._sock_close()  # noqa: SLF001 - see above
 
     def abandon(self) -> None:
         """Close whatever connect(), which cannot be stopped in its thread, may still open."""

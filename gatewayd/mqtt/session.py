@@ -36,42 +36,34 @@ from typing import NoReturn
 import structlog
 from aiomqtt import ProtocolVersion
 
-from gatewayd.codes import Attempt, Code, meaning
+from gatewayd.codes import Code
 from gatewayd.config import Mqtt
 from gatewayd.errors import FirmwareError
-from gatewayd.mqtt.connection import Connection, Delivery, IncomingMessage, connect
+from gatewayd.mqtt.connection import (
+    STEADY_S,
+    BackOff,
+    Connection,
+    Delivery,
+    IncomingMessage,
+    back_off_s,
+    connect,
+)
 from gatewayd.mqtt.duty_cycle import Visits
 from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, BrokerError, Login
+from gatewayd.mqtt.topics import GatewayTopics, Presence
 
-__all__ = ["BrokerError", "IncomingMessage", "MqttSession", "back_off_s"]
+__all__ = ["BrokerError", "IncomingMessage", "MqttSession"]
 
 log = structlog.get_logger()
 
 # A gateway that was off for less than this finds every message still waiting.
 SESSION_EXPIRY_S = 7 * 24 * 3600
-# Longest wait between two tries: an operator who has repaired the broker does not want to wait longer.
-MAX_BACK_OFF_S = 60.0
-# A connection that held this long was a good one: the next back-off starts from the shortest. Longer than any
-# back-off, so that two gateways which throw each other out do not take that for peace.
-STEADY_S = 120.0
 # Longest wait before a message is offered to the store again. A person who made room sees it stored within a
 # minute, whatever the disk itself adds.
 MAX_STORE_BACK_OFF_S = 30.0
-# What trying again soon cannot change backs off for the longest time at once.
-HOPELESS_ATTEMPT = 5
 # `offline`, its PUBACK and DISCONNECT; the whole daemon has five seconds to stop.
 GOODBYE_S = 2.0
 MIB = 1024 * 1024
-
-
-def back_off_s(attempt: int, chance: float) -> float:
-    """Seconds to wait after failed try number `attempt` (from 0): 1..2, 2..4, … 30..60.
-
-    `chance` (0 to 1) picks a place in the upper half, so that gateways which lost the same broker do not
-    return as one.
-    """
-    longest = min(MAX_BACK_OFF_S, 2.0 ** (min(attempt, 16) + 1))
-    return longest / 2 * (1 + chance)
 
 
 class _Visited(Exception):  # noqa: N818 - how a visit ends is no error
@@ -81,7 +73,6 @@ class _Visited(Exception):  # noqa: N818 - how a visit ends is no error
 class MqttSession:
     """Connects, subscribes, receives, publishes, and starts over; `run` it once.
 
-    `status_topic` is the root: `<status_topic>/status` is retained `online`, `offline` or `sleeping`.
     `on_connected` is called after each CONNACK. `replay_retained`: this gateway's store is new, so let the
     broker send every retained message once even if its session says that we have them.
     """
@@ -90,7 +81,7 @@ class MqttSession:
         self,
         settings: Mqtt,
         *,
-        status_topic: str,
+        topics: GatewayTopics,
         on_message: Callable[[IncomingMessage], Awaitable[None]],
         on_connected: Callable[[], None],
         replay_retained: bool = False,
@@ -98,14 +89,14 @@ class MqttSession:
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._status_topic = f"{status_topic}/status"
+        self._status_topic = topics.status
         self._login = Login(
             host=settings.host,
             port=settings.port,
             client_id=settings.client_id,
             username=settings.username,
             password=settings.password,
-            will_topic=self._status_topic,
+            will=topics.will,
             session_expiry_s=SESSION_EXPIRY_S,
             max_packet_bytes=settings.max_message_mib * MIB + PACKET_OVERHEAD_BYTES,
             trust=settings.trust,
@@ -117,7 +108,7 @@ class MqttSession:
         self._visits = Visits(settings.connect, sleep=sleep, clock=clock, chance=chance)
         self._protocol = ProtocolVersion.V5
         self._connection: Connection | None = None
-        self._connected_at: float | None = None
+        self._back_off = BackOff(clock, chance)
         self._topics: frozenset[str] | None = None
         self._topics_changed = asyncio.Event()
         self._stopping = False
@@ -192,41 +183,33 @@ class MqttSession:
 
     async def _keep_connected(self) -> None:
         await self._topics_changed.wait()
-        attempt = 0
         while not self._stopping:
             try:
                 await self._connect_and_serve()
             except BrokerError as error:
                 if not self._stopping:
-                    attempt = await self._pause(error, attempt)
+                    await self._pause(error)
             else:
-                attempt, self._connected_at = 0, None
+                self._back_off.reset()
                 if not self._stopping:  # unless that came together with the connection's end
                     await self._visits.until_due()
 
-    async def _pause(self, error: BrokerError, attempt: int) -> int:
-        """Back off after try number `attempt`; returns the number of the next."""
-        since, self._connected_at = self._connected_at, None
-        if since is not None and self._clock() - since >= STEADY_S:
-            attempt = 0
-        if meaning(error.code).attempt is Attempt.FINAL:
-            attempt = max(attempt, HOPELESS_ATTEMPT)
+    async def _pause(self, error: BrokerError) -> None:
+        wait_s, is_again = self._back_off.after(error)
         reason = str(error)
-        if since is not None and attempt and error.code == Code.CONNECTION_LOST:
+        if is_again and error.code == Code.CONNECTION_LOST:
             # Not every broker says why: mosquitto 2.0 just closes when a session is taken over.
             reason += f"; again, and soon: is there another client with id {self._login.client_id}?"
         # Only what the broker says for certain: asking for every image again is dear on a line that flaps.
         self._was_shared |= error.code == Code.TAKEN_OVER
-        wait_s = back_off_s(attempt, self._chance())
         log.warning("no connection to the broker", code=error.code, reason=reason, retry_in_s=round(wait_s))
         await self._sleep(wait_s)
-        return attempt + 1
 
     async def _connect_and_serve(self) -> None:
         """Return when the connection has served its purpose. Raises BrokerError when it ends otherwise."""
         connection = await connect(self._login, self._protocol)
         self._protocol = connection.protocol
-        self._connected_at = self._clock()
+        self._back_off.connected()
         self._connection = connection
         try:
             self._tell_connected(connection)
@@ -264,7 +247,7 @@ class MqttSession:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(connection.ended(), name="mqtt: end")
                 tasks.create_task(connection.watch_progress(self._sleep), name="mqtt: progress")
-                tasks.create_task(self._say(connection, b"online"), name="mqtt: online")
+                tasks.create_task(self._say(connection, Presence.ONLINE), name="mqtt: online")
                 tasks.create_task(self._keep_subscribed(connection), name="mqtt: subscribe")
                 tasks.create_task(self._receive(connection), name="mqtt: receive")
                 if self._was_shared:
@@ -282,15 +265,15 @@ class MqttSession:
         self._visits.begin()
         while True:
             await self._visits.until_quiet(connection)
-            await self._say(connection, b"sleeping")
+            await self._say(connection, Presence.SLEEPING)
             if self._visits.is_quiet(connection):
                 self._visits.end()
                 raise _Visited
-            await self._say(connection, b"online")
+            await self._say(connection, Presence.ONLINE)
 
-    async def _say(self, connection: Connection, status: bytes) -> None:
+    async def _say(self, connection: Connection, presence: Presence) -> None:
         try:
-            await connection.publish(self._status_topic, status, retain=True)
+            await connection.publish(self._status_topic, presence.payload, retain=True)
         except BrokerError as error:
             if error.code != Code.PUBLISH_REFUSED:
                 raise
@@ -305,7 +288,7 @@ class MqttSession:
     async def _say_goodbye(self, connection: Connection) -> None:
         try:
             async with asyncio.timeout(GOODBYE_S):
-                await connection.publish(self._status_topic, b"offline", retain=True)
+                await connection.publish(self._status_topic, Presence.OFFLINE.payload, retain=True)
                 await connection.close()
         except (BrokerError, TimeoutError):
             log.info("the broker did not hear us out; it will publish the last will")

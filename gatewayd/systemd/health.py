@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import structlog
 
 from gatewayd.errors import HostError
+from gatewayd.status.gateway import LagFigures
 
 log = structlog.get_logger()
 
@@ -28,16 +29,6 @@ SILENT_DATABASE_S = 300.0
 OVERDUE_TRANSFER_S = 60.0
 # How often the database is asked whether it is there.
 DATABASE_PROBE_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class LagFigures:
-    """The loop's lag over the last ten minutes, or since it began; zeros without samples."""
-
-    p50_ms: float = 0.0
-    p99_9_ms: float = 0.0
-    max_ms: float = 0.0
-    samples: int = 0
 
 
 class LoopLag:
@@ -140,6 +131,36 @@ class Vitals:
     silent_database_s: float = 0.0
     overdue_transfer_s: float = 0.0
     overdue_device: str = ""
+
+
+class Health:
+    """Takes the vitals while `run` runs.
+
+    `ask_database` returns when the database's thread has answered; `most_overdue` says for how many seconds
+    a transfer should have acted and has not, and to which device.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        ask_database: Callable[[], Awaitable[object]],
+        most_overdue: Callable[[], tuple[float, str]],
+    ) -> None:
+        self.loop_lag = LoopLag(clock)
+        self._database = DatabaseProbe(ask_database, clock)
+        self._most_overdue = most_overdue
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.loop_lag.run(), name="loop lag")
+            tasks.create_task(self._database.run(), name="database probe")
+
+    def vitals(self) -> Vitals:
+        """Return them; the loop's lag is the worst since they were taken last."""
+        overdue_s, device = self._most_overdue()
+        return Vitals(self.loop_lag.take_worst_s(), self._database.silent_s, overdue_s, device)
 
 
 def complaint(vitals: Vitals) -> str:

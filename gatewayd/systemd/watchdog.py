@@ -1,13 +1,10 @@
 """What systemd hears while gatewayd runs: how things stand, in a line, and that nothing hangs."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import structlog
 
-from gatewayd.errors import GatewaydError
-from gatewayd.jobs.model import JobState
-from gatewayd.status.board import DeviceStatus
 from gatewayd.systemd.health import Vitals, complaint
 from gatewayd.systemd.notify import Notifier
 
@@ -17,10 +14,6 @@ log = structlog.get_logger()
 BEAT_S = 1.0
 # One feeding may come late, and one not at all, before the dog is hungry.
 FEEDINGS = 3
-# So many transfers are named; a line has room for no more.
-NAMED = 3
-UPDATING = (JobState.TRANSFERRING, JobState.STAGED, JobState.ACTIVATING)
-TOLD = ("unreachable", "refused", JobState.OFFERED, JobState.QUEUED, JobState.FAILED)
 
 
 class Watchdog:
@@ -53,6 +46,11 @@ class Watchdog:
                 self._feed()
             await self._sleep(BEAT_S if interval_s is None else min(BEAT_S, interval_s))
 
+    def ready(self) -> None:
+        """Say how things stand and that updates can begin, or that a reload is over."""
+        self._service.status(self._line())
+        self._service.ready()
+
     def _feed(self) -> None:
         before, self._complaint = self._complaint, complaint(self._vitals())
         if not self._complaint:
@@ -63,37 +61,3 @@ class Watchdog:
                 code="hangs",
                 reason=self._complaint,
             )
-
-
-def status_line(
-    devices: Sequence[DeviceStatus],
-    broker: str,
-    *,
-    configured: int,
-    trouble: GatewaydError | None = None,
-    refusal: str = "",
-) -> str:
-    """How things stand; what a person has to look after comes first.
-
-    `devices` are those of the `configured` that something is known of; `refusal` says why the configuration
-    was not reloaded.
-    """
-    cares = [f"the new configuration is refused, the old one is in force: {refusal}"] if refusal else []
-    if trouble is not None:
-        cares.append(f"nothing can be stored: {trouble} ({trouble.code})")
-    if not configured:
-        return "; ".join([*cares, "no devices configured"])
-    updating = [one for one in devices if one.state in UPDATING]
-    counts = {state: sum(one.state == state for one in devices) for state in TOLD}
-    told = [
-        f"{configured} device{'' if configured == 1 else 's'}",
-        *([f"{len(updating)} updating ({_named(updating)})"] if updating else []),
-        *(f"{count} {state}" for state, count in counts.items() if count),
-        broker,
-    ]
-    return "; ".join([*cares, ", ".join(told)])
-
-
-def _named(updating: Sequence[DeviceStatus]) -> str:
-    names = [f"{one.name} {one.progress or 0} %" for one in updating[:NAMED]]
-    return ", ".join(names) + (", …" if len(updating) > NAMED else "")

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from gatewayd.control.operations import ControlContext, ControlOperations
 from gatewayd.control.parse import parse
-from gatewayd.control.server import Peer
+from gatewayd.control.peer import Peer
 from gatewayd.ota.version import Version
 from gatewayd.planning.commands import CommandResult
 

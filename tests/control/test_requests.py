@@ -27,8 +27,9 @@ from lab.control_server import (
 from structlog.testing import capture_logs
 
 from gatewayd.control import server
-from gatewayd.control.messages import MAX_REQUEST_BYTES, AnyRequest, Outcome, OutcomesResult, Result
-from gatewayd.control.server import Peer
+from gatewayd.control.caller import Caller
+from gatewayd.control.messages import Outcome, OutcomesResult, Result
+from gatewayd.control.requests import MAX_REQUEST_BYTES, AnyRequest
 from gatewayd.errors import RequestError
 
 STATUS = b'{"v": 1, "op": "status"}\n'
@@ -175,7 +176,7 @@ class _Thorough(FakeOperations):
         super().__init__()
         self.begun, self.may_end, self.ended = threading.Event(), threading.Event(), threading.Event()
 
-    async def answer(self, request: AnyRequest, peer: Peer) -> AsyncIterator[Result]:  # noqa: ARG002 - the protocol's
+    async def answer(self, request: AnyRequest, caller: Caller) -> AsyncIterator[Result]:  # noqa: ARG002 - the protocol's
         self.begun.set()
         await asyncio.to_thread(self.may_end.wait, DEADLINE_S)
         self.ended.set()

@@ -11,9 +11,10 @@ from lab.configuration import Lab
 from lab.jobs import a_job
 
 from gatewayd.control import operations
-from gatewayd.control.messages import Watch, WatchResult
+from gatewayd.control.messages import WatchResult
 from gatewayd.control.operations import ControlContext, ControlOperations
-from gatewayd.control.server import Peer
+from gatewayd.control.peer import Peer
+from gatewayd.control.requests import Watch
 from gatewayd.jobs.model import JobState
 from gatewayd.planning.planner import StoreSnapshot
 from gatewayd.status.board import StatusBoard

@@ -6,14 +6,7 @@ from typing import Any
 import pytest
 
 from gatewayd.config import Gateway
-from gatewayd.control.messages import (
-    Broker,
-    LoopLag,
-    PauseFact,
-    RefusedMessage,
-    StatusResult,
-    Trouble,
-)
+from gatewayd.control.messages import Broker, LoopLag, PauseFact, RefusedMessage, StatusResult, Trouble
 from gatewayd.doctor.process import judge_status
 
 GATEWAY = Gateway(id="barn", control_socket=Path("/run/x"))

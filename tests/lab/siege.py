@@ -13,20 +13,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from gatewayd.config import Device
-from gatewayd.control.messages import (
-    ExplainDevice,
-    ExplainDeviceResult,
-    ExplainMessage,
-    ExplainMessageResult,
-    Forecast,
-)
+from gatewayd.control.messages import ExplainDeviceResult, ExplainMessageResult, Forecast
 from gatewayd.control.operations import MIB, ControlContext, ControlOperations
-from gatewayd.control.server import Peer
+from gatewayd.control.peer import Peer
+from gatewayd.control.requests import ExplainDevice, ExplainMessage
 from gatewayd.errors import GatewaydError
 from gatewayd.jobs.eligibility import installed_version
 from gatewayd.jobs.model import JobState
 from gatewayd.mqtt.connection import IncomingMessage
 from gatewayd.mqtt.intake import Intake
+from gatewayd.mqtt.router import Router
 from gatewayd.ota.container import Rom, build, encrypt
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.patch import PatchEncoding, encode_patch
@@ -72,12 +68,12 @@ class Siege:
     def __init__(self, rig: Rig, folder: Path) -> None:
         settings = rig.reconciler.settings
         self.rig, self.folder = rig, folder
-        self.intake = Intake(
+        intake = Intake(
             rig.bench.store,
-            template=settings.mqtt.ota_topic,
             max_message_bytes=settings.mqtt.max_message_mib * MIB,
             on_change=rig.reconciler.changed,
         )
+        self.router = Router([intake.route(settings.mqtt.ota_topic)])
         parts: dict[str, Any] = dict.fromkeys(("board", "feed", "broker", "loop_lag", "reload"))
         parts |= {"store": rig.bench.store, "firmware": rig.bench.ends.firmware}
         parts |= {"reconciler": rig.reconciler, "commands": rig.steering}
@@ -87,7 +83,7 @@ class Siege:
     async def install(self, message: IncomingMessage) -> None:
         """Publish what is genuine; it arrives."""
         before = len(self.rig.board.started)
-        await self.intake.accept(message)
+        await self.router.accept(message)
         await until(lambda: len(self.rig.board.started) > before)
         await self.rig.until_state(JobState.SUCCEEDED, len(await self.rig.jobs()))
         await self.rig.reconciler.settled()
@@ -108,7 +104,7 @@ class Siege:
 
     async def _refused_at_the_door(self, message: IncomingMessage) -> str:
         try:
-            await self.intake.accept(message)
+            await self.router.accept(message)
         except GatewaydError as error:
             return error.code
         return ""

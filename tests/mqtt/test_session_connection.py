@@ -28,9 +28,8 @@ from lab.brokers import (
 )
 
 from gatewayd.mqtt import login, session
-from gatewayd.mqtt.connection import STALL_MIN_BYTES, STALL_WINDOW_S
+from gatewayd.mqtt.connection import STALL_MIN_BYTES, STALL_WINDOW_S, back_off_s
 from gatewayd.mqtt.login import BrokerError
-from gatewayd.mqtt.session import back_off_s
 
 STATUS = "gatewayd/barn/status"
 RIGHT, WRONG = "right-secret", "wrong-secret"

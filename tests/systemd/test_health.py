@@ -6,12 +6,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from gatewayd.errors import HostError
+from gatewayd.status.gateway import LagFigures
 from gatewayd.systemd.health import (
     DATABASE_PROBE_S,
     INTERVAL_S,
     KEPT,
     DatabaseProbe,
-    LagFigures,
     LoopLag,
     Vitals,
     complaint,
