@@ -171,6 +171,13 @@ class Code(StrEnum):
     OTHER_ENCODING = "other_encoding", _FIRMWARE
     KEY_FILE = "key_file", _FIRMWARE
     NESTED_CONTAINER = "nested_container", _FIRMWARE
+    BAD_IMAGE_HEADER = "bad_image_header", _FIRMWARE
+    BAD_IMAGE_TLV = "bad_image_tlv", _FIRMWARE
+    IMAGE_TRUNCATED = "image_truncated", _FIRMWARE
+    IMAGE_PADDED = "image_padded", _FIRMWARE
+    IMAGE_HASH_MISSING = "image_hash_missing", _FIRMWARE
+    IMAGE_HASH_MISMATCH = "image_hash_mismatch", _FIRMWARE
+    IMAGE_VERSION_DIFFERS = "image_version_differs", _FIRMWARE
     PATCH_TRUNCATED = "patch_truncated", _FIRMWARE
     EMPTY_FIRMWARE = "empty_firmware", _FIRMWARE
     BAD_FIRMWARE = "bad_firmware", _FIRMWARE
@@ -211,6 +218,14 @@ class Code(StrEnum):
     OTHER_BOOT = "other_boot", _DEVICE
     RESTARTING = "restarting", _DEVICE
     NOT_STAGED = "not_staged", _DEVICE
+    IN_RECOVERY = "in_recovery", _DEVICE
+    IMAGE_REFUSED = "image_refused", _INCAPABLE
+    NO_FREE_SLOT = "no_free_slot", _DEVICE
+    NO_MEMORY = "no_memory", _DEVICE
+    DEVICE_BUSY = "device_busy", _DEVICE
+    UNSUPPORTED = "unsupported", _INCAPABLE
+    ACCESS_DENIED = "access_denied", _INCAPABLE
+    DOWNGRADE_REFUSED = "downgrade_refused", _INCAPABLE
     DEVICE_ERROR = "device_error", _DEVICE
 
     # The line

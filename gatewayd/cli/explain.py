@@ -75,7 +75,7 @@ def _headline(forecast: Forecast) -> str:
     if forecast.would == "nothing" and forecast.code == Code.UPDATE:
         return f"{forecast.device}: has an update to {forecast.version}"
     if forecast.would != "nothing":
-        verb = "would be updated to" if forecast.would == "update" else "would ask for approval of"
+        verb = "would ask for approval of" if forecast.would == "ask for approval" else "would be updated to"
         return f"{forecast.device}: {verb} {forecast.version}"
     return f"{forecast.device}: {'refuses' if forecast.refused else 'nothing to do'}"
 

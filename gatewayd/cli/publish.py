@@ -19,6 +19,8 @@ from gatewayd.ota.patch import PatchEncoding, encode_patch
 from gatewayd.ota.rules import Payload
 from gatewayd.ota.topic import Channel, OtaTopic
 from gatewayd.ota.version import Version
+from gatewayd.protocol.image import check_own_version
+from gatewayd.protocol.registry import PROTOCOLS
 
 MIB = 1024 * 1024
 # What the protocol can carry in one packet after its fixed header: the message, its topic and the rest.
@@ -133,6 +135,8 @@ def _release(
             code="no_container",
             hint="gatewayctl pack makes a container; --plain publishes the file as it is",
         )
+    if kind == BARE_IMAGE and not plain:
+        _check_own_version(takers, version, content, file)
     message = encode_patch(version.patch, encoding) + content
     topic_text = settings.mqtt.ota_topic.build(topic)
     room = MAX_PACKET_BYTES - AROUND_TOPIC_BYTES - len(topic_text.encode())
@@ -147,6 +151,21 @@ def _release(
     warnings = [f"{file}: {said}"] if said else []
     warnings += _warnings(settings, takers, encoding, kind, message)
     return Publication(topic_text, version, encoding, kind, message, tuple(warnings))
+
+
+def _check_own_version(takers: list[Device], version: Version, content: bytes, file: Path) -> None:
+    """Raise FirmwareError when the image is none for a device that takes it, or says another version."""
+    for device in takers:
+        if device.payload is not Payload.STANDARD:
+            continue
+        try:
+            own = PROTOCOLS[device.protocol].read_version(content)
+            if own is not None:
+                check_own_version(own, str(version))
+        except FirmwareError as error:
+            raise FirmwareError(
+                f"{file}, for {device.name}: {error.message}", code=error.code, hint=error.hint
+            ) from None
 
 
 def _takes(device: Device, topic: OtaTopic) -> bool:

@@ -15,6 +15,7 @@ from gatewayd.config.model import BleSettings, Device, KeyFiles, Mqtt, UartSetti
 from gatewayd.config.shared_ports import sharing_port
 from gatewayd.ota.keys import KeySet, find_shared_keys
 from gatewayd.ota.rules import Deliver, Payload
+from gatewayd.protocol.registry import PROTOCOLS
 
 # A warning about 200 devices names this many.
 _NAMES_SHOWN = 5
@@ -180,6 +181,7 @@ def _device_warnings(
 def _unwise(device: Device, keys: dict[str, KeyFiles]) -> Iterable[tuple[str, str, str]]:
     files = keys.get(device.keys) if device.keys is not None else None
     can_verify = files is not None and bool(files.verify_key_file or files.ota_key_file)
+    yield from _unwise_link(device)
     if device.payload is Payload.STANDARD:
         message = (
             "standard firmware has no signature and no anti-rollback mark: who may publish decides what runs"
@@ -202,6 +204,12 @@ def _unwise(device: Device, keys: dict[str, KeyFiles]) -> Iterable[tuple[str, st
         yield "allow_unsigned", "has no effect without a verification key", "Delete it, or give keys"
     if device.allow_downgrade:
         yield "allow_downgrade", "older firmware is accepted", "Delete it once the downgrade is done"
+
+
+def _unwise_link(device: Device) -> Iterable[tuple[str, str, str]]:
+    kind = PROTOCOLS[device.protocol]
+    if kind.caution:
+        yield "protocol", kind.caution, kind.advice
     if isinstance(device.link, BleSettings) and not device.link.pair and device.deliver is Deliver.ROM:
         yield (
             "link.pair",

@@ -78,7 +78,7 @@ def explain(model: type[BaseModel], error: ErrorDetails, document: Document, pat
         choices = context["expected"].replace("'", "")
         words = choices.replace(" or ", ", ").split(", ")
         document.wrong(here, f"expected {choices}, got {_shown(value)}", did_you_mean(str(value), words))
-    elif kind == "refused":
+    elif kind == "value_refused":
         document.wrong(here, context["message"], context["suggestion"])
     else:
         document.wrong(

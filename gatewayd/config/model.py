@@ -73,7 +73,7 @@ def _registered(name: str) -> str:
 
 def refuse(message: str, suggestion: str = "") -> PydanticCustomError:
     """What a check raises; the message follows the key path."""
-    return PydanticCustomError("refused", "{message}", {"message": message, "suggestion": suggestion})
+    return PydanticCustomError("value_refused", "{message}", {"message": message, "suggestion": suggestion})
 
 
 def _parsed(parse: Callable[[str], T], type_: type[T]) -> Callable[[Any], Any]:

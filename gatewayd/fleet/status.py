@@ -18,9 +18,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from gatewayd.config import Settings
+from gatewayd.jobs.model import JobState
 from gatewayd.mqtt.connection import Connection, Delivery, connect
 from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, BrokerError, visitor
 from gatewayd.mqtt.topics import FleetTopics, Presence
+from gatewayd.status.board import Unwell
 
 # Ten times the longest status there is: names and reasons are short.
 PAYLOAD_LIMIT_BYTES = 16 * 1024
@@ -37,7 +39,7 @@ GatewayStatus = Literal["online", "offline", "sleeping", "unknown", "unreadable"
 _SAID: dict[bytes, GatewayStatus] = {one.payload: one.value for one in Presence}
 _UNREADABLE = "unreadable"
 # States in which a device stays until somebody does something.
-_STUCK = {"failed", "refused", "unreachable", _UNREADABLE}
+_STUCK = {JobState.FAILED, *Unwell, _UNREADABLE}
 
 
 def _utc(moment: datetime) -> datetime:

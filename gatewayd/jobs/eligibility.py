@@ -21,6 +21,7 @@ from gatewayd.ota.rules import (
 )
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.ota.version import Version
+from gatewayd.protocol.image import check_own_version
 from gatewayd.protocol.session import DeviceInfo, ImageState
 
 _PUSH = "push:"
@@ -83,19 +84,25 @@ def profile_of(settings: Settings, device: Device) -> DecodeProfile:
         device.allow_unsigned,
         bytes.fromhex(device.image_magic or ""),
         device.image_check,
+        device.protocol,
     )
 
 
 def images_of(device: Device, verdict: Verdict) -> tuple[RomFacts, ...]:
     """Return what of a release can be sent to the device."""
     if device.payload is Payload.STANDARD or device.deliver is Deliver.CONTAINER:
-        return (RomFacts(0, verdict.body_size, verdict.body_sha256),)
+        own = verdict.body_own_id, verdict.body_own_version
+        return (RomFacts(0, verdict.body_size, verdict.body_sha256, *own),)
     return verdict.roms
 
 
 def refusal_of(device: Device, record: DeviceRecord, candidate: Candidate) -> Decision | None:
     """Why a device does not take a genuine release; None: it does."""
     installed = installed_version(device, record)
+    try:
+        _check_own_versions(device, candidate)
+    except GatewaydError as error:
+        return decision_on(device, candidate, error.code, str(error), refused=True)
     runs = _runs(device, record, candidate)
     on_trial = runs and record.info is not None and record.info.image_state is ImageState.ON_TRIAL
     if not on_trial and (runs or candidate.version == installed):
@@ -129,6 +136,13 @@ def _unfit(device: Device, record: DeviceRecord, candidate: Candidate) -> Decisi
         reason = f"{candidate.version} was tried and the bootloader went back to the old image"
         return decision_on(device, candidate, "reverted", reason, refused=True)
     return None
+
+
+def _check_own_versions(device: Device, candidate: Candidate) -> None:
+    """Raise FirmwareError when an image says that it is another version than was published."""
+    for image in images_of(device, candidate.verdict):
+        if image.own_version:
+            check_own_version(image.own_version, str(candidate.version))
 
 
 def _runs(device: Device, record: DeviceRecord, candidate: Candidate) -> bool:

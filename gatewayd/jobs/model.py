@@ -18,6 +18,7 @@ from gatewayd.ota.rules import Payload, RollbackMark
 from gatewayd.ota.topic import Channel
 from gatewayd.ota.version import Version
 from gatewayd.protocol.image import ImageId
+from gatewayd.protocol.registry import DEFAULT_PROTOCOL
 from gatewayd.protocol.session import DeviceInfo
 from gatewayd.protocol.steps import BootId, Update
 
@@ -76,12 +77,14 @@ class DecodeProfile:
     allow_unsigned: bool
     image_magic: bytes = b""  # these two are about the standard payload
     image_check: bool = True
+    protocol: str = DEFAULT_PROTOCOL  # says what an image is
 
     @property
     def key(self) -> str:
-        """The text under which a verdict is stored."""
+        """The text under which a verdict is stored. Of the default protocol it is as it always was."""
         unsigned = "unsigned" if self.allow_unsigned else "signed"
-        key = f"{self.patch_encoding}/{self.payload}/{self.key_fingerprint or '-'}/{unsigned}"
+        protocol = "" if self.protocol == DEFAULT_PROTOCOL else f"/{self.protocol}"
+        key = f"{self.patch_encoding}/{self.payload}/{self.key_fingerprint or '-'}/{unsigned}{protocol}"
         if self.payload is not Payload.STANDARD:
             return key
         return f"{key}/{self.image_magic.hex() or '-'}" if self.image_check else f"{key}/unchecked"
@@ -89,16 +92,21 @@ class DecodeProfile:
 
 @dataclass(frozen=True, slots=True)
 class RomFacts:
-    """One ROM of a release without its bytes."""
+    """One ROM of a release without its bytes.
+
+    `own_id` is the device's own name for it, `own_version` what it says of itself; "" where it has none.
+    """
 
     address: int
     size: int
     sha256: str
+    own_id: str = ""
+    own_version: str = ""
 
     @property
     def id(self) -> ImageId:
-        """The ROM by the SHA-256 of its file."""
-        return ImageId.of_file(bytes.fromhex(self.sha256))
+        """What a device calls the ROM; by itself, the SHA-256 of its file."""
+        return ImageId.parse(self.own_id) if self.own_id else ImageId.of_file(bytes.fromhex(self.sha256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,7 @@ class Verdict:
 
     The body is what follows the patch header, as published; `container_sha256` is that of the container's
     plain form ("" for a standard payload), `timestamp_ms` its build timestamp where a key vouches for it.
+    `body_own_id` and `body_own_version` are a standard payload's, as RomFacts has them.
     """
 
     code: str = ""
@@ -117,6 +126,8 @@ class Verdict:
     container_sha256: str = ""
     timestamp_ms: int | None = None
     roms: tuple[RomFacts, ...] = ()
+    body_own_id: str = ""
+    body_own_version: str = ""
 
     @property
     def is_genuine(self) -> bool:

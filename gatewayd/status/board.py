@@ -9,10 +9,18 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 from types import TracebackType
 from typing import Any, Self
 
 from gatewayd.timestamps import utc_text
+
+
+class Unwell(StrEnum):
+    """The states that no job has: nobody reaches the device, or nothing that was published is fit for it."""
+
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from gatewayd.jobs.model import (
 )
 from gatewayd.planning.planner import StoreSnapshot
 from gatewayd.protocol.session import DeviceInfo
-from gatewayd.status.board import StatusBoard
+from gatewayd.status.board import StatusBoard, Unwell
 
 _OK = "ok"
 
@@ -135,10 +135,10 @@ class StatusFeed:
         elif last is not None and _is_told_by(last, decision):
             self.job_moved(last)
         elif decision.refused:
-            self._settle(device, "refused", decision.code, decision.reason)
+            self._settle(device, str(Unwell.REFUSED), decision.code, decision.reason)
         elif device.name in self._unreachable:
             error = self._unreachable[device.name]
-            self._settle(device, "unreachable", error.code, explain(device, error))
+            self._settle(device, str(Unwell.UNREACHABLE), error.code, explain(device, error))
         else:
             state = "idle" if record.contact_seq else "unknown"
             self._settle(device, state, decision.code, decision.reason)

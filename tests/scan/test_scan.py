@@ -116,7 +116,9 @@ async def test_ports_are_asked_side_by_side(silent: SilentPort, device: VirtualD
     found = await look(silent.port, named_port(str(device.port)), missing)
     assert [one.code for one in found] == ["no_answer", None, "link_missing"]
     assert found[0].text
-    assert re.fullmatch(r"no answer to HELLO within \S+ s at 115200 baud: not a byte came", found[0].text)
+    assert re.fullmatch(
+        r"no answer to SMP parameters within \S+ s at 115200 baud: not a byte came", found[0].text
+    )
     assert silent.heard(), "it was asked"
 
 
@@ -214,7 +216,7 @@ async def test_what_answers_can_be_pasted_and_the_rest_is_comment(
         ]
     }
     assert re.search(
-        f"\n# {silent.port.node}: no answer to HELLO .*: not a byte came \\(is it powered", printed
+        f"\n# {silent.port.node}: no answer to SMP parameters .*: not a byte came \\(is it powered", printed
     )
     assert "\n# /dev/none: does not exist (" in printed
     config = tmp_path / "config.yaml"

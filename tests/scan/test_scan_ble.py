@@ -256,7 +256,7 @@ def test_who_is_not_heard_may_be_the_daemons() -> None:
     )
     printed = paste(not_heard=("tag-1",), ours=ours)
     assert "# tag-1 was not heard: in use by the running gatewayd\n" in printed
-    assert "# No device that offers RCP was heard" in printed
+    assert "# No device that offers RCP or SMP (MCUmgr) was heard" in printed
 
 
 @pytest.mark.parametrize(
