@@ -264,6 +264,7 @@ class Code(StrEnum):
     STATE_DIR_LOCKED = "state_dir_locked", _MACHINE
     NEWER_DATABASE = "newer_database", _MACHINE
     STATE_DIR_UNUSABLE = "state_dir_unusable", _MACHINE
+    STATE_DIR_VOLATILE = "state_dir_volatile", _MACHINE
     DISK_FULL = "disk_full", _DISK
     DATABASE_DAMAGED = "database_damaged", _STORAGE
     STATE_DAMAGED = "state_damaged", _MACHINE

@@ -52,7 +52,7 @@ _BREAK = re.compile("\r\n|\r|\n")
 
 @dataclass(frozen=True, slots=True)
 class Oddity:
-    """A character and where it stands; `line` and `column` from 1. `is_at_end`: a blank at either end."""
+    """A character and where it stands; `line` and `column` from 1. `is_at_end`: a space at either end."""
 
     character: str
     line: int
@@ -90,7 +90,7 @@ def cure(character: str) -> str:
     if category in ("Mn", "Mc") and not _is_invisible(character):
         return "Type the letter and its accent as one character"
     return {
-        "Zs": "Type a plain blank in its place, or delete it",
+        "Zs": "Type an ordinary space in its place, or delete it",
         "Pd": "Type a plain - in its place",
     }.get(category, "Delete it")
 

@@ -203,7 +203,7 @@ def _list_devices(document: Document, root: dict[str, Any]) -> None:
         document.wrong(
             path,
             "expected a list of devices, got the keys of one device",
-            'Put "- " before the first key of the device, and two blanks before each of its other keys',
+            'Put "- " before the first key of the device, and two spaces before each of its other keys',
         )
         root["devices"] = [devices]
         _move_inside(document, devices, (), 0)

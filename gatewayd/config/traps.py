@@ -1,4 +1,4 @@
-"""What YAML readers disagree on when it stands without quotes, and what to write instead.
+"""What YAML parsers disagree on when it stands without quotes, and what to write instead.
 
 A correction has to be the last one: what it tells a person to write is what the key takes.
 """
@@ -16,8 +16,8 @@ _MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _TRAPS = [
     (
         re.compile(r"y|n|yes|no|on|off|true|false|null", re.IGNORECASE),
-        "is true, false or nothing to some YAML readers and a text to others",
-        'Write true, false or null, or put a text in quotes: "{text}"',
+        "is true, false or null to some YAML parsers and text to others",
+        'Write true, false or null; or put it in quotes if it is text: "{text}"',
     ),
     (_MAC, "looks like a MAC address, which YAML can read as a number", 'Put it in quotes: "{text}"'),
     (
@@ -25,27 +25,27 @@ _TRAPS = [
             r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*\.[0-9_]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
         ),
         "without quotes is a decimal fraction (4.10 would become 4.1)",
-        'Put a text such as a version in quotes: "{text}"; numbers here are whole',
+        'Put text such as a version in quotes: "{text}"; numbers must be whole here',
     ),
     (
         re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE),
         "is not a usable number",
-        'Put a text in quotes: "{text}"',
+        'Put it in quotes if it is text: "{text}"',
     ),
     (
         re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"),
-        "is a number in base 60 to some YAML readers",
-        'Put a text in quotes: "{text}"',
+        "is a base-60 number to some YAML parsers",
+        'Put it in quotes if it is text: "{text}"',
     ),
     (
         re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?"),
-        "is a date to some YAML readers",
-        'Put a text in quotes: "{text}"',
+        "is a date to some YAML parsers",
+        'Put it in quotes if it is text: "{text}"',
     ),
     (
         re.compile(r"[-+]?0[xX][0-9a-fA-F_]+|[-+]?0[oObB][0-7_]+|[-+]?[0-9][0-9_]*"),
         "is not a plain decimal number of at most 19 digits",
-        'Write it in decimal without _ or leading 0, or put a text in quotes: "{text}"',
+        'Write it in decimal without _ or leading 0, or put it in quotes if it is text: "{text}"',
     ),
 ]
 

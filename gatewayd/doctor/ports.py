@@ -1,4 +1,4 @@
-"""Each device's port: there, permitted, and nobody else's."""
+"""Checks of each device's port: it exists, the daemon may open it, and no other program has it open."""
 
 import stat
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from gatewayd.store.lock import LockHolder
 
 @dataclass(frozen=True, slots=True)
 class PortFacts:
-    """What the system says of a device's port; `mode` is None where nothing is."""
+    """Facts about a device's port; `mode` is None if it does not exist."""
 
     port: Port
     mode: int | None
@@ -27,7 +27,7 @@ class PortFacts:
 
 
 def examine_ports(devices: Sequence[Device], account: Account, daemon: LockHolder) -> Iterator[Finding]:
-    """Look at all ports; none is opened."""
+    """Check all ports, without opening any."""
     shared = {device.name: sharing_port(device, devices) for device in devices}
     paths = {device.name: device.link.uart for device in devices if isinstance(device.link, UartSettings)}
     ports = {name: named_port(path) for name, path in paths.items()}
@@ -39,23 +39,23 @@ def examine_ports(devices: Sequence[Device], account: Account, daemon: LockHolde
 
 
 def judge_port(subject: str, path: str, facts: PortFacts, daemon: LockHolder) -> Finding:
-    """Say what is wrong with a device's port."""
+    """Judge a device's port."""
     port = facts.port
     if facts.mode is None:
         hint = "plug it in; `gatewayctl scan uart` lists what is there"
         return failure(subject, f"{path} does not exist", code="link_missing", hint=hint)
     if not stat.S_ISCHR(facts.mode):
         hint = "`gatewayctl scan uart` lists the ports"
-        return failure(subject, f"{path} is no port", code="link_error", hint=hint)
+        return failure(subject, f"{path} is not a port", code="link_error", hint=hint)
     if facts.obstacle:
         group = facts.group
-        hint = f"`usermod -aG {group} USER` puts it into the port's group; then start gatewayd anew"
+        hint = f"`usermod -aG {group} USER` adds the user to the port's group; then restart gatewayd"
         return failure(subject, facts.obstacle, code="link_denied", hint=hint)
     if (taken := _taken(subject, path, facts, daemon)) is not None:
         return taken
     use = ", in use by gatewayd" if facts.holder is not None else ""
     leads = f" (now {port.node})" if port.node != path else ""
-    lasting = f"; a name that stays is {port.name}" if port.name != path else ""
+    lasting = f"; its stable name is {port.name}" if port.name != path else ""
     return ok(subject, f"{path}{leads} is there, {port.kind.value}{use}{lasting}")
 
 
@@ -69,10 +69,10 @@ def _taken(subject: str, path: str, facts: PortFacts, daemon: LockHolder) -> Fin
         text = f"{path} leads to the same port as {names}: {facts.port.node}"
         return failure(subject, text, code="port_shared", hint=hint)
     if facts.holder is not None and facts.holder.pid != daemon.pid:
-        hint = "stop that program; ModemManager can be told to leave a port alone"
+        hint = "stop that program; ModemManager can be configured to ignore a port"
         return failure(subject, f"{path} is in use by {facts.holder}", code="link_busy", hint=hint)
     if facts.port.is_console:
-        hint = "take console=… from the kernel's command line"
+        hint = "remove console=… from the kernel command line"
         return failure(subject, f"{path} is the kernel's console", code="link_busy", hint=hint)
     return None
 

@@ -1,4 +1,4 @@
-"""A message that passed, with the facts of each image in it: made in one pass over its bytes."""
+"""Firmware that passed verification, with the facts of each image, computed in one pass over its bytes."""
 
 import hashlib
 
@@ -11,7 +11,7 @@ from gatewayd.protocol.registry import PROTOCOLS
 
 
 class OpenFirmware:
-    """Decrypted, verified and hashed firmware. Buffers are shared by all devices that take them.
+    """Decrypted, verified and hashed firmware. All devices that take an image share its buffer.
 
     Each part is hashed once, here: the body as it was published, and each ROM in it.
     """
@@ -31,7 +31,7 @@ class OpenFirmware:
         self._body_own = _own(kind, firmware.body) if container is None else ("", "")
 
     def verdict(self) -> Verdict:
-        """Return the facts that are stored and planned with."""
+        """Return the facts that are stored and used for planning."""
         container = self._firmware.container
         return Verdict(
             patch=self._firmware.patch,
@@ -48,7 +48,7 @@ class OpenFirmware:
         )
 
     def image(self, device: Device, slot_address: int | None) -> tuple[bytes | memoryview, bytes]:
-        """Return the bytes this device is sent and their SHA-256. Raises FirmwareError `no_rom_for_slot`."""
+        """Return the bytes for this device, and their SHA-256. Raises FirmwareError `no_rom_for_slot`."""
         content = image_for(
             self._firmware, deliver=device.deliver, slot_address=slot_address, slot_match=device.slot_match
         )

@@ -1,4 +1,4 @@
-"""Why a port cannot be opened, in words: the one table from the system's errors to ours."""
+"""Why a port cannot be opened: the one table that translates the system's errors to ours."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ from gatewayd.codes import Code
 from gatewayd.errors import LinkError
 from gatewayd.link.holders import find_holder
 
-_LIST_HINT = "is it plugged in? `ls -l /dev/serial/by-id` lists what is"
+_LIST_HINT = "check that it is plugged in; `ls -l /dev/serial/by-id` lists the ports"
 _DENIED_HINT = "add the user to the group dialout (`usermod -aG dialout USER`) and log in again"
 _BUSY_HINT = "stop the program that has it open, for instance a terminal or ModemManager"
 
@@ -21,15 +21,15 @@ _TABLE = {
     errno.ENODEV: (Code.LINK_MISSING, "has no hardware behind it", _LIST_HINT),
     errno.EBUSY: (Code.LINK_BUSY, "is in use", _BUSY_HINT),
     errno.EAGAIN: (Code.LINK_BUSY, "is in use", _BUSY_HINT),
-    errno.EACCES: (Code.LINK_DENIED, "may not be opened", _DENIED_HINT),
+    errno.EACCES: (Code.LINK_DENIED, "must not be opened by this user", _DENIED_HINT),
     errno.EISDIR: (Code.LINK_ERROR, "is a directory, not a port", _LIST_HINT),
     errno.EMFILE: (Code.TOO_MANY_FILES, "cannot be opened: too many open files", _FILES_HINT),
     errno.ENFILE: (Code.TOO_MANY_FILES, "cannot be opened: too many open files", _FILES_HINT),
 }
 
 
-def explain(path: str, error: Exception) -> LinkError:
-    """Return what to raise for `error`, which opening `path` gave."""
+def translate_error(path: str, error: Exception) -> LinkError:
+    """Return the LinkError to raise for `error`, which opening `path` raised."""
     number = getattr(error, "errno", None)
     if number == errno.EPERM:
         return LinkError(

@@ -108,7 +108,7 @@ def check_rollback(
         f"the container's build timestamp {timestamp_ms} is {age} {mark.timestamp_ms}, that of the newest"
         " image that the board is known to have run",
         code="rollback",
-        hint="build it anew, or set allow_downgrade: true while you go back",
+        hint="rebuild it, or set allow_downgrade: true while you go back",
     )
 
 

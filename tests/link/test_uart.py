@@ -19,7 +19,7 @@ import serial
 from gatewayd.errors import LinkError, LinkLost
 from gatewayd.link import uart
 from gatewayd.link.flood import PIECE_BYTES
-from gatewayd.link.open_errors import explain
+from gatewayd.link.open_errors import translate_error
 from gatewayd.link.uart import UartLink, wake
 
 
@@ -137,7 +137,7 @@ async def test_a_file_is_no_port(tmp_path: Path) -> None:
 )
 def test_each_refusal_has_its_code(number: int | None, code: str) -> None:
     error = serial.SerialException(number, "why") if number else serial.SerialException("why")
-    assert explain("/dev/ttyUSB0", error).code == code
+    assert translate_error("/dev/ttyUSB0", error).code == code
 
 
 async def test_a_directory_is_no_port(tmp_path: Path) -> None:
@@ -147,16 +147,19 @@ async def test_a_directory_is_no_port(tmp_path: Path) -> None:
 
 
 def test_a_kind_of_port_that_the_unit_leaves_out_is_no_matter_of_groups() -> None:
-    left_out = explain("/dev/null", serial.SerialException(errno.EPERM, "why"))
+    left_out = translate_error("/dev/null", serial.SerialException(errno.EPERM, "why"))
     assert "DeviceAllow=char-1 rw" in left_out.hint
     assert "dialout" not in left_out.hint
-    assert "DeviceAllow=char-MAJOR rw" in explain("/dev/none", serial.SerialException(errno.EPERM, "")).hint
-    assert "dialout" in explain("/dev/null", serial.SerialException(errno.EACCES, "why")).hint
+    assert (
+        "DeviceAllow=char-MAJOR rw"
+        in translate_error("/dev/none", serial.SerialException(errno.EPERM, "")).hint
+    )
+    assert "dialout" in translate_error("/dev/null", serial.SerialException(errno.EACCES, "why")).hint
 
 
 def test_a_busy_port_names_who_has_it(line: Line) -> None:
     with subprocess.Popen(["cat"], stdin=line.slave, stdout=subprocess.DEVNULL) as child:
-        error = explain(line.path, OSError(errno.EBUSY, "busy"))
+        error = translate_error(line.path, OSError(errno.EBUSY, "busy"))
         child.kill()
     assert f" by cat (process {child.pid})" in error.message
 

@@ -160,7 +160,7 @@ def test_what_a_device_would_refuse_is_said(tmp_path: Path, mosquitto: Mosquitto
     assert "unsigned container" in unsigned.stdout
     assert "signed container" in publish(config, VECTORS / "signed.ota").stdout
     standard = publish(write_config(tmp_path, mosquitto.port, "payload: standard"), SIGNED_ENCRYPTED)
-    assert "would take the encrypted container itself for its image" in standard.stderr
+    assert "would take the whole encrypted container for its image" in standard.stderr
 
 
 def test_a_damaged_container_is_refused(config: Path, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_too_large_for_the_gateway_is_said(tmp_path: Path, mosquitto: Mosquitto)
     config = write_config(tmp_path, mosquitto.port, "payload: standard", extra=", max_message_mib: 1")
     result = publish(config, image)
     assert result.exit_code == 0
-    assert "1048577 bytes are more than mqtt.max_message_mib: 1" in result.stderr
+    assert "1048577 bytes are more than a gateway with mqtt.max_message_mib: 1" in result.stderr
 
 
 @pytest.mark.parametrize("fits", [True, False])

@@ -143,7 +143,7 @@ async def test_a_port_that_may_reset_its_board_is_opened_only_when_allowed(silen
     port = replace(silent.port, may_reset=True)
     (found,) = await look(port)
     assert (found.code, silent.heard()) == ("may_reset", b"")
-    assert found.hint == "--reset asks all the same"
+    assert found.hint == "--reset opens it anyway"
     (found,) = await look(port, may_reset=True)
     assert found.code == "no_answer"
     assert silent.heard()
@@ -282,7 +282,7 @@ def test_without_ports_it_looks_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_devices, "DEFAULT_CONFIG", Path("/nonexistent"))
     printed = run()
     assert yaml.safe_load(printed) == {"devices": []}
-    assert "No serial ports are here" in printed
+    assert "No serial ports were found" in printed
 
 
 def test_a_configuration_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
