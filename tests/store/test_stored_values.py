@@ -229,6 +229,7 @@ JUNK = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_fields_that_come_go_and_turn_to_junk_cost_their_value_and_nothing_else(data: st.DataObject) -> None:
     with a_folder() as folder:
@@ -250,6 +251,7 @@ def test_fields_that_come_go_and_turn_to_junk_cost_their_value_and_nothing_else(
     assert marks(before) == marks(after)
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_a_column_that_turns_to_junk_costs_its_row_and_nothing_else(data: st.DataObject) -> None:
     with a_folder() as folder:
