@@ -39,6 +39,7 @@ from gatewayd.delivery.admission import (
     check_can_revert,
     check_is_newer,
     check_is_not_rolled_back,
+    check_port_is_not_shared,
 )
 from gatewayd.delivery.attempt_log import AttemptLog
 from gatewayd.delivery.console import ConsoleLog
@@ -337,6 +338,7 @@ class Attempt:
             await asyncio.sleep(RECONNECT_POLL_S)
             self._session = self._ends.make_session(self._device)
             try:
+                check_port_is_not_shared(self._settings, self._device)  # it may come back under another name
                 return await self._talk.reopen(self._session)
             except LinkError:
                 if self._talk.now >= deadline:
@@ -377,6 +379,8 @@ class Attempt:
     # -- parts
 
     def _conversation(self) -> Pump:
+        """Make what talks to the device. Raises LinkError `port_shared`."""
+        check_port_is_not_shared(self._settings, self._device)
         self._session = self._ends.make_session(self._device)
         self._talk = Pump(
             self._ends.make_link(self._device),

@@ -53,7 +53,7 @@ class StatusFeed:
         """Return the state of a device's link at its last use."""
         return self._links.get(name, LinkHealth())
 
-    # -- from the worker and the scheduler
+    # -- from attempts and the scheduler
     # ---------------------------------------------------------------------
 
     def job_moved(self, job: Job) -> None:
