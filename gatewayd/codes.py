@@ -97,6 +97,7 @@ _NO_ENTRY = Meaning(Fault.LINE, contact=Contact.NONE, again=Again.AFTER_CONTACT)
 _VANISHING = Meaning(Fault.LINE, contact=Contact.NONE, again=Again.BY_PERSON)
 
 _MACHINE = Meaning(Fault.MACHINE)
+_OUT_OF_FILES = Meaning(Fault.MACHINE, contact=Contact.NONE, attempt=Attempt.WAITS, again=Again.AFTER_CONTACT)
 _DISK = Meaning(Fault.MACHINE, attempt=Attempt.WAITS, is_disk=True)
 _STORAGE = Meaning(Fault.MACHINE, attempt=Attempt.WAITS)
 _LOST = Meaning(Fault.MACHINE, attempt=Attempt.FINAL)
@@ -240,6 +241,7 @@ class Code(StrEnum):
     LINK_LOST = "link_lost", _AWAY
     KEEPS_VANISHING = "keeps_vanishing", _VANISHING
     LINK_BUSY = "link_busy", _AWAY
+    PORT_SHARED = "port_shared", _AWAY
     LINK_DENIED = "link_denied", _AWAY
     BUMBLE_MISSING = "bumble_missing", _LINE
     CONTROLLER_UNUSABLE = "controller_unusable", _LINE
@@ -254,6 +256,7 @@ class Code(StrEnum):
     MAY_RESET = "may_reset", _LINE
 
     # This machine
+    TOO_MANY_FILES = "too_many_files", _OUT_OF_FILES
     STORAGE_FAILED = "storage_failed", _STORAGE
     DISK_READ_ONLY = "disk_read_only", _DISK
     DISK_FAILING = "disk_failing", _DISK

@@ -9,40 +9,53 @@ import click
 from gatewayd import __version__
 from gatewayd.cli.exits import REFUSED, exit_code
 from gatewayd.cli.formatting import printable
+from gatewayd.cli.groups import Group
 from gatewayd.cli.options import SOCKET_VARIABLE
 from gatewayd.cli.output import OutputLost, run_program
 from gatewayd.errors import GatewaydError, HostError
 
-# Command -> module and name in it. Imported on use: `gatewayctl keygen` need not load an MQTT client.
-COMMANDS = {
-    "approve": "commands.approve",
-    "cancel": "commands.cancel",
-    "check-config": "check_config.command",
-    "completion": "completion.command",
-    "config": "config.command",
-    "demo": "demo.command",
-    "devices": "devices.command",
-    "doctor": "doctor.command",
-    "explain": "explain.command",
-    "fleet": "fleet.group",
-    "job": "jobs.job",
-    "jobs": "jobs.jobs",
-    "keygen": "keygen.command",
-    "pack": "pack.command",
-    "pause": "commands.pause",
-    "publish": "publish.command",
-    "pin": "pin.command",
-    "push": "commands.push",
-    "reload": "commands.reload",
-    "resume": "commands.resume",
-    "retry": "commands.retry",
-    "scan": "scan.command",
-    "simulate": "simulate.command",
-    "watch": "watch.command",
+# What the commands are for -> command -> module and name in it. Imported on use: `gatewayctl keygen`
+# need not load an MQTT client.
+GROUPS = {
+    "What is going on": {
+        "devices": "devices.command",
+        "watch": "watch.command",
+        "jobs": "jobs.jobs",
+        "job": "jobs.job",
+        "explain": "explain.command",
+        "fleet": "fleet.group",
+    },
+    "Updates": {
+        "approve": "commands.approve",
+        "retry": "commands.retry",
+        "cancel": "commands.cancel",
+        "pause": "commands.pause",
+        "resume": "commands.resume",
+        "push": "commands.push",
+    },
+    "Setting a gateway up": {
+        "scan": "scan.command",
+        "check-config": "check_config.command",
+        "config": "config.command",
+        "reload": "commands.reload",
+        "doctor": "doctor.command",
+        "pin": "pin.command",
+        "completion": "completion.command",
+    },
+    "Making and publishing firmware": {
+        "keygen": "keygen.command",
+        "pack": "pack.command",
+        "publish": "publish.command",
+    },
+    "Trying it out": {
+        "demo": "demo.command",
+        "simulate": "simulate.command",
+    },
 }
+COMMANDS = {name: place for commands in GROUPS.values() for name, place in commands.items()}
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group that imports a command's module when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -56,6 +69,20 @@ class LazyGroup(click.Group):
         module, _, name = COMMANDS[cmd_name].partition(".")
         command: click.Command = getattr(importlib.import_module(f"gatewayd.cli.{module}"), name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by what they are for."""
+        widest = max(map(len, COMMANDS))
+        limit = formatter.width - 6 - widest
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                commands = [(name, self.get_command(ctx, name)) for name in names]
+                rows = [
+                    (f"{name:{widest}}", command.get_short_help_str(limit))
+                    for name, command in commands
+                    if command
+                ]
+                formatter.write_dl(rows)
 
 
 @click.group(

@@ -12,6 +12,7 @@ import click
 
 from gatewayd.cli.exits import DONE, REFUSED
 from gatewayd.cli.formatting import because, columns, echo, indented, plural, printable
+from gatewayd.cli.groups import Group
 from gatewayd.cli.options import Fraction, config_option, json_option
 from gatewayd.config import load
 from gatewayd.config.model import NAME_PATTERN
@@ -19,7 +20,7 @@ from gatewayd.fleet.status import QUIET_S, FleetDevice, FleetGateway, FleetStatu
 from gatewayd.timestamps import utc_text
 
 
-@click.group("fleet")
+@click.group("fleet", cls=Group)
 def group() -> None:
     """Commands for all gateways of a broker."""
 

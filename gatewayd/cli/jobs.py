@@ -95,7 +95,7 @@ def _row(job: JobView) -> list[str]:
         size(job.image_bytes),
         took,
         str(job.resumes),
-        f"{job.updated_at[:10]} {job.updated_at[11:16]}",
+        f"{job.updated_at[:10]} {job.updated_at[11:16]}Z",
     ]
 
 
@@ -105,7 +105,7 @@ def _attempt_row(attempt: AttemptView) -> list[str]:
     end = attempt.code or ("done" if is_over else "under way")
     return [
         number,
-        attempt.started_at[11:19],
+        f"{attempt.started_at[11:19]}Z",
         duration(attempt.duration_s),
         size(attempt.offset) if moved else "-",
         size(attempt.received_bytes) if moved else "-",

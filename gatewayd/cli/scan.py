@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from pydantic import BaseModel
 
+from gatewayd.cli.groups import Group
 from gatewayd.cli.local_devices import look_up
 from gatewayd.cli.options import DEFAULT_CONFIG, F, Fraction, json_option, socket_option
 from gatewayd.cli.scan_yaml import ble_to_yaml, uart_to_yaml
@@ -18,7 +19,7 @@ from gatewayd.scan.uart import scan_uart
 DEFAULT_BAUD = 115_200
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Find devices."""
 

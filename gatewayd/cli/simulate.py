@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from gatewayd.cli.groups import Group
 from gatewayd.cli.options import Fraction
 from gatewayd.config.model import ADDRESS_PATTERN
 from gatewayd.errors import FirmwareError, HostError
@@ -79,7 +80,7 @@ _AMOUNT = _Number(fractions=True)
 _PROBABILITY = Fraction(0, 1)
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Run a virtual device."""
 

@@ -1,16 +1,17 @@
 """Checks across the whole configuration: conflicts between sections, and warnings of risky choices."""
 
 import json
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
+from pathlib import PurePosixPath
 from typing import Any
 
 from gatewayd.config.document import BROKEN, Document
 from gatewayd.config.mistakes import KeyPath, Mistake
 from gatewayd.config.model import BleSettings, Device, KeyFiles, Mqtt, UartSettings
+from gatewayd.config.shared_ports import sharing_port
 from gatewayd.config.validation import did_you_mean
 from gatewayd.ota.keys import KeySet, find_shared_keys
 from gatewayd.ota.rules import Deliver, Payload
@@ -56,14 +57,17 @@ def check_addresses(devices: Sequence[Written], document: Document) -> None:
 
 
 def check_ports(devices: Sequence[Written], document: Document) -> None:
-    """Refuse two devices on one port, even if one of them names it through a symbolic link."""
+    """Refuse two devices on one port by the same name.
+
+    Where two names lead depends on what is plugged in, and is judged when a port is opened: shared_ports.
+    """
     first: dict[str, int] = {}
     for index, written in devices:
         link = written.get("link")
         uart = link.get("uart") if isinstance(link, dict) else None
         if not isinstance(uart, str) or "\0" in uart:
             continue
-        port = os.path.realpath(uart)
+        port = str(PurePosixPath("/", uart.lstrip("/"))) if uart.startswith("/") else uart
         if port in first:
             here, there = ("devices", index, "link", "uart"), ("devices", first[port], "link", "uart")
             where = document.beside(there, here)
@@ -117,6 +121,7 @@ def warnings(
         *_broker_warnings(mqtt, document),
         *_key_warnings(keys, document),
         *_device_warnings(devices, keys, document),
+        *(_shared_port_warnings(devices, document) if document.host.is_here else []),
     ]
 
 
@@ -220,6 +225,19 @@ def _unwise_link(device: Device) -> Iterable[tuple[str, str, str]]:
             "this number can change when devices are plugged in again",
             "Use /dev/serial/by-id/…",
         )
+
+
+def _shared_port_warnings(devices: Sequence[Placed], document: Document) -> list[Mistake]:
+    """Name the devices that are not served while their names lead to one port."""
+    found = []
+    for index, device in devices:
+        others = sharing_port(device, (other for _, other in devices))
+        if others:
+            path = ("devices", index, "link", "uart")
+            names = ", ".join(other.name for other in others)
+            message = f"leads to the port of {names} at the moment; neither is served while it does"
+            found.append(document.mistake(path, message, "Name both by /dev/serial/by-path/…"))
+    return found
 
 
 def _useless_image_checks(device: Device) -> Iterable[tuple[str, str, str]]:

@@ -12,15 +12,17 @@ be limited before it costs anything, and they still carry quotes, anchors, tags 
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from gatewayd.config import characters
 from gatewayd.config.host import Host
 from gatewayd.config.mistakes import ConfigErrors, KeyPath, Mistake, dotted
+from gatewayd.config.traps import find_trap
 
 # 200 devices with every key written out take about 150 KB.
 SIZE_LIMIT_BYTES = 1 << 20
@@ -34,49 +36,29 @@ MISTAKES_LIMIT = 100
 # libyaml is ten times as fast. PyYAML can be built without it; the result is the same.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-# A byte order mark is dropped at the start and refused elsewhere, where YAML parsers treat it differently.
-_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+# YAML parsers treat these differently: a byte order mark (dropped at the start, refused elsewhere), and the
+# line ends of Unicode.
+_UNPRINTABLE = re.compile(
+    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
 _TAB_INDENT = re.compile("^ *\t", re.MULTILINE)
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _WORDS = {"true": True, "false": False, "null": None, "~": None}
-_MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 
-# Unquoted values that YAML parsers disagree on: (pattern, the problem, what to write instead).
-_TRAPS = [
-    (
-        re.compile(r"y|n|yes|no|on|off|true|false|null", re.IGNORECASE),
-        "is true, false or null to some YAML parsers and text to others",
-        'Write true, false or null; or put it in quotes if it is text: "{text}"',
-    ),
-    (_MAC, "looks like a MAC address, which YAML can read as a number", 'Put it in quotes: "{text}"'),
-    (
-        re.compile(
-            r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*\.[0-9_]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
-        ),
-        "without quotes is a decimal fraction (4.10 would become 4.1)",
-        'Put text such as a version in quotes: "{text}"; numbers must be whole here',
-    ),
-    (
-        re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE),
-        "is not a usable number",
-        'Put it in quotes if it is text: "{text}"',
-    ),
-    (
-        re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"),
-        "is a base-60 number to some YAML parsers",
-        'Put it in quotes if it is text: "{text}"',
-    ),
-    (
-        re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?"),
-        "is a date to some YAML parsers",
-        'Put it in quotes if it is text: "{text}"',
-    ),
-    (
-        re.compile(r"[-+]?0[xX][0-9a-fA-F_]+|[-+]?0[oObB][0-7_]+|[-+]?[0-9][0-9_]*"),
-        "is not a plain decimal number of at most 19 digits",
-        'Write it in decimal without _ or leading 0, or put it in quotes if it is text: "{text}"',
-    ),
-]
+# Tags of other programs -> what there is instead.
+_TAGS = {
+    "!secret": "Write the password into a file of its own and name that: password_file",
+    "!include": "Put that part of the configuration into a file of its own, conf.d/NAME.yaml",
+    "!include_dir_merge_list": "Put the parts into files of their own, conf.d/NAME.yaml",
+    "!env_var": "Write ${hostname} or ${machine_id}; other variables are not read",
+    "!env": "Write ${hostname} or ${machine_id}; other variables are not read",
+}
+
+# What a device is sent, to the byte, and what devices and brokers call themselves, perhaps oddly.
+_EXCHANGES = {("send",), ("expect",)}
+_FREE_TEXTS = {("username",), ("hardware_id",)}
+# A message about odd characters names this many.
+_ODD_SHOWN = 3
 
 # How the message of libyaml or PyYAML starts -> what to do about it.
 _SYNTAX = [
@@ -179,11 +161,12 @@ def parse_document(file: Path, content: bytes) -> Document:
     """Parse the bytes of a configuration; `file` is only named in messages. Raises as read_document."""
     text = _decode(file, content)
     document = Document(file, files=[file], size_bytes=len(content))
+    lines = characters.lines_of(text)
     events = yaml.parse(text, Loader=_LOADER)
     try:
-        _Reader(document, events).read()
+        _Reader(document, events, lines).read()
     except yaml.YAMLError as error:
-        document.mistakes.append(_syntax_mistake(file, error))
+        document.mistakes.append(_syntax_mistake(file, error, lines))
         raise ConfigErrors(document.mistakes) from None
     except (ValueError, OverflowError):  # PyYAML without libyaml, at escapes such as "\UFFFFFFFF"
         document.mistakes.append(Mistake(file, 0, 0, "", "is not valid YAML: impossible character escape"))
@@ -213,18 +196,28 @@ def _decode(file: Path, content: bytes) -> str:
             file, line, f"byte 0x{content[error.start]:02x} is not UTF-8", "Save the file as UTF-8"
         ) from None
     if match := _UNPRINTABLE.search(text):
-        line = text.count("\n", 0, match.start()) + 1
-        raise refusal(file, line, f"control character {match[0]!r}", "Delete it")
+        before = characters.lines_of(text[: match.start()])
+        line, column = len(before), len(before[-1]) + 1
+        message = f"control character {characters.name(match[0])} in column {column}"
+        raise ConfigErrors([Mistake(file, line, column, "", message, characters.cure(match[0]))])
     if tabs := [text.count("\n", 0, match.start()) + 1 for match in _TAB_INDENT.finditer(text)]:
         raise ConfigErrors(Mistake(file, n, 1, "", "a tab in the indentation", "Use spaces") for n in tabs)
     return text
 
 
-def _syntax_mistake(file: Path, error: yaml.YAMLError) -> Mistake:
+def _syntax_mistake(file: Path, error: yaml.YAMLError, lines: Sequence[str]) -> Mistake:
     mark = getattr(error, "problem_mark", None)
     problem = " ".join(str(getattr(error, "problem", None) or error).split())
     hint = next((hint for start, hint in _SYNTAX if problem.startswith(start)), "")
     line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+    # What went wrong on a line is often noticed on the next one only.
+    for number in (line - 1, line - 2):
+        if odd := characters.first_odd_on(lines, number):
+            hint = f"Line {number + 1} contains {odd}: {odd.cure[0].lower()}{odd.cure[1:]}"
+            break
+        if 0 <= number < len(lines) and "${" in lines[number]:
+            hint = 'Put it in quotes within { } and [ ]: "${hostname}"'
+            break
     return Mistake(file, line, column, "", f"is not valid YAML: {problem}", hint)
 
 
@@ -236,9 +229,10 @@ def _position(event: yaml.Event) -> tuple[int, int]:
 class _Reader:
     """Turns events into plain values. Recursive: DEPTH_LIMIT bounds it."""
 
-    def __init__(self, document: Document, events: Iterator[yaml.Event]) -> None:
+    def __init__(self, document: Document, events: Iterator[yaml.Event], lines: Sequence[str]) -> None:
         self._document = document
         self._events = events
+        self._lines = lines
 
     def read(self) -> None:
         next(self._events)  # the start of the stream
@@ -269,9 +263,8 @@ class _Reader:
             self._refuse(event, path, f"the anchor &{event.anchor} is not accepted", "Use defaults: instead")
         if event.tag:
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            self._refuse(
-                event, path, f"the tag {tag} is not accepted", "Delete it; quote the value if it is text"
-            )
+            cure = _TAGS.get(tag, "Delete it; quote the value if it is text")
+            self._refuse(event, path, f"the tag {tag} is not accepted", cure)
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(path)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -326,11 +319,36 @@ class _Reader:
         if any("\ud800" <= character <= "\udfff" for character in text):
             self._refuse(event, path, "contains half of a surrogate pair", "Write the character itself")
             return BROKEN
+        if self._has_odd_characters(event, path):
+            return BROKEN
         if event.style:  # quoted, or a block; for a plain scalar PyYAML gives None and libyaml ''
             return text
         if _INTEGER.fullmatch(text):
             return int(text)
         return _WORDS[text] if text in _WORDS else self._plain_text(event, path)
+
+    def _has_odd_characters(self, event: Any, path: KeyPath) -> bool:
+        """Note characters that are not what they look like; a name or path with one is of no use."""
+        if path[-1:] in _EXCHANGES:
+            return False
+        start = event.start_mark.line, event.start_mark.column
+        end = event.end_mark.line, event.end_mark.column
+        odd = list(characters.find_in(self._lines, start, end, event.value))
+        if not odd and event.style in ("'", '"'):
+            odd = list(characters.blanks_at_ends(self._lines, start, end, event.value))
+        if not odd:
+            return False
+        more = f" and {len(odd) - _ODD_SHOWN} more" if len(odd) > _ODD_SHOWN else ""
+        where = f" of line {odd[0].line}" if odd[0].line != event.start_mark.line + 1 else ""
+        found = ", ".join(map(str, odd[:_ODD_SHOWN])) + more + where
+        problem = "begins or ends with" if odd[0].is_at_end else "contains"
+        file, first = self._document.file, odd[0]
+        mistake = Mistake(file, first.line, first.column, dotted(path), f"{problem} {found}", first.cure)
+        if path[-1:] in _FREE_TEXTS or path[-2:] == ("ble", "name"):
+            self._document.warnings.append(mistake)
+            return False
+        self._document.note(mistake)
+        return True
 
     def _plain_text(self, event: Any, path: KeyPath) -> Any:
         """Return unquoted text, or BROKEN if some parser would take it for something else."""
@@ -338,11 +356,9 @@ class _Reader:
         if not text:
             self._refuse(event, path, "has no value", "Write one, or delete the key")
             return BROKEN
-        for pattern, problem, suggestion in _TRAPS:
-            if pattern.fullmatch(text):
-                shown = "the value" if "password" in str(path[-1:]) else text[:80]
-                self._refuse(event, path, f"{shown} {problem}", suggestion.format(text=shown))
-                return BROKEN
+        if trap := find_trap(text, path):
+            self._refuse(event, path, *trap)
+            return BROKEN
         return text
 
     def _place(self, event: yaml.Event, path: KeyPath) -> None:

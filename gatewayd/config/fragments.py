@@ -52,6 +52,7 @@ def read_all(file: Path, host: Host) -> Document:
         else:
             _lay_over(document, part)
             found = part.mistakes
+            document.warnings += part.warnings
         for mistake in found:
             document.note(mistake)
         _check_limits(document, one)

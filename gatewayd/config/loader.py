@@ -13,6 +13,7 @@ from typing import Any
 from gatewayd.config import checks
 from gatewayd.config.document import BROKEN, Document
 from gatewayd.config.files import read_key_set, read_password, read_tls
+from gatewayd.config.foreign import adopt
 from gatewayd.config.fragments import read_all
 from gatewayd.config.host import Host
 from gatewayd.config.mistakes import ConfigErrors, KeyPath, by_line
@@ -58,6 +59,7 @@ def load(path: Path, host: Host | None = None) -> Settings:
 
 def settle(document: Document) -> Settings:
     """Turn a document into settings. Raises ConfigErrors with all mistakes."""
+    adopt(document)
     root = _root(document)
     gateway = _gateway(document, root)
     mqtt = _mqtt(document, root, gateway)

@@ -30,6 +30,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from gatewayd.config.corrections import corrected_host, corrected_version, is_in_network, pty_instead
 from gatewayd.config.duration import PATTERN as DURATION_PATTERN
 from gatewayd.config.duration import duration_text, read_duration
 from gatewayd.config.mistakes import Mistake
@@ -99,6 +100,13 @@ def _app_id(text: str) -> str:
     return text
 
 
+def _version(text: str) -> Version:
+    try:
+        return Version.parse(text)
+    except GatewaydError as error:
+        raise refuse(error.message, corrected_version(text) or error.hint) from None
+
+
 def _pin(text: str) -> str:
     try:
         return parse_pin(text)
@@ -111,7 +119,9 @@ def _host(text: str) -> str:
         ipaddress.ip_address(text)
     except ValueError:
         if not _HOST.fullmatch(text):
-            raise refuse(f"expected only a host name or an address, got {text[:80]!r}") from None
+            got = "a URL with a login in it" if "@" in text else repr(text[:80])
+            message = f"expected only a host name or an address, got {got}"
+            raise refuse(message, corrected_host(text)) from None
     return text
 
 
@@ -133,6 +143,11 @@ def _status_topic(text: str) -> str:
 def _local_path(path: Path, info: ValidationInfo) -> Path:
     if str(path).startswith(CREDENTIAL):
         return _credential(str(path).removeprefix(CREDENTIAL))
+    if str(path).startswith("~"):
+        raise refuse(
+            f"~ is not replaced here, got {str(path)[:80]!r}",
+            "Write the full path; below /home and /root the service sees nothing, so use /etc/gatewayd",
+        )
     if _CONTROL.search(str(path)) or path == Path():
         raise refuse("expected the path of a file")
     folder = (info.context or {}).get("folder")
@@ -154,6 +169,10 @@ def _socket_path(path: Path) -> Path:
 
 
 def _port_path(text: str) -> str:
+    if is_in_network(text):
+        raise refuse("ports in the network are not supported", pty_instead(text))
+    if text.startswith("~"):
+        raise refuse(f"~ is not replaced here, got {text[:80]!r}", "Write the full path")
     if not text.startswith("/") or _CONTROL.search(text):
         raise refuse(f"expected an absolute path such as /dev/serial/by-id/usb-FTDI-…, got {text[:80]!r}")
     return text
@@ -202,7 +221,7 @@ BleAddress = Annotated[
 Exchange = Annotated[str, Field(min_length=1, max_length=256)]
 VersionText = Annotated[
     Version,
-    PlainValidator(_parsed(Version.parse, Version)),
+    PlainValidator(_parsed(_version, Version)),
     PlainSerializer(str),
     WithJsonSchema({"type": "string", "pattern": r"^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}$"}),
 ]

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from gatewayd.config.corrections import corrected_number, corrected_version
 from gatewayd.config.document import BROKEN, Document
 from gatewayd.config.mistakes import KeyPath
 from gatewayd.config.model import ADAPTER_PATTERN, HEX_PATTERN, LINKS, NAME_PATTERN, UUID_PATTERN
@@ -81,7 +82,7 @@ def note_error(model: type[BaseModel], error: ErrorDetails, document: Document, 
         document.wrong(here, context["message"], context["suggestion"])
     else:
         document.wrong(
-            here, f"expected {_expected(kind, context)}, got {_shown(value)}", _quotes(kind, value)
+            here, f"expected {_expected(kind, context)}, got {_shown(value)}", _correction(kind, key, value)
         )
 
 
@@ -132,11 +133,14 @@ def _shown(value: Any) -> str:
     return "a mapping"
 
 
-def _quotes(kind: str, value: Any) -> str:
+def _correction(kind: str, key: str, value: Any) -> str:
+    """Say what to write instead, where that is plain."""
+    if key == "version" and isinstance(value, int):
+        return corrected_version(str(value))
+    if kind == "int_type" and isinstance(value, str):
+        return corrected_number(value)
     if kind in {"string_type", "path_type"} and isinstance(value, bool | int):
         return f'Put it in quotes: "{str(value).lower()}"'
-    if kind == "int_type" and isinstance(value, str) and value.isdecimal():
-        return f"Write it without quotes: {value}"
     if kind == "bool_type" and value in ("true", "false"):
         return f"Write it without quotes: {value}"
     return ""

@@ -39,6 +39,7 @@ from gatewayd.delivery.admission import (
     check_can_revert,
     check_is_newer,
     check_is_not_rolled_back,
+    check_port_is_not_shared,
 )
 from gatewayd.delivery.attempt_log import AttemptLog
 from gatewayd.delivery.console import ConsoleLog
@@ -50,7 +51,8 @@ from gatewayd.errors import DeviceError, GatewaydError, LinkError, LinkLost
 from gatewayd.images.reader import FirmwareReader, OpenFirmware
 from gatewayd.jobs.eligibility import check_is_meant, profile_of
 from gatewayd.jobs.marks import Marked, keys_of
-from gatewayd.jobs.model import INTERRUPTIBLE, AttemptRecord, Job, JobState
+from gatewayd.jobs.model import AttemptRecord, Job
+from gatewayd.jobs.transitions import INTERRUPTIBLE, JobState
 from gatewayd.link.base import Link
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.protocol.image import ImageId
@@ -337,6 +339,7 @@ class Attempt:
             await asyncio.sleep(RECONNECT_POLL_S)
             self._session = self._ends.make_session(self._device)
             try:
+                check_port_is_not_shared(self._settings, self._device)  # it may come back under another name
                 return await self._talk.reopen(self._session)
             except LinkError:
                 if self._talk.now >= deadline:
@@ -377,6 +380,8 @@ class Attempt:
     # -- parts
 
     def _conversation(self) -> Pump:
+        """Make what talks to the device. Raises LinkError `port_shared`."""
+        check_port_is_not_shared(self._settings, self._device)
         self._session = self._ends.make_session(self._device)
         self._talk = Pump(
             self._ends.make_link(self._device),

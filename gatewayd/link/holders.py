@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gatewayd.config.shared_ports import PTY_MAJORS
+
 _TTY_NR = 4  # index into what follows the name in /proc/PID/stat
 _MASTERS = {"/dev/ptmx", "/dev/pts/ptmx"}
 _PTS = "/dev/pts/"
-_PTS_MAJORS = range(136, 144)  # Unix98 pseudo-terminals, in the kernel's devices.txt
 
 # A device's numbers, or a file's name.
 _Identity = tuple[int, int] | str
@@ -87,7 +88,7 @@ def _identity(path: str, name: str | None = None) -> _Identity:
         return name or path
     if not stat.S_ISCHR(status.st_mode):
         return name or path
-    return status.st_rdev, status.st_dev if os.major(status.st_rdev) in _PTS_MAJORS else 0
+    return status.st_rdev, status.st_dev if os.major(status.st_rdev) in PTY_MAJORS else 0
 
 
 def _is_elsewhere(process: Path) -> bool:

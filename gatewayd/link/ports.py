@@ -7,11 +7,12 @@ system-on-chip usually exposes data only, and a pseudo-terminal has no lines at 
 
 import os
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from serial.tools.list_ports_linux import SysFS
 
@@ -103,10 +104,21 @@ def stable_links() -> dict[str, list[str]]:
 
 
 def twins_among(infos: Iterable[SysFS]) -> set[str]:
-    """Return the nodes of adapters that have no serial number and a twin: their by-id names are the same."""
-    nameless = [info for info in infos if info.vid is not None and not info.serial_number]
-    counts = Counter((info.vid, info.pid, info.interface) for info in nameless)
-    return {info.device for info in nameless if counts[info.vid, info.pid, info.interface] > 1}
+    """Return the nodes of adapters whose by-id name is that of another adapter, too.
+
+    They have the same serial number, or none. The ports of one adapter have names of their own.
+    """
+    ports = [info for info in infos if info.vid is not None]
+    adapters: dict[tuple[Any, ...], set[str]] = defaultdict(set)
+    for info in ports:
+        adapters[_by_id(info)].add(info.usb_device_path or info.device)
+    return {info.device for info in ports if len(adapters[_by_id(info)]) > 1}
+
+
+def _by_id(info: SysFS) -> tuple[Any, ...]:
+    """Return what udev makes a port's by-id name of: `…/1-1.3:1.0` is interface 0 of an adapter."""
+    interface = (info.usb_interface_path or "").rpartition(":")[2]
+    return info.vid, info.pid, info.serial_number or "", interface
 
 
 def _look_up(name: str) -> SysFS | None:

@@ -14,16 +14,7 @@ from gatewayd.config import Settings
 from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.errors import HostError
 from gatewayd.images.reader import FirmwareReader
-from gatewayd.jobs.model import (
-    EVERYTHING,
-    CreateJob,
-    DecodeProfile,
-    EndJob,
-    Plan,
-    Release,
-    SaveMark,
-    Verdict,
-)
+from gatewayd.jobs.model import EVERYTHING, CreateJob, DecodeProfile, EndJob, Plan, Release, SaveMark, Verdict
 from gatewayd.planning.planner import StoreSnapshot, plan, superfluous
 from gatewayd.store.database import Database
 from gatewayd.store.store import Store

@@ -143,6 +143,10 @@ def test_real_ports(tmp_path: Path) -> None:
     ]
     devices = lab.settings().devices
     assert [code(one) for one in examine_ports(devices, ROOT, OFF)] == ["ok", "link_missing", "link_error"]
+    twice = [*devices, devices[0].model_copy(update={"name": "d"})]
+    shared = [one for one in examine_ports(twice, ROOT, OFF) if code(one) == "port_shared"]
+    assert [one.subject for one in shared] == ["a", "d"]
+    assert "leads to the same port as d: /dev/pts/" in shared[0].text
     os.fchmod(slave, 0o600)
     (denied, *_) = examine_ports(devices, BARN, OFF)
     assert denied.text == f"barn may not open {os.ttyname(slave)}"

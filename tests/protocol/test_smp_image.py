@@ -10,8 +10,8 @@ import pytest
 from lab.smp.recipes import HEADER_SIZE, Recipe, make_image
 
 from gatewayd.errors import FirmwareError
-from gatewayd.protocol.smp.image import is_mcuboot_image, read_image
 from gatewayd.protocol.smp.kind import SMP
+from gatewayd.protocol.smp.mcuboot import is_mcuboot_image, read_image
 
 GOOD = make_image()
 COMPRESSED, ENCRYPTED, NOT_BOOTABLE = 0x200, 0x4, 0x10

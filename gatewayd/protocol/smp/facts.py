@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from gatewayd.protocol.image import ImageId
 from gatewayd.protocol.session import LONGEST_BOOT_S, DeviceInfo, ImageState
 from gatewayd.protocol.smp.answers import Buffers, Slot, Slots
-from gatewayd.protocol.smp.image import image_id
+from gatewayd.protocol.smp.mcuboot import image_id
 
 # A server that does not tell its buffers: half of what Zephyr's have by default, and no second request.
 UNTOLD_BUFFERS = Buffers(256, 1)

@@ -30,7 +30,7 @@ from gatewayd.protocol.smp.errors import MalformedError
 from gatewayd.protocol.smp.exchange import Exchange, Question
 from gatewayd.protocol.smp.facts import Facts, slot_id
 from gatewayd.protocol.smp.frames import Frame, Group, ImageCommand, Op
-from gatewayd.protocol.smp.image import McubootImage, read_image
+from gatewayd.protocol.smp.mcuboot import McubootImage, read_image
 from gatewayd.protocol.smp.states import AFTER, IMAGE_STATE, OPTIONAL, QUESTIONS, State
 from gatewayd.protocol.smp.upload import Plan, Upload
 from gatewayd.protocol.smp.wire import Framing

@@ -7,7 +7,7 @@ from gatewayd.protocol.image import ImageId, check_own_version
 from gatewayd.protocol.kind import ProtocolKind, SessionContext
 from gatewayd.protocol.session import LONGEST_BOOT_S
 from gatewayd.protocol.smp.gateway import BUSY_SUM_S, SmpGateway
-from gatewayd.protocol.smp.image import read_image
+from gatewayd.protocol.smp.mcuboot import read_image
 from gatewayd.protocol.smp.wire import Framing
 
 _CHARACTERISTIC = "da2e7828-fbce-4e01-ae9e-261174997c48"

@@ -15,7 +15,7 @@ from gatewayd.protocol.smp.answers import LEAST_BUFFER
 from gatewayd.protocol.smp.console import ConsoleDeframer, NoFrame, encode_console, frame_room
 from gatewayd.protocol.smp.errors import MalformedError
 from gatewayd.protocol.smp.frames import Frame, Group, ImageCommand, Op, OsCommand
-from gatewayd.protocol.smp.image import HEADER, MAGIC_BYTES
+from gatewayd.protocol.smp.mcuboot import HEADER, MAGIC_BYTES
 from gatewayd.protocol.smp.plain import REQUESTS, PlainDeframer
 from gatewayd.protocol.smp.wire import Framing
 from gatewayd.simulator.smp.slots import SLOT_SIZE, Slots, listed_image

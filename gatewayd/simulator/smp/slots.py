@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gatewayd.errors import FirmwareError
-from gatewayd.protocol.smp.image import McubootImage, read_image
+from gatewayd.protocol.smp.mcuboot import McubootImage, read_image
 
 SLOT_SIZE = 106_496
 

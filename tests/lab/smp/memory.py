@@ -9,7 +9,7 @@ from typing import Any
 
 from gatewayd.protocol import session
 from gatewayd.protocol.smp.gateway import SmpGateway
-from gatewayd.protocol.smp.image import read_image
+from gatewayd.protocol.smp.mcuboot import read_image
 from gatewayd.protocol.steps import Step, Update
 from gatewayd.simulator.line import Line, LineProfile
 from gatewayd.simulator.smp.server import ServerProfile, SmpServer

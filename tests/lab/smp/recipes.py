@@ -4,7 +4,7 @@ import hashlib
 import struct
 from dataclasses import dataclass
 
-from gatewayd.protocol.smp.image import HEADER, MAGIC
+from gatewayd.protocol.smp.mcuboot import HEADER, MAGIC
 
 HASHES = {"sha256": 0x10, "sha384": 0x11, "sha512": 0x12}
 HEADER_SIZE = 512

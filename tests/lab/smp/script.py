@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from gatewayd.protocol.smp.console import ConsoleDeframer, encode_console
 from gatewayd.protocol.smp.frames import Frame, Group, ImageCommand, Op, OsCommand
-from gatewayd.protocol.smp.image import read_image
+from gatewayd.protocol.smp.mcuboot import read_image
 from lab.smp.recipes import Recipe, make_image
 
 VECTOR = Path(__file__).parents[2] / "vectors" / "smp" / "microbit.txt"

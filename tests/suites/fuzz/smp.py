@@ -11,7 +11,7 @@ from gatewayd.errors import FirmwareError
 from gatewayd.protocol.smp.console import MAX_LINE, MAX_PACKET, ConsoleDeframer, encode_console
 from gatewayd.protocol.smp.errors import MalformedError
 from gatewayd.protocol.smp.frames import MAX_PAYLOAD, Frame, Group, ImageCommand, Op
-from gatewayd.protocol.smp.image import read_image
+from gatewayd.protocol.smp.mcuboot import read_image
 from gatewayd.protocol.smp.plain import PlainDeframer
 from suites.fuzz.measure import EndlessError, within
 

@@ -13,7 +13,7 @@ from gatewayd.protocol.smp import cbor
 from gatewayd.protocol.smp.console import FIRST, MAX_LINE, MAX_PACKET, NEXT, ConsoleDeframer, encode_console
 from gatewayd.protocol.smp.errors import MalformedError
 from gatewayd.protocol.smp.frames import HEADER_SIZE, MAX_PAYLOAD, Frame, Group, Op
-from gatewayd.protocol.smp.image import read_image
+from gatewayd.protocol.smp.mcuboot import read_image
 from gatewayd.protocol.smp.plain import PlainDeframer
 
 # Other people's devices speak this protocol: always ten thousand, not only in `make fuzz`.

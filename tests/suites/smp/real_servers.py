@@ -17,7 +17,7 @@ from lab.smp.port import BoardPort
 from lab.smp.qemu import MICROBIT, Board
 from lab.smp.script import conversation, plain, play, read_recording
 
-from gatewayd.protocol.smp.image import read_image
+from gatewayd.protocol.smp.mcuboot import read_image
 from gatewayd.simulator.smp.slots import listed_image
 from suites.smp.players import RealServer
 
