@@ -600,7 +600,9 @@ class Settings(Section):
         """Return the key set of `device`, if it has one. Raises ConfigError `keys_unusable`."""
         if device.keys in self.unusable_keys:
             raise ConfigError(
-                self.unusable_keys[device.keys], code="keys_unusable", hint="then restart gatewayd"
+                self.unusable_keys[device.keys],
+                code="keys_unusable",
+                hint="correct it, then `gatewayctl reload`",
             )
         return self.key_sets[device.keys] if device.keys is not None else None
 

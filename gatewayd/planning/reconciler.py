@@ -19,12 +19,12 @@ from gatewayd.jobs.model import (
     CreateJob,
     DecodeProfile,
     EndJob,
-    JobState,
     Plan,
     Release,
     SaveMark,
     Verdict,
 )
+from gatewayd.jobs.transitions import JobState
 from gatewayd.planning.planner import StoreSnapshot, plan, superfluous
 from gatewayd.store.database import Database
 from gatewayd.store.store import Store

@@ -3,7 +3,8 @@
 from lab.jobs import OTHER_KEYS, World, a_device, a_job, genuine
 
 from gatewayd.jobs.eligibility import profile_of
-from gatewayd.jobs.model import CreateJob, JobState
+from gatewayd.jobs.model import CreateJob
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.rules import Payload
 
 ADVANCED = {"payload": Payload.ADVANCED, "allow_unsigned": True}
