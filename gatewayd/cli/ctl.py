@@ -39,6 +39,7 @@ COMMANDS = {
     "scan": "scan.command",
     "simulate": "simulate.command",
     "watch": "watch.command",
+    "withdraw": "withdraw.command",
 }
 
 

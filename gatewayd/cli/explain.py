@@ -64,6 +64,8 @@ def _tell_message(result: ExplainMessageResult) -> None:
         if forecast.ends is not None:
             end = forecast.ends
             tell(indented(printable(f"job {end.job} would be {end.state}: {end.reason}")))
+    for miss in result.near_misses:
+        tell(printable(f"near miss: {miss}"))
     others = [one for one in result.devices if one not in concerned]
     for one in others[:_LISTED]:
         tell(f"{one.device}: not concerned, it follows {', '.join(one.topics)}")

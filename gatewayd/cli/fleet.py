@@ -12,10 +12,11 @@ import click
 
 from gatewayd.cli.exits import DONE, REFUSED
 from gatewayd.cli.formatting import because, columns, indented, plural, printable, tell
-from gatewayd.cli.options import Fraction, config_option, json_option
+from gatewayd.cli.options import Fraction, account_options, config_option, json_option
 from gatewayd.config import load
 from gatewayd.config.model import NAME_PATTERN
 from gatewayd.fleet.status import QUIET_S, FleetDevice, FleetGateway, FleetStatus, read_fleet
+from gatewayd.mqtt.visitor import Account
 from gatewayd.timestamps import utc_text
 
 
@@ -37,8 +38,16 @@ def group() -> None:
     show_default=True,
     help="Nothing new for so long, and all has come.",
 )
+@account_options
 @json_option
-def status(config: Path, gateway: str | None, app: str | None, quiet_s: float, as_json: bool) -> None:
+def status(
+    config: Path,
+    gateway: str | None,
+    app: str | None,
+    quiet_s: float,
+    account: Account | None,
+    as_json: bool,
+) -> None:
     """Read what all gateways report to the broker, and show who runs what, who is stuck and why.
 
     Exits with 1 when a gateway is away or a device is stuck: when it failed, is refused what was published,
@@ -47,7 +56,7 @@ def status(config: Path, gateway: str | None, app: str | None, quiet_s: float, a
     """
     if gateway is not None and not re.fullmatch(NAME_PATTERN, gateway):
         raise click.UsageError("--gateway: expected 1 to 64 of the characters A-Z a-z 0-9 . _ -")
-    found = asyncio.run(read_fleet(load(config), gateway=gateway, app=app, quiet_s=quiet_s))
+    found = asyncio.run(read_fleet(load(config), gateway=gateway, app=app, quiet_s=quiet_s, account=account))
     if as_json:
         click.echo(found.model_dump_json())
     else:
