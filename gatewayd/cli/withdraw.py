@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gatewayd.cli.formatting import printable, size, tell
+from gatewayd.cli.formatting import echo, printable, size
 from gatewayd.cli.options import account_options, config_option, json_option
 from gatewayd.cli.publish import CHANNELS, MIB
 from gatewayd.cli.report import Holder, Withdrawn
@@ -44,7 +44,7 @@ def command(
     )
     found = asyncio.run(withdraw(login, topic))
     fleet = asyncio.run(_fleet(settings, app, account))
-    _tell(
+    _print_result(
         Withdrawn(
             topic=topic,
             was_retained=found.was_retained,
@@ -91,7 +91,7 @@ def _holders(fleet: FleetStatus, line: str) -> list[Holder]:
     ]
 
 
-def _tell(withdrawn: Withdrawn, found: Withdrawal, *, as_json: bool) -> None:
+def _print_result(withdrawn: Withdrawn, found: Withdrawal, *, as_json: bool) -> None:
     if as_json:
         click.echo(withdrawn.model_dump_json())
         return
@@ -100,7 +100,7 @@ def _tell(withdrawn: Withdrawn, found: Withdrawal, *, as_json: bool) -> None:
         False: "nothing was retained there",
         None: "withdrawn (whether something was retained cannot be read with this user)",
     }[found.was_retained]
-    tell(f"{withdrawn.topic}: {what}")
+    echo(f"{withdrawn.topic}: {what}")
     for holder in withdrawn.holders:
         text = f"{holder.gateway}: {holder.device} {holder.state}, runs {holder.installed_version or '-'}"
-        tell(printable(f"{text}, latest {holder.latest_version}"))
+        echo(printable(f"{text}, latest {holder.latest_version}"))

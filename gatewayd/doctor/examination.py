@@ -1,4 +1,4 @@
-"""The order in which the doctor looks."""
+"""All checks, in order."""
 
 import errno
 import os
@@ -26,9 +26,9 @@ _SUBJECT = "configuration"
 
 
 async def examine(config: Path) -> AsyncIterator[Finding]:
-    """Look at everything, and tell each finding as soon as it is known.
+    """Run all checks, and yield each finding as soon as it is known.
 
-    With a configuration that cannot be used, what depends on it is left out.
+    If the configuration is invalid, checks that depend on it are skipped.
     """
     try:
         settings = load(config)
@@ -53,7 +53,7 @@ def _examine_machine(settings: Settings) -> Iterator[Finding]:
     gateway = settings.gateway
     daemon = find_daemon(gateway.state_dir)
     account, why = find_account(gateway, daemon)
-    yield ok("account", f"permissions below are judged for {account.name}, {why}")
+    yield ok("account", f"checking permissions as {account.name}, {why}")
     yield from examine_ports(settings.devices, account, daemon)
     yield from examine_keys(settings, account)
     yield from examine_state_dir(gateway.state_dir, account, settings.mqtt.max_message_mib)
@@ -79,7 +79,10 @@ def _mistake(mistake: Mistake) -> Finding:
 
 def _unwise(mistake: Mistake) -> Finding:
     return warning(
-        _SUBJECT, _place(mistake), code="unwise", hint=mistake.suggestion or "none, if it is meant"
+        _SUBJECT,
+        _place(mistake),
+        code="unwise",
+        hint=mistake.suggestion or "nothing to do if this is intended",
     )
 
 

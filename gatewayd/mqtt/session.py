@@ -17,11 +17,11 @@ broker may hold topics nobody wants any more. They show when a message comes: it
 unsubscribed, even when it is wanted again a moment later, so that the new subscription brings the retained
 message back.
 
-Nothing connects before the first `set_topics`: until then nobody can tell a stale topic from a wanted one.
+Nothing connects before the first `set_topics`: until then stale topics cannot be told from wanted ones.
 
-With `connect: {every: …, wait: …}` a connection ends by itself when it was quiet for `wait` (see `visits`):
-the broker hears `sleeping` and DISCONNECT, and so keeps the last will to itself. A message that begins
-meanwhile keeps us connected; one that is cut off all the same was not acknowledged, and comes again.
+With `connect: {every: …, wait: …}` a connection ends after `wait` without a message (see `duty_cycle`): it
+publishes `sleeping` and sends DISCONNECT, so the broker does not publish the last will. A message that begins
+to arrive keeps the connection open; one that is cut off was not acknowledged, and is sent again.
 """
 
 import asyncio
@@ -166,7 +166,7 @@ class MqttSession:
             raise BrokerError(error.message) from None
 
     async def run(self) -> None:
-        """Keep connected, for ever. Cancelled, it publishes `offline` and disconnects within two seconds."""
+        """Stay connected until cancelled; then it publishes `offline` and disconnects within two seconds."""
         # A task of its own and a flag: in Python before 3.13 a cancellation that comes together with the end
         # of a connection is lost, in asyncio.TaskGroup and in asyncio.wait_for.
         keeping = asyncio.create_task(self._keep_connected(), name="mqtt: session")
@@ -289,7 +289,7 @@ class MqttSession:
                 await connection.publish(self._status_topic, Presence.OFFLINE.payload, retain=True)
                 await connection.close()
         except (BrokerError, TimeoutError):
-            log.info("the broker did not hear us out; it will publish the last will")
+            log.info("disconnected before `offline` was confirmed; the broker will publish the last will")
 
     async def _ask_again(self) -> None:
         """Have retained messages come again: the client that took our place may have acknowledged them."""

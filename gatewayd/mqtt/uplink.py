@@ -1,6 +1,6 @@
 """All that hangs on the broker, for as long as gatewayd runs: the session, what comes in, what is reported.
 
-A reload may name another broker. Then everything is made anew for it, and follows the same topics.
+A reload may name another broker. Then the connection is replaced by one to that broker, with the same topics.
 """
 
 import asyncio

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gatewayd.errors import HostError
 from gatewayd.simulator.bootloader import Bootloader
-from gatewayd.simulator.file_store import DirectoryShelf
+from gatewayd.simulator.file_store import DirectoryFileStore
 from gatewayd.simulator.flash import BLANK, Flash
 from gatewayd.simulator.line import Line, LineProfile
 from gatewayd.simulator.profile import DeviceProfile
@@ -37,7 +37,7 @@ def open_device(
 ) -> Receiver:
     """Start the device that lives in `state`, a new one if the directory is empty. Raises HostError."""
     try:
-        bootloader = Bootloader(DirectoryShelf(state), profile)
+        bootloader = Bootloader(DirectoryFileStore(state), profile)
         kept = bootloader.profile
         cells = _open_cells(state / _FLASH, kept.flash_size)
     except OSError as error:

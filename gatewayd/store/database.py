@@ -98,7 +98,7 @@ class Database:
     def _look_through(self) -> None:
         """Read everything once, so that damage shows now; end jobs that cannot be read.
 
-        Each of those would be its device's one job under way for ever. The planner makes another one where an
+        Each of those would be its device's one job under way forever. The planner makes another one where an
         update is still due.
         """
         self._tables.mend_counter()

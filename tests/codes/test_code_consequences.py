@@ -18,7 +18,7 @@ S = JobState
 NEVER_AGAIN = {"reverted", "version_mismatch", "already_tried"}
 NOT_REACHED = {
     *("no_answer", "only_text", "garbled", "incomplete", "late", "echo", "wake_failed"),
-    *("link_missing", "link_lost", "link_busy", "link_denied", "link_error"),
+    *("link_missing", "link_lost", "link_busy", "port_shared", "too_many_files", "link_denied", "link_error"),
     *("not_heard", "connect_failed", "pairing_failed", "no_service"),
     *("adapter_missing", "adapter_blocked", "bluetooth_missing"),
 }

@@ -27,7 +27,7 @@ from gatewayd.protocol.rcp.framing import StreamDeframer, encode_stream
 from gatewayd.protocol.rcp.tlv_frames import Offer
 from gatewayd.protocol.session import ImageState
 from gatewayd.simulator.bootloader import Bootloader
-from gatewayd.simulator.file_store import DirectoryShelf
+from gatewayd.simulator.file_store import DirectoryFileStore
 from gatewayd.simulator.profile import DeviceProfile
 
 pytestmark = pytest.mark.slow
@@ -375,7 +375,7 @@ async def test_the_python_device_takes_the_directory_over(start: Start) -> None:
     async with gateway(device) as plain:
         await plain.update(IMAGE, "1.0.1")
     await device.stop()
-    bootloader = Bootloader(DirectoryShelf(device.state), DeviceProfile(app_id="fan", version="9.9.9"))
+    bootloader = Bootloader(DirectoryFileStore(device.state), DeviceProfile(app_id="fan", version="9.9.9"))
     assert (bootloader.image, bootloader.version) == (IMAGE, "1.0.1")
     assert (bootloader.profile.app_id, bootloader.profile.slot_address) == ("pump", 0x8000)
     assert bootloader.profile.slot_size == 0x20000
@@ -385,7 +385,7 @@ async def test_the_python_device_takes_the_directory_over(start: Start) -> None:
 @only_c
 async def test_it_takes_a_directory_of_the_python_device_over(start: Start, tmp_path: Path) -> None:
     profile = DeviceProfile(app_id="pümp", version="1.0.0", slot_size=0x20000, erase_block=8192)
-    python = Bootloader(DirectoryShelf(tmp_path / "state"), profile)
+    python = Bootloader(DirectoryFileStore(tmp_path / "state"), profile)
     python.set_flag(IMAGE, "1.0.1", 600)
     device = await start()
     async with gateway(device) as plain:

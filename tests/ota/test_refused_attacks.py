@@ -98,6 +98,7 @@ async def test_every_header_bit(tmp_path: Path, codes: frozenset[str]) -> None:
         await siege.refuses(codes, *bits, *swapped)
 
 
+@pytest.mark.slow
 @attack(
     "each bit of the header flipped before encryption",
     *("bad_magic", "bad_signature", "bad_timestamp", "no_roms", "reserved_not_zero", "rom_too_large"),

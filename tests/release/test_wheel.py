@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from lab.tree import ROOT
 
+pytestmark = pytest.mark.slow
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BESIDE = {
     "share/gatewayd/systemd/gatewayd.service": "systemd/gatewayd.service",

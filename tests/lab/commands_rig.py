@@ -1,4 +1,4 @@
-"""A whole gateway of jobs for tests: store, planner, scheduler, steering, and boards in memory."""
+"""A whole gateway of jobs for tests: store, planner, scheduler, commands, and boards in memory."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ class Rig:
         self.reconciler = Reconciler(
             bench.settings, bench.store, bench.ends.firmware, self.scheduler, on_plan=lambda *_: None
         )
-        self.steering = Commands(bench.store, bench.ends.firmware, self.scheduler, self.reconciler)
+        self.commands = Commands(bench.store, bench.ends.firmware, self.scheduler, self.reconciler)
 
     def _changed(self) -> None:
         self.reconciler.changed()
