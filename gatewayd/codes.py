@@ -184,6 +184,7 @@ class Code(StrEnum):
     EMPTY_FIRMWARE = "empty_firmware", _FIRMWARE
     BAD_FIRMWARE = "bad_firmware", _FIRMWARE
     QOS0 = "qos0", _FIRMWARE
+    ALL_WOULD_REFUSE = "all_would_refuse", _FIRMWARE
     NOT_OURS = "not_ours", _FIRMWARE
 
     # Devices and jobs
@@ -316,6 +317,8 @@ class Code(StrEnum):
     NO_TLS = "no_tls", _BROKER
     EXPIRES_SOON = "expires_soon", _BROKER
     CLOCK_DOUBTFUL = "clock_doubtful", _BROKER
+    EXCEEDS_BROKER_LIMIT = "exceeds_broker_limit", _BROKER
+    SHARED_CLIENT_ID = "shared_client_id", _BROKER
     NO_PUBACK = "no_puback", _BROKER
     SHORT_SESSION = "short_session", _BROKER
     TAKEN_OVER = "taken_over", _TURNED_AWAY

@@ -56,7 +56,7 @@ def read_password(mqtt: MqttSection, document: Document) -> SecretStr | None:
     where = ("mqtt", "password_file")
     if mqtt.username is None:
         document.wrong(where, "is given without a username", "Give mqtt.username as well")
-    return _read(document, where, mqtt.password_file, _password, is_secret=True)
+    return _read(document, where, mqtt.password_file, parse_password, is_secret=True)
 
 
 def read_tls(tls: TlsSection, document: Document) -> tuple[SecretStr | None, str]:
@@ -77,7 +77,7 @@ def read_tls(tls: TlsSection, document: Document) -> tuple[SecretStr | None, str
     password = None
     if tls.key_password_file is not None:
         path = (*where, "key_password_file")
-        password = _read(document, path, tls.key_password_file, _password, is_secret=True)
+        password = _read(document, path, tls.key_password_file, parse_password, is_secret=True)
     has_all = None not in contents and (password is not None or tls.key_password_file is None)
     for key in ("key_file", "key_password_file"):
         if getattr(tls, key) is not None and tls.cert_file is None:
@@ -97,7 +97,8 @@ def _raw_key(document: Document, path: KeyPath, file: Path | None, *, is_secret:
     return _read(document, path, file, lambda content: parse_raw_key(content, "the key"), is_secret=is_secret)
 
 
-def _password(content: bytes) -> SecretStr:
+def parse_password(content: bytes) -> SecretStr:
+    """Read the content of a password file. Raises ConfigError."""
     try:
         text = content.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:

@@ -4,6 +4,7 @@ The rules themselves (versions, rollback, size, slots) are in `ota.rules`. Here 
 device last reported, or to what the configuration assumes until the device has reported anything.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gatewayd.codes import Code
@@ -55,6 +56,16 @@ def installed_version(device: Device, record: DeviceRecord) -> Version:
         return Version.parse(record.info.version)
     except GatewaydError:
         return device.version
+
+
+def installed_versions(
+    settings: Settings, records: Mapping[str, DeviceRecord]
+) -> list[tuple[Device, Version]]:
+    """Return what each device runs, as far as it is known."""
+    return [
+        (device, installed_version(device, records.get(device.name, DeviceRecord(device.name))))
+        for device in settings.devices
+    ]
 
 
 def topics_of(settings: Settings, device: Device, record: DeviceRecord) -> frozenset[str]:
