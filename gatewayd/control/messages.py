@@ -235,12 +235,13 @@ class Forecast(Message):
 
 
 class ExplainMessageResult(Message):
-    """What a message would cause. `withdraws`: the message is empty."""
+    """What a message would cause. `withdraws`: it is empty; `near_misses`: devices it just misses."""
 
     topic: str
     size_bytes: int
     withdraws: bool
     devices: tuple[Forecast, ...]
+    near_misses: tuple[str, ...] = ()
 
 
 class Assessment(Message):

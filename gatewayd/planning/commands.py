@@ -18,7 +18,8 @@ from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.errors import FirmwareError, RequestError
 from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.eligibility import push_topic
-from gatewayd.jobs.model import EVERYTHING, EndJob, Job, JobState, pause_of
+from gatewayd.jobs.model import EVERYTHING, EndJob, Job, pause_of
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.file_kinds import refuse_keys, refuse_nesting
 from gatewayd.ota.patch import encode_patch
 from gatewayd.ota.topic import Channel, OtaTopic

@@ -29,7 +29,6 @@ from gatewayd.jobs.eligibility import (
 )
 from gatewayd.jobs.marks import Marked, effective
 from gatewayd.jobs.model import (
-    WAITING,
     BoardKey,
     Command,
     CreateJob,
@@ -38,13 +37,13 @@ from gatewayd.jobs.model import (
     DeviceRecord,
     EndJob,
     Job,
-    JobState,
     Pause,
     Plan,
     Release,
     SaveMark,
     Verdict,
 )
+from gatewayd.jobs.transitions import WAITING, JobState
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.version import Version
 
@@ -77,6 +76,9 @@ def plan(settings: Settings, known: StoreSnapshot) -> Plan:
         record = records.get(device.name, DeviceRecord(device.name))
         jobs = jobs_of.get(device.name, [])
         topics |= topics_of(settings, device, record)
+        if reason := settings.missing_keys(device):
+            decisions.append(Decision(device.name, "keys_unusable", reason, refused=True))
+            continue
         releases = releases_for(settings, device, known)
         profile = profile_of(settings, device)
         for release in releases:

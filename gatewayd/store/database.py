@@ -14,8 +14,6 @@ from typing import Any
 from gatewayd.codes import Code
 from gatewayd.errors import HostError
 from gatewayd.jobs.model import (
-    INTERRUPTIBLE,
-    TRANSITIONS,
     AttemptRecord,
     BoardKey,
     CreateJob,
@@ -23,13 +21,12 @@ from gatewayd.jobs.model import (
     DeviceRecord,
     EndJob,
     Job,
-    JobState,
     Pause,
     Release,
     SaveMark,
     Verdict,
-    check_transition,
 )
+from gatewayd.jobs.transitions import INTERRUPTIBLE, TRANSITIONS, JobState, check_transition
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.protocol.session import DeviceInfo

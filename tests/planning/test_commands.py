@@ -13,7 +13,8 @@ from lab.jobs import a_device, an_rcp_info, timeless, until
 
 from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, LinkError, RequestError
 from gatewayd.jobs.eligibility import push_topic
-from gatewayd.jobs.model import EVERYTHING, JobState
+from gatewayd.jobs.model import EVERYTHING
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.version import Version
 from gatewayd.protocol.session import Failed, ImageState
 from gatewayd.store.database import Database
