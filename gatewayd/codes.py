@@ -190,6 +190,7 @@ class Code(StrEnum):
     NOT_NOW = "not_now", _DEVICE
     WRONG_APP = "wrong_app", _MISTAKEN
     WRONG_HARDWARE = "wrong_hardware", _MISTAKEN
+    WRONG_DEVICE = "wrong_device", _MISTAKEN
     DEVICE_CHANGED = "device_changed", _STRANGER
     STALLED = "stalled", _DEVICE
     PREFIX_MISMATCH = "prefix_mismatch", _DEVICE

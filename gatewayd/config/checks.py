@@ -197,11 +197,21 @@ def _unwise(device: Device, keys: dict[str, KeyFiles]) -> Iterable[tuple[str, st
         yield "allow_unsigned", "has no effect without a verification key", "Delete it, or give keys"
     if device.allow_downgrade:
         yield "allow_downgrade", "older firmware is accepted", "Delete it once the downgrade is done"
+    yield from _unwise_links(device)
+
+
+def _unwise_links(device: Device) -> Iterable[tuple[str, str, str]]:
     if isinstance(device.link, BleSettings) and not device.link.pair and device.deliver is Deliver.ROM:
         yield (
             "link.pair",
             "anyone in radio range can offer a device that does not pair other firmware",
             "Use pair: true, or deliver: container with a device that verifies the signature itself",
+        )
+    if isinstance(device.link, BleSettings) and _is_found_by_name(device.link) and device.device_id is None:
+        yield (
+            "link.ble",
+            "another device nearby of this name and app_id would get the firmware",
+            "Give its address, or device_id",
         )
     if isinstance(device.link, UartSettings) and re.fullmatch(r"/dev/tty(USB|ACM)[0-9]+", device.link.uart):
         yield (
@@ -209,6 +219,12 @@ def _unwise(device: Device, keys: dict[str, KeyFiles]) -> Iterable[tuple[str, st
             "this number changes when devices are plugged in another order",
             "Use /dev/serial/by-id/…",
         )
+
+
+def _is_found_by_name(link: BleSettings) -> bool:
+    """Whether nothing but a name tells the device from others."""
+    target = link.ble
+    return target.name is not None and target.address is None and target.service_data is None
 
 
 def _useless_image_checks(device: Device) -> Iterable[tuple[str, str, str]]:

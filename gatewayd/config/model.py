@@ -480,6 +480,9 @@ class _Device(Section):
         description="Application: part of the topic, and compared with what the device says"
     )
     hardware_id: Text | None = Field(None, description="Compared with what the device says, when given")
+    device_id: Text | None = Field(
+        None, description="The board's own id, compared with what the device says, when given"
+    )
     version: VersionText = Field(description="Believed until the device says otherwise")
     channel: Literal["none", "stable", "unstable", "both"] = Field(
         "none", description="none (the topic without suffix), stable, unstable or both of these two"

@@ -188,6 +188,7 @@ class Job:
     decision: str = ""  # what the planner said when it made the job
     retry_allowed: bool = False  # a person lets the same release be tried once more
     image_id: str = ""  # the device's own name for the image, where that is not its SHA-256
+    peer: str | None = None  # the address of the device that it began with, where the link tells one
     is_armed: bool = False  # the device has acknowledged that its next boot is one into the image
 
     @property

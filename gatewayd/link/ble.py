@@ -11,12 +11,13 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from bleak.backends.characteristic import BleakGATTCharacteristic
 
 from gatewayd.codes import Code
 from gatewayd.errors import LinkError, LinkLost
-from gatewayd.link.bluetooth import FOREIGN, BleakClient, BLEDevice, explain
+from gatewayd.link.bluetooth import FOREIGN, BleakClient, BLEDevice, explain, lasting_address
 from gatewayd.link.radio import Limits, Radio
 from gatewayd.link.target import Target
 from gatewayd.protocol.gatt import GattProfile
@@ -29,6 +30,7 @@ UNREAD_LIMIT = 64 * 1024
 CONNECT_TRIES = 3
 # A connect fails now and then on a good link (a lost packet at the wrong moment), and not twice in a row.
 RETRY_S = 0.5
+_BEGIN_AGAIN_HINT = "`gatewayctl cancel` ends the job, and `gatewayctl retry` begins another with who answers"
 
 
 class BleLink:
@@ -56,6 +58,9 @@ class BleLink:
         self._is_patient = waits_for_advertisement
         self._client: BleakClient | None = None
         self._outlet: BleakGATTCharacteristic | None = None
+        self._device: BLEDevice | None = None
+        self._expected: str | None = None
+        self._is_only = False
         self._forget()
 
     @property
@@ -65,11 +70,28 @@ class BleLink:
             return None
         return min(self._outlet.max_write_without_response_size, LONGEST_VALUE)
 
+    @property
+    def peer(self) -> str | None:
+        """See Link."""
+        return None if self._device is None else lasting_address(self._device)
+
+    def expect(self, peer: str | None, *, only: bool) -> None:
+        """See Link. A device whose address is configured is at no other."""
+        self._expected, self._is_only = peer, only
+
+    def pass_over(self) -> bool:
+        """See Link."""
+        if self._target.address is not None or self._device is None:
+            return False
+        address = self._device.address.upper()
+        self._target = replace(self._target, but=self._target.but | {address})
+        return True
+
     async def open(self) -> None:
         """See Link; LinkError has the codes of `Radio.find` and `Radio.connect`, and `no_service`."""
         self._forget()
         radio = self._choose_radio()
-        device = await radio.reserve(self._target, None if self._is_patient else self._limits.scan_s)
+        device = self._device = await self._reserve(radio)
         try:
             self._client = await self._connect(radio, device)
         except BaseException:
@@ -125,6 +147,22 @@ class BleLink:
         self._news = asyncio.Event()
         self._writes: set[asyncio.Task[None]] = set()
         self._lost: LinkLost | None = None
+
+    async def _reserve(self, radio: Radio) -> BLEDevice:
+        """Find the device, at the address where it is expected first."""
+        limit_s = None if self._is_patient else self._limits.scan_s
+        expected = None if self._target.address else self._expected
+        if expected is None or (self._is_patient and not self._is_only):
+            return await radio.reserve(self._target, limit_s)
+        try:
+            return await radio.reserve(replace(self._target, address=expected), limit_s)
+        except LinkError as error:
+            if error.code != Code.NOT_HEARD:
+                raise
+            if self._is_only:
+                hint = f"{error.hint}; if it was replaced, or its address has changed: {_BEGIN_AGAIN_HINT}"
+                raise LinkError(f"{error.message}: the job began there", code=error.code, hint=hint) from None
+        return await radio.reserve(self._target, limit_s)
 
     async def _connect(self, radio: Radio, device: BLEDevice) -> BleakClient:
         """Connect, a few times if need be; what is wrong with the adapter or the bond is not tried again."""

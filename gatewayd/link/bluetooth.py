@@ -18,11 +18,21 @@ from gatewayd.codes import Code
 from gatewayd.errors import LinkError
 from gatewayd.link.bluez import BluezConnections, Connections
 
-__all__ = ["FOREIGN", "AdvertisementData", "BLEDevice", "Backend", "BleakClient", "BleakScanner", "explain"]
+__all__ = [
+    "FOREIGN",
+    "AdvertisementData",
+    "BLEDevice",
+    "Backend",
+    "BleakClient",
+    "BleakScanner",
+    "explain",
+    "lasting_address",
+]
 
 # What comes out of bleak, dbus-fast and the sockets beneath: 0.22.3 lets an EOFError out of disconnect().
 FOREIGN = (BleakError, TimeoutError, EOFError, OSError)
 _HAS_BLUEZ_ARGUMENTS = int(version("bleak").partition(".")[0]) >= 3  # noqa: PLR2004 - the version that has them
+_STATIC = 0b11
 
 _NO_BLUEZ_HINT = "install and start it: `apt install bluez`, `systemctl enable --now bluetooth`"
 _NO_ADAPTER_HINT = "`bluetoothctl list` says which there are"
@@ -89,6 +99,17 @@ def explain(subject: str, error: BaseException, code: str = Code.LINK_ERROR) -> 
     if isinstance(error, TimeoutError):
         text = "no answer in time"
     return LinkError(f"{subject}: {text}", code=code)
+
+
+def lasting_address(device: BLEDevice) -> str | None:
+    """Return the address of a device; None: it is a private one, which the device changes now and then.
+
+    Only the two highest bits of a random address tell (Core specification, volume 6, part B, 1.3.2). That of
+    a bonded device is its lasting one: BlueZ resolves it.
+    """
+    facts = device.details.get("props", {}) if isinstance(device.details, dict) else {}
+    is_static = int(device.address[:2], 16) >> 6 == _STATIC
+    return None if facts.get("AddressType") == "random" and not is_static else device.address.upper()
 
 
 def _on(adapter: str | None) -> dict[str, Any]:

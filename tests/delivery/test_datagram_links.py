@@ -8,11 +8,12 @@ from lab.jobs import clock, timeless
 
 from gatewayd.delivery.pump import CONFIRM_LIMIT_S, Pump
 from gatewayd.errors import LinkLost
+from gatewayd.link.base import LeadsToOne
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import Failed
 
 
-class DeadLink:
+class DeadLink(LeadsToOne):
     """Takes any packet, as BlueZ does, and hears nothing. `confirms`: those that ask for it, too."""
 
     is_datagram = True
