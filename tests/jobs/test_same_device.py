@@ -49,7 +49,7 @@ TRIED_IT = {"tried_sha256": bytes.fromhex(IMAGE)}
 def test_it_is_the_one_that_the_job_began_with(
     link: dict[str, Any] | None, began: dict[str, Any], says: dict[str, Any], peer: str | None, is_same: bool
 ) -> None:
-    device = a_device(**({"link": link} if link else {}))
+    device = a_device(link=link or {"uart": "/nowhere/pump-1"})
     job = a_job(**{"image_sha256": IMAGE, "boot_id": 7} | began)
     info = an_info(**{"boot_id": 8, "device_id": None} | says)
     if is_same:
