@@ -172,9 +172,13 @@ class BleLink:
             try:
                 return await radio.connect(device, self._limits, pair=self._pair, on_end=self._ended)
             except LinkError as error:
-                if tries == CONNECT_TRIES or error.code != Code.CONNECT_FAILED:
+                if tries == CONNECT_TRIES or error.code not in (Code.CONNECT_FAILED, Code.DEVICE_FORGOTTEN):
                     raise
-            await asyncio.sleep(RETRY_S)
+                is_forgotten = error.code == Code.DEVICE_FORGOTTEN
+            if is_forgotten:
+                device = await radio.find(replace(self._target, address=device.address), self._limits.scan_s)
+            else:
+                await asyncio.sleep(RETRY_S)
 
     async def _subscribe(self, client: BleakClient) -> None:
         profile = self._profile

@@ -29,20 +29,41 @@ __all__ = [
     "lasting_address",
 ]
 
-# What comes out of bleak, dbus-fast and the sockets beneath: 0.22.3 lets an EOFError out of disconnect().
-FOREIGN = (BleakError, TimeoutError, EOFError, OSError)
+# What comes out of bleak, dbus-fast and the sockets beneath: 0.22.3 lets an EOFError out of disconnect(), and
+# an AssertionError where connect() failed early.
+FOREIGN = (BleakError, TimeoutError, EOFError, OSError, AssertionError)
 _HAS_BLUEZ_ARGUMENTS = int(version("bleak").partition(".")[0]) >= 3  # noqa: PLR2004 - the version that has them
 _STATIC = 0b11
 
 _NO_BLUEZ_HINT = "install and start it: `apt install bluez`, `systemctl enable --now bluetooth`"
 _NO_ADAPTER_HINT = "`bluetoothctl list` says which there are"
 _BLOCKED_HINT = "`rfkill unblock bluetooth`, then `bluetoothctl power on`"
+_BUSY_HINT = "another program scans or connects: end it (`bluetoothctl scan off`); it is tried again"
+_FILES_HINT = "restart gatewayd; if it comes back, raise LimitNOFILE= of its unit, or the limits of D-Bus"
+_GONE_HINT = "BlueZ forgets what it has not heard for 30 s; the device is looked for again"
+_RESOURCES_HINT = (
+    "restart the device: its Bluetooth stack has no memory left for another connection or subscription"
+)
+_HELD_HINT = "end the program that has subscribed to it, or `bluetoothctl disconnect ADDRESS`"
 _BOND_HINT = "forget the bond on both sides: `bluetoothctl remove ADDRESS`, and on the device; then try again"
 
 # What to look for in a failure, in this order; first what concerns the adapter, then the device.
 _TABLE: tuple[tuple[tuple[str, ...], Code, str, str], ...] = (
     (
-        ("ServiceUnknown", "NameHasNoOwner", "No such file or directory", "Connection refused", "NoReply"),
+        ("Too many open files", "LimitsExceeded"),
+        Code.TOO_MANY_FILES,
+        "there is no room for another connection to D-Bus",
+        _FILES_HINT,
+    ),
+    (
+        (
+            "ServiceUnknown",
+            "NameHasNoOwner",
+            "No such file or directory",
+            "Connection refused",
+            "NoReply",
+            "EOFError",
+        ),
         Code.BLUETOOTH_MISSING,
         "BlueZ does not answer",
         _NO_BLUEZ_HINT,
@@ -59,6 +80,30 @@ _TABLE: tuple[tuple[tuple[str, ...], Code, str, str], ...] = (
         Code.ADAPTER_MISSING,
         "is not there",
         _NO_ADAPTER_HINT,
+    ),
+    (
+        ("InProgress", "Operation already in progress"),
+        Code.ADAPTER_BUSY,
+        "the adapter is busy with another's request",
+        _BUSY_HINT,
+    ),
+    (
+        ("UnknownObject", "DoesNotExist", "BleakDeviceNotFoundError", "device '"),
+        Code.DEVICE_FORGOTTEN,
+        "BlueZ does not know the device any more",
+        _GONE_HINT,
+    ),
+    (
+        ("Insufficient Resources", "InsufficientResources"),
+        Code.NO_RESOURCES,
+        "the device has no resources for this",
+        _RESOURCES_HINT,
+    ),
+    (
+        ("Notify acquired", "Write acquired"),
+        Code.CHARACTERISTIC_HELD,
+        "another program on this machine has the characteristic",
+        _HELD_HINT,
     ),
     (
         ("Authentication", "Insufficient", "NotPermitted", "Paired"),

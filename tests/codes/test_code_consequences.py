@@ -20,7 +20,8 @@ NOT_REACHED = {
     *("no_answer", "only_text", "garbled", "incomplete", "late", "echo", "wake_failed"),
     *("link_missing", "link_lost", "link_busy", "link_denied", "link_error"),
     *("not_heard", "connect_failed", "pairing_failed", "no_service"),
-    *("adapter_missing", "adapter_blocked", "bluetooth_missing"),
+    *("adapter_missing", "adapter_blocked", "adapter_busy", "adapter_silent", "adapter_failed"),
+    *("bluetooth_missing", "too_many_files", "device_forgotten", "no_resources", "characteristic_held"),
 }
 STRANGERS = {"wrong_app", "wrong_hardware", "wrong_device", "device_changed"}
 UNSTEADY = {"keeps_restarting", "keeps_vanishing"}

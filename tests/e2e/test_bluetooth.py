@@ -20,6 +20,7 @@ from lab.farm import VirtualDevice
 from gatewayd.config import load
 from gatewayd.daemon import Daemon
 from gatewayd.delivery import retry
+from gatewayd.link import radio
 from gatewayd.link.ble import BleLink
 from gatewayd.link.factory import LinkFactory
 from gatewayd.link.radio import Radio
@@ -42,6 +43,7 @@ class Gateway:
     broker: Mosquitto
     folder: Path
     adapter: BumbleBackend
+    max_connections: int = 9
     devices: list[dict[str, Any]] = field(default_factory=list)
     tags: list[Tag] = field(default_factory=list)
     status: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -82,7 +84,7 @@ class Gateway:
         tree = {
             "gateway": {"id": "barn", "state_dir": "state", "control_socket": "control.sock"},
             "mqtt": {"host": "127.0.0.1", "port": self.broker.port},
-            "adapters": {"hci0": {"max_connections": 9}},
+            "adapters": {"hci0": {"max_connections": self.max_connections}},
             "devices": self.devices,
         }
         config.write_text(json.dumps(tree))
@@ -333,6 +335,21 @@ async def test_eight_devices_at_once_on_one_adapter(gateway: Gateway) -> None:
         for n in range(8):
             await gateway.until(f"tag-{n}", "succeeded")
     assert [tag.running_image for tag in tags] == [IMAGE] * 8
+
+
+async def test_six_devices_on_one_slot_all_finish(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though BlueZ has forgotten those that waited for it."""
+    monkeypatch.setattr(radio, "FRESH_S", 0.5)
+    gateway.adapter.forgets_after_s = 1.0
+    gateway.max_connections = 1
+    slow = replace(PROFILE, erase_s=0.3)  # five blocks: longer than BlueZ remembers
+    tags = [await gateway.tag(f"tag-{n}", f"C0:FF:EE:00:00:{n:02X}", profile=slow) for n in range(6)]
+    async with gateway.running():
+        await gateway.publish("1.0.1", IMAGE)
+        for n in range(6):
+            assert (await gateway.until(f"tag-{n}", "succeeded"))["attempt"] == 1
+    assert [tag.running_image for tag in tags] == [IMAGE] * 6
+    assert gateway.adapter.most_connected == 1
 
 
 async def test_a_mixed_fleet(gateway: Gateway) -> None:

@@ -181,7 +181,12 @@ async def test_a_connect_is_tried_again_and_not_for_ever(lab: Lab, monkeypatch: 
         (BleakError("org.freedesktop.DBus.Error.ServiceUnknown", "org.bluez"), "bluetooth_missing"),
         (FileNotFoundError(2, "No such file or directory"), "bluetooth_missing"),
         (BleakError("org.freedesktop.DBus.Error.AccessDenied", "rejected"), "link_denied"),
-        (EOFError(), "adapter_blocked"),
+        (EOFError(), "bluetooth_missing"),
+        (BleakError("org.bluez.Error.InProgress", "Operation already in progress"), "adapter_busy"),
+        (OSError(24, "Too many open files"), "too_many_files"),
+        (BleakError("org.freedesktop.DBus.Error.LimitsExceeded", "connections"), "too_many_files"),
+        (TimeoutError(), "adapter_silent"),
+        (BleakError("org.bluez.Error.Failed", "whatever"), "adapter_failed"),
     ],
 )
 async def test_an_adapter_that_cannot_is_told_apart_and_heals(lab: Lab, fault: Exception, code: str) -> None:
@@ -192,6 +197,48 @@ async def test_an_adapter_that_cannot_is_told_apart_and_heals(lab: Lab, fault: E
         await link.open()
     assert raised.value.code == code
     lab.adapter.fault = None
+    await link.open()
+    await link.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (BleakError("org.bluez.Error.InProgress", "br-connection-busy"), "adapter_busy"),
+        (OSError(24, "Too many open files"), "too_many_files"),
+        (BleakError("org.freedesktop.DBus.Error.UnknownObject", "Method"), "device_forgotten"),
+        (BleakError("device '/org/bluez/hci0/dev_C0' not found"), "device_forgotten"),
+        (TimeoutError(), "connect_failed"),
+        (AssertionError(), "connect_failed"),
+        (BleakError("org.bluez.Error.Failed", "ATT error: 0x11 (Insufficient Resources)"), "no_resources"),
+        (BleakError("org.bluez.Error.NotPermitted", "Notify acquired"), "characteristic_held"),
+        (BleakError("org.bluez.Error.Failed", "ATT error: 0x0f (Insufficient Encryption)"), "pairing_failed"),
+        (BleakError("org.bluez.Error.AuthenticationFailed", "Authentication Failed"), "pairing_failed"),
+    ],
+)
+async def test_what_a_connect_fails_of_has_its_own_code(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, fault: Exception, code: str
+) -> None:
+    monkeypatch.setattr(ble, "RETRY_S", 0.0)
+    await lab.tag()
+    lab.adapter.connect_faults = [fault] * ble.CONNECT_TRIES
+    with pytest.raises(LinkError) as raised:
+        await lab.link().open()
+    assert raised.value.code == code
+    assert raised.value.hint or code == "connect_failed"
+
+
+async def test_one_that_waited_long_for_a_slot_is_found_again(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(radio, "FRESH_S", 0.0)
+    await lab.tag()
+    link = lab.link()
+    with pytest.raises(LinkError, match="too long ago") as raised:
+        await link.open()
+    assert (raised.value.code, lab.adapter.connects) == ("device_forgotten", 0)
+    assert lab.adapter.scans == 1 + ble.CONNECT_TRIES
+    monkeypatch.undo()
     await link.open()
     await link.close()
 

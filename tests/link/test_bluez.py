@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import gc
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from dbus_fast.aio import MessageBus
 from dbus_fast.service import ServiceInterface, dbus_property, method
 from lab.bumble_radio import OLD_DEVICE
 
+from gatewayd.errors import LinkError
 from gatewayd.link import stale_connections
 from gatewayd.link.bluez import BluezConnections, Connected, close
+from gatewayd.link.radio import Limits, Radio
 from gatewayd.link.stale_connections import StaleConnections
 from gatewayd.link.target import Target
 
@@ -146,6 +148,10 @@ async def test_no_connection_to_d_bus_stays_open(devices: Devices) -> None:
         with contextlib.suppress(BleakError):
             await BluezConnections().disconnect(Connected("/nowhere", devices["tag-1"].address))
 
+    await no_file_stays_open(ask)
+
+
+async def no_file_stays_open(ask: Callable[[], Awaitable[None]]) -> None:
     def open_files() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -159,6 +165,19 @@ async def test_no_connection_to_d_bus_stays_open(devices: Devices) -> None:
         assert open_files() == before
     finally:
         gc.enable()
+
+
+async def test_one_that_bluez_has_forgotten_is_told_of_and_leaves_nothing_open(devices: Devices) -> None:
+    assert devices
+    details = {"path": "/org/bluez/hci0/dev_C0_FF_EE_00_00_09", "props": {}}
+    gone: Any = BLEDevice("C0:FF:EE:00:00:09", "gone", details, **OLD_DEVICE)
+
+    async def connect() -> None:
+        with pytest.raises(LinkError) as raised:
+            await Radio("hci0").connect(gone, Limits(), pair=False, on_end=lambda: None)
+        assert raised.value.code == "device_forgotten"
+
+    await no_file_stays_open(connect)
 
 
 async def test_who_is_connected(devices: Devices) -> None:
@@ -195,6 +214,13 @@ async def test_what_this_life_has_is_left_alone(devices: Devices) -> None:
     ours.let_go(devices["tag-1"].address)
     await ours.clear([Target(name="tag-1")])
     assert not devices["tag-1"].connected
+
+
+async def test_one_whose_bond_has_given_it_another_address_is_still_ours(devices: Devices) -> None:
+    ours = StaleConnections(BluezConnections())
+    ours.hold("5C:00:00:00:00:01", devices["tag-1"].path)
+    await ours.clear([Target(name="tag-1")])
+    assert devices["tag-1"].connected
 
 
 async def test_what_cannot_be_ended_is_no_reason_to_fail(devices: Devices) -> None:
