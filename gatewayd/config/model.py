@@ -55,8 +55,8 @@ CREDENTIAL = "credential:"
 UNIT_CREDENTIALS = "/run/credentials/gatewayd.service"
 # sockaddr_un.sun_path is 108 bytes on Linux, the last one NUL.
 SOCKET_PATH_LIMIT_BYTES = 107
-ADAPTER_PATTERN = r"^hci[0-9]{1,3}$"
 ADDRESS_PATTERN = r"^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$"
+ADAPTER_PATTERN = r"^(hci[0-9]{1,3}|[0-9A-F]{2}(:[0-9A-F]{2}){5})$"
 UUID_PATTERN = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
 HEX_PATTERN = r"^([0-9A-Fa-f]{2})*$"
 MAGIC_PATTERN = r"^([0-9A-Fa-f]{2}){1,16}$"
@@ -427,7 +427,9 @@ class BleSettings(Section):
     ble: Annotated[BleTarget, BeforeValidator(_target, json_schema_input_type=BleAddress | BleTarget)] = (
         Field(description="Its address, or {name: …} or {service_data: …}")
     )
-    adapter: AdapterName | None = Field(None, description="The adapter (hci0). Default: any")
+    adapter: AdapterName | None = Field(
+        None, description="The adapter: its name (hci0), or its address in capitals. Default: any"
+    )
     pair: bool = Field(default=True, description="Encrypt the connection, and bond with the device")
     wake: Literal["advertisement"] | None = Field(
         None, description="advertisement: wait for a sleepy device for as long as it takes"

@@ -10,7 +10,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from bleak.backends.characteristic import BleakGATTCharacteristic
@@ -19,6 +19,7 @@ from gatewayd.codes import Code
 from gatewayd.errors import LinkError, LinkLost
 from gatewayd.link.bluetooth import FOREIGN, BleakClient, BLEDevice, explain, lasting_address
 from gatewayd.link.radio import Limits, Radio
+from gatewayd.link.radios import reserve
 from gatewayd.link.target import Target
 from gatewayd.protocol.gatt import GattProfile
 
@@ -34,14 +35,14 @@ _BEGIN_AGAIN_HINT = "`gatewayctl cancel` ends the job, and `gatewayctl retry` be
 
 
 class BleLink:
-    """One device. `choose_radio`: by which adapter; `pair`: encrypt, and bond if there is no bond yet."""
+    """One device. `choose_radios`: by which adapters; `pair`: encrypt, and bond if there is no bond yet."""
 
     is_datagram = True
     vanishes_with_device = True
 
     def __init__(
         self,
-        choose_radio: Callable[[], Radio],
+        choose_radios: Callable[[], Awaitable[Sequence[Radio]]],
         target: Target,
         profile: GattProfile,
         *,
@@ -49,7 +50,7 @@ class BleLink:
         pair: bool = True,
         waits_for_advertisement: bool = False,
     ) -> None:
-        self._choose_radio = choose_radio
+        self._choose_radios = choose_radios
         self._radio: Radio | None = None
         self._target = target
         self._profile = profile
@@ -90,8 +91,8 @@ class BleLink:
     async def open(self) -> None:
         """See Link; LinkError has the codes of `Radio.find` and `Radio.connect`, and `no_service`."""
         self._forget()
-        radio = self._choose_radio()
-        device = self._device = await self._reserve(radio)
+        radio, device = await self._reserve(await self._choose_radios())
+        self._device = device
         try:
             self._client = await self._connect(radio, device)
         except BaseException:
@@ -148,21 +149,21 @@ class BleLink:
         self._writes: set[asyncio.Task[None]] = set()
         self._lost: LinkLost | None = None
 
-    async def _reserve(self, radio: Radio) -> BLEDevice:
+    async def _reserve(self, radios: Sequence[Radio]) -> tuple[Radio, BLEDevice]:
         """Find the device, at the address where it is expected first."""
         limit_s = None if self._is_patient else self._limits.scan_s
         expected = None if self._target.address else self._expected
         if expected is None or (self._is_patient and not self._is_only):
-            return await radio.reserve(self._target, limit_s)
+            return await reserve(radios, self._target, limit_s)
         try:
-            return await radio.reserve(replace(self._target, address=expected), limit_s)
+            return await reserve(radios, replace(self._target, address=expected), limit_s)
         except LinkError as error:
             if error.code != Code.NOT_HEARD:
                 raise
             if self._is_only:
                 hint = f"{error.hint}; if it was replaced, or its address has changed: {_BEGIN_AGAIN_HINT}"
                 raise LinkError(f"{error.message}: the job began there", code=error.code, hint=hint) from None
-        return await radio.reserve(self._target, limit_s)
+        return await reserve(radios, self._target, limit_s)
 
     async def _connect(self, radio: Radio, device: BLEDevice) -> BleakClient:
         """Connect, a few times if need be; what is wrong with the adapter or the bond is not tried again."""
@@ -172,13 +173,15 @@ class BleLink:
             try:
                 return await radio.connect(device, self._limits, pair=self._pair, on_end=self._ended)
             except LinkError as error:
-                if tries == CONNECT_TRIES or error.code not in (Code.CONNECT_FAILED, Code.DEVICE_FORGOTTEN):
-                    raise
-                is_forgotten = error.code == Code.DEVICE_FORGOTTEN
-            if is_forgotten:
+                failure = error
+            if tries == CONNECT_TRIES:
+                raise failure
+            if failure.code == Code.CONNECT_FAILED:
+                await asyncio.sleep(RETRY_S)
+            elif failure.code == Code.DEVICE_FORGOTTEN:
                 device = await radio.find(replace(self._target, address=device.address), self._limits.scan_s)
             else:
-                await asyncio.sleep(RETRY_S)
+                raise failure
 
     async def _subscribe(self, client: BleakClient) -> None:
         profile = self._profile

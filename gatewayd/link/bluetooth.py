@@ -20,6 +20,7 @@ from gatewayd.link.bluez import BluezConnections, Connections
 
 __all__ = [
     "FOREIGN",
+    "NO_ADAPTER_HINT",
     "AdvertisementData",
     "BLEDevice",
     "Backend",
@@ -36,7 +37,7 @@ _HAS_BLUEZ_ARGUMENTS = int(version("bleak").partition(".")[0]) >= 3  # noqa: PLR
 _STATIC = 0b11
 
 _NO_BLUEZ_HINT = "install and start it: `apt install bluez`, `systemctl enable --now bluetooth`"
-_NO_ADAPTER_HINT = "`bluetoothctl list` says which there are"
+NO_ADAPTER_HINT = "`bluetoothctl list` says which there are"
 _BLOCKED_HINT = "`rfkill unblock bluetooth`, then `bluetoothctl power on`"
 _BUSY_HINT = "another program scans or connects: end it (`bluetoothctl scan off`); it is tried again"
 _FILES_HINT = "restart gatewayd; if it comes back, raise LimitNOFILE= of its unit, or the limits of D-Bus"
@@ -79,7 +80,7 @@ _TABLE: tuple[tuple[tuple[str, ...], Code, str, str], ...] = (
         ("No Bluetooth adapters", "NO_BLUETOOTH", "adapter '"),
         Code.ADAPTER_MISSING,
         "is not there",
-        _NO_ADAPTER_HINT,
+        NO_ADAPTER_HINT,
     ),
     (
         ("InProgress", "Operation already in progress"),

@@ -24,6 +24,7 @@ from gatewayd.link import radio
 from gatewayd.link.ble import BleLink
 from gatewayd.link.factory import LinkFactory
 from gatewayd.link.radio import Radio
+from gatewayd.link.radios import only
 from gatewayd.link.target import Target
 from gatewayd.protocol.rcp.kind import GATT
 from gatewayd.simulator.profile import DeviceProfile
@@ -307,7 +308,7 @@ async def test_what_a_former_life_left_connected_is_ended_at_start(gateway: Gate
     """Also when nobody is going to ask the device anything."""
     tag = await gateway.tag("tag-7", "C0:FF:EE:00:00:01")
     gateway.devices[0]["probe"] = "job"
-    former = BleLink(lambda: Radio(backend=gateway.adapter.backend), Target(name="tag-7"), GATT, pair=False)
+    former = BleLink(only(Radio(backend=gateway.adapter.backend)), Target(name="tag-7"), GATT, pair=False)
     await former.open()
     assert tag.peripheral.connection is not None
     gone = asyncio.Event()

@@ -30,6 +30,7 @@ from lab.rcp.radio import Airtime, Timetable
 
 # What a Pi's controller asks for.
 CENTRAL_MTU = 517
+ADAPTER_ADDRESS = "DC:A6:32:00:00:01"
 
 
 class PacedController(Controller):
@@ -111,6 +112,7 @@ class BumbleConnections:
     """The connections of a bumble device, whoever made them."""
 
     central: Device
+    forgotten: list[str] = field(default_factory=list)
 
     async def connected(self) -> list[Connected]:
         connections = self.central.connections.values()
@@ -119,8 +121,18 @@ class BumbleConnections:
     async def disconnect(self, device: Connected) -> None:
         await self.central.connections[int(device.path)].disconnect()
 
-    async def pair(self, client: BleakClient, _: BLEDevice) -> None:
+    async def pair(self, client: BleakClient, _: BLEDevice) -> bool:
+        keystore = self.central.keystore
+        assert keystore is not None
+        had_bond = await keystore.get(client.address) is not None
         await client.pair()
+        return had_bond
+
+    async def adapters(self) -> dict[str, str]:
+        return {ADAPTER_ADDRESS: "hci0"}
+
+    async def forget(self, device: BLEDevice) -> None:
+        self.forgotten.append(device.address)
 
 
 class BumbleScanner(BaseBleakScanner):
