@@ -1,4 +1,4 @@
-"""The composition root: what gatewayd is made of, in the order in which it starts."""
+"""The composition root: creates gatewayd's parts, and starts them in order."""
 
 import asyncio
 import os
@@ -35,12 +35,12 @@ from gatewayd.systemd.watchdog import Watchdog
 
 log = structlog.get_logger()
 
-# systemd and people take a daemon that needs longer than five seconds for one that hangs.
+# A daemon that takes longer than five seconds to stop looks as if it hangs.
 STOP_LIMIT_S = 4.5
 
 
 async def serve(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. Raises HostError when the state directory cannot be used."""
+    """Run until SIGTERM or SIGINT. Raises HostError if the state directory cannot be used."""
     stop, hang_up = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -67,14 +67,14 @@ async def serve(settings: Settings) -> None:
         running.cancel()
         await asyncio.wait([running])
         if not running.cancelled():
-            running.result()  # it ended by itself: say why
+            running.result()  # it ended by itself: raise the reason
         if store.damaged.is_set() and store.trouble is not None:
-            raise store.trouble  # whoever starts it again starts it with a new database
+            raise store.trouble  # the restarted daemon creates a new database
     log.info("gatewayd has stopped")
 
 
 class Daemon:
-    """The parts, and how they hear of each other."""
+    """The parts, and the callbacks that connect them."""
 
     def __init__(
         self,
@@ -99,7 +99,6 @@ class Daemon:
             store,
             self._board,
             on_change=self._changed,
-            replay_retained=store.is_new,
         )
         self._health = Health(
             self._clock,
@@ -120,19 +119,19 @@ class Daemon:
         )
 
     async def run(self, hang_up: asyncio.Event) -> None:
-        """Until cancelled; each time `hang_up` is set the configuration is read again."""
+        """Run until cancelled. Each time `hang_up` is set, reload the configuration."""
         self._open_control()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._health.run(), name="health")
-                tasks.create_task(self._watchdog.run(), name="watchdog")
+                tasks.create_task(self._health.measure(), name="health")
+                tasks.create_task(self._watchdog.notify(), name="watchdog")
                 tasks.create_task(self._links.clear(self._settings.devices), name="stale connections")
                 tasks.create_task(self._scheduler.run(), name="scheduler")
                 tasks.create_task(self._reconciler.run(), name="reconciler")
                 tasks.create_task(self._uplink.run(), name="uplink")
                 tasks.create_task(self._control.run(), name="control")
                 tasks.create_task(self._reloader.run(hang_up), name="reload")
-                self._watchdog.ready()  # neither a broker nor a device needs to answer for that
+                self._watchdog.ready()  # this does not depend on a broker or a device
                 log.info("gatewayd is ready")
         finally:
             self._control.close()
@@ -183,7 +182,7 @@ class Daemon:
         self._feed.planned(plan, known, self._settings.devices)
 
     def _open_control(self) -> None:
-        """Listen; without a control socket updates go on all the same, and nobody can ask about them."""
+        """Listen on the control socket; if that fails, log it: updates do not need it."""
         try:
             self._control.open()
         except HostError as error:
@@ -191,9 +190,9 @@ class Daemon:
 
 
 def _leave_in_time() -> None:
-    """See to it that we are gone within five seconds, also when a name server or a port hangs in a thread.
+    """Exit within five seconds, even if a name server or a port hangs in a thread.
 
-    Whatever is cut off then is what a power cut would cut off.
+    A forced exit does no more harm than a power cut.
     """
     timer = threading.Timer(STOP_LIMIT_S, os._exit, [0])
     timer.daemon = True

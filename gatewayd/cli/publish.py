@@ -1,4 +1,4 @@
-"""`gatewayctl publish`: firmware to the broker, as the retained release of its topic."""
+"""`gatewayctl publish`: send firmware to the broker, as the retained release of its topic."""
 
 import asyncio
 import json
@@ -19,13 +19,15 @@ from gatewayd.ota.patch import PatchEncoding, encode_patch
 from gatewayd.ota.rules import Payload
 from gatewayd.ota.topic import Channel, OtaTopic
 from gatewayd.ota.version import Version
+from gatewayd.protocol.image import check_own_version
+from gatewayd.protocol.registry import PROTOCOLS
 
 MIB = 1024 * 1024
-# What the protocol can carry in one packet after its fixed header: the message, its topic and the rest.
+# The most that MQTT allows in one packet after its fixed header: topic, identifiers and message.
 MAX_PACKET_BYTES = 268_435_455
 # The length of the topic, a packet identifier, and the length of the properties, of which there are none.
 AROUND_TOPIC_BYTES = 2 + 2 + 1
-# The broker has this long for everything but the transfer, and the line is at least this fast.
+# The broker may take this long on top of the transfer, and the line is assumed to be at least this fast.
 ANSWER_TIMEOUT_S = 30
 SLOWEST_LINE_BYTES_PER_S = 16 * 1024
 
@@ -34,7 +36,7 @@ _CHANNELS = {"s": Channel.STABLE, "u": Channel.UNSTABLE}
 
 @dataclass(frozen=True)
 class Publication:
-    """What is to be published, and what is worth saying about it."""
+    """A message to publish, and the warnings about it."""
 
     topic: str
     version: Version
@@ -56,7 +58,7 @@ class Publication:
     type=click.Choice([encoding.value for encoding in PatchEncoding]),
     help="[default: that of the application's devices in the configuration, or else varint]",
 )
-@click.option("--plain", is_flag=True, help="Publish the file whatever it is: a bare image, for one.")
+@click.option("--plain", is_flag=True, help="Publish the file as it is, such as a bare image.")
 @click.option(
     "-o",
     "--output",
@@ -76,11 +78,11 @@ def command(  # noqa: PLR0913, PLR0917 - click hands over each option
     as_json: bool,
     container: Path,
 ) -> None:
-    """Publish a container as the release of its application, major.minor line and channel.
+    """Publish a container as the release of an application, version line (major.minor) and channel.
 
-    The patch version goes before it as a header, and the broker retains it: gateways that connect later get
-    it too. Ends when the broker has it. What a gateway with this configuration would refuse, a message above
-    mqtt.max_message_mib for one, is warned about and published all the same.
+    The patch version is put in front as a header. The broker retains the message, so gateways that connect
+    later get it too. Returns once the broker has it. A message that a gateway with this configuration would
+    refuse, such as one above mqtt.max_message_mib, causes a warning and is published anyway.
     """
     settings = load(config)
     try:
@@ -96,13 +98,13 @@ def command(  # noqa: PLR0913, PLR0917 - click hands over each option
         output.write_bytes(release.message)
     else:
         asyncio.run(_publish(settings, release))
-    _tell(settings, release, output, as_json=as_json)
+    _print_result(settings, release, output, as_json=as_json)
 
 
 def _usual_encoding(settings: Settings, app: str) -> PatchEncoding:
     encodings = {device.patch_encoding for device in settings.devices if device.app_id == app}
     if len(encodings) > 1:
-        raise click.UsageError(f"the devices of {app} differ in patch_encoding: say --patch-encoding")
+        raise click.UsageError(f"the devices of {app} differ in patch_encoding: give --patch-encoding")
     return encodings.pop() if encodings else PatchEncoding.VARINT
 
 
@@ -123,16 +125,18 @@ def _release(
         kind = recognise(content)
     except FirmwareError as error:
         if not plain:
-            hint = error.hint or "--plain publishes it all the same"
+            hint = error.hint or "--plain publishes it anyway"
             raise FirmwareError(f"{file}: {error.message}", code=error.code, hint=hint) from None
         kind = "damaged container"
     if kind == BARE_IMAGE and not plain and not any(device.payload is Payload.STANDARD for device in takers):
         raise FirmwareError(
-            f"{file} is no OTA container, and no device of {topic.app_id} {version.major}.{version.minor} in"
-            f" {settings.file} has payload: standard",
+            f"{file} is not an OTA container, and no device of {topic.app_id}"
+            f" {version.major}.{version.minor} in {settings.file} has payload: standard",
             code="no_container",
             hint="gatewayctl pack makes a container; --plain publishes the file as it is",
         )
+    if kind == BARE_IMAGE and not plain:
+        _check_own_version(takers, version, content, file)
     message = encode_patch(version.patch, encoding) + content
     topic_text = settings.mqtt.ota_topic.build(topic)
     room = MAX_PACKET_BYTES - AROUND_TOPIC_BYTES - len(topic_text.encode())
@@ -149,6 +153,21 @@ def _release(
     return Publication(topic_text, version, encoding, kind, message, tuple(warnings))
 
 
+def _check_own_version(takers: list[Device], version: Version, content: bytes, file: Path) -> None:
+    """Raise FirmwareError when the image is none for a device that takes it, or says another version."""
+    for device in takers:
+        if device.payload is not Payload.STANDARD:
+            continue
+        try:
+            own = PROTOCOLS[device.protocol].read_version(content)
+            if own is not None:
+                check_own_version(own, str(version))
+        except FirmwareError as error:
+            raise FirmwareError(
+                f"{file}, for {device.name}: {error.message}", code=error.code, hint=error.hint
+            ) from None
+
+
 def _takes(device: Device, topic: OtaTopic) -> bool:
     return (
         device.app_id == topic.app_id
@@ -160,15 +179,15 @@ def _takes(device: Device, topic: OtaTopic) -> bool:
 def _warnings(
     settings: Settings, takers: list[Device], encoding: PatchEncoding, kind: str, message: bytes
 ) -> list[str]:
-    """What its publisher should know before wondering why nothing happens."""
+    """Return reasons why devices may not take the message."""
     found = []
     limit_mib = settings.mqtt.max_message_mib
     if len(message) > limit_mib * MIB:
         found.append(
-            f"{len(message)} bytes are more than mqtt.max_message_mib: {limit_mib} lets a gateway take"
+            f"{len(message)} bytes are more than a gateway with mqtt.max_message_mib: {limit_mib} accepts"
         )
     if not takers:
-        found.append(f"no device in {settings.file} takes it; is it meant for another gateway?")
+        found.append(f"no device in {settings.file} takes it; check that it is meant for this gateway")
     refusals = [(device.name, _refusal(settings, device, encoding, kind, message)) for device in takers]
     return found + [f"{name} {refusal}" for name, refusal in refusals if refusal]
 
@@ -179,7 +198,7 @@ def _refusal(
     if device.patch_encoding is not encoding:
         return f"expects patch_encoding: {device.patch_encoding}, and this is {encoding}"
     if device.payload is Payload.STANDARD and kind != BARE_IMAGE:
-        return f"has payload: standard, and would take the {kind} itself for its image"
+        return f"has payload: standard, and would take the whole {kind} for its image"
     try:
         open_firmware(message, profile_of(settings, device), settings.keys_of(device))
     except FirmwareError as error:
@@ -188,7 +207,7 @@ def _refusal(
 
 
 async def _publish(settings: Settings, release: Publication) -> None:
-    """Return when the broker has it. Raises BrokerError."""
+    """Publish, and return once the broker has confirmed it. Raises BrokerError."""
     login = visitor(settings.mqtt)
     connection = await connect(login)
     timeout_s = ANSWER_TIMEOUT_S + len(release.message) / SLOWEST_LINE_BYTES_PER_S
@@ -199,13 +218,13 @@ async def _publish(settings: Settings, release: Publication) -> None:
         raise BrokerError(
             f"{login.host}:{login.port} has not confirmed the message after {timeout_s:.0f} s",
             code="no_puback",
-            hint="it may have it all the same; publishing once more does no harm",
+            hint="it may still have arrived; publishing again does no harm",
         ) from None
     finally:
         await connection.close()
 
 
-def _tell(settings: Settings, release: Publication, output: Path | None, *, as_json: bool) -> None:
+def _print_result(settings: Settings, release: Publication, output: Path | None, *, as_json: bool) -> None:
     size = len(release.message)
     if as_json:
         document = {

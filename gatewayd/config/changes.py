@@ -10,7 +10,7 @@ from gatewayd.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Devices by name, and whether the broker or how it is talked to is another."""
+    """Devices by name; `mqtt` is True if anything in that section changed."""
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
@@ -46,7 +46,7 @@ def read_again(old: Settings) -> Settings:
 
     Raises ConfigErrors, or ConfigError `restart_needed` for what a running daemon cannot change.
     """
-    new = load(old.file.absolute())  # whoever asked stands elsewhere than the daemon, and reads the mistakes
+    new = load(old.file.absolute())  # gatewayctl prints the mistakes, and its working directory is another
     fixed = [
         key
         for key in type(old.gateway).model_fields
@@ -58,7 +58,7 @@ def read_again(old: Settings) -> Settings:
         raise ConfigError(
             f"{new.file}: {keys} cannot change while gatewayd runs; nothing was changed",
             code="restart_needed",
-            hint="restart gatewayd, or take that back",
+            hint="restart gatewayd, or undo that change",
         )
     return new
 

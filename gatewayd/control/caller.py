@@ -1,4 +1,4 @@
-"""Who asks for an operation: what the operations know of whatever carries a request."""
+"""The caller of an operation, independent of how its request arrived."""
 
 from typing import Protocol
 

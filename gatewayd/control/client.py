@@ -1,4 +1,4 @@
-"""The asking end of the control socket, for gatewayctl. Blocking: a person waits."""
+"""The client side of the control socket, for gatewayctl. Blocking, because a person waits."""
 
 import array
 import contextlib
@@ -72,7 +72,7 @@ def _connect(path: Path) -> socket.socket:
     except PermissionError as error:
         connection.close()
         raise DaemonUnreachable(
-            f"you may not use {path}", hint="be root, or in the group that owns it: `ls -l` tells which"
+            f"permission denied for {path}", hint="run as root, or join the group that owns it (see `ls -l`)"
         ) from error
     except OSError as error:
         connection.close()
@@ -87,7 +87,7 @@ def _answers(
     path: Path, connection: socket.socket, request: Request, result: type[R], file: BinaryIO | None
 ) -> Iterator[R]:
     try:
-        # Whoever does not want to hear us out may say why.
+        # A daemon that stops reading early may still have sent the reason.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             _send(connection, request.model_dump_json().encode() + b"\n", file)
         with connection.makefile("rb") as answers:

@@ -48,7 +48,7 @@ class Broker(Message):
 
 
 class PauseFact(Message):
-    """Who lets something wait, and since when."""
+    """Who paused it, and when."""
 
     by: str
     since: Time
@@ -71,7 +71,7 @@ class Trouble(Message):
 
 
 class StatusResult(Message):
-    """The daemon itself. `watchdog_s`: None when nobody would notice that it hangs."""
+    """The daemon itself. `watchdog_s`: None if no watchdog would notice that it hangs."""
 
     gateway: str
     version: str
@@ -293,7 +293,7 @@ class OutcomesResult(Message):
 
 
 class ReloadResult(Message):
-    """What another configuration changed, by device name; with another `mqtt` the gateway connects anew."""
+    """What another configuration changed, by device name; `mqtt`: gatewayd reconnects."""
 
     file: str
     added: tuple[str, ...]

@@ -15,7 +15,8 @@ from gatewayd.control import messages, requests, views
 from gatewayd.control.caller import Caller
 from gatewayd.errors import GatewaydError, HostError, RequestError
 from gatewayd.images.reader import FirmwareReader
-from gatewayd.jobs.model import ENDED, EVERYTHING, AttemptRecord, DeviceRecord, Job, pause_of
+from gatewayd.jobs.model import EVERYTHING, AttemptRecord, DeviceRecord, Job, pause_of
+from gatewayd.jobs.transitions import ENDED
 from gatewayd.ota.version import Version
 from gatewayd.planning.commands import CommandResult, Commands, find_device
 from gatewayd.planning.planner import StoreSnapshot
@@ -33,8 +34,8 @@ log = structlog.get_logger()
 MIB = 1024 * 1024
 # A person sees movement, and thirty devices whose every chunk is news do not keep the daemon busy.
 WATCH_INTERVAL_S = 0.2
-# Who changed something is told; who looks, several times a minute perhaps, only when asked for.
-_STEERING = (requests.Push, requests.Steer, requests.Hold, requests.Reload)
+# Log changes at info, queries (perhaps several a minute) at debug.
+_CHANGES = (requests.Push, requests.Steer, requests.Hold, requests.Reload)
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,13 @@ class ControlOperations:
     def __init__(self, parts: ControlContext) -> None:
         self._parts = parts
         self._started_at = utc_now()
-        self._one_file = asyncio.Lock()  # each may take max_message_mib of memory, and all come at once
+        self._one_file = (
+            asyncio.Lock()
+        )  # each may take max_message_mib of memory, and many may arrive together
 
     async def answer(self, request: requests.AnyRequest, caller: Caller) -> AsyncIterator[messages.Result]:
         """Yield the answers to a request. Raises GatewaydError."""
-        note = log.info if isinstance(request, _STEERING) else log.debug
+        note = log.info if isinstance(request, _CHANGES) else log.debug
         note("request", op=request.op, user=caller.name, uid=caller.uid, pid=caller.pid)
         match request:
             case requests.Watch():
@@ -267,7 +270,7 @@ class ControlOperations:
         )
 
     async def _known_about(self, names: set[str]) -> StoreSnapshot | None:
-        """What the planner knew last; read anew where a job has just ended, for that it may not know yet."""
+        """What the planner knew last; read again if a job has just ended, which it may not know yet."""
         latest = self._parts.reconciler.latest
         if any(status.state in ENDED for status in self._parts.board.all() if status.name in names):
             with suppress(HostError):

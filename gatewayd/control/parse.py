@@ -1,4 +1,4 @@
-"""Requests from what was typed or sent; what is wrong with them, in words for whoever did."""
+"""Parse requests that were typed or sent, and word what is wrong with them for the sender."""
 
 from typing import Any, TypeVar
 
@@ -53,7 +53,7 @@ def build(request: type[R], **fields: Any) -> R:
 
 def _refusal(error: ValidationError) -> RequestError:
     if error.error_count() > _MOST_FAULTS:
-        faults = f"a request with {error.error_count()} faults is none"
+        faults = f"the request has {error.error_count()} faults"
         return RequestError(faults, code="bad_request", hint=_SCHEMA)
     first = error.errors(include_url=False)[0]
     kind, value, context = first["type"], first["input"], first.get("ctx", {})

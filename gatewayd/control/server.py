@@ -1,7 +1,7 @@
-"""The answering end of the control socket.
+"""The server side of the control socket.
 
 What a peer can cost is bounded: a request has 64 KiB and ten seconds to arrive, an answer half a minute to be
-taken, and there are so many connections at once. The socket belongs to the daemon's own group and lets nobody
+taken, and the number of connections is limited. The socket belongs to the daemon's own group and lets nobody
 else in (0660).
 """
 
@@ -86,7 +86,7 @@ class ControlServer:
             self._path.unlink(missing_ok=True)
 
     async def run(self) -> None:
-        """Answer whoever connects, until cancelled."""
+        """Serve connections until cancelled."""
         if self._socket is None:
             return
         connections: set[asyncio.Task[None]] = set()
@@ -98,7 +98,7 @@ class ControlServer:
                 try:
                     connection, _ = self._socket.accept()
                 except BlockingIOError:
-                    continue  # whoever it was is gone
+                    continue  # the client has gone
                 except OSError as error:
                     log.warning("cannot take a connection", reason=str(error))
                     await asyncio.sleep(ACCEPT_PAUSE_S)

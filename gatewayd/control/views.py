@@ -10,7 +10,8 @@ from gatewayd.config import Device, Periodic, Settings, UartSettings
 from gatewayd.config.changes import Reloaded
 from gatewayd.control import messages
 from gatewayd.errors import GatewaydError, HostError
-from gatewayd.jobs.model import AttemptRecord, CreateJob, DeviceRecord, EndJob, Job, JobState, Pause
+from gatewayd.jobs.model import AttemptRecord, CreateJob, DeviceRecord, EndJob, Job, Pause
+from gatewayd.jobs.transitions import JobState
 from gatewayd.planning import commands, preview
 from gatewayd.status.board import DeviceStatus
 from gatewayd.status.feed import LinkHealth

@@ -1,13 +1,33 @@
-"""What must be true of a device, now that it answers, before it gets an image: pass, or raise."""
+"""What must be true of a device before its port is opened, and, now that it answers, before it gets an image.
 
+Each check passes, or raises.
+"""
+
+from gatewayd.codes import Code
 from gatewayd.config import Device, Settings
-from gatewayd.errors import DeviceError
+from gatewayd.config.shared_ports import sharing_port
+from gatewayd.errors import DeviceError, LinkError
 from gatewayd.jobs.eligibility import installed_version
 from gatewayd.jobs.marks import Marked, builds_for, mark_of
 from gatewayd.jobs.model import DeviceRecord, Job
 from gatewayd.ota.rules import check_rollback, check_version
 from gatewayd.ota.version import Version
 from gatewayd.protocol.session import DeviceInfo, ImageState
+
+
+def check_port_is_not_shared(settings: Settings, device: Device) -> None:
+    """No other device's port is the same one at the moment: which of them answers would be chance.
+
+    Raises LinkError `port_shared`.
+    """
+    others = sharing_port(device, settings.devices)
+    if others:
+        named = ", ".join(f"{other.name} ({other.link.address})" for other in others)
+        raise LinkError(
+            f"{device.link.address} leads to the same port as {named}",
+            code=Code.PORT_SHARED,
+            hint="name both by /dev/serial/by-path/…; adapters with one serial number share one by-id name",
+        )
 
 
 def check_is_newer(device: Device, info: DeviceInfo, version: str) -> Version:

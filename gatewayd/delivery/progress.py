@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 # Long enough to be steady at 300 baud, short enough to show a stall.
 WINDOW_S = 5.0
-# A person watching sees movement, and two hundred devices at once stay below two hundred messages a second.
+# A person watching sees movement, and two hundred simultaneous transfers stay below two hundred messages a
+# second.
 PROGRESS_INTERVAL_S = 1.0
 
 

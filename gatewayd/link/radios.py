@@ -1,4 +1,4 @@
-"""The adapters of this machine: which radio a device is reached by."""
+"""The Bluetooth adapters of this machine, and the choice of one for a device."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gatewayd.codes import Code
 from gatewayd.errors import LinkError
-from gatewayd.link.bluetooth import FOREIGN, NO_ADAPTER_HINT, Backend, BLEDevice, explain
+from gatewayd.link.bluetooth import FOREIGN, NO_ADAPTER_HINT, Backend, BLEDevice, translate_error
 from gatewayd.link.radio import CALL_LIMIT_S, Radio
 from gatewayd.link.stale_connections import StaleConnections
 from gatewayd.link.target import Target
@@ -18,12 +18,12 @@ _USUAL = "hci0"
 
 
 def adapters_here() -> list[str]:
-    """List the adapters that the kernel knows."""
+    """List the adapters that the kernel has."""
     return sorted(path.name for path in _ADAPTERS.glob("hci*") if ":" not in path.name)
 
 
 class Radios:
-    """Radios by adapter, made when first asked for. `max_connections`: by adapter, where not the default."""
+    """Radios by adapter, created on first use. `max_connections`: by adapter, if not the default."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Radios:
             async with asyncio.timeout(CALL_LIMIT_S):
                 return await self._backend.connections.adapters()
         except FOREIGN as error:
-            raise explain("Bluetooth", error, Code.ADAPTER_FAILED) from error
+            raise translate_error("Bluetooth", error, Code.ADAPTER_FAILED) from error
 
     async def close(self) -> None:
         """Stop scanning everywhere."""

@@ -1,4 +1,4 @@
-"""Which Bluetooth device is meant."""
+"""The description of a Bluetooth device to look for."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from gatewayd.link.bluetooth import AdvertisementData, BLEDevice
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom to look for: all that is given must fit.
+    """What to look for; everything given must match.
 
-    `service_data` is a UUID and how its data begins; `but`: addresses of devices that fit and are not meant.
+    `service_data`: a UUID, and how its data begins; `but`: addresses of other devices that match.
     """
 
     address: str | None = None
@@ -19,7 +19,7 @@ class Target:
     but: frozenset[str] = frozenset()
 
     def is_in(self, device: BLEDevice, advertisement: AdvertisementData) -> bool:
-        """Whether an advertisement is the target's."""
+        """Whether an advertisement is from the target."""
         names = (advertisement.local_name, device.name)
         return self.fits(device.address, names, advertisement.service_data)
 

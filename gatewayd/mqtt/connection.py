@@ -22,7 +22,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from gatewayd.codes import Attempt, Code, meaning
 from gatewayd.mqtt.login import FAILURE, BrokerError, Login, make_client, refusal
 from gatewayd.mqtt.paho_callbacks import Hooks, bound_packets
-from gatewayd.tls import Facts, TlsError, explain, facts_of
+from gatewayd.tls import Facts, TlsError, facts_of, translate_error
 
 # A message in progress gains this much in each window, or the line is given up: 16 MiB then take at most two
 # days, and a phone on the edge of its cell is still faster.
@@ -34,7 +34,7 @@ MAX_BACK_OFF_S = 60.0
 # A connection that held this long was a good one: the next back-off starts from the shortest. Longer than any
 # back-off, so that two gateways which throw each other out do not take that for peace.
 STEADY_S = 120.0
-# What trying again soon cannot change backs off for the longest time at once.
+# Errors that a quick retry cannot fix: back off for the longest time immediately.
 HOPELESS_ATTEMPT = 5
 
 
@@ -183,7 +183,7 @@ class Connection:
         if self.login.trust is None:
             return
         for cause in (error, error.__context__, self._hooks.tls_error):
-            if cause is not None and (found := explain(cause, where, datetime.now(UTC))):
+            if cause is not None and (found := translate_error(cause, where, datetime.now(UTC))):
                 raise BrokerError(found.message, code=found.code, hint=found.hint) from None
 
     async def receive(self) -> Delivery:

@@ -1,8 +1,8 @@
 """Device statuses as retained messages: level-triggered, so nothing is lost while there is no broker.
 
 A name travels through at most two sets: `_progress` holds those with nothing but progress to tell, and lets
-them into `_due` once a second; `_due` is sent at once. What is sent is read from the board at that moment.
-What could not be sent stays due, and every new connection makes everything due. On a metered link
+them into `_due` once a second; `_due` is sent immediately. What is sent is read from the board at that
+moment. What could not be sent stays due, and every new connection makes everything due. On a metered link
 (`with_progress` false) progress alone is no reason to send.
 """
 
@@ -57,7 +57,7 @@ class Reports:
         self._something_due.set()
 
     async def run(self) -> None:
-        """Report changes, for ever."""
+        """Report changes until cancelled."""
         with self._board.subscribe() as changes:
             self.resend()
             async with asyncio.TaskGroup() as tasks:

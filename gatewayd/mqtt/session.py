@@ -10,20 +10,18 @@ again.
     anything else         not acknowledged: kept, and tried again after a back-off
     the connection ends   `on_message` is cancelled; the message comes again with the next connection
 
-`_held` is what we know the broker's session to be subscribed to. It follows `set_topics` by the difference,
-and is emptied when the broker no longer had the session. With MQTT 5 each connection subscribes to everything
-once more, which brings no retained message where there is a subscription: another client of our name may have
-unsubscribed. It may have acknowledged our messages, too: when we were thrown out, and then hold out for long
-enough to be alone, the retained ones come again. The awkward case is a new process with an old
-session: the broker may hold topics nobody wants any more. They show when a message comes: it is dropped, and
-the topic unsubscribed, even when it is wanted again a moment later, so that the new subscription brings the
-retained message back.
+`subscriptions.py` decides which topics the broker's session holds and which retained messages come. Another
+client of our name may have acknowledged our messages: when we were thrown out, and then hold out for long
+enough to be alone, the retained ones come again. The awkward case is a new process with an old session: the
+broker may hold topics nobody wants any more. They show when a message comes: it is dropped, and the topic
+unsubscribed, even when it is wanted again a moment later, so that the new subscription brings the retained
+message back.
 
-Nothing connects before the first `set_topics`: until then nobody can tell a stale topic from a wanted one.
+Nothing connects before the first `set_topics`: until then stale topics cannot be told from wanted ones.
 
-With `connect: {every: …, wait: …}` a connection ends by itself when it was quiet for `wait` (see `visits`):
-the broker hears `sleeping` and DISCONNECT, and so keeps the last will to itself. A message that begins
-meanwhile keeps us connected; one that is cut off all the same was not acknowledged, and comes again.
+With `connect: {every: …, wait: …}` a connection ends after `wait` without a message (see `duty_cycle`): it
+publishes `sleeping` and sends DISCONNECT, so the broker does not publish the last will. A message that begins
+to arrive keeps the connection open; one that is cut off was not acknowledged, and is sent again.
 """
 
 import asyncio
@@ -50,6 +48,7 @@ from gatewayd.mqtt.connection import (
 )
 from gatewayd.mqtt.duty_cycle import Visits
 from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, BrokerError, Login
+from gatewayd.mqtt.subscriptions import Subscriptions
 from gatewayd.mqtt.topics import GatewayTopics, Presence
 
 __all__ = ["BrokerError", "IncomingMessage", "MqttSession"]
@@ -73,8 +72,8 @@ class _Visited(Exception):  # noqa: N818 - how a visit ends is no error
 class MqttSession:
     """Connects, subscribes, receives, publishes, and starts over; `run` it once.
 
-    `on_connected` is called after each CONNACK. `replay_retained`: this gateway's store is new, so let the
-    broker send every retained message once even if its session says that we have them.
+    `on_connected` is called after each CONNACK. `subscriptions`: those of an earlier session of this process
+    with the same broker and client id, if there was one.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class MqttSession:
         topics: GatewayTopics,
         on_message: Callable[[IncomingMessage], Awaitable[None]],
         on_connected: Callable[[], None],
-        replay_retained: bool = False,
+        subscriptions: Subscriptions | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
@@ -103,19 +102,16 @@ class MqttSession:
         )
         self._on_message = on_message
         self._on_connected = on_connected
-        self._replay_retained = replay_retained
+        self._subscriptions = subscriptions or Subscriptions()
         self._sleep, self._clock, self._chance = sleep, clock, chance
         self._visits = Visits(settings.connect, sleep=sleep, clock=clock, chance=chance)
         self._protocol = ProtocolVersion.V5
         self._connection: Connection | None = None
         self._back_off = BackOff(clock, chance)
-        self._topics: frozenset[str] | None = None
-        self._topics_changed = asyncio.Event()
+        self._may_connect = asyncio.Event()
         self._stopping = False
         self._refused: dict[str, FirmwareError] = {}
-        self._was_shared = self._to_all = False
-        self._held: set[str] = set()
-        self._stale: set[str] = set()
+        self._was_shared = False
 
     @property
     def is_connected(self) -> bool:
@@ -132,25 +128,29 @@ class MqttSession:
         self._visits.wake()
 
     @property
+    def subscriptions(self) -> Subscriptions:
+        """What a later session with the same broker and client id goes on with."""
+        return self._subscriptions
+
+    @property
     def subscribed_topics(self) -> frozenset[str]:
         """What the broker has granted, as far as we know."""
-        return frozenset(self._held)
+        return self._subscriptions.held
 
     @property
     def refused_messages(self) -> dict[str, FirmwareError]:
         """Topics whose last message was refused, and why."""
-        wanted = self._topics or frozenset()
+        wanted = self._subscriptions.wanted
         return {topic: error for topic, error in self._refused.items() if topic in wanted}
 
     def set_topics(self, topics: frozenset[str]) -> None:
         """Say which topics to be subscribed to; the first call lets `run` connect."""
-        self._topics = topics
-        self._topics_changed.set()
+        self._subscriptions.want(topics)
+        self._may_connect.set()
 
     def ask_again(self, topic: str) -> None:
         """Let the broker send a topic's retained message once more, if it has one."""
-        self._stale.add(topic)
-        self._topics_changed.set()
+        self._subscriptions.ask_again(topic)
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
         """Publish at QoS 1 and wait for PUBACK.
@@ -168,7 +168,7 @@ class MqttSession:
             raise BrokerError(error.message) from None
 
     async def run(self) -> None:
-        """Keep connected, for ever. Cancelled, it publishes `offline` and disconnects within two seconds."""
+        """Stay connected until cancelled; then it publishes `offline` and disconnects within two seconds."""
         # A task of its own and a flag: in Python before 3.13 a cancellation that comes together with the end
         # of a connection is lost, in asyncio.TaskGroup and in asyncio.wait_for.
         keeping = asyncio.create_task(self._keep_connected(), name="mqtt: session")
@@ -182,7 +182,7 @@ class MqttSession:
         keeping.result()
 
     async def _keep_connected(self) -> None:
-        await self._topics_changed.wait()
+        await self._may_connect.wait()
         while not self._stopping:
             try:
                 await self._connect_and_serve()
@@ -291,7 +291,7 @@ class MqttSession:
                 await connection.publish(self._status_topic, Presence.OFFLINE.payload, retain=True)
                 await connection.close()
         except (BrokerError, TimeoutError):
-            log.info("the broker did not hear us out; it will publish the last will")
+            log.info("disconnected before `offline` was confirmed; the broker will publish the last will")
 
     async def _ask_again(self) -> None:
         """Have retained messages come again: the client that took our place may have acknowledged them."""
@@ -299,45 +299,14 @@ class MqttSession:
             await self._sleep(STEADY_S)
             log.info("alone again; asking for all retained messages")
             self._was_shared = False
-            self._to_all = self._replay_retained = True
-            self._topics_changed.set()
+            self._subscriptions.ask_for_all_again()
 
     async def _keep_subscribed(self, connection: Connection) -> None:
-        if not connection.session_present:
-            self._held.clear()
-            self._replay_retained = True
-        self._to_all = connection.protocol is ProtocolVersion.V5
+        self._subscriptions.begin(connection)
         while True:
-            self._topics_changed.clear()
             with self._visits.coming_in():
-                await self._subscribe(connection)
-            await self._topics_changed.wait()
-
-    async def _subscribe(self, connection: Connection) -> None:
-        """Make what the broker holds what is wanted."""
-        wanted = self._topics or frozenset()
-        if gone := (self._held - wanted) | self._stale:
-            await connection.unsubscribe(sorted(gone))
-            self._held -= gone
-            self._stale -= gone
-            log.info("unsubscribed", topics=sorted(gone))
-        if new := sorted(wanted if self._to_all else wanted - self._held):
-            refused = await connection.subscribe(new, replay_retained=self._replay_retained)
-            self._held.difference_update(refused)
-            self._held.update(topic for topic in new if topic not in refused)
-            self._tell_subscribed(new, refused)
-        self._to_all = self._replay_retained = False
-
-    def _tell_subscribed(self, topics: list[str], refused: dict[str, str]) -> None:
-        for topic, reason in refused.items():
-            log.error(
-                "the broker refuses a subscription",
-                topic=topic,
-                code="subscription_refused",
-                reason=f"{reason}; check the broker's access rules (tried again with the next connection)",
-            )
-        if granted := [topic for topic in topics if topic not in refused]:
-            log.info("subscribed", topics=granted)
+                await self._subscriptions.apply(connection)
+            await self._subscriptions.changed.wait()
 
     async def _receive(self, connection: Connection) -> None:
         while True:
@@ -373,9 +342,8 @@ class MqttSession:
             return
 
     def _is_wanted(self, message: IncomingMessage) -> bool:
-        if message.topic in (self._topics or ()):
+        if message.topic in self._subscriptions.wanted:
             return True
         log.info("message dropped: no device is subscribed to its topic any more", topic=message.topic)
-        self._stale.add(message.topic)
-        self._topics_changed.set()
+        self._subscriptions.ask_again(message.topic)
         return False

@@ -1,6 +1,6 @@
 """All that hangs on the broker, for as long as gatewayd runs: the session, what comes in, what is reported.
 
-A reload may name another broker. Then everything is made anew for it, and follows the same topics.
+A reload may name another broker. Then the connection is replaced by one to that broker, with the same topics.
 """
 
 import asyncio
@@ -8,11 +8,12 @@ from collections.abc import Callable, Collection
 
 import structlog
 
-from gatewayd.config import Periodic, Settings
+from gatewayd.config import Mqtt, Periodic, Settings
 from gatewayd.mqtt.intake import Intake, ReleaseStore
 from gatewayd.mqtt.reports import Reports
 from gatewayd.mqtt.router import Router
 from gatewayd.mqtt.session import MqttSession
+from gatewayd.mqtt.subscriptions import Subscriptions
 from gatewayd.mqtt.topics import GatewayTopics
 from gatewayd.status.board import StatusBoard
 from gatewayd.status.gateway import BrokerStatus
@@ -35,7 +36,6 @@ class Uplink:
         board: StatusBoard,
         *,
         on_change: Callable[[], None],
-        replay_retained: bool,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -44,7 +44,7 @@ class Uplink:
         self._topics: frozenset[str] | None = None
         self._asked_again: frozenset[str] = frozenset()
         self._another = asyncio.Event()
-        self._broker = self._make_broker(replay_retained=replay_retained)
+        self._broker = self._make_broker(Subscriptions())
 
     async def run(self) -> None:
         """Serve one broker after the other until cancelled; then the broker hears `offline`."""
@@ -60,7 +60,7 @@ class Uplink:
                 await asyncio.wait([running])
             if not running.cancelled():
                 running.result()
-            self._broker = self._make_broker(replay_retained=False)
+            self._broker = self._make_broker(self._subscriptions_for(self._broker))
             if self._topics is not None:
                 self._broker.session.set_topics(self._topics)
 
@@ -93,14 +93,25 @@ class Uplink:
             refused=session.refused_messages,
         )
 
-    def _make_broker(self, *, replay_retained: bool) -> "_Broker":
+    def _subscriptions_for(self, last: "_Broker") -> Subscriptions:
+        """Those of the last broker, if it is still the same session: nothing is downloaded twice then."""
+        if last.identity == _identity(self._settings().mqtt):
+            return last.session.subscriptions
+        return Subscriptions()
+
+    def _make_broker(self, subscriptions: Subscriptions) -> "_Broker":
         return _Broker(
             self._settings(),
             self._store,
             self._board,
             on_change=self._on_change,
-            replay_retained=replay_retained,
+            subscriptions=subscriptions,
         )
+
+
+def _identity(mqtt: Mqtt) -> tuple[str, int, str | None]:
+    """What makes it the same session at the same broker."""
+    return mqtt.host, mqtt.port, mqtt.client_id
 
 
 class _Broker:
@@ -113,8 +124,9 @@ class _Broker:
         board: StatusBoard,
         *,
         on_change: Callable[[], None],
-        replay_retained: bool,
+        subscriptions: Subscriptions,
     ) -> None:
+        self.identity = _identity(settings.mqtt)
         topics = GatewayTopics.of(settings)
         intake = Intake(store, max_message_bytes=settings.mqtt.max_message_mib * MIB, on_change=on_change)
         self.session = MqttSession(
@@ -122,7 +134,7 @@ class _Broker:
             topics=topics,
             on_message=Router([intake.route(settings.mqtt.ota_topic)]).accept,
             on_connected=self._connected,
-            replay_retained=replay_retained,
+            subscriptions=subscriptions,
         )
         self._reports = Reports(
             board,

@@ -18,7 +18,8 @@ from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.errors import FirmwareError, RequestError
 from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.eligibility import push_topic
-from gatewayd.jobs.model import EVERYTHING, EndJob, Job, JobState, pause_of
+from gatewayd.jobs.model import EVERYTHING, EndJob, Job, pause_of
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.file_kinds import refuse_keys, refuse_nesting
 from gatewayd.ota.patch import encode_patch
 from gatewayd.ota.topic import Channel, OtaTopic
@@ -74,7 +75,7 @@ class Commands:
             end = EndJob(job.id, JobState.CANCELLED, "cancelled", reason)
             if await self._store.run(lambda db: db.end_job(end)) is None:
                 raise RequestError(
-                    f"job {job.id} is past calling off: {job.device} was told to start {job.version}",
+                    f"job {job.id} can no longer be cancelled: {job.device} was told to start {job.version}",
                     code="too_late",
                     hint="wait for what it reports",
                 )
@@ -95,7 +96,7 @@ class Commands:
             await self._reconciler.settled()
             return await self._tried_again(last, by)
         self._scheduler.run_now(device)
-        log.info("tried at once", device=device, job=last.id if last and last.is_active else None, by=by)
+        log.info("retried now", device=device, job=last.id if last and last.is_active else None, by=by)
         if last is not None and last.is_active:
             return await self._outcome(last, f"job {last.id} ({last.version}) is tried now")
         return CommandResult(device, None, f"{device} is asked who it is; nothing else is to be done")

@@ -29,7 +29,6 @@ from gatewayd.jobs.eligibility import (
 )
 from gatewayd.jobs.marks import Marked, effective
 from gatewayd.jobs.model import (
-    WAITING,
     BoardKey,
     Command,
     CreateJob,
@@ -38,13 +37,13 @@ from gatewayd.jobs.model import (
     DeviceRecord,
     EndJob,
     Job,
-    JobState,
     Pause,
     Plan,
     Release,
     SaveMark,
     Verdict,
 )
+from gatewayd.jobs.transitions import WAITING, JobState
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.version import Version
 

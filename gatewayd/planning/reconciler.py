@@ -14,16 +14,7 @@ from gatewayd.config import Settings
 from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.errors import HostError
 from gatewayd.images.reader import FirmwareReader
-from gatewayd.jobs.model import (
-    EVERYTHING,
-    CreateJob,
-    DecodeProfile,
-    EndJob,
-    Plan,
-    Release,
-    SaveMark,
-    Verdict,
-)
+from gatewayd.jobs.model import EVERYTHING, CreateJob, DecodeProfile, EndJob, Plan, Release, SaveMark, Verdict
 from gatewayd.planning.planner import StoreSnapshot, plan, superfluous
 from gatewayd.store.database import Database
 from gatewayd.store.store import Store
@@ -72,7 +63,7 @@ class Reconciler:
 
     @asynccontextmanager
     async def between_passes(self) -> AsyncIterator[None]:
-        """Hold the planner while a person's wish is carried out; afterwards, also in vain, it plans anew."""
+        """Hold the planner while a command is carried out; then, even if it failed, plan again."""
         try:
             async with self._turn:
                 yield
@@ -92,7 +83,7 @@ class Reconciler:
         await waiting
 
     async def run(self) -> None:
-        """Pass after pass, for ever."""
+        """Plan, pass after pass, until cancelled."""
         while True:
             self._news.clear()
             waiting, self._waiting = self._waiting, []

@@ -17,7 +17,7 @@ KEPT_ATTEMPTS = 100
 
 
 class Attempts:
-    """The table. Whoever writes has a transaction open."""
+    """The table. Callers that write have a transaction open."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables

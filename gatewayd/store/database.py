@@ -13,8 +13,6 @@ from typing import Any
 from gatewayd.codes import Code
 from gatewayd.errors import HostError
 from gatewayd.jobs.model import (
-    INTERRUPTIBLE,
-    TRANSITIONS,
     AttemptRecord,
     BoardKey,
     CreateJob,
@@ -22,13 +20,12 @@ from gatewayd.jobs.model import (
     DeviceRecord,
     EndJob,
     Job,
-    JobState,
     Pause,
     Release,
     SaveMark,
     Verdict,
-    check_transition,
 )
+from gatewayd.jobs.transitions import INTERRUPTIBLE, TRANSITIONS, JobState, check_transition
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.protocol.session import DeviceInfo
@@ -98,7 +95,7 @@ class Database:
     def _look_through(self) -> None:
         """Read everything once, so that damage shows now; end jobs that cannot be read.
 
-        Each of those would be its device's one job under way for ever. The planner makes another one where an
+        Each of those would be its device's one job under way forever. The planner makes another one where an
         update is still due.
         """
         self._tables.mend_counter()

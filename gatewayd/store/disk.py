@@ -13,7 +13,7 @@ from pathlib import Path
 from gatewayd.errors import HostError
 
 BALLAST_BYTES = 1024 * 1024
-# Made anew only when that leaves as much free again: it must not be what fills the disk.
+# Created again only if that leaves as much free again: it must not be what fills the disk.
 _NEEDED_BYTES = 2 * BALLAST_BYTES
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -85,7 +85,7 @@ def is_damage(error: Exception) -> bool:
     return _sqlite_code(error) in _DAMAGED
 
 
-def explain(error: Exception, state_dir: Path) -> HostError:
+def translate_error(error: Exception, state_dir: Path) -> HostError:
     """Return what to raise for an OSError or sqlite3.Error at the state directory."""
     number, sqlite_code = getattr(error, "errno", None), _sqlite_code(error)
     if is_damage(error):

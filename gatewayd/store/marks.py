@@ -13,7 +13,7 @@ KEPT_BOARDS = 2000
 
 
 class StoredMarks:
-    """The table, and the columns of `devices`. Whoever writes has a transaction open."""
+    """The table, and the columns of `devices`. Callers that write have a transaction open."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables

@@ -33,7 +33,7 @@ SUFFIXES = ("", "-wal", "-shm", "-journal")
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What is read of a damaged database at once, and what a row of it must be able to become."""
+    """A part of a damaged database that is read together, and the value each row must parse to."""
 
     table: str
     columns: str

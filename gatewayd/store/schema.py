@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 from gatewayd.errors import HostError
-from gatewayd.jobs.model import ENDED
+from gatewayd.jobs.transitions import ENDED
 
 # For SQL, and ours: no value ever becomes part of a statement.
 ENDED_STATES = ", ".join(f"'{state}'" for state in sorted(ENDED))

@@ -22,7 +22,7 @@ import structlog
 from gatewayd.errors import HostError
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.store.database import Database
-from gatewayd.store.disk import Ballast, explain, is_damage, is_full, make_directory, sync
+from gatewayd.store.disk import Ballast, is_damage, is_full, make_directory, sync, translate_error
 from gatewayd.store.quarantine import Quarantine
 from gatewayd.store.salvage import SUFFIXES, Replacement, Salvage
 from gatewayd.store.spool import Spool
@@ -108,7 +108,7 @@ class Store:
                 self._thread, lambda: self._observed(work)
             )
         except (sqlite3.Error, OSError) as error:
-            trouble = self._troubles[kind] = explain(error, self._state_dir)
+            trouble = self._troubles[kind] = translate_error(error, self._state_dir)
             if is_damage(error):
                 self.damaged.set()
             raise trouble from error

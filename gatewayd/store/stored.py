@@ -148,8 +148,12 @@ def _convert(value: Any, hint: Any) -> Any:
 
 
 def _whole(cls: Any, value: Any) -> Any:
-    """Read a dataclass within another: with a field that cannot be read it is no use to that one."""
-    read, unread = Format(cls, essential=[one.name for one in fields(cls)]).read(value)
+    """Read a dataclass within another: with a field that cannot be read it is no use to that one.
+
+    A field that came later has a default of its own.
+    """
+    essential = [one.name for one in fields(cls) if one.default is MISSING]
+    read, unread = Format(cls, essential=essential).read(value)
     if unread:
         raise UnreadableError(", ".join(unread))
     return read

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 from gatewayd.config import Settings
 from gatewayd.errors import GatewaydError
-from gatewayd.jobs.model import JobState
-from gatewayd.status.board import DeviceStatus, StatusBoard
+from gatewayd.jobs.transitions import JobState
+from gatewayd.status.board import DeviceStatus, StatusBoard, Unwell
 from gatewayd.status.gateway import BrokerStatus
 from gatewayd.store.store import Store
 
 # So many transfers are named; a line has room for no more.
 NAMED = 3
 UPDATING = (JobState.TRANSFERRING, JobState.STAGED, JobState.ACTIVATING)
-TOLD = ("unreachable", "refused", JobState.OFFERED, JobState.QUEUED, JobState.FAILED)
+TOLD = (Unwell.UNREACHABLE, Unwell.REFUSED, JobState.OFFERED, JobState.QUEUED, JobState.FAILED)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What systemd hears while gatewayd runs: how things stand, in a line, and that nothing hangs."""
+"""Keeps systemd informed while gatewayd runs: a status line, and watchdog pings while nothing hangs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,14 +10,14 @@ from gatewayd.systemd.notify import Notifier
 
 log = structlog.get_logger()
 
-# As fresh as a person at `systemctl status` can tell.
-BEAT_S = 1.0
-# One feeding may come late, and one not at all, before the dog is hungry.
-FEEDINGS = 3
+# How often the status line is updated.
+UPDATE_INTERVAL_S = 1.0
+# Pings per watchdog interval. One may be late and one lost before systemd acts.
+PINGS = 3
 
 
 class Watchdog:
-    """Tells systemd while `run` runs: `line` when it changes, and to wait on while `vitals` are good."""
+    """While `notify` runs, sends systemd `line` when it changes, and a ping while `vitals` are good."""
 
     def __init__(
         self,
@@ -33,31 +33,31 @@ class Watchdog:
         self._vitals = vitals
         self._clock = clock
         self._sleep = sleep
-        self._feeding_due = clock()
+        self._ping_due = clock()
         self._complaint = ""
 
-    async def run(self) -> None:
-        """Until cancelled."""
-        interval_s = None if self._service.watchdog_s is None else self._service.watchdog_s / FEEDINGS
+    async def notify(self) -> None:
+        """Notify systemd until cancelled."""
+        interval_s = None if self._service.watchdog_s is None else self._service.watchdog_s / PINGS
         while True:
             self._service.status(self._line())
-            if interval_s is not None and self._clock() >= self._feeding_due:
-                self._feeding_due = self._clock() + interval_s
-                self._feed()
-            await self._sleep(BEAT_S if interval_s is None else min(BEAT_S, interval_s))
+            if interval_s is not None and self._clock() >= self._ping_due:
+                self._ping_due = self._clock() + interval_s
+                self._ping()
+            await self._sleep(UPDATE_INTERVAL_S if interval_s is None else min(UPDATE_INTERVAL_S, interval_s))
 
     def ready(self) -> None:
-        """Say how things stand and that updates can begin, or that a reload is over."""
+        """Send the status line, and report that start-up or a reload is complete."""
         self._service.status(self._line())
         self._service.ready()
 
-    def _feed(self) -> None:
+    def _ping(self) -> None:
         before, self._complaint = self._complaint, complaint(self._vitals())
         if not self._complaint:
-            self._service.feed_watchdog()
+            self._service.ping_watchdog()
         elif not before:
             log.error(
-                "gatewayd does not get on; if that stays so, systemd restarts it",
+                "gatewayd is not making progress; if this continues, systemd restarts it",
                 code="hangs",
                 reason=self._complaint,
             )

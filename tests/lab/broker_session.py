@@ -113,7 +113,6 @@ async def session_lab(port: int, *, accept: Any = None, **options: Any) -> Async
     connected: list[bool] = []
     password = options.pop("password", None)
     host = options.pop("host", "127.0.0.1")
-    replay = options.pop("replay_retained", False)
     naps = Naps()
 
     async def on_message(message: IncomingMessage) -> None:
@@ -130,7 +129,6 @@ async def session_lab(port: int, *, accept: Any = None, **options: Any) -> Async
             topics=GatewayTopics("gatewayd/barn"),
             on_message=on_message,
             on_connected=lambda: connected.append(True),
-            replay_retained=replay,
             sleep=naps,
             clock=lambda: lab.now_s,
             chance=lambda: 0.5,

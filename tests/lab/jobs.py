@@ -20,12 +20,12 @@ from gatewayd.jobs.model import (
     DeviceRecord,
     EndJob,
     Job,
-    JobState,
     Plan,
     Release,
     RomFacts,
     Verdict,
 )
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.patch import PatchEncoding, encode_patch
 from gatewayd.ota.rules import RollbackMark

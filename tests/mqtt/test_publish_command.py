@@ -12,6 +12,7 @@ import pytest
 import structlog
 from lab.broker_session import publisher
 from lab.brokers import DEADLINE_S, PUBLISH, Mosquitto, ScriptedBroker, free_port
+from lab.smp.recipes import Recipe, make_image
 
 from gatewayd.cli.ctl import cli
 from gatewayd.cli.exits import exit_code
@@ -139,6 +140,18 @@ def test_a_bare_image_needs_a_device_that_takes_it_or_a_word(tmp_path: Path, mos
     assert "warning: pump-1 will refuse it (" in plain.stderr
 
 
+def test_an_image_that_says_another_version_is_not_published(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    config = write_config(tmp_path, mosquitto.port, "protocol: smp")
+    image = tmp_path / "zephyr.signed.bin"
+    image.write_bytes(make_image(Recipe((4, 3, 2, 0))))
+    assert publish(config, image, version="4.3.2").exit_code == 0
+    refused = refusal(publish(config, image, version="4.3.3"))
+    assert (refused.code, "for pump-1" in refused.message) == ("image_version_differs", True)
+    assert retained(mosquitto.port, "/a/pump/u/4.3")[:1] == b"\x02"
+    image.write_bytes(bytes(range(256)) * 2)
+    assert refusal(publish(config, image, version="4.3.3")).code == "bad_image_header"
+
+
 def test_what_a_device_would_refuse_is_said(tmp_path: Path, mosquitto: Mosquitto) -> None:
     config = write_config(tmp_path, mosquitto.port, ADVANCED)
     unsigned = publish(config, VECTORS / "plain.ota")
@@ -147,7 +160,7 @@ def test_what_a_device_would_refuse_is_said(tmp_path: Path, mosquitto: Mosquitto
     assert "unsigned container" in unsigned.stdout
     assert "signed container" in publish(config, VECTORS / "signed.ota").stdout
     standard = publish(write_config(tmp_path, mosquitto.port, "payload: standard"), SIGNED_ENCRYPTED)
-    assert "would take the encrypted container itself for its image" in standard.stderr
+    assert "would take the whole encrypted container for its image" in standard.stderr
 
 
 def test_a_damaged_container_is_refused(config: Path, tmp_path: Path) -> None:
@@ -166,7 +179,7 @@ def test_too_large_for_the_gateway_is_said(tmp_path: Path, mosquitto: Mosquitto)
     config = write_config(tmp_path, mosquitto.port, "payload: standard", extra=", max_message_mib: 1")
     result = publish(config, image)
     assert result.exit_code == 0
-    assert "1048577 bytes are more than mqtt.max_message_mib: 1" in result.stderr
+    assert "1048577 bytes are more than a gateway with mqtt.max_message_mib: 1" in result.stderr
 
 
 @pytest.mark.parametrize("fits", [True, False])

@@ -285,7 +285,7 @@ async def test_a_broker_that_does_not_answer_does_not_hold_up_the_end(
     async with ScriptedBroker({PUBLISH: lambda _peer, _got: None}) as scripted:
         async with session_lab(scripted.port) as lab:
             await lab.subscribed(TOPIC)
-        assert lab.logged("did not hear us out")
+        assert lab.logged("disconnected before `offline` was confirmed")
 
 
 async def test_a_message_that_dribbles_ends_the_connection(scripted: ScriptedBroker) -> None:

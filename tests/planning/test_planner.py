@@ -7,7 +7,8 @@ import pytest
 from lab.jobs import KEYS, OTHER_KEYS, World, a_device, a_job, a_release, digest, genuine
 
 from gatewayd.jobs.eligibility import push_topic
-from gatewayd.jobs.model import CreateJob, EndJob, JobState, Release, Verdict
+from gatewayd.jobs.model import CreateJob, EndJob, Release, Verdict
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import Channel

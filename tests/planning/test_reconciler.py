@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 from gatewayd.config import Device, Settings
 from gatewayd.errors import HostError
 from gatewayd.images.reader import FirmwareReader
-from gatewayd.jobs.model import Job, JobState, Plan
+from gatewayd.jobs.model import Job, Plan
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.topic import Channel, OtaTopic
 from gatewayd.planning.reconciler import STORAGE_RETRY_S, Reconciler
 from gatewayd.store.database import Database

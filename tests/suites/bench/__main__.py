@@ -13,13 +13,14 @@ from typing import Any
 
 import click
 
-from suites.bench import cut, delays, disk, goals, line, radio, resources, smp_peer
+from suites.bench import cut, delays, disk, goals, line, radio, resources, smp_peer, smp_speed
 from suites.bench.section import Scale, Section
 
 SECTIONS = (
     line.SECTION,
     radio.SECTION,
     smp_peer.SECTION,
+    smp_speed.SECTION,
     cut.SECTION,
     resources.CPU,
     resources.MEMORY,

@@ -25,6 +25,7 @@ def misses(document: dict[str, Any]) -> Iterator[str]:
                 f" window {row['window']}: {row['efficiency']:.1%} of a clean line,"
                 f" the goal is {CLEAN_LINE:.0%}"
             )
+    yield from _smp_misses(document.get("smp_uart", []))
     for row in document.get("rcp_ble", []):
         goal = AIRTIME[row["mtu"]] if row["devices"] == 1 else CROWD_AIRTIME
         if row["efficiency"] < goal:
@@ -45,4 +46,15 @@ def misses(document: dict[str, Any]) -> Iterator[str]:
             yield (
                 f"{row['disk_bytes']:,} bytes written to the disk for an image of {row['image_mib']} MiB,"
                 f" the goal is {most:,}"
+            )
+
+
+def _smp_misses(rows: Any) -> Iterator[str]:
+    if not isinstance(rows, list):  # its peer was absent
+        return
+    for row in rows:
+        if row["ratio"] < row["goal"]:
+            yield (
+                f"SMP, buffer {row['buffer']}, {row['latency_ms']} ms: {row['ratio']} times smpclient's"
+                f" speed, the goal is {row['goal']}"
             )

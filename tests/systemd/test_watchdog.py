@@ -23,7 +23,7 @@ class Said(Notifier):
         super().__init__("/somewhere", watchdog_s)
         self.messages: list[str] = []
 
-    def _tell(self, message: str, patience_s: float = 0.0) -> bool:
+    def _send(self, message: str, patience_s: float = 0.0) -> bool:
         assert patience_s == 0.0, "the loop does not wait for what is said again"
         self.messages.append(message)
         return True
@@ -39,7 +39,7 @@ async def beaten(watchdog_s: float | None, seconds: float, vitals: list[Vitals],
         if now >= 1000.0 + seconds:
             raise asyncio.CancelledError
 
-    heartbeat = Watchdog(
+    watchdog = Watchdog(
         service,
         line=lambda: texts.pop(0) if len(texts) > 1 else texts[0],
         vitals=lambda: vitals.pop(0) if len(vitals) > 1 else vitals[0],
@@ -47,7 +47,7 @@ async def beaten(watchdog_s: float | None, seconds: float, vitals: list[Vitals],
         sleep=sleep,
     )
     with pytest.raises(asyncio.CancelledError):
-        await heartbeat.run()
+        await watchdog.notify()
     return service.messages
 
 
