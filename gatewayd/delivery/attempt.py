@@ -481,7 +481,10 @@ class Attempt:
     async def _outcome(self, *wanted: type[Any]) -> Any:
         outcome: Outcome = await self._talk.outcome()
         if isinstance(outcome, Failed):
-            raise outcome.error
+            error = outcome.error
+            if meaning(error.code).is_silence:
+                error.hint = "; ".join(filter(None, (error.hint, self._link.silence_hint)))
+            raise error
         if isinstance(outcome, Deferred):
             raise Deferral(outcome.seconds, outcome.reason)
         if not isinstance(outcome, wanted):

@@ -25,6 +25,10 @@ class Link(Protocol):
         That is so on a wire, and where the address changes with time.
         """
 
+    @property
+    def silence_hint(self) -> str:
+        """What else to try when the link is up and nothing comes; empty: nothing more than usual."""
+
     def expect(self, peer: str | None, *, only: bool) -> None:
         """Of several devices that fit, prefer the one at this address; `only`: open to no other."""
 
@@ -54,6 +58,7 @@ class LeadsToOne:
     """What is the same for all links that lead to one device, whichever is at the other end."""
 
     peer: str | None = None
+    silence_hint: str = ""
 
     def expect(self, peer: str | None, *, only: bool) -> None:
         """See Link."""

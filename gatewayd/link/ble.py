@@ -80,6 +80,16 @@ class BleLink:
         """See Link."""
         return None if self._device is None else lasting_address(self._device)
 
+    @property
+    def silence_hint(self) -> str:
+        """See Link. BlueZ remembers the services and the bond; the device may have others now, or none."""
+        if not self._pair or self._device is None:
+            return ""
+        return (
+            f"after an update, or if it has lost its bond: `bluetoothctl remove {self._device.address}`;"
+            " gatewayd pairs again"
+        )
+
     def expect(self, peer: str | None, *, only: bool) -> None:
         """See Link. A device whose address is configured is at no other."""
         self._expected, self._is_only = peer, only
@@ -116,6 +126,10 @@ class BleLink:
             write.cancel()
         if client is not None and self._radio is not None:
             await self._radio.disconnect(client)
+            if self._device is not None and not self._pair and not self._has_heard:
+                await self._radio.forget(
+                    self._device
+                )  # the services it remembers may be those of other firmware
 
     async def send(self, data: bytes, *, confirmed: bool = False) -> None:
         """See Link. `confirmed`: return once the device has it."""
@@ -149,6 +163,7 @@ class BleLink:
     def _forget(self) -> None:
         self._unread: deque[bytes] = deque()
         self._unread_bytes = 0
+        self._has_heard = False
         self._news = asyncio.Event()
         self._writes: set[asyncio.Task[None]] = set()
         self._lost: LinkLost | None = None
@@ -207,7 +222,9 @@ class BleLink:
             async with asyncio.timeout(self._limits.discovery_s):
                 await client.start_notify(inlet, self._on_frame)
         except FOREIGN as error:
-            raise translate_error(str(self._target), error, "connect_failed") from error
+            failure = translate_error(str(self._target), error, "connect_failed")
+            failure.hint = failure.hint or self.silence_hint
+            raise failure from error
         self._outlet = outlet
 
     async def _write(
@@ -224,6 +241,7 @@ class BleLink:
             self._lose(f"the write failed: {error}")
 
     def _on_frame(self, _: BleakGATTCharacteristic, data: bytearray) -> None:
+        self._has_heard = True
         if self._unread_bytes + len(data) <= UNREAD_LIMIT:
             self._unread.append(bytes(data))
             self._unread_bytes += len(data)

@@ -198,6 +198,12 @@ class Radio:
         finally:
             self.release(client.address)
 
+    async def forget(self, device: BLEDevice) -> None:
+        """Have BlueZ discover a device's services again, unless there is a bond. Never raises."""
+        with contextlib.suppress(*FOREIGN):
+            async with asyncio.timeout(CALL_LIMIT_S):
+                await self._backend.connections.forget(device)
+
     async def close(self) -> None:
         """Stop scanning."""
         if self._scanning is not None:

@@ -29,7 +29,7 @@ class StaleConnections:
         self._held: dict[str, str] = {}
 
     def hold(self, address: str, path: str = "") -> None:
-        """Note that a connection to this address is ours; its `path` stays when a bond changes the address."""
+        """Note that a connection to this address is ours; a bond may change it, but not its `path`."""
         self._held[address.upper()] = path
 
     def let_go(self, address: str) -> None:

@@ -150,6 +150,20 @@ def test_a_device_with_a_name_alone_is_warned_of(lab: Lab) -> None:
     assert not warned(lab, warning)
 
 
+@pytest.mark.parametrize(
+    ("address", "pair", "warns"),
+    [
+        ("5C:FF:EE:00:00:01", False, True),
+        ("5C:FF:EE:00:00:01", True, False),
+        ("C0:FF:EE:00:00:01", False, False),
+    ],
+)
+def test_an_address_that_may_change_is_warned_of(lab: Lab, address: str, pair: bool, warns: bool) -> None:
+    lab.tree["devices"] = [lab.device("a", link={"ble": address, "pair": pair})]
+    lab.file.write_text(json.dumps(lab.tree))  # which quotes the address
+    assert any("private address" in str(warning) for warning in load(lab.file).warnings) is warns
+
+
 def test_client_id_follows_the_gateway_id(lab: Lab) -> None:
     assert lab.settings().mqtt.client_id == "gatewayd-barn-pi"
     lab.tree["mqtt"]["client_id"] = "mine"

@@ -79,3 +79,13 @@ async def test_who_runs_says_until_when_it_acts_again_and_who_is_done_does_not()
         await asyncio.wait([running])
         assert isinstance(running.exception(), LinkLost)
         assert talk.due is None
+
+
+@timeless
+async def test_a_size_that_the_link_tells_late_is_used_from_the_next_operation_on() -> None:
+    link = DeadLink(20, confirms=True)
+    async with conversation(link) as talk:
+        link.max_datagram = 244
+        talk.session.identify(talk.now, 1.0)
+        assert isinstance(await talk.outcome(), Failed)
+    assert link.packets[0] == (46, True)

@@ -284,6 +284,25 @@ async def test_an_adapter_is_named_by_its_address(lab: Lab) -> None:
     assert raised.value.code == "adapter_missing"
 
 
+@pytest.mark.parametrize(
+    ("pair", "answers", "forgets"), [(False, False, True), (False, True, False), (True, False, False)]
+)
+async def test_services_are_discovered_again_after_silence_and_a_bond_is_left_alone(
+    lab: Lab, pair: bool, answers: bool, forgets: bool
+) -> None:
+    tag = await lab.tag(needs_bond=pair)
+    link = lab.link(pair=pair)
+    await link.open()
+    await link.send(b"hello", confirmed=True)
+    if answers:
+        await tag.notify(b"it is me")
+        assert await link.receive() == b"it is me"
+    assert ("bluetoothctl remove" in link.silence_hint) is pair
+    await link.close()
+    connections: Any = lab.adapter.backend.connections
+    assert connections.forgotten == [ADDRESS] * forgets
+
+
 async def test_one_scan_serves_all_and_connects_come_one_at_a_time(lab: Lab) -> None:
     tags = [await lab.air.peripheral(f"tag-{n}", f"C0:FF:EE:00:02:{n:02X}") for n in range(6)]
     shared = lab.radio(max_connections=6)
