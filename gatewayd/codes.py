@@ -103,6 +103,7 @@ _STORAGE = Meaning(Fault.MACHINE, attempt=Attempt.WAITS)
 _LOST = Meaning(Fault.MACHINE, attempt=Attempt.FINAL)
 
 _CONFIGURATION = Meaning(Fault.CONFIGURATION)
+_KEYLESS = Meaning(Fault.CONFIGURATION, attempt=Attempt.WAITS)
 
 _BROKER = Meaning(Fault.BROKER)
 _TURNED_AWAY = Meaning(Fault.BROKER, attempt=Attempt.FINAL)
@@ -183,6 +184,7 @@ class Code(StrEnum):
     EMPTY_FIRMWARE = "empty_firmware", _FIRMWARE
     BAD_FIRMWARE = "bad_firmware", _FIRMWARE
     QOS0 = "qos0", _FIRMWARE
+    ALL_WOULD_REFUSE = "all_would_refuse", _FIRMWARE
     NOT_OURS = "not_ours", _FIRMWARE
 
     # Devices and jobs
@@ -290,6 +292,7 @@ class Code(StrEnum):
 
     # Configuration
     BAD_CONFIGURATION = "bad_configuration", _CONFIGURATION
+    KEYS_UNUSABLE = "keys_unusable", _KEYLESS
     UNWISE = "unwise", _CONFIGURATION
     BAD_KEY = "bad_key", _CONFIGURATION
     BAD_APP_ID = "bad_app_id", _CONFIGURATION
@@ -321,6 +324,8 @@ class Code(StrEnum):
     NO_TLS = "no_tls", _BROKER
     EXPIRES_SOON = "expires_soon", _BROKER
     CLOCK_DOUBTFUL = "clock_doubtful", _BROKER
+    EXCEEDS_BROKER_LIMIT = "exceeds_broker_limit", _BROKER
+    SHARED_CLIENT_ID = "shared_client_id", _BROKER
     NO_PUBACK = "no_puback", _BROKER
     SHORT_SESSION = "short_session", _BROKER
     TAKEN_OVER = "taken_over", _TURNED_AWAY

@@ -46,6 +46,7 @@ GROUPS = {
         "keygen": "keygen.command",
         "pack": "pack.command",
         "publish": "publish.command",
+        "withdraw": "withdraw.command",
     },
     "Trying it out": {
         "demo": "demo.command",

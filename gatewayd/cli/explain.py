@@ -64,6 +64,8 @@ def _print_message(result: ExplainMessageResult) -> None:
         if forecast.ends is not None:
             end = forecast.ends
             echo(indented(printable(f"job {end.job} would be {end.state}: {end.reason}")))
+    for miss in result.near_misses:
+        echo(printable(f"near miss: {miss}"))
     others = [one for one in result.devices if one not in concerned]
     for one in others[:_LISTED]:
         echo(f"{one.device}: not affected, it follows {', '.join(one.topics)}")

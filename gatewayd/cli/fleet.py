@@ -13,10 +13,11 @@ import click
 from gatewayd.cli.exits import DONE, REFUSED
 from gatewayd.cli.formatting import because, columns, echo, indented, plural, printable
 from gatewayd.cli.groups import Group
-from gatewayd.cli.options import Fraction, config_option, json_option
+from gatewayd.cli.options import Fraction, account_options, config_option, json_option
 from gatewayd.config import load
 from gatewayd.config.model import NAME_PATTERN
 from gatewayd.fleet.status import QUIET_S, FleetDevice, FleetGateway, FleetStatus, read_fleet
+from gatewayd.mqtt.visitor import Account
 from gatewayd.timestamps import utc_text
 
 
@@ -40,8 +41,16 @@ def group() -> None:
     show_default=True,
     help="Seconds without news before the snapshot counts as complete.",
 )
+@account_options
 @json_option
-def status(config: Path, gateway: str | None, app: str | None, quiet_s: float, as_json: bool) -> None:
+def status(
+    config: Path,
+    gateway: str | None,
+    app: str | None,
+    quiet_s: float,
+    account: Account | None,
+    as_json: bool,
+) -> None:
     """Show what all gateways report to the broker: versions, and devices that are stuck and why.
 
     Exits with 1 if a gateway is away or a device is stuck. A device is stuck if its update failed, if it
@@ -50,7 +59,7 @@ def status(config: Path, gateway: str | None, app: str | None, quiet_s: float, a
     """
     if gateway is not None and not re.fullmatch(NAME_PATTERN, gateway):
         raise click.UsageError("--gateway: expected 1 to 64 of the characters A-Z a-z 0-9 . _ -")
-    found = asyncio.run(read_fleet(load(config), gateway=gateway, app=app, quiet_s=quiet_s))
+    found = asyncio.run(read_fleet(load(config), gateway=gateway, app=app, quiet_s=quiet_s, account=account))
     if as_json:
         click.echo(found.model_dump_json())
     else:

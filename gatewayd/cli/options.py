@@ -14,6 +14,7 @@ from gatewayd.errors import GatewaydError
 
 if TYPE_CHECKING:
     from gatewayd.config import Host
+    from gatewayd.mqtt.visitor import Account
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -96,6 +97,36 @@ def host_options(function: F) -> F:
         help="With --host: the value of ${machine_id} there.  [default: zeros]",
     )
     return of_machine(of_host(function))
+
+
+def account_options(function: F) -> F:
+    """`--username` and `--password-file`, as `account`: whom to log in as instead of the gateway's user."""
+
+    def choose(context: click.Context, _: click.Parameter, username: str | None) -> "Account | None":
+        from gatewayd.config.files import parse_password  # noqa: PLC0415 - many commands need no broker
+        from gatewayd.mqtt.visitor import Account  # noqa: PLC0415 - as above
+
+        file: Path | None = context.params.pop("password_file", None)
+        if username is None:
+            if file is not None:
+                raise click.UsageError("--password-file goes with --username")
+            return None
+        return Account(username, parse_password(file.read_bytes()) if file else None)
+
+    of_username = click.option(
+        "--username",
+        "account",
+        metavar="NAME",
+        callback=choose,
+        help="Log in to the broker as this user.  [default: mqtt.username]",
+    )
+    of_file = click.option(
+        "--password-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        is_eager=True,
+        help="With --username: the file with its password.",
+    )
+    return of_file(of_username(function))
 
 
 def socket_option(function: F) -> F:

@@ -117,3 +117,28 @@ class Published(BaseModel):
     recognised: str
     patch_encoding: Literal["varint", "byte"]
     warnings: list[str]
+
+
+class Holder(BaseModel):
+    """A device for which its gateway still reports what was withdrawn."""
+
+    gateway: str
+    device: str
+    state: str
+    installed_version: str | None
+    latest_version: str | None
+
+
+class Withdrawn(BaseModel):
+    """`withdraw`: the broker retains nothing on the topic any more.
+
+    Attributes:
+        was_retained: whether there was something; None: the broker did not say.
+        size: its bytes, if it is known.
+        holders: devices whose last report names a version of the line as the latest one.
+    """
+
+    topic: str
+    was_retained: bool | None
+    size: int | None
+    holders: list[Holder]

@@ -20,6 +20,7 @@ from gatewayd.cli.report import (
     Packed,
     PinReport,
     Published,
+    Withdrawn,
 )
 from gatewayd.config.schema import tidy
 from gatewayd.control import messages, requests
@@ -67,6 +68,7 @@ PRINTED: dict[str, type[BaseModel]] = {
     "scan ble": BleReport,
     "scan uart": ScanReport,
     "watch": messages.WatchResult,
+    "withdraw": Withdrawn,
 }
 
 

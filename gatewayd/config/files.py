@@ -56,7 +56,7 @@ def read_password(mqtt: MqttSection, document: Document) -> SecretStr | None:
     where = ("mqtt", "password_file")
     if mqtt.username is None:
         document.wrong(where, "is given without a username", "Give mqtt.username as well")
-    return _read(document, where, mqtt.password_file, _password, is_secret=True)
+    return _read(document, where, mqtt.password_file, parse_password, is_secret=True)
 
 
 def read_tls(tls: TlsSection, document: Document) -> tuple[SecretStr | None, str]:
@@ -77,7 +77,7 @@ def read_tls(tls: TlsSection, document: Document) -> tuple[SecretStr | None, str
     password = None
     if tls.key_password_file is not None:
         path = (*where, "key_password_file")
-        password = _read(document, path, tls.key_password_file, _password, is_secret=True)
+        password = _read(document, path, tls.key_password_file, parse_password, is_secret=True)
     has_all = None not in contents and (password is not None or tls.key_password_file is None)
     for key in ("key_file", "key_password_file"):
         if getattr(tls, key) is not None and tls.cert_file is None:
@@ -97,7 +97,8 @@ def _raw_key(document: Document, path: KeyPath, file: Path | None, *, is_secret:
     return _read(document, path, file, lambda content: parse_raw_key(content, "the key"), is_secret=is_secret)
 
 
-def _password(content: bytes) -> SecretStr:
+def parse_password(content: bytes) -> SecretStr:
+    """Read the content of a password file. Raises ConfigError."""
     try:
         text = content.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
@@ -105,6 +106,11 @@ def _password(content: bytes) -> SecretStr:
     if not text or not text.isprintable() or len(text) > _PASSWORD_LIMIT_BYTES:
         raise ConfigError("expected a single line that holds only the password")
     return SecretStr(text)
+
+
+def secret_advice(file: Path, user: str = "gatewayd") -> str:
+    """Say who may read a file with a secret: nobody but the user that gatewayd runs as."""
+    return f"Run: chown {user} {file} && chmod 600 {file}"
 
 
 def _read(
@@ -128,9 +134,13 @@ def _read(
             " systemd passes it on at the next `systemctl restart gatewayd`"
         )
         if not is_credential:
-            suggestion = "Check the path and its permissions"
+            suggestion = (
+                f"Check the path. {secret_advice(file)}"
+                if is_secret and isinstance(error, PermissionError)
+                else "Check the path and its permissions"
+            )
         if document.host.is_here:
-            document.wrong(path, f"{file} cannot be read: {error.strerror}", suggestion)
+            document.wrong_file(path, f"{file} cannot be read: {error.strerror}", suggestion)
         else:
             message = f"{file} was not checked: {error.strerror}"
             document.warnings.append(
@@ -138,18 +148,20 @@ def _read(
             )
         return None
     if not stat.S_ISREG(mode):
-        document.wrong(path, f"{file} is not a regular file")
+        document.wrong_file(path, f"{file} is not a regular file")
         return None
     if is_secret and mode & stat.S_IROTH:
-        document.wrong(
-            path, f"{file} is readable by everybody (mode {mode & 0o777:04o})", f"Run: chmod o-rwx {file}"
+        document.wrong_file(
+            path, f"{file} is readable by everybody (mode {mode & 0o777:04o})", secret_advice(file)
         )
     if mode & stat.S_IWOTH:
-        document.wrong(
-            path, f"{file} is writable by everybody (mode {mode & 0o777:04o})", f"Run: chmod o-w {file}"
+        document.wrong_file(
+            path,
+            f"{file} is writable by everybody (mode {mode & 0o777:04o})",
+            secret_advice(file) if is_secret else f"Run: chmod o-w {file}",
         )
     try:
         return parse(content)
     except ConfigError as error:
-        document.wrong(path, f"{file}: {error.message}", error.hint)
+        document.wrong_file(path, f"{file}: {error.message}", error.hint)
         return None

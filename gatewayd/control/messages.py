@@ -232,12 +232,13 @@ class Forecast(Message):
 
 
 class ExplainMessageResult(Message):
-    """What a message would lead to. `withdraws`: it is empty."""
+    """What a message would lead to. `withdraws`: it is empty; `near_misses`: whom its topic just misses."""
 
     topic: str
     size_bytes: int
     withdraws: bool
     devices: tuple[Forecast, ...]
+    near_misses: tuple[str, ...] = ()
 
 
 class Assessment(Message):

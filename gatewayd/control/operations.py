@@ -15,7 +15,9 @@ from gatewayd.control import messages, requests, views
 from gatewayd.control.caller import Caller
 from gatewayd.errors import GatewaydError, HostError, RequestError
 from gatewayd.images.reader import FirmwareReader
+from gatewayd.jobs.eligibility import installed_versions
 from gatewayd.jobs.model import EVERYTHING, AttemptRecord, DeviceRecord, Job, pause_of
+from gatewayd.jobs.near_misses import near_misses
 from gatewayd.jobs.transitions import ENDED
 from gatewayd.ota.version import Version
 from gatewayd.planning.commands import CommandResult, Commands, find_device
@@ -165,10 +167,11 @@ class ControlOperations:
         settings = self._settings
         topic = settings.mqtt.ota_topic.parse(request.topic)
         if topic is None:
+            meant = settings.mqtt.ota_topic.suggest(request.topic)
             raise RequestError(
                 f"topic {request.topic[:200]!r} does not have the form {settings.mqtt.ota_topic.template}",
                 code="not_ours",
-                hint="mqtt.ota_topic sets it",
+                hint=f"did you mean {meant}? It is another topic" if meant else "mqtt.ota_topic sets it",
             )
         async with self._one_file:
             message = await self._read(caller)
@@ -185,6 +188,7 @@ class ControlOperations:
             size_bytes=len(message),
             withdraws=not message,
             devices=tuple(views.forecast_view(one) for one in forecasts(settings, preview)),
+            near_misses=tuple(near_misses(topic, installed_versions(settings, preview.known.devices))),
         )
 
     async def _explain_device(self, request: requests.ExplainDevice) -> messages.ExplainDeviceResult:

@@ -23,9 +23,10 @@ from gatewayd.config import Mqtt, Settings
 from gatewayd.doctor.finding import Finding, failure, ok, refused, warning
 from gatewayd.jobs.eligibility import topics_of
 from gatewayd.jobs.model import DeviceRecord
-from gatewayd.mqtt.connection import Connection, connect
-from gatewayd.mqtt.login import BrokerError, visitor
+from gatewayd.mqtt.connection import Connection
+from gatewayd.mqtt.login import BrokerError
 from gatewayd.mqtt.topics import GatewayTopics
+from gatewayd.mqtt.visitor import visit, visitor
 from gatewayd.tls import Facts
 
 T = TypeVar("T")
@@ -46,7 +47,7 @@ async def examine_broker(settings: Settings) -> AsyncIterator[Finding]:
     where = f"{mqtt.host}:{mqtt.port}"
     try:
         addresses = await _resolve(mqtt)
-        connection = await connect(visitor(mqtt, max_packet_bytes=MAX_PACKET_BYTES))
+        connection = await visit(visitor(mqtt, max_packet_bytes=MAX_PACKET_BYTES))
     except BrokerError as error:
         if error.code == Code.BROKER_UNREACHABLE:
             yield refused("broker", error)

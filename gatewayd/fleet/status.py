@@ -19,9 +19,10 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from gatewayd.config import Settings
 from gatewayd.jobs.transitions import JobState
-from gatewayd.mqtt.connection import Connection, Delivery, connect
-from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, BrokerError, visitor
+from gatewayd.mqtt.connection import Connection, Delivery
+from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, BrokerError
 from gatewayd.mqtt.topics import FleetTopics, Presence
+from gatewayd.mqtt.visitor import Account, visit, visitor
 from gatewayd.status.board import Unwell
 
 # Ten times the longest real status: names and reasons are short.
@@ -100,13 +101,20 @@ class FleetStatus(BaseModel):
 
 
 async def read_fleet(
-    settings: Settings, *, gateway: str | None = None, app: str | None = None, quiet_s: float = QUIET_S
+    settings: Settings,
+    *,
+    gateway: str | None = None,
+    app: str | None = None,
+    quiet_s: float = QUIET_S,
+    account: Account | None = None,
 ) -> FleetStatus:
     """Read the retained messages from the broker of `settings`. Raises BrokerError if there are none."""
     topics = FleetTopics(settings, gateway)
     limit = PAYLOAD_LIMIT_BYTES + 1
-    login = visitor(settings.mqtt, max_packet_bytes=PACKET_OVERHEAD_BYTES + limit, qos_0_bytes=limit)
-    connection = await connect(login)
+    login = visitor(
+        settings.mqtt, account=account, max_packet_bytes=PACKET_OVERHEAD_BYTES + limit, qos_0_bytes=limit
+    )
+    connection = await visit(login)
     where = f"{login.host}:{login.port}"
     try:
         async with asyncio.timeout(TIME_LIMIT_S):

@@ -4,6 +4,7 @@ The rules themselves (versions, rollback, size, slots) are in `ota.rules`. Here 
 device last reported, or to what the configuration assumes until the device has reported anything.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gatewayd.codes import Code
@@ -25,6 +26,8 @@ from gatewayd.protocol.image import check_own_version
 from gatewayd.protocol.session import DeviceInfo, ImageState
 
 _PUSH = "push:"
+# In place of a fingerprint: with keys that cannot be used there is no verdict on any message.
+_NO_KEYS = "unusable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,16 @@ def installed_version(device: Device, record: DeviceRecord) -> Version:
         return device.version
 
 
+def installed_versions(
+    settings: Settings, records: Mapping[str, DeviceRecord]
+) -> list[tuple[Device, Version]]:
+    """Return what each device runs, as far as it is known."""
+    return [
+        (device, installed_version(device, records.get(device.name, DeviceRecord(device.name))))
+        for device in settings.devices
+    ]
+
+
 def topics_of(settings: Settings, device: Device, record: DeviceRecord) -> frozenset[str]:
     """Return the topics a device follows: those of the major.minor version it runs."""
     version = installed_version(device, record)
@@ -76,11 +89,15 @@ def is_pushed(topic: str) -> bool:
 
 def profile_of(settings: Settings, device: Device) -> DecodeProfile:
     """Return how the device decodes messages, including its keys: a corrected key changes the profile."""
-    keys = settings.keys_of(device) if device.payload is Payload.ADVANCED else None
+    if settings.missing_keys(device):
+        fingerprint = _NO_KEYS
+    else:
+        keys = settings.keys_of(device) if device.payload is Payload.ADVANCED else None
+        fingerprint = keys.fingerprint if keys else ""
     return DecodeProfile(
         device.patch_encoding,
         device.payload,
-        keys.fingerprint if keys else "",
+        fingerprint,
         device.allow_unsigned,
         bytes.fromhex(device.image_magic or ""),
         device.image_check,

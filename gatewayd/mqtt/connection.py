@@ -20,7 +20,7 @@ from aiomqtt import ProtocolVersion
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gatewayd.codes import Attempt, Code, meaning
-from gatewayd.mqtt.login import FAILURE, BrokerError, Login, make_client, refusal
+from gatewayd.mqtt.login import FAILURE, PACKET_TOO_LARGE, BrokerError, Login, make_client, refusal
 from gatewayd.mqtt.paho_callbacks import Hooks, bound_packets
 from gatewayd.tls import Facts, TlsError, facts_of, translate_error
 
@@ -28,6 +28,9 @@ from gatewayd.tls import Facts, TlsError, facts_of, translate_error
 # days, and a phone on the edge of its cell is still faster.
 STALL_WINDOW_S = 20.0
 STALL_MIN_BYTES = 2048
+
+# Beside topic and payload of a PUBLISH: its fixed header, the topic's length, packet id, and no properties.
+AROUND_TOPIC_BYTES = 5 + 2 + 2 + 1
 
 # Longest wait between two tries: an operator who has repaired the broker does not want to wait longer.
 MAX_BACK_OFF_S = 60.0
@@ -205,12 +208,31 @@ class Connection:
     async def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """Publish at QoS 1, wait for PUBACK. Raises BrokerError, `publish_refused` for a no."""
         reason = await self._hooks.publish(topic, payload, retain=retain)
+        if reason.value == PACKET_TOO_LARGE:
+            raise self._too_large(topic, len(payload), "it refuses a message of that size")
         if reason.value >= FAILURE:
             raise BrokerError(
                 f"the broker refuses a message on {topic}: {reason}",
                 code="publish_refused",
                 hint="check the broker's access rules",
             )
+
+    def check_packet(self, topic: str, payload: bytes) -> None:
+        """Raise BrokerError `exceeds_broker_limit` for what is larger than the broker says that it takes."""
+        limit = self._hooks.max_packet_bytes
+        if limit is not None and len(payload) + len(topic.encode()) + AROUND_TOPIC_BYTES > limit:
+            raise self._too_large(topic, len(payload), f"it takes packets of {limit} bytes at most")
+
+    def leave_nothing_behind(self) -> None:
+        """Have DISCONNECT end our session (MQTT 5)."""
+        self._hooks.end_session_on_disconnect()
+
+    def _too_large(self, topic: str, size_bytes: int, why: str) -> BrokerError:
+        return BrokerError(
+            f"{size_bytes} bytes on {topic} are too large for the broker at {self.login.host}: {why}",
+            code="exceeds_broker_limit",
+            hint="raise the broker's limit (mosquitto: max_packet_size, message_size_limit)",
+        )
 
     async def look_at(self, topics: Collection[str]) -> dict[str, str]:
         """Subscribe at QoS 0: all retained messages come, without waiting for each other, and may be lost.

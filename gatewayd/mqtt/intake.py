@@ -54,7 +54,7 @@ class Intake:
         store raises means that the message is not accepted yet.
         """
         # Brokers clear the retain flag on the way to a live subscriber, so an empty payload alone decides.
-        # Any QoS will do: `mosquitto_pub -r -n` uses 0, and there is nothing to lose on the way.
+        # Any QoS will do: other tools empty a topic with QoS 0, and there is nothing to lose on the way.
         if message.payload:
             self._check(message)
             changed = await self._store.add_release(topic, message.topic, message.payload)

@@ -47,7 +47,7 @@ from gatewayd.mqtt.connection import (
     connect,
 )
 from gatewayd.mqtt.duty_cycle import Visits
-from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, BrokerError, Login
+from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, SESSION_EXPIRY_S, BrokerError, Login
 from gatewayd.mqtt.subscriptions import Subscriptions
 from gatewayd.mqtt.topics import GatewayTopics, Presence
 
@@ -55,8 +55,6 @@ __all__ = ["BrokerError", "IncomingMessage", "MqttSession"]
 
 log = structlog.get_logger()
 
-# A gateway that was off for less than this finds every message still waiting.
-SESSION_EXPIRY_S = 7 * 24 * 3600
 # Longest wait before a message is offered to the store again. A person who made room sees it stored within a
 # minute, whatever the disk itself adds.
 MAX_STORE_BACK_OFF_S = 30.0

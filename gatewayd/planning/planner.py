@@ -76,6 +76,9 @@ def plan(settings: Settings, known: StoreSnapshot) -> Plan:
         record = records.get(device.name, DeviceRecord(device.name))
         jobs = jobs_of.get(device.name, [])
         topics |= topics_of(settings, device, record)
+        if reason := settings.missing_keys(device):
+            decisions.append(Decision(device.name, "keys_unusable", reason, refused=True))
+            continue
         releases = releases_for(settings, device, known)
         reading = profile_of(settings, device)
         for release in releases:

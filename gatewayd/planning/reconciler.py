@@ -14,7 +14,17 @@ from gatewayd.config import Settings
 from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.errors import HostError
 from gatewayd.images.reader import FirmwareReader
-from gatewayd.jobs.model import EVERYTHING, CreateJob, DecodeProfile, EndJob, Plan, Release, SaveMark, Verdict
+from gatewayd.jobs.model import (
+    EVERYTHING,
+    CreateJob,
+    DecodeProfile,
+    EndJob,
+    Plan,
+    Release,
+    SaveMark,
+    Verdict,
+)
+from gatewayd.jobs.transitions import JobState
 from gatewayd.planning.planner import StoreSnapshot, plan, superfluous
 from gatewayd.store.database import Database
 from gatewayd.store.store import Store
@@ -115,9 +125,14 @@ class Reconciler:
         self.latest = known
         self._on_plan(result, known)
         everybody = [device.name for device in self._settings.devices]
+        keyless = {one.name for one in self._settings.devices if self._settings.missing_keys(one)}
         self._scheduler.assign(
             self._settings,
-            {job.device: job for job in known.jobs if job.is_active},
+            {
+                job.device: job
+                for job in known.jobs
+                if job.is_active and (job.device not in keyless or job.state is JobState.ACTIVATING)
+            },
             everybody if EVERYTHING in known.pauses else known.pauses.keys(),
         )
         if result.to_verify:

@@ -184,7 +184,16 @@ def test_other_forms_of_a_topic_are_refused(busy: Desk, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     error = busy.refused("explain TOPIC MESSAGE", "explain", "a/b/c\x1b[31m", tmp_path / "empty")
     assert error["code"] == "not_ours"
-    assert "\x1b" not in busy.run("explain", "a/b/c\x1b[31m", tmp_path / "empty").err
+
+
+def test_explain_tells_a_near_miss(busy: Desk, tmp_path: Path) -> None:
+    (tmp_path / "message").write_bytes(b"\x02image")
+    app = next(iter(busy.views().values())).app_id
+    error = busy.refused("explain TOPIC MESSAGE", "explain", f"a/{app}/u/4.3", tmp_path / "message")
+    assert f"did you mean /a/{app}/u/4.3?" in error["hint"]
+    other = busy.run("explain", f"/a/{app}/u/9.0", tmp_path / "message").out
+    assert "near miss: " in other
+    assert "9.0 is another line" in " ".join(other.split())
 
 
 ASKING = {

@@ -294,7 +294,7 @@ async def test_one_directory_is_one_device(start: Start, who: str) -> None:
 
 
 async def test_the_lock_ends_with_the_process_even_while_its_memory_is_read(start: Start) -> None:
-    """While `ps` looks, a mapping lives on and holds its file: so the locked one is another, opened to read."""
+    """While `ps` looks, a mapping lives on and holds its file: the locked one is another."""
     assert _modes_of_locked_files((await start()).process.pid) == [os.O_RDONLY]
 
 

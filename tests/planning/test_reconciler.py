@@ -106,6 +106,23 @@ async def test_a_release_is_verified_and_becomes_a_job(tmp_path: Path) -> None:
 
 
 @timeless
+async def test_a_job_whose_keys_cannot_be_used_waits_and_is_not_ended(tmp_path: Path) -> None:
+    async with a_rig(tmp_path) as rig:
+        await rig.publish(message(2, IMAGE))
+        before = rig.reconciler.settings
+        keyless = some_settings(a_device(payload="advanced", keys="pump"), key_sets={})
+        unusable = {"pump": "decrypt.key.bin cannot be read"}
+        await rig.reconciler.configure(keyless.model_copy(update={"unusable_keys": unusable}))
+        await rig.settle()
+        assert rig.codes() == ["keys_unusable"]
+        assert rig.listener.jobs == {}, "its port is left alone"
+        assert await rig.states() == ["queued"]
+        await rig.reconciler.configure(before)
+        await rig.settle()
+        assert list(rig.listener.jobs) == ["pump-1"]
+
+
+@timeless
 async def test_asking_again_changes_nothing_and_the_log_says_things_once(tmp_path: Path) -> None:
     async with a_rig(tmp_path) as rig:
         await rig.publish(message(2, IMAGE))
