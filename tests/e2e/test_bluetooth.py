@@ -79,6 +79,12 @@ class Gateway:
         )
         return tag
 
+    async def unlisted(self, address: str, device_id: str | None = None) -> PythonTag:
+        """Put a device called `tag` into the air alone."""
+        tag = await PythonTag.at(self.air, "tag", address, replace(PROFILE, device_id=device_id))
+        self.tags.append(tag)
+        return tag
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         config = self.folder / "config.yaml"
@@ -207,15 +213,12 @@ SLOW_BOOT = replace(PROFILE, boot_s=4.0)
 async def test_a_namesake_gets_nothing_while_ours_restarts(
     gateway: Gateway, ours: str | None, neighbours: str | None
 ) -> None:
-    namesake = await PythonTag.at(gateway.air, "tag", NEIGHBOUR, replace(PROFILE, device_id=neighbours))
-    await namesake.peripheral.device.stop_advertising()
-    gateway.tags.append(namesake)
     profile = replace(SLOW_BOOT, device_id=ours)
     tag = await gateway.tag("tag", OURS, profile=profile, ble={"name": "tag"})
     async with gateway.running():
         await gateway.publish("1.0.1", IMAGE)
         await gateway.until("tag", "activating")
-        await namesake.peripheral.advertise()
+        namesake = await gateway.unlisted(NEIGHBOUR, neighbours)
         await gateway.until("tag", "succeeded")
     assert (tag.running_image, namesake.running_image) == (IMAGE, None)
     assert namesake.data_bytes == 0
@@ -226,9 +229,6 @@ async def test_a_namesake_gets_nothing_after_a_lost_connection(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retry, "LINE_WAIT_S", 0.5)
-    namesake = await PythonTag.at(gateway.air, "tag", NEIGHBOUR, PROFILE)
-    await namesake.peripheral.device.stop_advertising()
-    gateway.tags.append(namesake)
     tag = await gateway.tag("tag", OURS, ble={"name": "tag"}, limits={"scan_s": 1})
     gateway.devices[0]["probe"] = "job"
     tag.cut_after = len(IMAGE) // 2
@@ -236,7 +236,7 @@ async def test_a_namesake_gets_nothing_after_a_lost_connection(
     async with gateway.running():
         await gateway.publish("1.0.1", IMAGE)
         await gateway.until("tag", "queued", "not_heard")
-        await namesake.peripheral.advertise()
+        namesake = await gateway.unlisted(NEIGHBOUR)
         scans = gateway.adapter.scans + 2
         async with asyncio.timeout(LIMIT_S):
             while gateway.adapter.scans < scans:  # noqa: ASYNC110 - a count of the virtual adapter
@@ -249,18 +249,18 @@ async def test_a_namesake_gets_nothing_after_a_lost_connection(
 
 async def test_a_device_is_told_from_its_namesake_by_its_id(gateway: Gateway) -> None:
     """Though the namesake is heard first."""
-    tag = await gateway.tag("tag", OURS, profile=replace(PROFILE, device_id="board-1"), ble={"name": "tag"})
-    await tag.peripheral.device.stop_advertising()
-    namesake = await PythonTag.at(gateway.air, "tag", NEIGHBOUR, replace(PROFILE, device_id="board-2"))
-    gateway.tags.append(namesake)
-    gateway.devices[0] |= {"device_id": "board-1"}
+    namesake = await gateway.unlisted(NEIGHBOUR, "board-2")
+    link = {"ble": {"name": "tag"}, "pair": False}
+    gateway.devices.append(
+        {"name": "tag", "app_id": "tag", "version": "1.0.0", "device_id": "board-1", "link": link}
+    )
     met = asyncio.Event()
     namesake.peripheral.on_connected = _then(namesake.peripheral.on_connected, met)
     async with gateway.running():
         await gateway.publish("1.0.1", IMAGE)
         async with asyncio.timeout(LIMIT_S):
             await met.wait()
-        await tag.peripheral.advertise()
+        tag = await gateway.unlisted(OURS, "board-1")
         await gateway.until("tag", "succeeded")
     assert (tag.running_image, namesake.data_bytes) == (IMAGE, 0)
 
