@@ -274,8 +274,8 @@ class Scheduler:
             lane.is_ending = True
             now = await self._record(lane, attempt, job, error)
         finally:
-            if lane.job is not None and now is not None:  # nobody has called it off meanwhile
-                lane.job = now
+            if lane.job is not None:  # nobody has called it off meanwhile
+                lane.job = now or attempt.job  # the latter as it was stored last
 
     async def _record(self, lane: Lane, attempt: Attempt, job: Job, error: GatewaydError) -> Job:
         """Write down a failure, and say when there is something to do again."""

@@ -234,6 +234,13 @@ class BleLink:
             await client.write_gatt_char(outlet, data, response=response)
         except FOREIGN as error:
             self._lose(f"the write failed: {' '.join(map(str, error.args)) or type(error).__name__}")
+        except asyncio.CancelledError:
+            # A connection that goes down cancels what it owes us. That must not pass for our own cancellation,
+            # which would end the attempt without a word.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self._lose("the write was cancelled with the connection")
 
     def _written(self, write: asyncio.Task[None]) -> None:
         self._writes.discard(write)
