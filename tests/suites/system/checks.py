@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from suites.system.machine import until
-from suites.system.scene import DROP_IN, IMAGE_BYTES, Scene
+from suites.system.scene import DROP_IN, IMAGE_BYTES, OUTLASTS_APT_BYTES, Scene
 from suites.system.tree import LAB, LAB_PACKAGES
 
 SCORE_LIMIT = 1.5
@@ -277,7 +277,7 @@ def what_hung_leaves_its_stack(scene: Scene) -> str:
 
 def it_is_upgraded_in_mid_transfer(scene: Scene) -> str:
     """`apt install` of the new version: the transfer goes on, an edited configuration is kept."""
-    version, since = scene.begin_update(), scene.now()
+    version, since = scene.begin_update(OUTLASTS_APT_BYTES), scene.now()
     before, jobs = scene.machine.tree_path(CONFIG).read_text(), scene.jobs()
     apt_install(scene, "new")
     assert scene.machine.tree_path(CONFIG).read_text() == before
@@ -291,7 +291,7 @@ def it_is_upgraded_in_mid_transfer(scene: Scene) -> str:
 
 def it_goes_back_in_mid_transfer(scene: Scene) -> str:
     """`apt install --allow-downgrades` of the version before, and of the new one again: nothing is lost."""
-    version, since = scene.begin_update(), scene.now()
+    version, since = scene.begin_update(OUTLASTS_APT_BYTES), scene.now()
     jobs = scene.jobs()
     apt_install(scene, "previous", "--allow-downgrades")
     assert scene.machine.shell("dpkg-query -W -f '${Version}' gatewayd") == "0.0.1"

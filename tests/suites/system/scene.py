@@ -22,6 +22,8 @@ UPDATED_S = 60.0
 IMAGE_BYTES = 120_000
 # A transfer of some seconds: long enough to be interrupted in, short enough to be waited for.
 RATE = 24_000
+# 40 seconds: apt unpacks for up to 15 on a busy machine before it restarts the service.
+OUTLASTS_APT_BYTES = 40 * RATE
 # Every client has a certificate, and is called what it says.
 MOSQUITTO = f"""
 per_listener_settings true
@@ -132,11 +134,11 @@ class Scene:
 
     # -- updates
 
-    def publish(self) -> str:
+    def publish(self, image_bytes: int = IMAGE_BYTES) -> str:
         """Publish the next version for `pump-1`; returns it."""
         self._patch += 1
         version = f"4.3.{self._patch}"
-        self.image = random.Random(self._patch).randbytes(IMAGE_BYTES)
+        self.image = random.Random(self._patch).randbytes(image_bytes)
         self.machine.tree_path(f"/{LAB}/rom.bin").write_bytes(self.image)
         self.machine.shell(
             f"cd /{LAB}; gatewayctl pack --key ota.key -o pump.ota 0x2000=rom.bin;"
@@ -144,9 +146,9 @@ class Scene:
         )
         return version
 
-    def begin_update(self) -> str:
+    def begin_update(self, image_bytes: int = IMAGE_BYTES) -> str:
         """Publish, and return the version when a part of it is on the device and the rest is not."""
-        version = self.publish()
+        version = self.publish(image_bytes)
         until(lambda: 20 <= (self.device()["progress"] or 0) < 80, f"the transfer of {version} is under way")
         return version
 
