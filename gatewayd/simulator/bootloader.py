@@ -118,7 +118,7 @@ class Bootloader:
         elif self._files.read(PREVIOUS) is not None:
             self._files.move(PREVIOUS, ACTIVE)
         self._save(version=trial["previous_version"], trial=None, reverted_sha256=trial["sha256"])
-        return f"gives up {given_up}, not confirmed in time; runs {self.version} again"
+        return f"gives {given_up} up, not confirmed in time; runs {self.version} again"
 
     def _copy_active_to_previous(self) -> None:
         active = self._files.read(ACTIVE)

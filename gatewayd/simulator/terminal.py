@@ -79,7 +79,7 @@ class Terminal:
     def _link(self) -> None:
         if self.path.exists() and not self.path.is_symlink():
             raise HostError(
-                f"{self.path} exists and is not a symbolic link",
+                f"{self.path} exists and is no symbolic link",
                 code="port_exists",
                 hint="choose another --port",
             )

@@ -280,7 +280,7 @@ async def test_a_link_that_another_device_took_over_is_left_alone(start: Start) 
 async def test_a_file_in_the_links_place_is_not_overwritten(start: Start, tmp_path: Path) -> None:
     (tmp_path / "port").write_text("mine")
     device = await start(listens=False)
-    await device.log_line("is not a symbolic link")
+    await device.log_line("is no symbolic link")
     assert await device.process.wait() == 1
     assert (tmp_path / "port").read_text() == "mine"
 
