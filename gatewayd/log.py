@@ -1,6 +1,6 @@
 """Logging: fields for the journal, lines for people on a terminal, JSON otherwise.
 
-Each line names its device and job where it has one. What libraries log is among it.
+Each line names its device and job if it has one. Messages of libraries are included.
 """
 
 import logging
@@ -11,7 +11,7 @@ from typing import Any
 
 # structlog loads rich for traces in colour if it finds it: 80 modules and 4 MiB that a daemon has no use for.
 _rich = sys.modules.get("rich")
-sys.modules["rich"] = None  # type: ignore[assignment]  # what makes `import rich` fail
+sys.modules["rich"] = None  # type: ignore[assignment]  # makes `import rich` fail
 import structlog  # noqa: E402 - see above
 
 del sys.modules["rich"]
@@ -20,12 +20,12 @@ if _rich is not None:
 
 from gatewayd.systemd import journal  # noqa: E402 - it imports structlog
 
-# The factory of the loggers that write, and the processors that format an event.
+# The factory of loggers that write, and the processors that format an event.
 Way = tuple[Callable[..., Any], list[structlog.typing.Processor]]
 
 
 def configure(level: int = logging.INFO) -> None:
-    """Set structlog up for this process; lines go to standard error, or to the journal behind it."""
+    """Set structlog up for this process; lines go to standard error, or the journal behind it."""
     write, ending = _to_journal() if is_journal() else _to_stream()
     structlog.configure(
         processors=[
@@ -70,14 +70,14 @@ def _to_stream() -> Way:
 
 
 class _FromLibraries(logging.Handler):
-    """What asyncio, bleak and the like have to say goes the way of our own lines."""
+    """Logs the messages of asyncio, bleak and other libraries like our own."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand a record on."""
+        """Pass a record on."""
         try:
             log = structlog.get_logger()
             log.log(record.levelno, record.getMessage(), library=record.name, exc_info=record.exc_info)
-        except Exception:  # noqa: BLE001 - as logging has it: what cannot be told must not break who tells it
+        except Exception:  # noqa: BLE001 - as in logging: a failure to log must not break the caller
             self.handleError(record)
 
 

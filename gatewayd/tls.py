@@ -1,10 +1,10 @@
 """TLS to the broker: one context, pins, and what a failed handshake means.
 
-Whom to trust, by what is given:
+What is trusted depends on what is configured:
 
-    pins       CA file     the broker is the right one when
-    -          -           the system's certificate authorities vouch for it, under the name we asked for
-    -          given       those of the file vouch for it, under the name we asked for
+    pins       CA file     the broker is trusted if
+    -          -           one of the system's certificate authorities vouches for it, under the name we use
+    -          given       one of those in the file vouches for it, under the name we use
     given      -           it has a key that is pinned; name and dates in its certificate say nothing
     given      given       both
 
@@ -32,7 +32,7 @@ _SHA256_DIGITS, _SHA1_DIGITS, _SHA256_BYTES = 64, 40, 32
 # OpenSSL's X509_V_ERR_…
 _NOT_YET_VALID, _EXPIRED, _OTHER_NAME, _OTHER_ADDRESS = 9, 10, 62, 64
 _NOBODY_VOUCHES = {2, 18, 19, 20, 21}
-# What a broker says of our certificate, in OpenSSL's words; TLS 1.3 says so only after the handshake.
+# A broker's refusal of our certificate, in OpenSSL's terms; in TLS 1.3 it arrives only after the handshake.
 _CLIENT_REFUSED = re.compile(
     r"ALERT_(BAD_CERTIFICATE|CERTIFICATE_\w+|UNSUPPORTED_CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED|DECRYPT_ERROR)"
     r"|HANDSHAKE_FAILURE"
@@ -42,7 +42,7 @@ _NOT_TLS = {"WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING", "HTTP_REQUES
 
 
 class TlsError(HostError):
-    """The handshake with the broker failed, or what it needs cannot be loaded."""
+    """The handshake with the broker failed, or a file for it cannot be loaded."""
 
     default_code = "tls_failed"
 
@@ -57,7 +57,7 @@ class _WrongPin(ssl.SSLError):
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What a connection is made with; see the module's text. `key_password` opens `key_file`."""
+    """The TLS settings of a connection; see the module's text. `key_password` decrypts `key_file`."""
 
     ca_file: Path | None = None
     cert_file: Path | None = None
@@ -73,7 +73,7 @@ class _PinnedSocket(ssl.SSLSocket):
     """A socket whose handshake fails unless the other side has a pinned key."""
 
     def do_handshake(self, block: bool = False) -> None:
-        """Shake hands, then look at the key. Raises ssl.SSLError, and is closed then: paho would leave it."""
+        """Shake hands, then check the key. Closes the socket on an ssl.SSLError, as paho does not."""
         try:
             super().do_handshake(block)
             self._compare(getattr(self.context, "pins", ()))
@@ -112,7 +112,7 @@ def make_context(trust: Trust) -> ssl.SSLContext:
 
 
 def curious_context() -> ssl.SSLContext:
-    """Return a context that trusts everybody: to look at a certificate, and to say nothing after that."""
+    """Return a context that trusts any server: only for reading its certificate, never for sending data."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -133,7 +133,7 @@ def parse_pin(text: str) -> str:
     plain = re.sub(r"(?i)^sha-?1[:/=]*|[:\s]", "", text)
     if re.fullmatch(rf"[0-9a-fA-F]{{{_SHA1_DIGITS}}}", plain):
         raise ConfigError(
-            "this is a SHA-1 of a certificate, as Sming has it; here it is the SHA-256 of the public key",
+            "this is the SHA-1 of a certificate, as Sming uses; expected the SHA-256 of the public key",
             hint=PIN_HINT,
         )
     raise ConfigError(f"expected sha256: and {_SHA256_DIGITS} hex digits, got {text[:80]!r}", hint=PIN_HINT)
@@ -142,7 +142,7 @@ def parse_pin(text: str) -> str:
 def pin_of(certificate: bytes) -> str:
     """Return the pin of a certificate in DER."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415 - 5 MiB
-    from cryptography.x509 import load_der_x509_certificate  # noqa: PLC0415 - only who has pins needs it
+    from cryptography.x509 import load_der_x509_certificate  # noqa: PLC0415 - needed only with pins
 
     key = load_der_x509_certificate(certificate).public_key()
     der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -151,7 +151,7 @@ def pin_of(certificate: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the other side of a connection is: the version of TLS, and its certificate."""
+    """The TLS version of a connection, and the facts of the server's certificate."""
 
     version: str
     pin: str
@@ -162,7 +162,7 @@ class Facts:
 
 
 def facts_of(connection: ssl.SSLSocket) -> Facts:
-    """Return what is known after the handshake."""
+    """Return the facts known after the handshake."""
     from cryptography.x509 import load_der_x509_certificate  # noqa: PLC0415 - see pin_of
 
     der = connection.getpeercert(binary_form=True) or b""
@@ -180,11 +180,11 @@ def facts_of(connection: ssl.SSLSocket) -> Facts:
 def translate_error(error: BaseException, where: str, now: datetime) -> TlsError | None:
     """Translate the error of a failed handshake with `where`; None if it was not TLS that failed.
 
-    `now` is this machine's time, which is told where it may be what is wrong.
+    `now` is this machine's time; the message names it if the clock may be wrong.
     """
     if isinstance(error, _WrongPin):
         return TlsError(
-            f"{where} has another key than those pinned: {error.pin}",
+            f"{where} has a key that is not pinned: {error.pin}",
             code="wrong_pin",
             hint="somebody may be intercepting the connection. If the broker's key was changed, verify this"
             " pin at the broker and put it into mqtt.tls.pins",
@@ -192,7 +192,9 @@ def translate_error(error: BaseException, where: str, now: datetime) -> TlsError
     if isinstance(error, ssl.SSLCertVerificationError):
         return _untrusted(error, where, now)
     if isinstance(error, ConnectionResetError):
-        return TlsError(f"{where} cuts the TLS handshake off", code="no_tls_there", hint=_NO_TLS_HINT)
+        return TlsError(
+            f"{where} closed the connection in the TLS handshake", code="no_tls_there", hint=_NO_TLS_HINT
+        )
     if not isinstance(error, ssl.SSLError):
         return None
     return _failed(error, error.reason or "", where)
@@ -206,7 +208,7 @@ def _failed(error: ssl.SSLError, reason: str, where: str) -> TlsError:
         return TlsError(f"{where} speaks only versions of TLS before 1.2", code="old_tls", hint=hint)
     if _CLIENT_REFUSED.search(reason):
         return TlsError(
-            f"{where} wants a client certificate and does not take ours ({reason.lower()})",
+            f"{where} requires a client certificate and rejects ours ({reason.lower()})",
             code="client_certificate_refused",
             hint="check mqtt.tls.cert_file and key_file, and which authority the broker trusts",
         )
@@ -227,16 +229,16 @@ def _untrusted(error: ssl.SSLCertVerificationError, where: str, now: datetime) -
         return TlsError(
             f"{certificate} is for another name: {error.verify_message}",
             code="wrong_name",
-            hint="give mqtt.host as the certificate has it, or pin the key",
+            hint="set mqtt.host to the name in the certificate, or pin the key",
         )
     if error.verify_code in _NOBODY_VOUCHES:
         return TlsError(
-            f"nobody trusted vouches for {where}: {error.verify_message}",
+            f"no trusted authority vouches for {where}: {error.verify_message}",
             code="unknown_ca",
             hint=f"name the authority in mqtt.tls.ca_file, or pin the key: {PIN_HINT}",
         )
     return TlsError(
-        f"{certificate} is not good: {error.verify_message}",
+        f"{certificate} is not valid: {error.verify_message}",
         code="bad_certificate",
         hint="`openssl s_client -connect HOST:PORT` shows it",
     )

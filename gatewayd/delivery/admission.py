@@ -1,6 +1,6 @@
-"""What must be true of a device before its port is opened, and, now that it answers, before it gets an image.
+"""Checks before a device's port is opened and, once it answers, before it gets an image.
 
-Each check passes, or raises.
+Each check passes or raises.
 """
 
 from gatewayd.codes import Code
@@ -16,7 +16,7 @@ from gatewayd.protocol.session import DeviceInfo, ImageState
 
 
 def check_port_is_not_shared(settings: Settings, device: Device) -> None:
-    """No other device's port is the same one at the moment: which of them answers would be chance.
+    """Check that no other device has the same port at present: which of them answers would be chance.
 
     Raises LinkError `port_shared`.
     """
@@ -31,7 +31,7 @@ def check_port_is_not_shared(settings: Settings, device: Device) -> None:
 
 
 def check_is_newer(device: Device, info: DeviceInfo, version: str) -> Version:
-    """Return what the device runs: the planner may have had to believe the configuration until now.
+    """Check the version, now that it is known what the device runs, and return the installed one.
 
     Raises FirmwareError `not_newer`, `incompatible`.
     """
@@ -44,17 +44,17 @@ def check_is_newer(device: Device, info: DeviceInfo, version: str) -> Version:
 def check_is_not_rolled_back(
     settings: Settings, device: Device, info: DeviceInfo, job: Job, marked: Marked
 ) -> None:
-    """The job's firmware is not older than what this very board has run. Raises FirmwareError `rollback`."""
+    """Check that firmware is not older than what this board has run. Raises FirmwareError `rollback`."""
     mark = mark_of(device, info, marked, builds_for(settings, device, marked))
     container = bytes.fromhex(job.container_sha256)
     check_rollback(mark, job.timestamp_ms, container, allow_downgrade=device.allow_downgrade)
 
 
 def check_can_revert(device: Device, info: DeviceInfo) -> None:
-    """The device can go back, or the configuration accepts the risk. Raises DeviceError `no_trial_boot`."""
+    """Check that the device can revert, or the risk is accepted. Raises DeviceError `no_trial_boot`."""
     if not info.can_revert and not device.allow_no_trial:
         raise DeviceError(
-            "the device cannot go back when new firmware fails: its bootloader has no trial boot",
+            "the device cannot go back if new firmware fails: its bootloader has no trial boot",
             code="no_trial_boot",
             hint="allow_no_trial: true for this device accepts that risk",
         )

@@ -1,4 +1,4 @@
-"""What one attempt moved, from the session's notices: for the status while it runs, for the history after."""
+"""The figures of one attempt, from the session's notices: for the status meanwhile, and the history later."""
 
 from gatewayd.delivery.progress import ProgressMeter
 from gatewayd.jobs.model import AttemptRecord
@@ -6,7 +6,7 @@ from gatewayd.protocol.session import Progress, Traffic, TransferSession, Transf
 
 
 class AttemptLog:
-    """The facts of one attempt. `durable` is the furthest the device ever got with this job's image."""
+    """The figures of one attempt. `durable` is the most durable bytes in any attempt of the job."""
 
     def __init__(self, now: float, started_at: str, durable: int) -> None:
         self._began = now
@@ -19,11 +19,11 @@ class AttemptLog:
 
     @property
     def seconds(self) -> float:
-        """From the first byte that was wanted to the latest that arrived."""
+        """From the first byte requested to the latest that arrived."""
         return self._meter.seconds
 
     def started(self, event: TransferStarted, now: float) -> None:
-        """The device says where it wants to go on; again after each interruption."""
+        """Note where the device resumes; called again after each interruption."""
         self._meter.start(now, event.offset)
         self.resumes += event.offset > 0
         self.durable = max(self.durable, event.offset)
@@ -32,7 +32,7 @@ class AttemptLog:
             self._offset = event.offset
 
     def progressed(self, event: Progress, now: float) -> int:
-        """Bytes arrived; returns bytes per second."""
+        """Note that bytes arrived; return bytes per second."""
         self.durable = max(self.durable, event.durable)
         self._received = max(self._received, event.received)
         return self._meter.rate(now, event.received)
@@ -46,7 +46,7 @@ class AttemptLog:
         code: str = "",
         reason: str = "",
     ) -> AttemptRecord:
-        """Sum it up, as it stands or with its end."""
+        """Return the record of the attempt, under way or ended."""
         traffic = session.traffic if session else Traffic()
         return AttemptRecord(
             started_at=self._started_at,

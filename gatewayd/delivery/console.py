@@ -1,8 +1,8 @@
-"""What a device prints between frames, for the log: a chatty one must not fill the disk."""
+"""Log what a device prints between frames, limited so that it cannot fill the disk."""
 
 from typing import Any
 
-# A boot log passes whole; endless output is cut down to a line a second.
+# A boot log passes complete; endless output is limited to a line per second.
 BURST = 200
 LINES_PER_S = 1.0
 
@@ -17,7 +17,7 @@ class ConsoleLog:
         self._left_out = 0
 
     def add(self, text: str, now: float) -> None:
-        """Log a line, or count it; the next one that is logged says how many were left out."""
+        """Log a line, or leave it out; the next logged line has the count of those left out."""
         since = 0.0 if self._at is None else now - self._at
         self._at = now
         self._allowed = min(BURST, self._allowed + since * LINES_PER_S)

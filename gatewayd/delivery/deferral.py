@@ -1,12 +1,12 @@
-"""How an attempt ends that is nobody's failure: the device, or a person, wants it later."""
+"""How an attempt ends without a failure: the device, or a person, postpones it."""
 
 LONGEST_DEFERRAL_S = 3600
-# One that says "in 0 s" again and again would have us open its port and write to the disk without end.
+# A device that keeps saying "in 0 s" would make us open its port and write to the disk endlessly.
 SHORTEST_DEFERRAL_S = 5
 
 
 class Deferral(Exception):  # noqa: N818 - not an error: the device asked to be left alone
-    """The device wants to be asked again in `seconds`; it may say anything, we come back within the hour."""
+    """The device asks to be retried in `seconds`, which is limited to between 5 s and an hour."""
 
     def __init__(self, seconds: int, reason: int) -> None:
         super().__init__(seconds, reason)
@@ -14,5 +14,5 @@ class Deferral(Exception):  # noqa: N818 - not an error: the device asked to be 
         self.reason = reason
 
 
-class Paused(Exception):  # noqa: N818 - not an error: a person lets the device wait
-    """The image would have to be sent, and the device is paused."""
+class Paused(Exception):  # noqa: N818 - not an error: a person paused the device
+    """The image would have to be sent, but the device is paused."""

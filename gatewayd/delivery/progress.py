@@ -1,4 +1,4 @@
-"""How fast bytes arrive at a device, and how often that is news."""
+"""How fast bytes arrive at a device, and how often that is reported."""
 
 import asyncio
 from collections import deque
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 # Long enough to be steady at 300 baud, short enough to show a stall.
 WINDOW_S = 5.0
-# A person watching sees movement, and two hundred simultaneous transfers stay below two hundred messages a
+# Short enough to show movement; two hundred simultaneous transfers cause at most two hundred messages a
 # second.
 PROGRESS_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class TransferProgress:
-    """How far the device is with the image, and how often this attempt had to take it up again."""
+    """How many bytes the device has, at what rate, and how often this attempt has resumed."""
 
     received: int
     bytes_per_s: int
@@ -34,7 +34,7 @@ class ProgressMeter:
         return self._points[-1][0] - self._began if self._began is not None else 0.0
 
     def start(self, now: float, offset: int) -> None:
-        """Begin at `offset`: what a device has already got is not speed."""
+        """Begin at `offset`: bytes that the device already has do not count."""
         self._began = now if self._began is None else self._began
         self._points = deque([(now, offset)])
 
@@ -48,7 +48,7 @@ class ProgressMeter:
 
 
 class ProgressThrottle:
-    """Holds devices with nothing but progress to tell, and lets them out together once a second."""
+    """Holds back devices with only progress to report, and releases them together once a second."""
 
     def __init__(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self._sleep = sleep
@@ -61,11 +61,11 @@ class ProgressThrottle:
         self._some.set()
 
     def forget(self, name: str) -> None:
-        """Its news went out some other way."""
+        """Drop a device whose progress was published in another message."""
         self._held.pop(name, None)
 
     async def release(self) -> dict[str, None]:
-        """Wait until some were held for a second; return them, in the order in which they came."""
+        """Wait until some were held for a second; return them in the order of their arrival."""
         await self._some.wait()
         await self._sleep(PROGRESS_INTERVAL_S)
         self._some.clear()

@@ -1,4 +1,4 @@
-"""What becomes of a job when an attempt failed. Pure."""
+"""Decides how a job continues after a failed attempt. Pure."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ from gatewayd.jobs.model import Job
 from gatewayd.jobs.transitions import JobState
 
 LONGEST_WAIT_S = 300.0
-# Before a line that is away is tried again; the port's return ends the wait early.
+# Before a missing port is tried again; its return ends the wait early.
 LINE_WAIT_S = 15.0
-# After ACTIVATE a silent device may be in a trial that it will give up: it is waited for that much longer
-# than the trial.
+# After ACTIVATE a silent device may be in a trial that it will revert, so it gets this much longer than the
+# trial.
 TRIAL_MARGIN_S = 60.0
 
 
@@ -47,7 +47,7 @@ def after_failure(
         return Retry(JobState.CANCELLED, job.failures, 0.0)
     if what.attempt in (Attempt.FINAL, Attempt.MOOT):
         return Retry(JobState.FAILED, job.failures + 1, 0.0)
-    # A line that goes in mid-transfer, time and again, costs the device a write of its flash each time.
+    # A port that keeps vanishing during transfers costs the device a flash write each time.
     has_vanished = isinstance(error, LinkLost) and job.state is JobState.TRANSFERRING and not advanced
     excused = what.attempt is Attempt.WAITS and not has_vanished
     if excused or (grace and what.is_silence):
@@ -55,14 +55,14 @@ def after_failure(
     failures = 1 if advanced else job.failures + 1
     if failures >= attempts:
         return Retry(JobState.FAILED, failures, 0.0, _keeps_vanishing(failures) if has_vanished else None)
-    # Nothing was heard of a device that may be running the new image: it still may.
+    # Without contact the device may still be running the new image.
     state = JobState.QUEUED if what.contact is Contact.MADE else waiting
     return Retry(state, failures, back_off_s(failures, chance))
 
 
 def _keeps_vanishing(times: int) -> LinkError:
     return LinkError(
-        f"attempt {times} without anything new stored: the port went away in mid-transfer again",
+        f"attempt {times} without anything new stored: the port vanished during the transfer again",
         code="keeps_vanishing",
         hint="look at the cable, the hub, and the device's power supply",
     )

@@ -1,8 +1,7 @@
-"""Which job runs next on which bus.
+"""Decides when each device's attempts and probes run.
 
 Each device has a lane: at most one attempt or probe at a time, and a time before which it is left alone. A
-bus lets through as many as it can carry, one for a serial port. A device that is dead or hostile costs its
-own lane, and nobody else's.
+device that is dead or hostile holds up its own lane, and no other.
 """
 
 import asyncio
@@ -25,13 +24,13 @@ from gatewayd.protocol.pace import LEAST_DURABLE_BYTES
 
 log = structlog.get_logger()
 
-# How often it is looked whether a port came or went: a person who plugs a cable in expects something to
+# How often to check whether a port appeared or vanished: a person who plugs in a cable expects something to
 # happen.
 PORT_POLL_S = 1.0
 RUNNABLE = frozenset({JobState.QUEUED, JobState.ACTIVATING}) | INTERRUPTIBLE
-# A radio's connection that broke is made again after this long.
+# How long to wait before reconnecting a broken radio connection.
 RECONNECT_S = 2.0
-# How many failures in a row our own trouble counts for: a minute, and for a defect five.
+# As how many failures in a row our own trouble counts, and a defect: this sets the wait (see back_off_s).
 HOST_FAILURES, DEFECT_FAILURES = 5, 8
 
 PortIdentity = tuple[int, int, int, int] | None
@@ -39,7 +38,7 @@ PortIdentity = tuple[int, int, int, int] | None
 
 @dataclass(slots=True)
 class Lane:
-    """One device's turn-taking."""
+    """The schedule of one device."""
 
     device: Device
     settings: Settings
@@ -53,14 +52,14 @@ class Lane:
     is_paused: bool = False
     runner: asyncio.Task[None] | None = None
     attempt: asyncio.Task[None] | None = None
-    under_way: Attempt | None = None  # what `attempt` works at, when that is a job
-    interruption: tuple[str, str] | None = None  # why a person, or the planner, ends the attempt
-    is_ending: bool = False  # what became of the attempt is being written down, or is about to be
+    under_way: Attempt | None = None  # what `attempt` is running, if it is a job's
+    interruption: tuple[str, str] | None = None  # code and reason for ending the attempt
+    is_ending: bool = False  # the attempt's result is being stored, or is about to be
 
     def next_due(self) -> float | None:
-        """When there is something to do; None: nothing.
+        """Return when there is something to do; None: nothing.
 
-        A pause does not hold back what was activated: only asking the device tells what became of it.
+        A pause does not hold back what was activated: only the device can report the result.
         """
         if self.job is not None and self.job.state in RUNNABLE:
             is_out = self.job.state is JobState.ACTIVATING
@@ -68,27 +67,27 @@ class Lane:
         return None if self.is_paused else self.probe_due
 
     def is_activating(self) -> bool:
-        """Whether the device was told to restart into the image: then only asking it leads on."""
+        """Whether the device was told to restart into the image; then only identifying it leads on."""
         job = self.under_way.job if self.under_way is not None else None
         return job is not None and job.state is JobState.ACTIVATING
 
 
 class Scheduler:
-    """Runs attempts.
+    """Runs attempts and probes.
 
-    `assign` says what there is to do; `on_end` is called when an attempt or probe has ended.
+    `assign` sets what there is to do; `on_end` is called after each attempt or probe.
     """
 
     def __init__(
         self,
-        ends: Dependencies,
+        deps: Dependencies,
         *,
         on_end: Callable[[], None],
         on_unreachable: Callable[[Device, GatewaydError], None],
         chance: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._ends = ends
+        self._deps = deps
         self._on_end = on_end
         self._on_unreachable = on_unreachable
         self._chance = chance
@@ -97,16 +96,16 @@ class Scheduler:
         self._changed = asyncio.Event()
 
     def assign(self, settings: Settings, jobs: dict[str, Job], paused: Collection[str] = frozenset()) -> None:
-        """Give each configured device its active job, or none. What runs goes on undisturbed.
+        """Give each configured device its active job, or none. Running attempts continue undisturbed.
 
-        Of the devices named in `paused` none is started; `interrupt` ends attempts that are running.
+        Nothing is started for devices named in `paused`; `pause` ends their running attempts.
         """
         for device in settings.devices:
             lane = self._lanes.get(device.name)
             if lane is None:
                 lane = self._lanes[device.name] = Lane(device, settings, port=port_identity(device))
                 if device.probe == "start":
-                    lane.probe_due = self._ends.clock()
+                    lane.probe_due = self._deps.clock()
             if lane.device.link != device.link:
                 lane.port = port_identity(device)
                 self._take_other_link(lane, ask=device.probe == "start")
@@ -120,17 +119,17 @@ class Scheduler:
         self._changed.set()
 
     async def cancel(self, job_id: int, code: str = "cancelled", reason: str = "") -> None:
-        """End the attempt at a job, if one is under way, and return when it has ended."""
+        """End a job's attempt, if one is under way, and return once it has ended."""
         for lane in list(self._lanes.values()):
             if lane.job is None or lane.job.id != job_id:
                 continue
-            lane.job = None  # before its attempt ends, or the lane would begin another
+            lane.job = None  # before the attempt ends, or the lane would begin another
             await _stop(lane, code, reason)
 
     async def pause(self, name: str, reason: str) -> None:
-        """Begin nothing more for a device, and end what runs; its job waits.
+        """Start nothing more for a device, and end its attempt; its job waits.
 
-        What was activated is let run, but not sent again.
+        An image that was activated is left to run, but not sent again.
         """
         lane = self._lanes.get(name)
         if lane is None:
@@ -140,7 +139,7 @@ class Scheduler:
             await _stop(lane, "paused", reason)
 
     def run_now(self, name: str, *, ask: bool = True) -> None:
-        """Do immediately what is due for a device; with `ask`, identify it if nothing is due."""
+        """Run what a device is waiting for now; with `ask`, identify it if it has no job."""
         lane = self._lanes.get(name)
         if lane is None:
             return
@@ -148,19 +147,19 @@ class Scheduler:
         lane.news.set()
 
     def under_way(self, job_id: int) -> AttemptRecord | None:
-        """Return the attempt at a job as it stands; None: none is under way."""
+        """Return a job's current attempt; None: none is under way."""
         attempts = [lane.under_way for lane in self._lanes.values() if lane.under_way is not None]
         return next((one.standing() for one in attempts if one.job and one.job.id == job_id), None)
 
     def most_overdue(self) -> tuple[float, str]:
-        """Return how many seconds ago a transfer should have acted and has not, and whose: the worst one."""
+        """Return by how many seconds the most overdue transfer is late, and its device."""
         lanes = self._lanes.items()
         return max(
             ((lane.under_way.overdue_s, name) for name, lane in lanes if lane.under_way), default=(0.0, "")
         )
 
     async def run(self) -> None:
-        """Run until cancelled; then every attempt ends where it is, and its device keeps what it has."""
+        """Run until cancelled; then every attempt stops, and its device keeps what it has received."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch_ports(), name="ports")
             while True:
@@ -186,13 +185,13 @@ class Scheduler:
     def _run_now(self, lane: Lane, *, ask: bool) -> None:
         lane.not_before = 0.0
         if ask:
-            lane.probe_failures, lane.probe_due = 0, self._ends.clock()
+            lane.probe_failures, lane.probe_due = 0, self._deps.clock()
 
     async def _run_lane(self, lane: Lane) -> None:
         while True:
             lane.news.clear()
             due = lane.next_due()
-            if due is not None and due <= self._ends.clock():
+            if due is not None and due <= self._deps.clock():
                 lane.attempt = asyncio.create_task(self._turn(lane), name=f"attempt: {lane.device.name}")
                 try:
                     await asyncio.wait([lane.attempt])
@@ -203,13 +202,13 @@ class Scheduler:
                 self._on_end()
                 continue
             try:
-                async with asyncio.timeout(None if due is None else due - self._ends.clock()):
+                async with asyncio.timeout(None if due is None else due - self._deps.clock()):
                     await lane.news.wait()
             except TimeoutError:
                 pass
 
     async def _turn(self, lane: Lane) -> None:
-        """One attempt or probe, to its end. Never raises, but for cancellation."""
+        """Run one attempt or probe. Never raises, except when cancelled."""
         is_probe = lane.job is None or lane.job.state not in RUNNABLE
         try:
             if lane.job is None or is_probe:
@@ -218,30 +217,30 @@ class Scheduler:
                 await self._attempt(lane, lane.job)
         except GatewaydError as error:
             name, code, reason = lane.device.name, error.code, str(error)
-            log.error("cannot record what became of it", device=name, code=code, reason=reason)  # noqa: TRY400 - not ours
+            log.error("cannot store the result of an attempt", device=name, code=code, reason=reason)  # noqa: TRY400 - not ours
             if lane.under_way is not None:
-                lane.job = lane.under_way.job  # as it was stored last: the next attempt goes on from there
+                lane.job = lane.under_way.job  # as last stored: the next attempt continues from there
             self._leave_alone(lane, HOST_FAILURES, is_probe=is_probe)
         except Exception:  # the last resort: one device's trouble must not end the daemon
             log.exception("this is a defect in gatewayd, please report it", device=lane.device.name)
             self._leave_alone(lane, DEFECT_FAILURES, is_probe=is_probe)
 
     def _leave_alone(self, lane: Lane, failures: int, *, is_probe: bool) -> None:
-        lane.not_before = self._ends.clock() + back_off_s(failures, self._chance())
+        lane.not_before = self._deps.clock() + back_off_s(failures, self._chance())
         lane.probe_due = lane.not_before if is_probe else lane.probe_due
 
     async def _probe(self, lane: Lane) -> None:
         lane.probe_due = None
         try:
-            await Attempt(self._ends, lane.settings, lane.device).probe()
+            await Attempt(self._deps, lane.settings, lane.device).probe()
             lane.probe_failures = 0
         except Deferral as deferral:
-            lane.probe_due = self._ends.clock() + deferral.seconds
+            lane.probe_due = self._deps.clock() + deferral.seconds
         except HostError:
             raise
         except GatewaydError as error:
             lane.probe_failures += 1
-            lane.probe_due = self._ends.clock() + back_off_s(lane.probe_failures + 2, self._chance())
+            lane.probe_due = self._deps.clock() + back_off_s(lane.probe_failures + 2, self._chance())
             if lane.probe_failures == 1:
                 log.warning(
                     "device not reached",
@@ -253,7 +252,7 @@ class Scheduler:
 
     async def _attempt(self, lane: Lane, job: Job) -> None:
         attempt = lane.under_way = Attempt(
-            self._ends, lane.settings, lane.device, job, is_held=lambda: lane.is_paused
+            self._deps, lane.settings, lane.device, job, is_held=lambda: lane.is_paused
         )
         lane.probe_due = None  # it says HELLO as well
         now: Job | None = None
@@ -268,17 +267,17 @@ class Scheduler:
             now = await attempt.hold_back()
         except Deferral as deferral:
             lane.is_ending = True
-            lane.not_before = self._ends.clock() + deferral.seconds
+            lane.not_before = self._deps.clock() + deferral.seconds
             now = await attempt.put_off(deferral)
         except GatewaydError as error:
             lane.is_ending = True
             now = await self._record(lane, attempt, job, error)
         finally:
-            if lane.job is not None:  # nobody has called it off meanwhile
+            if lane.job is not None:  # it was not cancelled meanwhile
                 lane.job = now or attempt.job  # the latter as it was stored last
 
     async def _record(self, lane: Lane, attempt: Attempt, job: Job, error: GatewaydError) -> Job:
-        """Write down a failure, and say when there is something to do again."""
+        """Store a failure, and schedule what comes next."""
         grace = self._is_grace(lane, attempt)
         retry = after_failure(
             attempt.job or job,
@@ -291,13 +290,13 @@ class Scheduler:
         now = await attempt.record(retry, retry.error or error)
         delay_s = retry.delay_s
         if isinstance(error, LinkLost) and isinstance(lane.device.link, BleSettings):
-            delay_s = min(delay_s, RECONNECT_S)  # no port comes back to be noticed
-        lane.not_before = self._ends.clock() + delay_s
+            delay_s = min(delay_s, RECONNECT_S)  # no port reappears to end the wait early
+        lane.not_before = self._deps.clock() + delay_s
         is_worth_asking = meaning(error.code).again is Again.AFTER_CONTACT and lane.device.probe == "start"
         if retry.state is JobState.FAILED and is_worth_asking:
-            # Nobody would notice its return otherwise; the planner tries again when it has answered.
+            # Otherwise its return would go unnoticed; the planner tries again once it answers.
             lane.probe_failures = retry.failures
-            lane.probe_due = self._ends.clock() + back_off_s(retry.failures + 2, self._chance())
+            lane.probe_due = self._deps.clock() + back_off_s(retry.failures + 2, self._chance())
         return now
 
     def _is_grace(self, lane: Lane, attempt: Attempt) -> bool:
@@ -305,8 +304,8 @@ class Scheduler:
             lane.activating_since = None
             return False
         if lane.activating_since is None:
-            lane.activating_since = self._ends.clock()
-        return self._ends.clock() - lane.activating_since < lane.device.trial_s + TRIAL_MARGIN_S
+            lane.activating_since = self._deps.clock()
+        return self._deps.clock() - lane.activating_since < lane.device.trial_s + TRIAL_MARGIN_S
 
     async def _watch_ports(self) -> None:
         while True:
@@ -314,7 +313,7 @@ class Scheduler:
             for lane in self._lanes.values():
                 seen = port_identity(lane.device)
                 if seen == lane.port or lane.attempt is not None:
-                    continue  # an attempt that loses its port ends, and then it is looked at again
+                    continue  # an attempt that loses its port ends, and then the port is checked again
                 lane.port = seen
                 if seen is None:
                     continue
@@ -324,15 +323,15 @@ class Scheduler:
 
 
 def _has_advanced(gained_bytes: int, error: GatewaydError) -> bool:
-    """Whether an attempt got far enough to be worth another one without being counted.
+    """Whether an attempt advanced enough not to count as fruitless.
 
-    One that ended because next to nothing arrived counts: a byte more in each would go on for years.
+    One that stalled needs more than a byte, or it could go on for years.
     """
     return gained_bytes >= (LEAST_DURABLE_BYTES if error.code == Code.STALLED else 1)
 
 
 def port_identity(device: Device) -> PortIdentity:
-    """Tell one appearance of a port from the next; None: it is not there. A radio looks always the same.
+    """Return what tells one appearance of a port from the next; None: no port. Constant for a radio.
 
     The node may come back under the same number, so its ctime counts too (traffic changes only the other
     times), and that of the link in /dev/serial/by-id.
@@ -348,7 +347,7 @@ def port_identity(device: Device) -> PortIdentity:
 
 
 def _interrupt(lane: Lane, code: str, reason: str) -> None:
-    """End an attempt, unless it ends anyway: what became of it is written down once, and to the end."""
+    """End an attempt, unless it is ending already: its result is stored once, and completely."""
     if lane.attempt is not None and not lane.is_ending:
         lane.is_ending = True
         lane.interruption = (code, reason)
@@ -356,7 +355,7 @@ def _interrupt(lane: Lane, code: str, reason: str) -> None:
 
 
 async def _stop(lane: Lane, code: str, reason: str) -> None:
-    """End an attempt, and return when it has ended."""
+    """End an attempt, and return once it has ended."""
     _interrupt(lane, code, reason)
     if lane.attempt is not None:
         await asyncio.wait([lane.attempt])

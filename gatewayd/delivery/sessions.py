@@ -1,4 +1,4 @@
-"""From a device's configuration to a session in its protocol."""
+"""Create a session in a device's protocol from its configuration."""
 
 from gatewayd.config import BleSettings, Device, Settings
 from gatewayd.protocol.kind import SessionContext

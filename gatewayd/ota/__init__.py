@@ -1,4 +1,4 @@
-"""What the bytes are, whether they are genuine, and which part a device takes.
+"""What the bytes are, whether they are genuine, and which part of them a device gets.
 
 Pure: bytes in, values or errors out.
 """

@@ -7,16 +7,16 @@ Plain, little-endian::
     Ed25519ph signature (64 bytes) or MD5 (16 bytes) of everything before it, as the magic says
 
 Encrypted: a libsodium secretstream of the plain form. Its header (24 bytes), then chunks `u16 length - 1 |
-ciphertext`, 2,048 bytes of ciphertext each but the last, which is tagged FINAL. libsodium notices neither a
-stream that ends early at a chunk's end nor what follows FINAL, so `decrypt` demands exactly one FINAL, and
-then the end.
+ciphertext`, 2,048 bytes of ciphertext each but the last, which is tagged FINAL. libsodium detects neither a
+stream that ends early at a chunk boundary nor data after FINAL, so `decrypt` demands exactly one FINAL, at
+the end.
 
-Whether a container is encrypted is seen by its first four bytes: a plain one has one of two magics there.
-What a key set demands: with a verification key, a signature; with a decryption key alone, encryption (it is
-then all that authenticates); `allow_unsigned` lifts both. A signed container that no key can check is
-refused, not believed.
+The first four bytes show whether a container is encrypted: a plain one has one of two magics there. A key set
+with a verification key demands a signature; one with only a decryption key demands encryption, which is then
+the only authentication; `allow_unsigned` lifts both demands. A signed container that no key can verify is
+refused.
 
-The timestamp is UTC when we write it. Sming's otatool writes its machine's local time, up to 14 hours off.
+We write the timestamp in UTC. Sming's otatool writes its machine's local time, up to 14 hours off.
 """
 
 import hashlib
@@ -37,8 +37,8 @@ MAGIC_SIGNED = 0xF01AF02A
 MAGIC_UNSIGNED = 0xF01AF020
 
 EPOCH = datetime(1900, 1, 1, tzinfo=UTC)
-# The last one a calendar can show. Above is a broken clock, and as a rollback mark it would lock a device for
-# ever.
+# The last time a calendar can show. A later one comes from a broken clock, and as a rollback mark would lock
+# a device forever.
 MAX_TIMESTAMP_MS = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
 
 MAX_ROMS = 0xFF
@@ -49,14 +49,14 @@ _ROM_HEADER = struct.Struct("<II")
 _MD5_BYTES = 16
 _SIGNATURE_BYTES = 64
 
-# What otatool uses, and so the buffer that Sming's devices are sure to have.
+# What otatool uses, and therefore a size that every Sming device can buffer.
 CHUNK_BYTES = 2048
 _TAG_BYTES = sodium.crypto_secretstream_xchacha20poly1305_ABYTES
 _STREAM_HEADER_BYTES = sodium.crypto_secretstream_xchacha20poly1305_HEADERBYTES
 _FINAL = sodium.crypto_secretstream_xchacha20poly1305_TAG_FINAL
 _MESSAGE = sodium.crypto_secretstream_xchacha20poly1305_TAG_MESSAGE
 
-# PyNaCl hashes `bytes` only: a 16 MiB view goes in by pieces instead of as one copy.
+# PyNaCl hashes only `bytes`: a view of 16 MiB is hashed in pieces to avoid one large copy.
 _HASH_PIECE_BYTES = 256 * 1024
 
 
@@ -70,7 +70,7 @@ class Rom:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """What a container says, after its signature or MD5 was found right.
+    """The content of a container whose signature or MD5 has been verified.
 
     `sha256` is that of the plain form, so that encrypting it again does not change it.
     """
@@ -83,7 +83,7 @@ class Container:
 
     @property
     def authenticated_timestamp_ms(self) -> int | None:
-        """The timestamp, when a key vouches for it; anybody can write that of a plain, unsigned container."""
+        """The timestamp if a key vouches for it; anybody can forge that of a plain, unsigned container."""
         return self.timestamp_ms if self.signed or self.encrypted else None
 
 
@@ -98,7 +98,7 @@ def moment_of(timestamp_ms: int) -> datetime:
 
 
 def open_container(data: BytesLike, keys: KeySet, *, allow_unsigned: bool) -> Container:
-    """Decrypt if need be, parse, and check that it is as authentic as `keys` demand. Raises FirmwareError."""
+    """Decrypt if necessary, parse, and check the authentication that `keys` demand. Raises FirmwareError."""
     encrypted = not _has_magic(data)
     if encrypted and keys.decrypt_key is None:
         raise _no_magic(data)
@@ -150,7 +150,7 @@ def peek_roms(plain: BytesLike) -> tuple[Rom, ...]:
 
 
 def build(roms: Sequence[Rom], timestamp_ms: int, signing_seed: bytes | None) -> bytes:
-    """Write a plain container, signed when there is a seed. FirmwareError for what the format cannot say."""
+    """Write a plain container, signed if there is a seed. Raises FirmwareError for what it cannot hold."""
     _check_buildable(roms, timestamp_ms)
     magic = MAGIC_UNSIGNED if signing_seed is None else MAGIC_SIGNED
     parts: list[BytesLike] = [_HEADER.pack(magic, timestamp_ms, len(roms), bytes(3))]
@@ -184,7 +184,7 @@ def encrypt(plain: BytesLike, stream_key: bytes) -> bytes:
 
 
 def decrypt(data: BytesLike, stream_key: bytes) -> memoryview:
-    """Unwrap an encrypted container: every chunk genuine and in its place, one FINAL, then the end.
+    """Unwrap an encrypted container: every chunk genuine and in order, with one FINAL at the end.
 
     Raises FirmwareError `decrypt_failed` (first chunk: most likely another key), `bad_tag` (a later one),
     `truncated`, `no_final` or `second_final`.
@@ -211,7 +211,7 @@ def decrypt(data: BytesLike, stream_key: bytes) -> memoryview:
 
 
 def _chunk_spans(view: memoryview) -> Iterator[tuple[int, int]]:
-    """Where each chunk's ciphertext lies. Raises FirmwareError `truncated` at one that does not fit."""
+    """Yield start and end of each chunk's ciphertext. Raises FirmwareError `truncated`, `bad_tag`."""
     offset, size = _STREAM_HEADER_BYTES, len(view)
     if offset >= size:
         raise _truncated(f"an encrypted one begins with {offset} bytes of header and a chunk", size)
@@ -288,7 +288,7 @@ def _parse_roms(view: memoryview, count: int) -> tuple[tuple[Rom, ...], int]:
 def _check_signature(body: memoryview, signature: bytes, verify_key: bytes | None) -> None:
     if verify_key is None:
         raise FirmwareError(
-            "the container is signed, and the key set has no verification key to check it with",
+            "the container is signed, and the key set has no verification key to verify it",
             code="no_verify_key",
             hint="name verify.key.bin as verify_key_file in the key set",
         )
@@ -296,9 +296,9 @@ def _check_signature(body: memoryview, signature: bytes, verify_key: bytes | Non
         sodium.crypto_sign_ed25519ph_final_verify(_prehash([body]), signature, verify_key)
     except nacl.exceptions.BadSignatureError as error:
         raise FirmwareError(
-            "the container's signature is not that of the key set's verification key",
+            "the container's signature does not match the key set's verification key",
             code="bad_signature",
-            hint="signed with another key, or altered on the way",
+            hint="it was signed with another key, or altered in transit",
         ) from error
 
 
@@ -306,7 +306,7 @@ def _check_md5(body: memoryview, expected: bytes) -> None:
     got = hashlib.md5(body, usedforsecurity=False).digest()
     if not hmac.compare_digest(got, expected):
         raise FirmwareError(
-            f"the container's MD5 is {got.hex()}, expected {expected.hex()}: it was damaged on the way",
+            f"the container's MD5 is {got.hex()}, expected {expected.hex()}: it was damaged in transit",
             code="bad_md5",
         )
 
@@ -345,7 +345,7 @@ def _has_magic(data: BytesLike) -> bool:
 
 
 def _no_magic(data: BytesLike) -> FirmwareError:
-    """Tell an encrypted container without a key from something that is no container at all."""
+    """Distinguish an encrypted container without a key from something that is not a container."""
     try:
         for _ in _chunk_spans(memoryview(data)):
             pass
@@ -360,7 +360,7 @@ def _no_magic(data: BytesLike) -> FirmwareError:
 
 def _bad_magic(data: BytesLike) -> FirmwareError:
     return FirmwareError(
-        f"this is no OTA container: it begins with {bytes(memoryview(data)[:4]).hex()}, expected"
+        f"this is not an OTA container: it begins with {bytes(memoryview(data)[:4]).hex()}, expected"
         " 2af01af0 (signed), 20f01af0 (unsigned), or an encrypted stream",
         code="bad_magic",
         hint="a bare image? Then set payload: standard",
@@ -374,12 +374,12 @@ def _truncated(need: str, size: int) -> FirmwareError:
 def _not_genuine(number: int, offset: int) -> FirmwareError:
     if number == 1:
         return FirmwareError(
-            "the container does not decrypt with the key set's decryption key, and it begins with no plain"
-            " container's magic",
+            "the container does not decrypt with the key set's decryption key, and does not begin with the"
+            " magic of a plain one",
             code="decrypt_failed",
-            hint="encrypted with another key, altered on the way, or no container at all",
+            hint="it was encrypted with another key, altered in transit, or is not a container",
         )
     return FirmwareError(
-        f"chunk {number} of the encrypted container, at offset {offset}, was altered or is not in its place",
+        f"chunk {number} of the encrypted container, at offset {offset}, was altered or is out of order",
         code="bad_tag",
     )

@@ -1,7 +1,7 @@
-"""What kind of file a person is about to send: refused where it must never leave, else a word of advice.
+"""What kind of file a person is about to send: keys are refused, other kinds only draw advice.
 
-Firmware for a microcontroller is a flat binary. Most other files get there by mistake; a few devices really
-want one, so advice is all they get. A key is another matter: retained at a broker it is public.
+Firmware for a microcontroller is a flat binary. Most other files are sent by mistake; a few devices really
+want one, so it is only advised against. A key is different: retained at a broker it is public.
 """
 
 import re
@@ -14,18 +14,18 @@ from gatewayd.ota.container import open_container, peek_roms
 from gatewayd.ota.image_check import is_text
 from gatewayd.ota.keys import KEY_BYTES, KeySet, parse_ota_key
 
-# Erased flash reads like this; enough of it to be no coincidence.
+# How erased flash reads.
 _ERASED = (0xFF, 0x00)
 _PEM = re.compile(rb"-----BEGIN [A-Z0-9 ]*(PRIVATE KEY|CERTIFICATE|PUBLIC KEY)-----")
 BARE_IMAGE = "bare image"
-# What an attempt to open a container without keys says about it.
+# What the error of opening a container without keys says about it.
 _CONTAINERS = {Code.NO_VERIFY_KEY: "signed container", Code.NO_DECRYPT_KEY: "encrypted container"}
 _TO_BINARY = "objcopy -O binary makes a flat image of it"
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A kind of file by its first bytes, and what to do instead."""
+    """A kind of file, recognised by its first bytes, and what to do instead."""
 
     magic: bytes
     name: str
@@ -35,16 +35,16 @@ class _Kind:
 _KINDS = (
     _Kind(b"\x7fELF", "an ELF file", _TO_BINARY),
     _Kind(b"UF2\n", "a UF2 file", "convert it to a flat binary (uf2conv.py does)"),
-    _Kind(b"DfuSe", "a DfuSe file", "take the binary that it was made of"),
+    _Kind(b"DfuSe", "a DfuSe file", "use the binary that it was made from"),
     _Kind(b"PK\x03\x04", "a ZIP archive", "unpack it, and send the binary in it"),
     _Kind(b"\x1f\x8b", "a gzip archive", "unpack it, and send what is in it"),
     _Kind(b"\xfd7zXZ\x00", "an xz archive", "unpack it, and send what is in it"),
     _Kind(b"BZh", "a bzip2 archive", "unpack it, and send what is in it"),
     _Kind(b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "unpack it, and send what is in it"),
     _Kind(b"\x28\xb5\x2f\xfd", "a Zstandard archive", "unpack it, and send what is in it"),
-    _Kind(b"!<arch>\n", "a library or a Debian package", "take the linked binary"),
-    _Kind(b"MZ", "a Windows program", "take the binary for the device"),
-    _Kind(b"%PDF", "a PDF document", "take the binary for the device"),
+    _Kind(b"!<arch>\n", "a library or a Debian package", "use the linked binary"),
+    _Kind(b"MZ", "a Windows program", "use the binary for the device"),
+    _Kind(b"%PDF", "a PDF document", "use the binary for the device"),
 )
 _PATTERNS = (
     (re.compile(rb".{257}ustar", re.DOTALL), "it is a tar archive; unpack it, and send the binary in it"),
@@ -58,7 +58,7 @@ _PATTERNS = (
 
 
 def refuse_keys(content: BytesLike, name: str) -> None:
-    """Raise FirmwareError `key_file` for what looks like a key: it must not go where anybody can read it."""
+    """Raise FirmwareError `key_file` for what looks like a key: it must not be published."""
     view = memoryview(content)
     head = bytes(view[:4096])
     if _PEM.search(head):
@@ -94,11 +94,11 @@ def recognise(content: BytesLike) -> str:
 
 
 def refuse_nesting(content: BytesLike, name: str) -> None:
-    """Raise FirmwareError `nested_container` for a container in a container; no device unpacks two."""
+    """Raise FirmwareError `nested_container` for a container in a container; no device unpacks both."""
     try:
         roms = peek_roms(content)
     except FirmwareError:
-        return  # no container, or an encrypted one, which shows nothing
+        return  # not a container, or an encrypted one, whose content is hidden
     for rom in roms:
         if is_container(rom.content):
             raise nested(name, f"the image for {rom.address:#x} in {name}")
@@ -122,7 +122,7 @@ def is_container(content: BytesLike) -> bool:
 
 
 def advice(content: BytesLike) -> str | None:
-    """Say what kind of file this is, and what to send instead; None for what may be a flat image."""
+    """Return what kind of file this is and what to send instead; None if it may be a flat image."""
     view = memoryview(content)
     head = bytes(view[:4096])
     if not head:

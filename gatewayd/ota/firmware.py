@@ -1,4 +1,4 @@
-"""Everything one OTA message says, read and checked in one call."""
+"""Read and check a whole OTA message in one call."""
 
 from dataclasses import dataclass, field
 
@@ -16,14 +16,14 @@ from gatewayd.ota.keys import KeySet
 from gatewayd.ota.patch import PatchEncoding, split_patch
 from gatewayd.ota.rules import Deliver, Payload, SlotMatch, select_rom
 
-# Nothing vouches for the patch version, and a device that repeats what it was offered says it from then on:
-# one that no update could exceed must not get so far. Sming's devices have 32 bits for it.
+# Nothing vouches for the patch version, and a device may report what it was offered from then on: one that no
+# update could exceed must never reach it. Sming's devices have 32 bits for it.
 MAX_PATCH = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Firmware:
-    """A message that passed: its patch version, what follows the patch header, and the container in that.
+    """A message that passed: its patch version, what follows the patch header, and the container in it.
 
     `container` is None for a standard payload, where the body is the image and nothing vouches for it.
     """
@@ -34,7 +34,7 @@ class Firmware:
 
     @property
     def authenticated_timestamp_ms(self) -> int | None:
-        """What the rollback mark is made of; None where nothing vouches for a timestamp."""
+        """The timestamp for the rollback mark; None if nothing vouches for one."""
         return self.container.authenticated_timestamp_ms if self.container else None
 
 
@@ -50,7 +50,7 @@ def read_firmware(
 ) -> Firmware:
     """Read a message and check its container against `keys`, or its image. Views, not copies.
 
-    `image_magic` and `image_check` are about the standard payload. Raises FirmwareError.
+    `image_magic` and `image_check` apply to the standard payload. Raises FirmwareError.
     """
     if payload is Payload.STANDARD:
         return _read_standard(message, encoding, image_magic if image_check else None)
@@ -63,7 +63,7 @@ def read_firmware(
 
 
 def _read_standard(message: BytesLike, encoding: PatchEncoding, magic: bytes | None) -> Firmware:
-    """Read a bare image; `magic` None: whatever it is."""
+    """Read a bare image; with `magic` None it is not checked."""
     if magic is not None:
         check_encoding(message, encoding, magic)
     patch, body = split_patch(message, encoding)
@@ -99,7 +99,7 @@ def _check_patch(patch: int) -> None:
         raise FirmwareError(
             f"patch version {patch} is beyond 32 bits",
             code="patch_implausible",
-            hint="it was forged, or patch_encoding is not that of the publisher",
+            hint="it was forged, or patch_encoding differs from the publisher's",
         )
 
 
@@ -108,8 +108,8 @@ def image_for(
 ) -> bytes | memoryview:
     """Return the bytes to send to a device.
 
-    `container`: the body as it was published, still encrypted when it was: such a device holds the keys
-    itself. A standard payload has nothing to choose from: always the body. Raises what `select_rom` raises.
+    `container`: the body as it was published, still encrypted if it was: such a device has the keys itself. A
+    standard payload offers no choice: always the body. Raises what `select_rom` raises.
     """
     if firmware.container is None or deliver is Deliver.CONTAINER:
         return firmware.body

@@ -1,13 +1,13 @@
-"""Whether what follows the patch header can be a bare image at all: guesses, made on the safe side.
+"""Whether what follows the patch header can be a bare image at all: conservative guesses.
 
 Nothing vouches for a `standard` payload, so a JSON message on the topic, or an image read with the wrong
 patch encoding and therefore shifted by a byte, would be flashed like any other. Three things are refused:
 text, what is too small to be firmware, and what lacks the magic that the configuration demands.
 
 The awkward case is the patch encoding. Below 128 a varint and a byte are the same byte, so a wrong setting
-works until the 128th patch. Both ways of reading the message are compared then: when one yields an image
-that begins like firmware (the configured magic, or one that is known) and the configured one does not, the
-message was written in the other encoding. Where nothing tells, the configured encoding holds.
+works until the 128th patch. From then on both ways to read the message are compared: if only the other one
+yields an image that begins like firmware (with the configured magic, or a known one), the message was written
+in the other encoding. If neither does, the configured encoding applies.
 """
 
 import struct
@@ -33,7 +33,7 @@ _CODE_LIMIT = 0x1000_0000
 
 
 def check_image(body: BytesLike, magic: bytes) -> None:
-    """Raise FirmwareError unless `body` can be a bare image; it begins with `magic`.
+    """Raise FirmwareError unless `body` can be a bare image that begins with `magic`.
 
     Codes: `text_payload`, `image_too_small`, `magic_differs`.
     """
@@ -42,13 +42,13 @@ def check_image(body: BytesLike, magic: bytes) -> None:
         raise FirmwareError(
             f"the firmware is text, {_quoted(view)} for instance, expected a binary image",
             code="text_payload",
-            hint="publish the binary (objcopy -O binary makes one); image_check: false takes text as well",
+            hint="publish the binary (objcopy -O binary makes one); image_check: false accepts text as well",
         )
     if len(view) < SMALLEST_IMAGE_BYTES:
         raise FirmwareError(
             f"the firmware has {len(view)} bytes, expected at least {SMALLEST_IMAGE_BYTES}",
             code="image_too_small",
-            hint="is this another message on the firmware's topic? image_check: false takes it all the same",
+            hint="is this another message on the firmware's topic? image_check: false accepts it anyway",
         )
     if magic and bytes(view[: len(magic)]) != magic:
         raise FirmwareError(
@@ -59,7 +59,7 @@ def check_image(body: BytesLike, magic: bytes) -> None:
 
 
 def check_encoding(message: BytesLike, encoding: PatchEncoding, magic: bytes) -> None:
-    """Raise FirmwareError `other_encoding` when the message makes sense in the other encoding alone."""
+    """Raise FirmwareError `other_encoding` if the message makes sense only in the other encoding."""
     body = _body(message, other_encoding(encoding))
     if body is None or not begins_like_firmware(body, magic):
         return
@@ -74,12 +74,12 @@ def reads_the_same(message: BytesLike) -> bool:
 
 
 def other_encoding(encoding: PatchEncoding) -> PatchEncoding:
-    """Return the encoding that is not this one."""
+    """Return the other of the two encodings."""
     return PatchEncoding.VARINT if encoding is PatchEncoding.BYTE else PatchEncoding.BYTE
 
 
 def wrong_encoding(encoding: PatchEncoding) -> FirmwareError:
-    """Return the error for a message that makes sense in the other encoding alone."""
+    """Return the error for a message that makes sense only in the other encoding."""
     other = other_encoding(encoding)
     return FirmwareError(
         f"the patch version was written as {other}, and this device has patch_encoding: {encoding}",
@@ -90,7 +90,7 @@ def wrong_encoding(encoding: PatchEncoding) -> FirmwareError:
 
 
 def begins_like_firmware(body: BytesLike, magic: bytes) -> bool:
-    """Whether `body` begins with `magic`, or, where there is none, as known kinds of firmware do."""
+    """Whether `body` begins with `magic` or, without one, like a known kind of firmware."""
     view = memoryview(body)
     if magic:
         return bytes(view[: len(magic)]) == magic
@@ -111,7 +111,7 @@ def is_text(body: BytesLike) -> bool:
 
 
 def _is_esp(view: memoryview) -> bool:
-    """Espressif's image header: magic, segments, flash mode, and size and frequency in a nibble each."""
+    """Whether it has Espressif's header: magic, segments, mode, and size and frequency in a nibble each."""
     if len(view) < 4:  # noqa: PLR2004 - the header's first four bytes
         return False
     magic, segments, mode, flash = view[:4]
@@ -124,7 +124,7 @@ def _is_esp(view: memoryview) -> bool:
 
 
 def _has_vector_table(view: memoryview) -> bool:
-    """A Cortex-M's: a stack pointer into RAM, then handlers in flash with the Thumb bit set."""
+    """Whether it has a Cortex-M's: a stack pointer into RAM, then handlers in flash (Thumb bit set)."""
     if len(view) < _VECTORS.size:
         return False
     stack, *handlers = _VECTORS.unpack_from(view)

@@ -1,4 +1,4 @@
-"""Keys as Sming's otatool writes them.
+"""Keys in the format of Sming's otatool.
 
 `ota.key` is 64 bytes in hex: the Ed25519 seed that signs, then the secretstream key that encrypts. A
 gateway needs neither the seed nor that file: `verify.key.bin` (public) and `decrypt.key.bin` (secret) are
@@ -19,7 +19,7 @@ KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True, repr=False)
 class OtaKey:
-    """What the publisher holds: it signs and encrypts."""
+    """The publisher's key: it signs and encrypts."""
 
     seed: bytes
     stream_key: bytes
@@ -39,7 +39,7 @@ class OtaKey:
         return self.stream_key
 
     def key_set(self, *, allow_shared_key: bool = False) -> "KeySet":
-        """Make the part that a gateway needs."""
+        """Return the part that a gateway needs."""
         return KeySet(self.decrypt_key, self.verify_key, allow_shared_key)
 
     def to_file(self) -> bytes:
@@ -52,7 +52,7 @@ class OtaKey:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class KeySet:
-    """What a gateway holds for an application. Either key may be missing."""
+    """A gateway's keys for an application. Either key may be missing."""
 
     decrypt_key: bytes | None = None
     verify_key: bytes | None = None
@@ -71,7 +71,7 @@ class KeySet:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits that change when a key does, and tell nothing about it."""
+        """16 hex digits that change with the keys and reveal nothing about them."""
         digest = hashlib.sha256(b"gatewayd key set\0")
         for key in (self.decrypt_key, self.verify_key):
             digest.update(b"\0" if key is None else b"\1" + key)
@@ -82,7 +82,7 @@ class KeySet:
 
 
 def generate() -> OtaKey:
-    """Make a new key from the system's random numbers."""
+    """Generate a new key from the system's random numbers."""
     return OtaKey(randombytes(KEY_BYTES), randombytes(KEY_BYTES))
 
 
@@ -97,7 +97,7 @@ def parse_ota_key(content: bytes) -> OtaKey:
         raise ConfigError(
             f"not an OTA key: expected {4 * KEY_BYTES} hex digits, got {len(text)} bytes",
             code="bad_key",
-            hint="`gatewayctl keygen` makes one",
+            hint="`gatewayctl keygen` creates one",
         )
     return OtaKey(raw[:KEY_BYTES], raw[KEY_BYTES:])
 
@@ -109,11 +109,11 @@ def parse_raw_key(content: bytes, name: str) -> bytes:
 
 
 def find_shared_keys(apps: Mapping[str, KeySet] | Iterable[tuple[str, KeySet]]) -> list[tuple[str, str]]:
-    """Find application ids that share the key which vouches for their firmware, without leave to.
+    """Find application ids that share, without permission, the key which vouches for their firmware.
 
     Neither a signature nor encryption covers the application id, so anyone who can publish could give one
     application's firmware to the other's devices. Each key set of the two must say `allow_shared_key`.
-    Returns pairs of ids in their given order; of a larger group only neighbours.
+    Returns pairs of ids in the given order; of a larger group only neighbours.
     """
     users: dict[tuple[bool, bytes], dict[str, bool]] = {}
     for app_id, keys in apps.items() if isinstance(apps, Mapping) else apps:

@@ -1,8 +1,8 @@
-"""The patch version that stands before the firmware in an OTA message.
+"""The patch version in front of the firmware in an OTA message.
 
-Either one byte or a protobuf varint (seven bits a byte, lowest first, the high bit set on all but the
-last), as the device's build says. Non-minimal varints (`80 00` for 0) are accepted as protobuf does: they
-say the same number, and that number alone decides. Ten bytes are the most, and the number is below 2**64.
+Either one byte or a protobuf varint (seven bits a byte, lowest first, the high bit set on all but the last),
+depending on the device's build. Non-minimal varints (`80 00` for 0) are accepted, as in protobuf: only the
+number counts. A varint has at most ten bytes, and the number is below 2**64.
 """
 
 from enum import StrEnum
@@ -25,7 +25,7 @@ class PatchEncoding(StrEnum):
 def split_patch(message: BytesLike, encoding: PatchEncoding) -> tuple[int, memoryview]:
     """Return the patch version and what follows it, uncopied.
 
-    Raises FirmwareError `patch_truncated`, `patch_overflow`, or `empty_firmware` when nothing follows.
+    Raises FirmwareError `patch_truncated`, `patch_overflow`, or `empty_firmware` if nothing follows.
     """
     view = memoryview(message).toreadonly()
     if not view:

@@ -1,12 +1,12 @@
-"""Which firmware a device may take: small predicates that pass, or raise.
+"""Which firmware a device may get: small checks that pass or raise.
 
 The anti-rollback mark. A signature covers neither the application nor the version; the only authenticated
 order among containers is their build timestamp. A board's mark is that of the newest genuine image that it
-is known to run (jobs/marks.py). An older timestamp is refused; the same one only with the same container, so
-that a retry passes and a second build of the same millisecond does not. `allow_downgrade` suspends the check
-and does not remove the mark: when the older image has succeeded, its timestamp is the new mark, and from then
-on everything newer than *that* is accepted. So it belongs in a configuration only for as long as the
-downgrade takes.
+is known to have run (jobs/marks.py). An older timestamp is refused; an equal one is accepted only with the
+same container, so that a retry passes and a second build of the same millisecond does not. `allow_downgrade`
+suspends the check and does not remove the mark: once the older image has succeeded, its timestamp is the new
+mark, and from then on everything newer than *that* is accepted. So it should stay in a configuration only for
+the duration of the downgrade.
 """
 
 from collections.abc import Sequence
@@ -44,14 +44,14 @@ class SlotMatch(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RollbackMark:
-    """Of a genuine image: its container's authenticated timestamp and `Container.sha256`."""
+    """Identifies a genuine image: its container's authenticated timestamp and `Container.sha256`."""
 
     timestamp_ms: int
     container_sha256: bytes
 
 
 def check_version(installed: Version, offered: Version, *, allow_downgrade: bool) -> None:
-    """Same major.minor and a strictly higher patch; with `allow_downgrade` any other patch.
+    """Check for the same major.minor and a strictly higher patch; with `allow_downgrade` any other patch.
 
     Raises FirmwareError `incompatible` or `not_newer`.
     """
@@ -61,7 +61,7 @@ def check_version(installed: Version, offered: Version, *, allow_downgrade: bool
             code="incompatible",
         )
     if offered == installed:
-        raise FirmwareError(f"version {offered} is what the device already runs", code="not_newer")
+        raise FirmwareError(f"version {offered} already runs on the device", code="not_newer")
     if not is_newer(installed, offered) and not allow_downgrade:
         raise FirmwareError(
             f"version {offered} is older than the installed {installed}",
@@ -79,7 +79,7 @@ def check_identity(
     got_hardware: str | None,
     got_device: str | None,
 ) -> None:
-    """The device is the one the configuration means; a protocol may know no app_id, then it is believed.
+    """Check that the device is the configured one; an app_id that the protocol cannot report is not checked.
 
     Raises DeviceError `wrong_app`, `wrong_hardware` or `wrong_device`.
     """
@@ -105,7 +105,9 @@ def check_identity(
 def check_rollback(
     mark: RollbackMark | None, timestamp_ms: int | None, container_sha256: bytes, *, allow_downgrade: bool
 ) -> None:
-    """Not older than the newest image the board has run. No mark, or no authenticated timestamp: passes.
+    """Check that it is not older than the newest image the board has run.
+
+    Passes without a mark or an authenticated timestamp.
 
     Raises FirmwareError `rollback`.
     """
@@ -123,7 +125,7 @@ def check_rollback(
 
 
 class Addressed(Protocol):
-    """What is meant for one flash address: a ROM, or what is known of one."""
+    """Something for one flash address: a ROM, or the facts about one."""
 
     @property
     def address(self) -> int:
@@ -160,7 +162,7 @@ def select_rom(roms: Sequence[R], slot_address: int | None, match: SlotMatch) ->
 
 
 def check_size(size: int, slot_size: int | None) -> None:
-    """The image fits the slot, where the device tells its size. Raises FirmwareError `too_large`."""
+    """Check that the image fits the slot, if its size is known. Raises FirmwareError `too_large`."""
     if slot_size is not None and size > slot_size:
         raise FirmwareError(
             f"the image has {size} bytes, the device's slot {slot_size}: {size - slot_size} too many",

@@ -54,7 +54,7 @@ def validate_app_id(text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class OtaTopic:
-    """What a topic says.
+    """The parts of a topic.
 
     Raises ConfigError `bad_app_id` or FirmwareError `bad_version` for what no topic can say.
     """
@@ -70,7 +70,7 @@ class OtaTopic:
 
 
 class TopicTemplate:
-    """The configured form of OTA topics. Raises ConfigError `bad_topic_template` when it is unusable."""
+    """The configured form of OTA topics. Raises ConfigError `bad_topic_template` if it is unusable."""
 
     def __init__(self, template: str = DEFAULT_TEMPLATE) -> None:
         self.template = template
@@ -133,11 +133,11 @@ def _template_fault(template: str, parts: list[str]) -> str:
             "needs {app_id}, {major} and {minor} exactly once each, and no other placeholder",
         ),
         (
-            # With text, and none of it a digit, it is clear where each number begins and ends.
+            # With non-empty text free of digits, it is clear where each number begins and ends.
             any(not text or re.search("[0-9]", text) for text in literals[1:-1]),
             "needs text without digits between its placeholders, or a topic could be read in two ways",
         ),
-        (template.startswith("$"), "begins with '$', which brokers keep for themselves"),
+        (template.startswith("$"), "begins with '$', which is reserved for brokers"),
         (len(template) > MAX_TEMPLATE_LENGTH, f"is longer than {MAX_TEMPLATE_LENGTH} characters"),
     )
     return next((text for is_so, text in faults if is_so), "") or _level_fault("".join(literals))
@@ -150,5 +150,5 @@ def _level_fault(text: str) -> str:
             return f"contains the wildcard {character!r}"
         # Control characters (NUL among them), and surrogates, which have no UTF-8.
         if unicodedata.category(character) in {"Cc", "Cs"}:
-            return f"contains the character U+{ord(character):04X}, which an MQTT topic must not"
+            return f"contains the character U+{ord(character):04X}, which is not allowed in an MQTT topic"
     return ""

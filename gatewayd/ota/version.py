@@ -47,5 +47,5 @@ def is_same_line(installed: Version, offered: Version) -> bool:
 
 
 def is_newer(installed: Version, offered: Version) -> bool:
-    """Whether `offered` has a strictly higher patch: an equal one would be installed at each reconnect."""
+    """Whether `offered` has a strictly higher patch; an equal one would be installed at each reconnect."""
     return offered.patch > installed.patch

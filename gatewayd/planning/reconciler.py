@@ -119,7 +119,7 @@ class Reconciler:
         for mark in result.marks:
             await self._save_mark(mark)
         for command in result.commands:
-            await self._obey(command)
+            await self._carry_out(command)
         if result.commands or result.marks:
             known = await self._store.run(_read)
         self.latest = known
@@ -164,7 +164,7 @@ class Reconciler:
             reason=command.reason,
         )
 
-    async def _obey(self, command: CreateJob | EndJob) -> None:
+    async def _carry_out(self, command: CreateJob | EndJob) -> None:
         if isinstance(command, CreateJob):
             job = await self._store.run(lambda db: db.create_job(command))
             if job is not None:

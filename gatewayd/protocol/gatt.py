@@ -1,4 +1,4 @@
-"""Where a protocol is found on a Bluetooth device."""
+"""The GATT service by which a Bluetooth device offers a protocol."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ class GattProfile:
     """A service and its characteristics, by their UUIDs in lower case.
 
     Attributes:
-        offers: what a device with this service offers, for a sentence.
-        to_device: what is written to. May be the same as `from_device`.
-        from_device: what notifies.
-        takes_requests: whether `to_device` may be written with response, by which a device says that all
-            before it has arrived. Writes without response it has to take.
+        offers: what a device with this service offers, for messages.
+        to_device: the characteristic to write to. May be the same as `from_device`.
+        from_device: the characteristic that notifies.
+        takes_requests: whether `to_device` accepts writes with response, which also confirm that everything
+            before them has arrived. It must accept writes without response.
     """
 
     offers: str

@@ -1,29 +1,29 @@
-"""What an image is to a device: the name by which its protocol tells one from another."""
+"""The id by which a device's protocol tells one image from another."""
 
 from dataclasses import dataclass
 from typing import Self
 
 from gatewayd.errors import FirmwareError
 
-# Of the whole file, as it is sent.
+# The SHA-256 of the whole file, as it is sent.
 SHA256 = "sha256"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageId:
-    """A digest and what it was made by. Two of different algorithms say nothing about each other."""
+    """A digest and its algorithm. Ids of different algorithms cannot be compared."""
 
     algorithm: str
     digest: bytes
 
     @classmethod
     def of_file(cls, sha256: bytes) -> Self:
-        """Name an image by the SHA-256 of its file."""
+        """Return the id that is the SHA-256 of the file."""
         return cls(SHA256, sha256)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what `str` wrote. Raises ValueError."""
+        """Parse the result of `str`. Raises ValueError."""
         algorithm, colon, digest = text.partition(":")
         if not (algorithm and colon):
             raise ValueError(f"not an image's name: {text[:80]!r}")

@@ -1,4 +1,4 @@
-"""What a protocol brings with it: everything that the rest of gatewayd asks for by its name."""
+"""What a protocol provides: everything that the rest of gatewayd looks up by its name."""
 
 import random as random_module
 from collections.abc import Callable
@@ -14,15 +14,15 @@ from gatewayd.protocol.session import TransferSession
 
 @dataclass(frozen=True, slots=True)
 class SessionContext:
-    """What a session has to know to begin with.
+    """What a session needs to know at its creation.
 
     Attributes:
-        gateway_id: who speaks.
+        gateway_id: the gateway's own name.
         is_datagram: whether the link carries packets; then it has no speed, and the bauds mean nothing.
         baud, transfer_baud: the line's speed, and the one to change to for a transfer.
-        busy_s: how long a device may say that it is busy without getting on; None: the protocol's own.
-        answer_floor_s: the least wait for its word on what was sent; None: the protocol's own.
-        settings: what the configuration has under the protocol's name: an instance of its `settings`.
+        busy_s: how long a device may report busy without making progress; None: the protocol's default.
+        answer_floor_s: the least time to wait for an acknowledgement; None: the protocol's default.
+        settings: an instance of the protocol's `settings` model, from the configuration.
     """
 
     gateway_id: str
@@ -37,12 +37,12 @@ class SessionContext:
 
 
 def named_by_file(_content: bytes | memoryview, sha256: bytes, _version: str) -> ImageId:
-    """Name an image by the SHA-256 of its file: any file is an image."""
+    """Return the SHA-256 of the file as the image's id: any file is an image."""
     return ImageId.of_file(sha256)
 
 
 def no_version(_content: bytes | memoryview) -> str | None:
-    """Of files that do not carry a version."""
+    """Return None, for protocols whose files carry no version."""
     return None
 
 
@@ -53,16 +53,16 @@ class ProtocolKind:
     Attributes:
         name: its name in the configuration (`protocol:`), and of the key that holds its `settings`.
         title: its name for people.
-        make_session: makes a session for one opening of a link. Its `identify` is also the question of
+        make_session: creates a session for one opening of a link. Its `identify` is also used by
             `gatewayctl scan`, and must change nothing in a device.
-        gatt: where it is found on a Bluetooth device; None: it does not go over Bluetooth.
-        name_image: returns what a device calls an image, from content, SHA-256 of that, and version. Raises
-            FirmwareError where the content is no image for such a device, or one of another version.
-        read_version: returns the version M.m.p that an image carries in itself; None: it carries none. Raises
-            FirmwareError where the content is no image for such a device.
-        caution: what it cannot promise, for a warning of check-config; and `advice`, what to do about that.
+        gatt: its GATT service on a Bluetooth device; None: it does not run over Bluetooth.
+        name_image: returns a device's id for an image, given its content, SHA-256 and version. Raises
+            FirmwareError if the content is not an image for such a device, or has another version.
+        read_version: returns the version M.m.p in the image itself; None: it has none. Raises FirmwareError
+            if the content is not an image for such a device.
+        caution: what it cannot guarantee, as a warning of check-config; `advice`: what to do about it.
         settings: the model of its own settings, if it has any; each of them needs a default.
-        is_asked_in_scans: whether `gatewayctl scan uart` asks a port in this protocol.
+        is_asked_in_scans: whether `gatewayctl scan uart` tries this protocol on a port.
     """
 
     name: str

@@ -6,5 +6,5 @@ from gatewayd.protocol.smp.kind import SMP
 
 PROTOCOLS: dict[str, ProtocolKind] = {kind.name: kind for kind in (RCP, SMP)}
 
-# Of devices whose configuration names none.
+# For devices whose configuration names none.
 DEFAULT_PROTOCOL = RCP.name

@@ -6,16 +6,16 @@ Each is started by a call and ends in exactly one *outcome*: `Identified`, `Stag
 notices (`TransferStarted`, `Progress`, `Console`, `LineSpeed`).
 
 Activation is one step or two. Where `arms_first` is False, `activate` makes the device restart into the
-image, and the caller has stored before that it may. Where it is True, `arm` tells the device which image its
-next boot is to try; the caller stores that it did, and then lets it restart with `activate`. A device that
-went back to its old image may look exactly as it did before it was armed; only what was stored tells the two
-apart.
+image, and the caller has stored beforehand that it may. Where it is True, `arm` tells the device which image
+its next boot is to try; the caller stores that it did, and then lets it restart with `activate`. A device
+that went back to its old image may look exactly as it did before it was armed; only what was stored tells the
+two apart.
 
-What an answer means for an update is the protocol's to say: `next_step`, `has_restarted`.
+The protocol decides what an answer means for an update: `next_step`, `has_restarted`.
 
 Sans-I/O: the caller hands in bytes and the time (seconds of any monotonic clock), takes out bytes, events and
-the next deadline. Starting an operation while one is under way, or one out of order, raises `RuntimeError`:
-that is our mistake, not the peer's.
+the next deadline. Starting an operation while one is under way, or out of order, raises `RuntimeError`: that
+is a bug of ours, not the peer's fault.
 """
 
 from collections.abc import Collection
@@ -27,7 +27,7 @@ from gatewayd.errors import GatewaydError
 from gatewayd.protocol.image import ImageId
 from gatewayd.protocol.steps import BootId, Step, Update
 
-# A device may say that it boots for 18 hours. Nothing on a serial line boots for longer than this.
+# A device may claim a boot time of 18 hours. Nothing on a serial line takes longer than this.
 LONGEST_BOOT_S = 300
 
 
@@ -41,15 +41,15 @@ class ImageState(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
-    """What a device says of itself, in any protocol. Facts that it does not tell are None.
+    """What a device reports about itself, in any protocol. Unknown facts are None.
 
     Attributes:
         boot_id: the token of this boot, compared for equality only.
         running: the image it runs.
-        tried: the image it tried last, where it remembers that.
+        tried: the image it tried last, if it keeps that.
         slot_address, slot_size: of its free slot; bytes.
-        can_revert: whether it goes back by itself when new firmware fails.
-        boot_limit_s: how long its restart is waited for.
+        can_revert: whether it goes back by itself if new firmware fails.
+        boot_limit_s: how long to wait for its restart.
     """
 
     app_id: str | None
@@ -66,9 +66,9 @@ class DeviceInfo:
     boot_limit_s: int = LONGEST_BOOT_S
 
     def runs(self, images: Collection[ImageId], version: str) -> bool:
-        """Whether the device runs an image that goes by these names and this version.
+        """Whether the device runs an image with one of these ids, or this version.
 
-        Its version counts only where no name can be compared with what it says.
+        The version counts only if no id can be compared with the one it reports.
         """
         running = self.running
         if running is not None and any(one.algorithm == running.algorithm for one in images):
@@ -83,7 +83,7 @@ class Image:
     Attributes:
         sha256: of the content.
         second_try: allows one more try of an image tried once (protocol.md, 8).
-        own_id: the device's own name for the image, where that is not its SHA-256.
+        own_id: the device's own id for the image, if that is not its SHA-256.
     """
 
     content: bytes | memoryview
@@ -94,7 +94,7 @@ class Image:
 
     @property
     def id(self) -> ImageId:
-        """What the device calls it."""
+        """The device's id for it."""
         return self.own_id or ImageId.of_file(self.sha256)
 
 
@@ -107,7 +107,7 @@ class Identified:
 
 @dataclass(frozen=True, slots=True)
 class TransferStarted:
-    """The device accepted the offer and wants bytes from `offset`; comes again at each resume."""
+    """The device accepted the offer and wants bytes from `offset`; repeated at each resume."""
 
     offset: int
     size: int
@@ -126,7 +126,7 @@ class Progress:
 class Staged:
     """Outcome of `transfer`: the device holds the image, verified as far as its protocol can.
 
-    `info` is of the boot that is to be activated.
+    `info` is from the boot that `activate` will end.
     """
 
     info: DeviceInfo
@@ -139,14 +139,14 @@ class AlreadyRunning:
 
 @dataclass(frozen=True, slots=True)
 class Armed:
-    """Outcome of `arm`: the device's next boot is one into the image. Not stored yet: `activate` waits."""
+    """Outcome of `arm`: the device's next boot will try the image. To be stored before `activate`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Activated:
     """Outcome of `activate`: the device restarts. `acknowledged` is False if it never replied: identify it.
 
-    For `quiet_s` nothing may be sent: the first byte it hears could keep its bootloader from booting.
+    Send nothing for `quiet_s`: the first byte it receives could keep its bootloader from booting.
     """
 
     acknowledged: bool
@@ -212,16 +212,16 @@ class TransferSession(Protocol):
 
     @property
     def needs_response(self) -> bool:
-        """Whether what `data_to_send` returned last goes to the device by write with response."""
+        """Whether the last result of `data_to_send` must be written with response."""
 
     def set_max_datagram(self, size_bytes: int) -> None:
-        """How much one send carries; each time a datagram link has been opened, before any operation."""
+        """Set how much one send carries: each time a datagram link is opened, before any operation."""
 
     def identify(self, now: float, patience_s: float) -> None:
-        """Ask who is there; `Failed` with a code that is a silence after `patience_s` without an answer."""
+        """Identify the device; `Failed` with a code of silence after `patience_s` without an answer."""
 
     def transfer(self, image: Image, now: float) -> None:
-        """Bring the image into the device's free slot, resuming, until it is staged. After `identify`."""
+        """Transfer the image into the device's free slot, with resumes, until staged. After `identify`."""
 
     @property
     def arms_first(self) -> bool:
@@ -241,7 +241,7 @@ class TransferSession(Protocol):
         """Confirm the running image, which is on trial. After `identify`."""
 
     def next_step(self, update: Update) -> Step:
-        """Say what comes next in an update. After `identify`, about what the device said then."""
+        """Return what comes next in an update, from what the device reported at `identify`."""
 
     def has_restarted(self, update: Update) -> bool:
         """Whether the device has booted since it was activated. After `identify`."""
@@ -250,7 +250,7 @@ class TransferSession(Protocol):
         """Take bytes as the link delivered them, in pieces of any size. Never raises on what a peer sends."""
 
     def data_to_send(self, now: float) -> bytes:
-        """Return the next frame for the link, or nothing. One a call: what is queued cannot be taken back.
+        """Return the next frame for the link, or nothing. One per call: what is queued cannot be recalled.
 
         On a datagram link the next packet: a frame or a fragment of one.
         """

@@ -1,4 +1,4 @@
-"""What came from a device that gave no answer: silence has many causes, and this tells them apart."""
+"""Diagnose why a device did not answer, from what was received instead."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ _QUOTED = 60  # of a line of text, in a sentence
 
 @dataclass(slots=True)
 class Heard:
-    """Counts since something was first asked."""
+    """What was received since a request was first sent."""
 
     size: int = 0
     frames: int = 0
@@ -29,14 +29,14 @@ class Heard:
 def no_answer(
     request: str, after_s: float, baud: int | None, heard: Heard, *, shortest_answer: int
 ) -> LinkError:
-    """Return the error for a request that nothing answered, by what came instead.
+    """Return the error for an unanswered request, diagnosed from what was received instead.
 
     Args:
-        request: what was asked.
-        after_s: how long it was waited for.
-        baud: the line's speed; None: no line.
-        heard: what came.
-        shortest_answer: bytes on the wire of the shortest answer there can be.
+        request: the request's name.
+        after_s: how long the wait was.
+        baud: the line's speed; None: not a serial line.
+        heard: what was received.
+        shortest_answer: the least bytes on the wire that an answer can have.
     """
     code, came, hint = next(found for holds, *found in _findings(heard, shortest_answer) if holds)
     speed = f" at {baud} baud" if baud is not None else ""
@@ -55,7 +55,7 @@ _WITHOUT_A_LINE = {
 
 
 def _findings(heard: Heard, shortest_answer: int) -> tuple[tuple[bool, str, str, str], ...]:
-    """Return whether it holds, code, what came, next step; the first that holds is said."""
+    """Return rows of: whether it holds, code, what came, next step. The first that holds is reported."""
     return (
         (
             not heard.size,

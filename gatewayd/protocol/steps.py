@@ -1,11 +1,11 @@
-"""What a device's answer means for an update: the question, which each protocol answers for itself."""
+"""What a device's answer means for an update: the input and the result of each protocol's `next_step`."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 from gatewayd.protocol.image import ImageId
 
-# A boot's token: compared for equality and never read. None: the protocol has none, or nothing was stored.
+# A boot's token, only compared for equality. None: the protocol has none, or nothing was stored.
 BootId = int | str
 
 
@@ -28,12 +28,12 @@ class Update:
     """What is stored of an update, to compare a device's answer with.
 
     Attributes:
-        image: what the device was offered; None until it was offered anything.
-        version: what the device has to run in the end.
-        from_version: what it ran when it was offered the image.
-        boot_id: of the boot in which it was offered the image, or told to activate it.
-        is_activating: the device may have been told to start the image.
-        is_armed: the device has acknowledged `arm`: its next boot is one into the image.
+        image: the image offered to the device; None before any offer.
+        version: the version that the device must finally run.
+        from_version: the version it ran at the offer.
+        boot_id: the boot in which it was offered the image, or told to activate it.
+        is_activating: whether the device may have been told to start the image.
+        is_armed: whether the device has acknowledged `arm`: its next boot will try the image.
     """
 
     image: ImageId | None

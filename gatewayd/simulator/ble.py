@@ -1,6 +1,6 @@
-"""A virtual device on a radio: a GATT peripheral and a receiver, and what joins them when something is due.
+"""A virtual device on a radio: it drives a GATT peripheral and a receiver.
 
-A device that restarts is gone: its connection ends, and it does not advertise until it has booted.
+A device that restarts disappears: its connection ends, and it does not advertise until it has booted.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from gatewayd.simulator.receiver import Receiver
 
 
 class VirtualBle:
-    """Runs a receiver on a peripheral that advertises already.
+    """Runs a receiver on a peripheral that is already advertising.
 
     `power_cut_after`: received bytes until the power fails, once.
     """
@@ -58,7 +58,7 @@ class VirtualBle:
         self.receiver.connect(max_datagram)
 
     def _hear(self, packet: bytes) -> None:
-        if self.peripheral.connection is None:  # it was on its way when the connection ended
+        if self.peripheral.connection is None:  # it was in flight when the connection ended
             return
         now = self._clock()
         if self._until_cut is not None:
@@ -71,7 +71,7 @@ class VirtualBle:
         self._turn()
 
     def _turn(self) -> None:
-        """Do everything that is due, and come back when the next thing is."""
+        """Do everything that is due, and schedule the next turn."""
         try:
             now = self._clock()
             was_on = self.receiver.is_on

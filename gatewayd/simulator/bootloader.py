@@ -5,9 +5,9 @@
     previous.bin   what it ran before; absent: the factory image
     device.json    identity, version, boot flag, trial
 
-Each change of device.json is one atomic step; moves of files around it can be done twice. So the device may
-die anywhere. The trial's end is kept as a time of the caller's clock, so that a trial also ends while nothing
-runs.
+Each change of device.json is one atomic step, and the file moves around it may be repeated. So the process
+may be killed anywhere. The end of a trial is stored as a time of the caller's clock, so that a trial also
+ends while no process runs.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ RECORD = "device.json"
 ACTIVE = "active.bin"
 PENDING = "pending.bin"
 PREVIOUS = "previous.bin"
-# What of a profile is kept, and wins over flags; geometry too, for flash.bin was laid out by it.
+# The parts of a profile that are stored and override flags; geometry too, because flash.bin depends on it.
 _KEPT = (
     "app_id",
     "hardware_id",
@@ -50,7 +50,7 @@ class Bootloader:
 
     @property
     def image(self) -> bytes | None:
-        """The running image; None for the factory's."""
+        """The running image; None for the factory image."""
         return self._files.read(ACTIVE)
 
     @property
@@ -81,7 +81,7 @@ class Bootloader:
         )
 
     def boot(self, now: float) -> str:
-        """Choose the image; return what was done, for the log, or nothing."""
+        """Choose the image; return what was done, for the log, or an empty string."""
         if self._record.get("pending") is not None:
             return self._swap(now)
         if self.trial_ends is not None and now >= self.trial_ends:
@@ -111,7 +111,7 @@ class Bootloader:
     def _revert(self) -> str:
         trial = self._record["trial"]
         given_up = self.version
-        # From here on there is no way but back, whatever the clock does.
+        # From here on it must revert, whatever the clock says.
         self._save(trial={**trial, "ends": 0.0})
         if trial["previous_is_factory"]:
             self._files.remove(ACTIVE)
@@ -140,5 +140,5 @@ def _parse(raw: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise HostError(f"{RECORD} is not JSON: {error}", code="bad_device_state", hint=hint) from error
     if not isinstance(record, dict) or not isinstance(record.get("version"), str):
-        raise HostError(f"{RECORD} is no object with a version", code="bad_device_state", hint=hint)
+        raise HostError(f"{RECORD} is not an object with a version", code="bad_device_state", hint=hint)
     return record

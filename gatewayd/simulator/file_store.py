@@ -45,7 +45,7 @@ class MemoryFileStore:
 
 
 class DirectoryFileStore:
-    """A directory. Survives the death of the process; not made to survive that of the machine."""
+    """A directory. Survives a kill of the process, but not a power cut of the machine."""
 
     def __init__(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ class DirectoryFileStore:
 
     def move(self, source: str, target: str) -> None:
         """See FileStore."""
-        os.replace(self.path / source, self.path / target)  # noqa: PTH105 - reads like what it is
+        os.replace(self.path / source, self.path / target)  # noqa: PTH105 - mirrors MemoryFileStore
 
     def remove(self, name: str) -> None:
         """See FileStore."""

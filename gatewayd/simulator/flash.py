@@ -1,4 +1,4 @@
-"""NOR flash as it is: erased in blocks, written once per unit, torn when the power goes in the middle."""
+"""A model of NOR flash: erased in blocks, written once per unit, torn if power fails during an operation."""
 
 import random
 from typing import Protocol
@@ -6,20 +6,20 @@ from typing import Protocol
 BLANK = 0xFF
 
 
-class PowerCut(Exception):  # noqa: N818 - it is an event, not a mistake
+class PowerCut(Exception):  # noqa: N818 - an event, not an error
     """The power failed during a flash operation."""
 
 
 class FlashReadError(Exception):
-    """A cell cannot be read, as a word whose ECC was torn."""
+    """A unit cannot be read, such as a word with a torn ECC."""
 
 
 class FlashMisuse(Exception):  # noqa: N818 - the field's word
-    """Something no NOR flash can do: writing what is not blank, or not on a unit's edge."""
+    """Something no NOR flash can do, such as writing cells that are not blank, or unaligned."""
 
 
 class Storage(Protocol):
-    """What the cells live in: a bytearray, or an mmap of a file."""
+    """The memory behind the cells: a bytearray, or an mmap of a file."""
 
     def __len__(self) -> int:
         """Size in bytes."""
@@ -38,7 +38,7 @@ class Flash:
     PowerCut raised, once. With `torn_unreadable`, units torn by a cut cannot be read until they are erased.
     """
 
-    def __init__(  # a flash has that many properties
+    def __init__(
         self,
         size_bytes: int,
         *,
@@ -64,7 +64,7 @@ class Flash:
         self._random = random.Random(seed)  # noqa: S311 - torn cells, not keys
 
     def read(self, address: int, size: int) -> bytes:
-        """Return `size` bytes; FlashReadError when one of their units is torn."""
+        """Return `size` bytes; FlashReadError if one of their units is torn."""
         self._check_range(address, size)
         if self.unreadable and any(
             address - self.write_unit < unit < address + size for unit in self.unreadable
@@ -73,7 +73,7 @@ class Flash:
         return bytes(self._cells[address : address + size])
 
     def is_blank(self, address: int, size: int) -> bool:
-        """Whether a range is erased, as far as reading tells."""
+        """Whether a range reads as erased."""
         try:
             return self.read(address, size).count(BLANK) == size
         except FlashReadError:
@@ -100,7 +100,7 @@ class Flash:
         size = self.erase_block
         self._check_range(address, size)
         if address % size:
-            raise FlashMisuse(f"erase at {address:#x} is not on the edge of a block of {size}")
+            raise FlashMisuse(f"erase at {address:#x} is not at the start of a block of {size}")
         self.erases[address // size] = self.erases.get(address // size, 0) + 1
         if self._cut_within(1):
             half = self._random.randrange(size)
@@ -111,7 +111,7 @@ class Flash:
         self.unreadable = {unit for unit in self.unreadable if not address <= unit < address + size}
 
     def step(self) -> None:
-        """Count an operation that is atomic by itself (a boot flag): the cut falls before it."""
+        """Count an operation that is itself atomic (a boot flag): a cut comes before it."""
         if self._cut_within(1):
             self._cut()
         self.operations += 1
@@ -124,7 +124,7 @@ class Flash:
         return 0 < self.cut_at_left() <= operations
 
     def _cut(self) -> None:
-        assert self.cut_at is not None  # noqa: S101 - _cut_within said so
+        assert self.cut_at is not None  # noqa: S101 - _cut_within has checked it
         self.operations, self.cut_at = self.cut_at, None
         raise PowerCut(f"power cut at flash operation {self.operations}")
 
@@ -139,4 +139,4 @@ class Flash:
 
     def _check_range(self, address: int, size: int) -> None:
         if address < 0 or size < 0 or size > self.size_bytes - address:
-            raise FlashMisuse(f"{size} bytes at {address:#x} are outside of {self.size_bytes:#x}")
+            raise FlashMisuse(f"{size} bytes at {address:#x} are outside {self.size_bytes:#x}")

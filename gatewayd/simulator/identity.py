@@ -1,4 +1,4 @@
-"""What a virtual device says of itself in INFO."""
+"""What a virtual device reports about itself in INFO."""
 
 from gatewayd.protocol.rcp.info import RcpInfo
 from gatewayd.simulator.bootloader import Bootloader
@@ -13,7 +13,7 @@ def describe(
     running_sha256: bytes | None,
     is_datagram: bool,
 ) -> RcpInfo:
-    """Return it as of now."""
+    """Return the current INFO."""
     profile = bootloader.profile
     tried = memory.tried_sha256 if memory.tried_count else None
     return RcpInfo(

@@ -1,13 +1,13 @@
-"""What the receiver remembers over a power cut (protocol.md, section 6).
+"""What the receiver keeps across a power cut (protocol.md, section 6).
 
-Two areas of one or more erase blocks each. The newer one begins with a START record that carries everything
-true when it was begun; every change is appended. When it is full, the *older* area is erased and becomes the
+Two areas of one or more erase blocks each. The newer one begins with a START record that has the complete
+state at that time; every change is appended. When it is full, the *older* area is erased and becomes the
 newer. A record is
 
     kind u8 | length u8 | body | crc u32     padded with FF to write units
 
-and its CRC-32 is seeded with the area's generation: a remnant of an earlier use, or of a torn erase, is no
-record. A torn record is skipped unit by unit. Nothing is written to a cell that is not blank.
+and its CRC-32 is seeded with the area's generation: a remnant of an earlier use, or of a torn erase, is not a
+valid record. A torn record is skipped unit by unit. Only blank cells are written.
 """
 
 import struct
@@ -27,7 +27,7 @@ _START = struct.Struct("<I32sIIIB32sB32s")  # generation, then Memory
 
 
 class Kind(IntEnum):
-    """What a record says. Not 0xFF: that is blank flash."""
+    """The kind of a record. Never 0xFF: that is blank flash."""
 
     START = 1
     RECEIVING = 2
@@ -40,7 +40,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Everything the journal says. An all-zero hash stands for "none"."""
+    """The state that the journal holds. An all-zero hash means "none"."""
 
     sha256: bytes = _NO_HASH
     size: int = 0
@@ -52,11 +52,11 @@ class Memory:
     confirmed_sha256: bytes = _NO_HASH
 
     def has(self, sha256: bytes, size: int) -> bool:
-        """Whether it is this image that is being received."""
+        """Whether this is the image that is being received."""
         return self.size != 0 and (self.sha256, self.size) == (sha256, size)
 
     def after(self, kind: int, body: bytes) -> "Memory":
-        """What is true once a record has been appended."""
+        """Return the state once a record has been appended."""
         if kind == Kind.RECEIVING:
             sha256, size = _RECEIVING.unpack(body)
             return replace(self, sha256=sha256, size=size, offset=0, crc=0, full=False)
@@ -74,7 +74,7 @@ class Memory:
 
 
 class Journal:
-    """The journal at the beginning of `flash`; reads itself when made, and writes nothing then."""
+    """The journal at the beginning of `flash`. Creating one reads it and writes nothing."""
 
     def __init__(self, flash: Flash, *, area_size: int) -> None:
         self.memory = Memory()
@@ -89,27 +89,27 @@ class Journal:
             self._replay()
 
     def receiving(self, sha256: bytes, size: int) -> None:
-        """Begin an image, from zero."""
+        """Record that an image is begun, from zero."""
         self._append(Kind.RECEIVING, _RECEIVING.pack(sha256, size))
 
     def progress(self, offset: int, crc: int) -> None:
-        """So much is written; `crc` is that of all of it, read back."""
+        """Record that `offset` bytes are written; `crc` covers all of them, read back."""
         self._append(Kind.PROGRESS, _PROGRESS.pack(offset, crc))
 
     def full(self, crc: int) -> None:
-        """The whole image is written and was read back."""
+        """Record that the whole image is written and was read back."""
         self._append(Kind.FULL, struct.pack("<I", crc))
 
     def tried(self, sha256: bytes, count: int) -> None:
-        """The image is about to be started for the `count`-th time in a row."""
+        """Record that the image is about to be started for the `count`-th time in a row."""
         self._append(Kind.TRIED, _TRIED.pack(sha256, count))
 
     def confirmed(self, sha256: bytes) -> None:
-        """The running image was confirmed."""
+        """Record that the running image was confirmed."""
         self._append(Kind.CONFIRMED, sha256)
 
     def forget(self) -> None:
-        """There is nothing of any image in the slot any more."""
+        """Record that the slot no longer holds any part of an image."""
         self._append(Kind.FORGOTTEN, b"")
 
     def _append(self, kind: Kind, body: bytes) -> None:
@@ -124,7 +124,7 @@ class Journal:
         self.memory = after
 
     def _begin_area(self, memory: Memory) -> None:
-        """Erase the older area and make it the newer one; until its START is whole the other holds."""
+        """Erase the older area and make it the newer one; until its START is complete the other counts."""
         older = 1 - self._area
         for address in range(older * self._area_size, (older + 1) * self._area_size, self._flash.erase_block):
             self._flash.erase(address)

@@ -1,8 +1,9 @@
-"""One direction of a serial line: bytes leave one after the other at its rate, arrive later, not all whole.
+"""One direction of a serial line: bytes leave at its rate, and arrive later, some lost or changed.
 
-Pure: time comes in. A sender that knows when it sends uses `put`. One whose bytes wait in a queue that cannot
-be asked (a pty) asks for `room` first and says with `pulled` what the queue gave. For as long as it gives all
-that was asked for, the line has been busy without a pause, and time lost by waking up late is made up for.
+Pure: the caller passes the time. A sender that knows when it sends uses `put`. A sender whose bytes wait in a
+queue of unknown length (a pty) asks for `room` first, and passes what the queue held to `pulled`. As long as
+the queue holds all that was asked for, the line was busy without a pause, and time lost by waking up late is
+made up for.
 """
 
 import math
@@ -10,16 +11,16 @@ import random
 from collections import deque
 from dataclasses import dataclass
 
-_SLICE_S = 0.002  # bytes arrive in slices of that; finer than any timer here is exact
+_SLICE_S = 0.002  # bytes arrive in slices of this length; timers here are no more exact
 _UNPACED_ROOM = 65536
-_MOST_LATE_S = 0.25  # what is made up for after waking up late; more was a stopped process
+_MOST_LATE_S = 0.25  # the most to make up for after waking up late; beyond, the process was stopped
 
 
 @dataclass(frozen=True, slots=True)
 class LineProfile:
-    """How a line is; the same in each direction. Rates of faults are per byte."""
+    """The properties of a line, the same in each direction. Fault rates are per byte."""
 
-    rate_bytes_per_s: float = 0.0  # 0: as fast as it goes
+    rate_bytes_per_s: float = 0.0  # 0: unlimited
     latency_s: float = 0.0
     flip_rate: float = 0.0
     drop_rate: float = 0.0
@@ -40,7 +41,7 @@ class Line:
         self._drops = _Faults(profile.drop_rate, rng)
 
     def room(self, now: float) -> int:
-        """How many bytes the line takes now."""
+        """Return how many bytes the line can take now."""
         if not self._rate:
             return _UNPACED_ROOM
         if now < self._free_at:
@@ -49,7 +50,7 @@ class Line:
         return self._slice + int(late_s * self._rate)
 
     def pulled(self, asked: int, data: bytes, now: float, baud: int) -> None:
-        """Send what a queue gave when it was asked for `asked` bytes."""
+        """Send what a queue held when `asked` bytes were asked for."""
         start = max(self._free_at, now - _MOST_LATE_S if self._backlog else now)
         self._backlog = bool(self._rate) and len(data) == asked
         self._send(data, start, baud)
@@ -68,7 +69,7 @@ class Line:
         return found
 
     def next_arrival(self) -> float | None:
-        """When `arrived` has something."""
+        """When `arrived` will have something."""
         return self._travelling[0][0] if self._travelling else None
 
     def free_at(self) -> float | None:
@@ -91,7 +92,7 @@ class Line:
 
 
 class _Faults:
-    """Where faults of a given probability fall; draws once per fault, not once per byte."""
+    """The positions of faults of a given probability; draws once per fault, not once per byte."""
 
     def __init__(self, probability: float, rng: random.Random) -> None:
         self._probability = min(probability, 1.0)

@@ -1,4 +1,4 @@
-"""The GATT side of a virtual device (docs/protocol.md, section 11): advertises, is written to, notifies."""
+"""The GATT side of a virtual device (docs/protocol.md, section 11): advertises, takes writes, notifies."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,15 +15,15 @@ from gatewayd.protocol.rcp.kind import GATT
 _KINDS = AdvertisingData.Type
 _LEGACY_ADVERTISEMENT = 31  # bytes
 _SUPERVISION_MS = 5000
-# Nobody is there to compare numbers, and the address that it advertises is its own.
+# Nobody is there to compare numbers, and its identity is the address that it advertises.
 PAIRING = PairingConfig(mitm=False, identity_address_type=PairingConfig.AddressType.RANDOM)
 
 
 class Peripheral:
-    """A device that offers RCP: what is written to it goes to `on_frame`, in order; `notify` sends a frame.
+    """A device that offers RCP: writes go to `on_frame`, in order; `notify` sends a frame.
 
-    `mtu` is the largest it takes; `needs_bond` refuses who has not encrypted; `interval_ms` is what it asks
-    for when it is connected to; without `has_service` it is another device.
+    `mtu` is the largest it accepts; `needs_bond` refuses unencrypted writes; `interval_ms` is the connection
+    interval it requests; without `has_service` it is some other device.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Peripheral:
         self.device.keystore = JsonKeyStore("bonds", str(path))
 
     async def advertise(self, service_data: bytes | None = None) -> None:
-        """Say that it offers RCP, by service data if there are any, and its name where there is room."""
+        """Advertise RCP, with service data if given, and the name where there is room."""
         data: list[Any] = [(_KINDS.FLAGS, b"\x06")]
         if service_data is not None:
             data.append((_KINDS.SERVICE_DATA_128_BIT_UUID, bytes(UUID(GATT.service)) + service_data))
@@ -83,12 +83,12 @@ class Peripheral:
         )
 
     async def fall_silent(self) -> None:
-        """Be off: no connection, no advertisement."""
+        """Switch off: no connection, no advertisement."""
         await self.device.stop_advertising()
         await self.drop()
 
     async def notify(self, frame: bytes) -> None:
-        """Send a frame to who has subscribed."""
+        """Send a frame to the subscribers."""
         await self.device.notify_subscribers(self._outlet, frame)
 
     async def drop(self) -> None:

@@ -1,18 +1,18 @@
-"""What a virtual device is."""
+"""The properties of a virtual device."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceProfile:
-    """Identity, geometry and temper of a virtual device. Sizes in bytes."""
+    """Identity, geometry and behaviour of a virtual device. Sizes in bytes."""
 
     app_id: str
     version: str
     hardware_id: str | None = None
     device_id: str | None = None
     slot_address: int | None = None
-    slot_size: int = 16 * 1024 * 1024  # takes any image a test thinks of
+    slot_size: int = 16 * 1024 * 1024  # room for any image in the tests
     erase_block: int = 4096
     write_unit: int = 8  # STM32L4's, and a multiple of most others
     max_frame: int = 1034  # DATA with 1024 bytes of payload
@@ -20,13 +20,13 @@ class DeviceProfile:
     rx_ring: int = 8192
     base_baud: int = 115200
     max_baud: int = 4_000_000  # what USB adapters top out at
-    boot_s: float = 0.2  # how long it is silent after a restart
-    boot_time_s: int = 2  # what it says of that; generous
-    erase_s: float = 0.0  # for each block; above 0 everything is erased under BUSY before ACCEPT
+    boot_s: float = 0.2  # silence after a restart
+    boot_time_s: int = 2  # what it reports for that; generous
+    erase_s: float = 0.0  # for each block; if not 0, everything is erased under BUSY before ACCEPT
     can_set_baud: bool = True
     can_revert: bool = True
     can_short_data: bool = True  # on a datagram link
-    trial_cap_s: int = 65535  # the trial is no longer than that, whatever ACTIVATE says
+    trial_cap_s: int = 65535  # the longest trial, whatever ACTIVATE says
     break_after_activate: bool = False  # an image on trial never answers
 
     @property

@@ -1,8 +1,8 @@
-"""What a device says, from one boot to the next: the state table of protocol.md, section 10.
+"""The device's side of the protocol during one boot: the state table of protocol.md, section 10.
 
-Requests are answered immediately; only two states do work of their own, when `work_at` has come: PREPARE
-erases block by block, HASH reads back slice by slice, both under BUSY. A PowerCut passes through: then this
-object is worth nothing.
+Requests are answered immediately. Only two states have work of their own, due at `work_at`: PREPARE erases
+block by block and HASH reads back slice by slice, both under BUSY. A PowerCut propagates to the caller, who
+must then discard this object.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from gatewayd.simulator.slot import Slot
 from gatewayd.simulator.spacing import AckSpacing
 
 _IN_USE_S = 10.0  # protocol.md, section 13: session in use
-_BUSY_S = 1.0  # what one BUSY asks for; sent again when half of it is over
+_BUSY_S = 1.0  # the wait one BUSY asks for; sent again halfway through
 _HASH_SLICE = 65536
 _ANOTHER_GATEWAY = 1  # a NOT_NOW reason
 
@@ -31,7 +31,7 @@ SessionFrame = frames.Data | frames.Finish | frames.Activate
 
 
 class State(Enum):
-    """What is true now."""
+    """The state of the session."""
 
     IDLE = "no session"
     PREPARE = "an offer is taken; flash is being erased"
@@ -43,7 +43,7 @@ class State(Enum):
 
 
 class DeviceProtocol:
-    """One boot's worth of protocol. `outbox` holds the contents of frames to be sent."""
+    """The protocol during one boot. `outbox` holds the contents of frames to be sent."""
 
     def __init__(
         self, flash: Flash, bootloader: Bootloader, boot_id: int, log: Callable[[str], None]
@@ -67,7 +67,7 @@ class DeviceProtocol:
         self._end_session()
 
     def take(self, content: bytes, now: float) -> None:
-        """Answer a frame that came whole."""
+        """Answer a frame that arrived intact."""
         if content[0] in list(FrameType) and content[0] not in frames.FROM_GATEWAY:
             return
         session = content[1]
@@ -101,7 +101,7 @@ class DeviceProtocol:
             self._on_session_frame(frame, now)
 
     def take_short(self, data: ShortData, now: float) -> None:
-        """Answer DATA of which half the offset came; a gap for a device that does not know it."""
+        """Answer DATA with half an offset; to a device without that feature it is a gap."""
         if not self.profile.can_short_data:
             self.gap()
             return
@@ -117,7 +117,7 @@ class DeviceProtocol:
             self._hash_slice(now)
 
     def gap(self) -> None:
-        """Say once per pass from where to go on; after a broken frame, too."""
+        """Say once per pass where to resume; also after a broken frame."""
         if self.state is State.RECV and not self._said_nak:
             self._said_nak = True
             self._say_how_far(frames.Nak)
@@ -174,7 +174,7 @@ class DeviceProtocol:
 
     def _belongs_to_another(self, now: float) -> bool:
         if not self._session or not self._session_gateway_id:
-            return False  # no HELLO came before its OFFER, so nobody knows whose it is
+            return False  # no HELLO came before its OFFER, so its gateway is unknown
         in_use = now - self._session_heard_at < _IN_USE_S
         return in_use and self._gateway_id != self._session_gateway_id
 
@@ -391,7 +391,7 @@ class DeviceProtocol:
         return has_speed and 0 < baud <= self.profile.max_baud
 
     def _offered(self) -> Offer:
-        assert self._offer is not None, self.state  # noqa: S101 - there is one in every state that asks
+        assert self._offer is not None, self.state  # noqa: S101 - every state that calls this has one
         return self._offer
 
     def _send_busy(self, now: float) -> None:

@@ -1,8 +1,8 @@
-"""The receiver, in Python and sans-I/O: with docs/protocol.md the specification of a device.
+"""The receiver, in Python and sans-I/O: together with docs/protocol.md, the specification of a device.
 
-What survives a restart lives in two things made once: the flash (journal and slot) and the bootloader (what
-the device is, which image runs). All else is a `DeviceProtocol`, created again at every boot. A restart, of
-whatever cause, is: nothing for `boot_s`, then a boot with another boot id.
+What survives a restart is in two objects that are created once: the flash (journal and slot) and the
+bootloader (what the device is, which image runs). All else is a `DeviceProtocol`, created at each boot. A
+restart, whatever its cause, is `boot_s` of silence and then a boot with another boot id.
 """
 
 import secrets
@@ -31,7 +31,7 @@ def random_boot_ids() -> Iterator[int]:
 
 
 class Receiver:
-    """A device; see the module's text. On a stream until `connect`. `log` hears a line for each event."""
+    """A device; see the module's text. On a stream until `connect`. `log` gets a line for each event."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Receiver:
         self._boot_ids = boot_ids or random_boot_ids()
         self._log = log
         self._speed = LineSpeed(profile.base_baud)
-        self._packet: int | None = None  # bytes that a datagram carries; None on a stream
+        self._packet: int | None = None  # the most bytes in a datagram; None on a stream
         self._fragments: deque[bytes] = deque()
         self._conversation: DeviceProtocol | None = None  # None while off
         self._boot_at = now
@@ -63,7 +63,7 @@ class Receiver:
 
     @property
     def running_image(self) -> bytes | None:
-        """The image it runs; None for the factory's."""
+        """The image it runs; None for the factory image."""
         return self.bootloader.image
 
     @property
@@ -82,7 +82,7 @@ class Receiver:
         return self._conversation is not None
 
     def connect(self, max_datagram: int) -> None:
-        """A gateway has connected, by a datagram link that carries so much."""
+        """A gateway has connected, by a datagram link that carries `max_datagram` bytes."""
         self._packet = clamp(max_datagram)
         self._assembler = Assembler(self.profile.max_frame)
         self._fragments.clear()
@@ -100,7 +100,7 @@ class Receiver:
                 self._lose_power(str(cut), now)
 
     def data_to_send(self, now: float) -> bytes:
-        """Return the next frame or packet to send, at the `baud` there was before the call; or nothing."""
+        """Return the next frame or packet to send, at the `baud` from before the call; or nothing."""
         if self._fragments:
             return self._fragments.popleft()
         if self._conversation is None or not self._conversation.outbox:
@@ -135,7 +135,7 @@ class Receiver:
             return
         self._speed.tick(now)
         if _is_due(self.bootloader.trial_ends, now):
-            self._lose_power("the trial is over and nobody has confirmed", now)
+            self._lose_power("the trial is over without a confirmation", now)
         elif _is_due(self._restart_at, now):
             self._lose_power("restarts", now)
         elif _is_due(self._conversation.work_at, now):
@@ -151,15 +151,15 @@ class Receiver:
         found = self._assembler.feed(data)
         return [] if found is None else [found]
 
-    def _take(self, talk: DeviceProtocol, found: bytes | BrokenFrame | ShortData, now: float) -> None:
+    def _take(self, protocol: DeviceProtocol, found: bytes | BrokenFrame | ShortData, now: float) -> None:
         if isinstance(found, BrokenFrame):
-            talk.gap()
+            protocol.gap()
             return
         self._speed.heard(now)
         if isinstance(found, ShortData):
-            talk.take_short(found, now)
+            protocol.take_short(found, now)
         else:
-            talk.take(found, now)
+            protocol.take(found, now)
 
     def _in_packets(self, content: bytes, most: int) -> bytes:
         """Return the first packet of a frame, and keep the others."""
@@ -193,7 +193,7 @@ class Receiver:
 
 
 def blank_flash(profile: DeviceProfile) -> Flash:
-    """Return factory-new flash as the device has it: journal and slot."""
+    """Return blank flash of the device's layout: journal and slot."""
     return Flash(profile.flash_size, erase_block=profile.erase_block, write_unit=profile.write_unit)
 
 

@@ -1,11 +1,11 @@
-"""The free slot: an image grows in it; what the journal says of it survives (protocol.md, section 6)."""
+"""The free slot, which receives the image; what the journal records survives (protocol.md, section 6)."""
 
 import zlib
 
 from gatewayd.simulator.flash import Flash
 from gatewayd.simulator.journal import Journal
 
-# A record for every 4 KiB at most: 2 journal erases per MiB with 4 KiB blocks.
+# At most one record per 4 KiB: 2 journal erases per MiB with 4 KiB blocks.
 _PROGRESS_FLOOR = 4096
 
 
@@ -28,11 +28,11 @@ class Slot:
 
     @property
     def durable(self) -> int:
-        """What would survive a power cut now."""
+        """How many bytes would survive a power cut now."""
         return self._journal.memory.offset
 
     def take_up(self, sha256: bytes, size: int, *, from_zero: bool) -> None:
-        """Go on with this image, or begin it; the journal knows of a new one before flash is touched."""
+        """Resume this image, or begin it; a new one is in the journal before flash is touched."""
         memory = self._journal.memory
         if not memory.has(sha256, size) or from_zero:
             if not memory.has(sha256, size) or memory.offset:
@@ -45,7 +45,7 @@ class Slot:
         self._image = (sha256, size)
 
     def prefix_crc(self) -> int:
-        """CRC-32 of what is written, read back since the last record. Raises FlashReadError."""
+        """CRC-32 of what is written; bytes after the last record are read back. Raises FlashReadError."""
         return zlib.crc32(self._read(self._crc_edge, self._written - self._crc_edge), self._crc)
 
     def erase_next(self) -> None:
@@ -54,13 +54,13 @@ class Slot:
         self.erased += self._flash.erase_block
 
     def edge_for(self, offset: int) -> int:
-        """How far has to be erased for the image to be written up to `offset`."""
+        """Return how far flash must be erased to write the image up to `offset`."""
         assert self._image is not None  # noqa: S101 - take_up comes first
         block = self._flash.erase_block
         return -(-min(offset, self._image[1]) // block) * block if self._written < self._image[1] else 0
 
     def append(self, payload: bytes) -> None:
-        """Write what makes whole units; at the image's end everything. Reads back: FlashReadError."""
+        """Write whole units, and the rest at the image's end. Reads back; raises FlashReadError."""
         assert self._image is not None  # noqa: S101 - take_up comes first
         size = self._image[1]
         unit = self._flash.write_unit
@@ -79,7 +79,7 @@ class Slot:
             self._journal.full(self._crc)
 
     def forget(self) -> None:
-        """There is nothing of any image here any more."""
+        """Forget the image; the slot no longer holds any part of one."""
         if self._journal.memory.size:
             self._journal.forget()
         self._image = None

@@ -1,12 +1,12 @@
 """When a device on a datagram link acknowledges (protocol.md, section 11): an ACK costs a whole packet."""
 
-_FRAMES = 6  # a quarter of what a gateway has in flight
+_FRAMES = 6  # a quarter of the frames that a gateway has in flight
 
 
 class AckSpacing:
-    """What has been taken since the gateway was told last. On a stream it is told of every DATA.
+    """Counts what was taken since the last ACK. On a stream every DATA is acknowledged.
 
-    `room`: bytes that may be under way, by window and ring.
+    `room`: how many bytes may be in flight, by window and ring.
     """
 
     def __init__(self, room: int) -> None:
@@ -15,11 +15,11 @@ class AckSpacing:
         self.told()
 
     def told(self) -> None:
-        """The gateway hears now how far the device is."""
+        """Note that an ACK or NAK is being sent."""
         self._frames = self._bytes = 0
 
     def may_wait(self, size: int, chunk: int, room: int) -> bool:
-        """Note `size` bytes of a `chunk` taken; `room` is what the credit said last has left for more."""
+        """Note `size` new bytes of a `chunk`; return whether the ACK may wait. `room`: credit left."""
         self._frames += 1
         self._bytes += size
         is_soon = self._frames >= _FRAMES or self._bytes >= self._quarter

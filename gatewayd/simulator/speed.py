@@ -1,4 +1,4 @@
-"""At what speed a device talks, and when it goes back to its base speed (protocol.md, section 9)."""
+"""The speed of a device's line, and when it returns to its base speed (protocol.md, section 9)."""
 
 _BITS_PER_BYTE = 10
 _FIRST_FRAME_S = 1.0
@@ -6,7 +6,7 @@ _NEXT_FRAME_S = 3.0
 
 
 class LineSpeed:
-    """The speed now, the one agreed on, and the fall back."""
+    """The current speed, the one agreed on, and the fallback to base."""
 
     def __init__(self, base_baud: int) -> None:
         self.baud = self._base_baud = base_baud
@@ -20,12 +20,12 @@ class LineSpeed:
         self._fall_back_at: float | None = None
 
     def switch_after(self, wire: bytes, baud: int, now: float) -> None:
-        """BAUD_OK for `baud` goes out now; the speed changes when its last bit has left."""
+        """Note that BAUD_OK is being sent; the speed changes to `baud` once its last bit has left."""
         self._agreed = baud
         self._switch_at = now + len(wire) * _BITS_PER_BYTE / self.baud
 
     def heard(self, now: float) -> None:
-        """Note that a valid frame came."""
+        """Note that a valid frame arrived."""
         if self._fall_back_at is not None:
             self._fall_back_at = now + _NEXT_FRAME_S
 

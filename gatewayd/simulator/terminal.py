@@ -25,7 +25,7 @@ class Terminal:
         self.path = path
         self.master, self._slave = os.openpty()
         os.set_blocking(self.master, False)
-        tty.setraw(self._slave)  # we keep the slave open: else reading fails while no gateway has it open
+        tty.setraw(self._slave)  # kept open: otherwise reading fails while no gateway has it open
         self._set_first_speed(baud)
         self._name = os.ttyname(self._slave)
         try:
@@ -35,14 +35,14 @@ class Terminal:
             raise
 
     def read(self, size: int) -> bytes:
-        """Take up to `size` bytes of what the gateway wrote; none when there are none."""
+        """Take up to `size` bytes that the gateway wrote, possibly none."""
         try:
             return os.read(self.master, size)
         except BlockingIOError:
             return b""
 
     def write(self, data: bytes) -> None:
-        """Hand bytes to the gateway; what does not fit is lost, as on a real port that nobody reads."""
+        """Pass bytes to the gateway; what does not fit is lost, as on a real port that nobody reads."""
         with contextlib.suppress(BlockingIOError):
             os.write(self.master, data)
 
@@ -52,9 +52,9 @@ class Terminal:
         return int(_TERMIOS2.unpack(raw)[_OUTPUT_SPEED])
 
     def free_after_crash(self) -> None:
-        """Take TIOCEXCL off when the gateway that set it is dead.
+        """Clear TIOCEXCL if the gateway that set it is dead.
 
-        A real port loses it with the last close; this one we keep open. A living gateway holds the flock.
+        A real port loses it with the last close, but this one is kept open. A living gateway holds the flock.
         """
         if fcntl.ioctl(self._slave, _TIOCGEXCL, bytes(4)) == bytes(4):
             return
@@ -90,7 +90,7 @@ class Terminal:
             new.replace(self.path)
         except OSError as error:
             raise HostError(
-                f"cannot make the link {self.path}: {error.strerror}", code="port_exists"
+                f"cannot create the link {self.path}: {error.strerror}", code="port_exists"
             ) from error
 
     def _close_fds(self) -> None:

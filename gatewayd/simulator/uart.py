@@ -1,4 +1,4 @@
-"""A virtual device on a pty: terminal, two lines and a receiver, and what joins them when something is due.
+"""A virtual device on a pty: it drives a terminal, two lines and a receiver.
 
 The gateway's pty buffer is the UART's queue: bytes are read from it only as fast as the line carries them.
 """
@@ -22,12 +22,12 @@ from gatewayd.simulator.receiver import Receiver
 from gatewayd.simulator.terminal import Terminal
 
 _FLASH = "flash.bin"
-_SAME_SPEED = 0.03  # speeds that differ by less understand each other
+_SAME_SPEED = 0.03  # relative difference of speeds up to which both ends understand each other
 _CRASH_CHECK_S = 1.0
 
 
 def make_clock() -> Callable[[], float]:
-    """Return a clock that tells the wall's time but never jumps: trials are stored by it, lines paced."""
+    """Return a clock that starts at wall-clock time but never jumps, for stored trials and paced lines."""
     offset = time.time() - time.monotonic()
     return lambda: offset + time.monotonic()
 
@@ -35,7 +35,7 @@ def make_clock() -> Callable[[], float]:
 def open_device(
     state: Path, profile: DeviceProfile, log: Callable[[str], None], clock: Callable[[], float]
 ) -> Receiver:
-    """Start the device that lives in `state`, a new one if the directory is empty. Raises HostError."""
+    """Start the device stored in `state`, a new one if the directory is empty. Raises HostError."""
     try:
         bootloader = Bootloader(DirectoryFileStore(state), profile)
         kept = bootloader.profile
@@ -49,7 +49,7 @@ def open_device(
 
 
 def _open_cells(path: Path, size: int) -> mmap.mmap:
-    """Map the flash into memory, locked to us: what is written is in the file even when we are killed."""
+    """Map the flash into memory, with an exclusive lock: what is written survives a kill."""
     if not path.exists():
         new = path.with_suffix(".new")
         new.write_bytes(bytes([BLANK]) * size)
@@ -111,7 +111,7 @@ class VirtualUart:
             self._failed.result()
 
     def _turn(self) -> None:
-        """Do everything that is due, and come back when the next thing is."""
+        """Do everything that is due, and schedule the next turn."""
         try:
             now = self._clock()
             self._pull(now)
@@ -151,7 +151,7 @@ class VirtualUart:
             self._to_gateway.put(wire, now, baud)
 
     def _as_heard(self, data: bytes, sent_at: int, heard_at: int) -> bytes:
-        """Return noise when the two ends' speeds differ."""
+        """Return noise if the two ends' speeds differ."""
         if abs(sent_at - heard_at) <= heard_at * _SAME_SPEED:
             return data
         return self._rng.randbytes(len(data))

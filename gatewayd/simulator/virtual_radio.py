@@ -1,6 +1,6 @@
-"""Radios by Google's bumble: virtual controllers that hear each other, or a real controller.
+"""Radios based on Google's bumble: virtual controllers that reach each other, or a real controller.
 
-bumble is not in Debian and nothing else here needs it: `pip install 'gatewayd[simulate-ble]'`.
+bumble is not in Debian, and nothing else here needs it: `pip install 'gatewayd[simulate-ble]'`.
 """
 
 import asyncio
@@ -22,17 +22,17 @@ from gatewayd.errors import HostError
 
 # The largest packet of a connection with data length extension. The default costs 3.5 times the CPU.
 ACL_BYTES = 251
-# A controller that is there answers its reset within a second.
+# A present controller answers its reset within a second.
 _POWER_ON_S = 10.0
-# The transport that is no controller: it gives one to this machine's kernel, which wants it simple.
+# Not a controller but a transport that gives this machine's kernel one, which must be simple.
 _VHCI = "vhci"
 _TOO_MUCH_FOR_BLUEZ = hci.LeFeatureMask.LL_PRIVACY | hci.LeFeatureMask.LE_EXTENDED_ADVERTISING
 
 
 class Link(LocalLink):
-    """Sends what a connection carries under the address that the connection was made with.
+    """Sends a connection's data under the address that the connection was made with.
 
-    bumble's own takes the controller's present one, and Linux takes another for each scan.
+    bumble's own uses the controller's current address, and Linux uses a new one for each scan.
     """
 
     def send_acl_data(
@@ -46,7 +46,7 @@ class Link(LocalLink):
 
 
 class Air:
-    """A place in which virtual controllers hear each other."""
+    """A virtual radio medium in which all controllers reach each other."""
 
     def __init__(self) -> None:
         self._link = Link()  # type: ignore[no-untyped-call]  # bumble has not written its types down
@@ -60,7 +60,7 @@ class Air:
         return controller
 
     async def device(self, name: str, address: str | None = None) -> Device:
-        """Put a controller and a host there."""
+        """Add a controller with a host."""
         own = hci.Address(address or f"C0:FF:EE:00:01:{next(self._numbers):02X}")
         controller = self.controller(name, own.to_string(False))
         device = Device(name=name, address=own, host=Host(controller, AsyncPipeSink(controller)))
@@ -69,7 +69,7 @@ class Air:
         return device
 
     def lend(self, source: Any, sink: Any) -> Controller:
-        """Put a controller there for this machine's kernel, behind an open vhci transport."""
+        """Add a controller for this machine's kernel, behind an open vhci transport."""
         controller = self.controller("lent", host_source=source, host_sink=sink)
         controller.le_features &= ~_TOO_MUCH_FOR_BLUEZ
         return controller
@@ -86,7 +86,7 @@ class Air:
 
 @contextlib.asynccontextmanager
 async def device_on(controller: str, name: str, address: str) -> AsyncIterator[Device]:
-    """Use a controller by bumble's name for the way to it (usb:0, hci-socket:0, serial:…, vhci).
+    """Use a controller, given by bumble's transport name (usb:0, hci-socket:0, serial:…, vhci).
 
     Raises HostError `controller_unusable`.
     """
@@ -110,7 +110,7 @@ async def _power_on(device: Device, controller: str) -> None:
         async with asyncio.timeout(_POWER_ON_S):
             await device.power_on()
     except TimeoutError:
-        raise _unusable(controller, f"it does not answer within {_POWER_ON_S:.0f} s") from None
+        raise _unusable(controller, f"no answer within {_POWER_ON_S:.0f} s") from None
     except BaseBumbleError as error:
         raise _unusable(controller, str(error)) from error
 
@@ -119,5 +119,5 @@ def _unusable(controller: str, why: str) -> HostError:
     return HostError(
         f"cannot use the Bluetooth controller {controller}: {why}",
         code="controller_unusable",
-        hint="is it there, may it be opened, and does BlueZ leave it alone (`bluetoothctl power off`)?",
+        hint="is it present, may you open it, and is BlueZ not using it (`bluetoothctl power off`)?",
     )

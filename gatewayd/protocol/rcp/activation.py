@@ -2,14 +2,14 @@
 
 The awkward case is a device that restarted and runs the old image. That alone does not mean that the new one
 was tried: ACTIVATE may have been lost and the power failed for another reason. The device's record of the
-last image tried decides, never the boot id.
+last image tried decides, not the boot id.
 """
 
 from gatewayd.protocol.rcp.info import RcpInfo
 from gatewayd.protocol.session import ImageState
 from gatewayd.protocol.steps import Step, Update
 
-# One forced second try covers a power cut between the device's record and its boot flag.
+# One second try covers a power cut between writing the device's record and its boot flag.
 TRIES = 2
 
 
@@ -31,13 +31,13 @@ def has_restarted(update: Update, info: RcpInfo) -> bool:
 
 
 def _tried(update: Update, info: RcpInfo) -> Step:
-    """The device recorded that it tries the image, and does not say that it runs it."""
+    """Decide for a device that recorded a try of the image but does not report running it."""
     if info.image_state is ImageState.REVERTED:
         return Step.FAIL_REVERTED
     if update.is_activating and info.boot_id == update.boot_id:
         return Step.AWAIT_RESTART
     if info.running_sha256 is None and info.version != update.from_version:
-        return Step.FAIL_VERSION  # it runs what was sent, by all it tells, and calls it something else
+        return Step.FAIL_VERSION  # it seems to run what was sent, but reports another version
     if info.image_state is ImageState.ON_TRIAL:
         return Step.AWAIT_TRIAL_END
     return Step.SECOND_TRY if info.tried_count < TRIES else Step.FAIL_REVERTED

@@ -1,4 +1,4 @@
-"""What all frames share: the types' numbers, who may carry which session, and bodies of fixed layout."""
+"""What all frames share: type numbers, which session numbers they may carry, and bodies of fixed layout."""
 
 from enum import Enum, IntEnum
 from struct import Struct

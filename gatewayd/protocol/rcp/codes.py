@@ -1,4 +1,4 @@
-"""What a device says when it says no (docs/protocol.md, "Codes")."""
+"""The codes of a device's refusals (docs/protocol.md, "Codes")."""
 
 from enum import IntEnum
 
@@ -30,7 +30,7 @@ class Code(IntEnum):
 
 
 class Remedy(IntEnum):
-    """What a code asks the gateway to do. It is the high byte, so that later codes have a meaning too."""
+    """What a code asks the gateway to do. It is the high byte, so that unknown codes have a meaning too."""
 
     HELLO = 1
     FROM_ZERO = 2
@@ -38,7 +38,7 @@ class Remedy(IntEnum):
 
 
 def code_name(number: int) -> str:
-    """Return the stable name of a code, also of one that is not in the table."""
+    """Return the stable name of a code, even if it is not in the table."""
     try:
         return Code(number).name.lower()
     except ValueError:
@@ -52,10 +52,10 @@ def remedy(number: int) -> Remedy:
 
 
 class FrameError(DeviceError):
-    """A frame that arrived whole but is not as docs/protocol.md has it.
+    """A frame that arrived intact but violates docs/protocol.md.
 
     Attributes:
-        number: what an answer to it carries: MALFORMED, UNKNOWN_TYPE or UNKNOWN_CRITICAL_TAG.
+        number: the code to answer with: MALFORMED, UNKNOWN_TYPE or UNKNOWN_CRITICAL_TAG.
     """
 
     def __init__(self, message: str, number: Code = Code.MALFORMED) -> None:

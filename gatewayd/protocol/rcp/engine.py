@@ -1,6 +1,6 @@
 """The mechanics of the gateway's side: one request or one flow under way, the clock, the speed, the events.
 
-What is said and what answers mean is the business of reactions.py.
+reactions.py decides what to send and what answers mean.
 """
 
 import math
@@ -20,14 +20,14 @@ from gatewayd.protocol.request import ASK_INTERVAL_S, ROUNDS, Request
 from gatewayd.protocol.session import Console, Event, Failed, LineSpeed, Traffic
 
 BITS_PER_BYTE = 10
-_FIRST_ANSWER_S = 1.0  # at a raised speed; then it is taken for failed
+_FIRST_ANSWER_S = 1.0  # at a raised speed, which then counts as failed
 _KEEP_ALIVE_S = 1.0  # a device leaves a raised speed after 3 s of silence
 _MAX_TURNAROUND_S = 1.0
 _MAX_EVENTS = 64  # console lines are dropped beyond
 
 
 class State(Enum):
-    """What is true now."""
+    """The operation's state."""
 
     IDLE = "nothing is under way"
     HELLO = "asking who is there"
@@ -43,7 +43,7 @@ class State(Enum):
 class Due(Enum):
     """What has fallen due."""
 
-    FLOW = "the flow of DATA has acted: look whether it is complete or stalled"
+    FLOW = "the flow of DATA has acted: check whether it is complete or stalled"
     SILENCE = "nothing has answered the request"
     SILENCE_AT_SPEED = "nothing has answered HELLO at the raised speed"
 
@@ -55,15 +55,15 @@ class Engine:
     """What is under way with one device.
 
     Attributes:
-        wire: frames to bytes and back.
-        events: for the caller, the oldest first.
-        state: what is true now.
+        wire: converts frames to bytes and back.
+        events: for the caller, oldest first.
+        state: the operation's state.
         session: the session's number.
-        nonce: what the answer to the latest HELLO or CONFIRM has to carry.
-        request: what is asked; None in DATA, and when nothing is.
-        flow: the image's way, in DATA.
-        turnaround_s: what the device and the way take, as measured.
-        complaint: about what came instead of INFO.
+        nonce: what the answer to the latest HELLO or CONFIRM must carry.
+        request: the request under way; None in DATA, or when idle.
+        flow: the flow of DATA, in state DATA.
+        turnaround_s: how long device and link take to answer, as measured.
+        complaint: the failure to report if something unusable came instead of INFO.
     """
 
     def __init__(
@@ -82,12 +82,12 @@ class Engine:
         self._gateway_id = gateway_id
         self._baud = self._base_baud = base_baud
         self._random = random
-        self._fragments: deque[bytes] = deque()  # of the frame begun
-        self._is_certain = False  # the frame sent last goes by write with response
+        self._fragments: deque[bytes] = deque()  # of the current frame
+        self._is_certain = False  # the current frame needs a write with response
         self._slow_down_at: float | None = None
 
     def decode(self, data: bytes) -> Iterator[Frame]:
-        """Yield the frames that bytes complete; the rest becomes events, or the complaint."""
+        """Yield the frames that `data` completes; anything else becomes an event or the complaint."""
         for found in self.wire.decode(data):
             if isinstance(found, Console):
                 if len(self.events) < _MAX_EVENTS:
@@ -98,13 +98,13 @@ class Engine:
                 yield found
 
     def is_ours(self, frame: Frame) -> bool:
-        """Whether a frame is of the session that the state is about."""
+        """Whether a frame belongs to the current state's session."""
         own = 0 if self.state in _SESSIONLESS else self.session
         return getattr(frame, "session", 0) == own
 
     def measure(self, answer: Frame, now: float) -> None:
-        """Learn from an answer how long the device and the way take."""
-        if self.request is None or self.wire.packet is not None:  # there the rate is not known
+        """Measure, from an answer, how long device and link take."""
+        if self.request is None or self.wire.packet is not None:  # the rate of datagrams is unknown
             return
         sample = self.request.turnaround_s(now, self._wire_s(answer))
         if sample is not None:
@@ -112,7 +112,7 @@ class Engine:
 
     @property
     def needs_response(self) -> bool:
-        """See TransferSession. What went before has arrived, too, so a frame's last fragment is enough."""
+        """See TransferSession. A response confirms earlier writes too: only the last fragment needs one."""
         return self._is_certain and not self._fragments
 
     def set_max_datagram(self, size_bytes: int) -> None:
@@ -123,7 +123,7 @@ class Engine:
 
     @property
     def is_between_frames(self) -> bool:
-        """Whether all of the frame sent last has been taken."""
+        """Whether all of the current frame has been taken."""
         return not self._fragments
 
     def next_frame(self, now: float) -> Frame | None:
@@ -136,12 +136,12 @@ class Engine:
         return self.request.frame
 
     def begin(self, frame: Frame) -> None:
-        """Make a frame ready to be taken with `next_packet`."""
+        """Prepare a frame for `next_packet`."""
         self._fragments.extend(self.wire.encode(frame))
         self._is_certain = self.wire.packet is not None and isinstance(frame, Hello | Offer)
 
     def next_packet(self) -> bytes:
-        """Take what travels next of the frame begun: all of it, or a fragment."""
+        """Take the next piece of the current frame: all of it, or a fragment."""
         return self._fragments.popleft()
 
     def next_deadline(self) -> float | None:
@@ -154,7 +154,7 @@ class Engine:
         return due if self._slow_down_at is None else min(due, self._slow_down_at)
 
     def handle_timeout(self, now: float) -> Due | None:
-        """Say what has fallen due."""
+        """Return what has fallen due."""
         if self.flow is not None:
             self.flow.handle_timeout(now)
             return Due.FLOW
@@ -165,7 +165,7 @@ class Engine:
         return None
 
     def ask(self, state: State, frame: Frame, now: float, rounds: int = ROUNDS) -> None:
-        """Go to a state by asking something."""
+        """Enter a state by sending a request."""
         self.state, self.flow, self._slow_down_at = state, None, None
         self.wire.listen()
         wire_s = self._wire_s(frame)
@@ -181,7 +181,7 @@ class Engine:
         self._slow_down_at = begins_at + _FIRST_ANSWER_S if self.is_fast else None
 
     def stay_staged(self, now: float) -> None:
-        """Wait for the caller's word; keep the device at the raised speed."""
+        """Wait for the caller; keep the device at the raised speed."""
         self.state = State.STAGED
         keep_alive = self._patient_hello(now + _KEEP_ALIVE_S, _KEEP_ALIVE_S, math.inf)
         self.request = keep_alive if self.is_fast else None
@@ -190,14 +190,14 @@ class Engine:
         self.nonce = self._random.getrandbits(32)
         hello = Hello(self.nonce, self._gateway_id)
         wire_s = self._wire_s(hello)
-        if self.wire.packet is not None:  # an INFO may take seconds, and with each HELLO comes another one
+        if self.wire.packet is not None:  # an INFO may take seconds, and each HELLO brings another one
             wire_s += LONGEST_ANSWER / self.rate
         return Request.patient(
             hello, begins_at, wire_s=wire_s, interval_s=interval_s, gives_up_at=gives_up_at
         )
 
     def fall_idle(self) -> None:
-        """Nothing is under way any more; the line goes back to base."""
+        """End the operation; the line returns to the base speed."""
         self.state = State.IDLE
         self.flow = self.request = self._slow_down_at = None
         self.slow_down()
@@ -218,13 +218,13 @@ class Engine:
             self.set_speed(self._base_baud)
 
     def set_speed(self, baud: int) -> None:
-        """Have the line set to a speed."""
+        """Request the caller to set the line's speed."""
         self._baud = baud
         self.events.append(LineSpeed(baud))
 
     @property
     def rate(self) -> float:
-        """What the link carries, in bytes a second: a line as its speed says, a radio as is assumed."""
+        """The link's rate in bytes per second: a line's by its speed, a radio's as assumed."""
         packet = self.wire.packet
         return self._baud / BITS_PER_BYTE if packet is None else packet * PACKETS_PER_S
 

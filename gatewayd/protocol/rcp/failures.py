@@ -1,11 +1,11 @@
-"""What ends an operation, in words for a person; the codes are docs/protocol.md's."""
+"""The errors that end an operation, worded for people; the codes are those of docs/protocol.md."""
 
 from gatewayd.errors import DeviceError
 from gatewayd.protocol.rcp.codes import Code, FrameError, code_name
 from gatewayd.protocol.rcp.info import RcpInfo
 
 _SENTENCES = {
-    Code.NO_SESSION: ("it knows no such session", "it may restart again and again; look at its console"),
+    Code.NO_SESSION: ("it knows no such session", "it may be restarting repeatedly; look at its console"),
     Code.BAD_STATE: ("it does not expect that now", ""),
     Code.OTHER_BOOT: ("it has restarted meanwhile", ""),
     Code.ON_TRIAL: (
@@ -40,14 +40,14 @@ _SENTENCES = {
 
 
 def refusal(number: int, request: str) -> DeviceError:
-    """Return the error for a code; `request` is what the device said no to."""
+    """Return the error for a code; `request` is what the device refused."""
     code = code_name(number)
-    sentence, hint = _SENTENCES.get(number, ("it gives a reason that this gateway does not know", ""))  # type: ignore[call-overload]  # an int finds its Code
+    sentence, hint = _SENTENCES.get(number, ("it gives a reason that this gateway does not recognise", ""))  # type: ignore[call-overload]  # an int finds its Code
     return DeviceError(f"the device refuses {request}: {sentence} ({code})", code=code, hint=hint)
 
 
 def not_understood(complaint: FrameError) -> DeviceError:
-    """Return the error for a device that answers, but not as the protocol has it."""
+    """Return the error for a device whose answers violate the protocol."""
     return DeviceError(
         f"the device answers, but not as the protocol has it: {complaint.message}",
         code=complaint.code,
@@ -65,21 +65,21 @@ def other_protocol(low: int, high: int, ours: int) -> DeviceError:
 
 
 def too_slow(period_s: float, what: str) -> DeviceError:
-    """Return the error for a device that takes some bytes now and then and has a reason for each wait."""
+    """Return the error for a device that accepts a few bytes now and then, always asking to wait."""
     return DeviceError(
-        f"next to nothing became durable in the last {period_s:.0f} s of {what}, waits that the device asked"
-        " for included",
+        f"almost nothing became durable in the last {period_s:.0f} s of {what}, including waits that the"
+        " device asked for",
         code="stalled",
         hint="its firmware is at fault: look at why it says BUSY",
     )
 
 
 def stalled(what: str) -> DeviceError:
-    """Return the error for a transfer that does not get on though the device answers."""
+    """Return the error for a transfer that makes no progress although the device answers."""
     return DeviceError(
-        f"the transfer does not get on: {what}",
+        f"the transfer makes no progress: {what}",
         code="stalled",
-        hint="the line may be noisy, or slower than said",
+        hint="the line may be noisy, or slower than configured",
     )
 
 
@@ -100,12 +100,12 @@ def device_changed(before: RcpInfo, now: RcpInfo) -> DeviceError:
 
 
 def identity(info: RcpInfo) -> tuple[str, str | None, str | None]:
-    """Return what has to stay the same throughout a transfer."""
+    """Return what must stay the same throughout a transfer."""
     return info.app_id, info.hardware_id, info.device_id
 
 
 def prefix_mismatch(offset: int, size: int) -> DeviceError:
-    """Return the error for a device that has other bytes than were sent to it."""
+    """Return the error for a device whose bytes differ from those sent to it."""
     return DeviceError(
         f"the device has {offset} bytes of an image of {size}, and they are not that image's",
         code="prefix_mismatch",

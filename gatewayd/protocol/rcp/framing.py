@@ -1,4 +1,4 @@
-"""How frames travel: CRC-32 behind, COBS and zero bytes around them (docs/protocol.md, section 2).
+"""Framing on a stream: a CRC-32 appended, then COBS between zero bytes (docs/protocol.md, section 2).
 
 *Content* is type, session and body; a *frame* is content and its CRC; on the wire it has COBS and delimiters.
 Work is done run by run between zero bytes, never byte by byte: at 92160 bytes/s that would take the CPU.
@@ -15,7 +15,7 @@ COBS_RUN = 254  # the longest run without a zero that one code byte describes
 
 
 class Broken(Enum):
-    """Why a run of bytes is no frame."""
+    """Why a run of bytes is not a frame."""
 
     TOO_LONG = "too_long"
     TOO_SHORT = "too_short"
@@ -26,14 +26,14 @@ class Broken(Enum):
 
 @dataclass(frozen=True, slots=True)
 class BrokenFrame:
-    """A run between delimiters that is no frame: noise, or console text. A long run comes in several."""
+    """A run between delimiters that is not a frame: noise, or console text. A long run is split."""
 
     reason: Broken
     run: bytes
 
 
 def cobs_size(size: int) -> int:
-    """Return the most bytes that COBS makes of `size` bytes."""
+    """Return the most bytes that COBS turns `size` bytes into."""
     return size + (size + COBS_RUN - 1) // COBS_RUN
 
 
@@ -60,7 +60,7 @@ def cobs_encode(data: bytes) -> bytes:
 
 
 def cobs_decode(data: bytes) -> bytes | None:
-    """Undo `cobs_encode`; None when `data` cannot come from it."""
+    """Undo `cobs_encode`; None if `data` cannot be its result."""
     out = bytearray()
     at, end = 0, len(data)
     while at < end:
@@ -97,7 +97,7 @@ def encode_stream(content: bytes) -> bytes:
 
 
 class StreamDeframer:
-    """Bytes in pieces of any size in, contents and broken frames out; holds at most one frame."""
+    """Turns bytes in pieces of any size into contents and broken frames; holds at most one frame."""
 
     def __init__(self, max_frame: int) -> None:
         self._max_frame = max_frame
@@ -107,7 +107,7 @@ class StreamDeframer:
 
     @property
     def unfinished(self) -> bytes:
-        """What no delimiter has ended yet."""
+        """The run that no delimiter has ended yet."""
         return self._run
 
     def feed(self, data: bytes) -> list[bytes | BrokenFrame]:
@@ -115,14 +115,14 @@ class StreamDeframer:
         found: list[bytes | BrokenFrame] = []
         *ended, rest = data.split(b"\0")
         for run in ended:
-            if run or self._run or self._overflowed:  # a shorted line says nothing but zeros
+            if run or self._run or self._overflowed:  # a shorted line yields only zeros
                 self._extend(run, found)
                 self._finish(found)
         self._extend(rest, found)
         return found
 
     def reset(self) -> None:
-        """Forget a run begun, as after a change of speed."""
+        """Forget an unfinished run, for example after a change of speed."""
         self._run = b""
         self._overflowed = False
 
@@ -149,5 +149,5 @@ class StreamDeframer:
             found.append(BrokenFrame(Broken.BAD_COBS, run))
             return
         content = unseal(frame, self._max_frame)
-        # The run as it arrived, for console text would be garbled by COBS.
+        # The run as it arrived, because COBS decoding would garble console text.
         found.append(content if isinstance(content, bytes) else BrokenFrame(content.reason, run))

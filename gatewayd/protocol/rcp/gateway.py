@@ -1,6 +1,6 @@
 """The gateway's side of RCP: a TransferSession over a stream or datagrams (docs/protocol.md, section 10).
 
-One operation is under way at a time and goes through states; each state but DATA has one request that is
+One operation is under way at a time and goes through states; each state except DATA has one request, which is
 repeated until an answer or silence leads on (reactions.py):
 
     identify   HELLO
@@ -25,8 +25,8 @@ from gatewayd.protocol.steps import Step, Update
 class RcpGateway:
     """A TransferSession; see the module's text. `chunk` is the most payload of one DATA.
 
-    A `datagram` link has no speed: the bauds mean nothing then. `busy_s`: how long the device may say BUSY
-    without getting on; `ack_floor_s`: the least wait for an ACK, which is the link's own without it.
+    A `datagram` link has no speed, and ignores the bauds. `busy_s`: how long the device may say BUSY without
+    making progress; `ack_floor_s`: the least wait for an ACK; None: the link's default.
     """
 
     arms_first = False

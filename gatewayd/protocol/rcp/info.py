@@ -1,4 +1,4 @@
-"""What INFO says: what every protocol can say of a device, and what only RCP needs to know."""
+"""The content of INFO: facts common to all protocols, and those that only RCP needs."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ def _name(sha256: bytes | None) -> ImageId | None:
 
 @dataclass(frozen=True, slots=True)
 class RcpInfo:
-    """What a device says of itself. Sizes in bytes; absent facts are None."""
+    """What a device reports about itself. Sizes in bytes; absent facts are None."""
 
     app_id: str
     boot_id: int
@@ -37,12 +37,12 @@ class RcpInfo:
 
     @property
     def boot_limit_s(self) -> int:
-        """How long its restart is waited for."""
+        """How long to wait for its restart."""
         return min(self.boot_time_s, LONGEST_BOOT_S)
 
     @property
     def common(self) -> DeviceInfo:
-        """What of it is not RCP's alone."""
+        """The facts that are common to all protocols."""
         return DeviceInfo(
             app_id=self.app_id,
             image_state=self.image_state,

@@ -1,7 +1,7 @@
-"""How frames travel in datagrams (docs/protocol.md, section 11): one a packet, or in fragments; short DATA.
+"""Framing in datagrams (docs/protocol.md, section 11): one frame per packet, or fragments; short DATA.
 
-A link that carries packets keeps their order and checks them. So an image's bytes go without CRC and with
-half an offset, and a fragment needs no more than its number: one that does not follow ends the frame.
+A link that carries packets keeps their order and checks them. So an image's bytes are sent without CRC and
+with half an offset, and a fragment needs only its number: one out of order ends the frame.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Self
 from gatewayd.protocol.rcp.framing import DATA_OVERHEAD, Broken, BrokenFrame, seal, unseal
 
 MIN_PACKET = 20  # what an ATT MTU of 23 leaves, the least that Bluetooth has
-MAX_PACKET = 512  # the longest value of an attribute; BlueZ drops longer ones without a word
+MAX_PACKET = 512  # the longest value of an attribute; BlueZ silently drops longer ones
 RING_OVERHEAD = 2  # what a receiver stores with each packet: its length
 SHORT_OVERHEAD = 3  # type and session in one byte, half an offset
 SHORT_SESSIONS = 0x7F  # what is left of a session number
@@ -20,12 +20,12 @@ _NUMBER = 0x0F
 _SHORT = 0x80
 MOST_FRAGMENTS = 16
 LONGEST_ANSWER = MOST_FRAGMENTS * (MIN_PACKET - 1)  # an INFO, in the smallest packets
-PACKETS_PER_S = 10.0  # assumed until it is measured: one an interval of 100 ms
+PACKETS_PER_S = 10.0  # assumed until it is measured: one per interval of 100 ms
 
 
 @dataclass(frozen=True, slots=True)
 class ShortData:
-    """DATA without CRC; of its offset only the low 16 bits travel."""
+    """DATA without CRC and with only the low 16 bits of its offset."""
 
     session: int
     low: int
@@ -47,12 +47,12 @@ class ShortData:
 
 
 def clamp(max_datagram: int) -> int:
-    """Return what is put into one packet of a link that says that it carries so much."""
+    """Return how many bytes to put into one packet of a link that carries `max_datagram`."""
     return max(MIN_PACKET, min(max_datagram, MAX_PACKET))
 
 
 def split(content: bytes, most: int) -> list[bytes]:
-    """Return the packets of at most `most` bytes that carry a frame; none when it is too long for 16."""
+    """Return the packets of at most `most` bytes that carry a frame; none if it is too long for 16."""
     frame = seal(content)
     if len(frame) <= most:
         return [frame]
@@ -65,7 +65,7 @@ def split(content: bytes, most: int) -> list[bytes]:
 
 
 class Assembler:
-    """Packets in; contents, short DATA and broken frames out; holds at most one frame."""
+    """Turns packets into contents, short DATA and broken frames; holds at most one frame."""
 
     def __init__(self, max_frame: int) -> None:
         self._max_frame = max_frame
@@ -73,9 +73,9 @@ class Assembler:
         self._next = 0
 
     def feed(self, packet: bytes) -> bytes | ShortData | BrokenFrame | None:
-        """Take a packet; return what it is or completes, None for a fragment that others have to follow."""
+        """Take a packet; return what it is or completes, None for a fragment that more must follow."""
         if not packet or packet[0] & ~(_LAST | _NUMBER) != _FRAGMENT:
-            self._begun = None  # its other fragments will not come any more
+            self._begun = None  # its other fragments will not arrive
             return self._whole(packet)
         number = packet[0] & _NUMBER
         begun = self._begun if number else b""

@@ -1,13 +1,13 @@
-"""What the device's frames, and its silence, lead to: the rules of docs/protocol.md, section 10.
+"""How to react to the device's frames, and its silence: the rules of docs/protocol.md, section 10.
 
-What a frame does is looked up by (state, type); what is not in that table is ignored. A setback in a transfer
-(the device restarted, forgot the session, fell silent) leads back to HELLO, and from there through OFFER to
-wherever the device says it is: nothing of how far it got is remembered here. Setbacks are counted, and the
-counts start again only with a new durable byte, so that every transfer ends.
+Frames are dispatched by (state, type); those not in the table are ignored. A setback in a transfer (the
+device restarted, forgot the session, fell silent) leads back to HELLO, and from there through OFFER to
+whatever offset the device reports; none is kept here. Setbacks are counted, and the counts restart only with
+a new durable byte, so that every transfer ends.
 
-The awkward case is the speed. Only within a transfer and in STAGED the line may be raised; every other
-outcome leaves it at base. Silence at the raised speed means that the device may have gone back to base, as it
-does after a restart or 3 s without a frame: so does the gateway, and says HELLO there for longer than that.
+The awkward case is the speed. Only during a transfer and in STAGED may it be raised; every other outcome
+leaves it at base. Silence at the raised speed means that the device may be back at base, as it is after a
+restart or 3 s without a frame. So the gateway goes back too, and repeats HELLO there for longer than that.
 """
 
 import random as random_module
@@ -30,10 +30,10 @@ from gatewayd.protocol.request import ASK_INTERVAL_S, ROUNDS
 from gatewayd.protocol.silence import no_answer
 
 _PATIENCE_S = 5.0  # a board that resets on open needs up to 3 s
-_BUSY_MS = 60_000  # each; SHA-256 of 4 MiB takes that on a 16 MHz M0
+_BUSY_MS = 60_000  # each; SHA-256 of 4 MiB takes that long on a 16 MHz M0
 BUSY_SUM_S = 300.0
 _BAUD_ROUNDS = 5  # outlast the second after which a device goes back to base
-_BAUD_TOLERANCE = 0.015  # half of what a UART stands, the other half is the peer's
+_BAUD_TOLERANCE = 0.015  # half of what a UART tolerates; the other half is the peer's
 _BASE_AGAIN_S = 0.5  # after a second of silence at a raised speed: the device is surely back at base
 _ABOUT_HELLO = {Code.MALFORMED, Code.UNKNOWN_TYPE, Code.UNKNOWN_CRITICAL_TAG, Code.PROTOCOL_VERSION}
 
@@ -41,14 +41,14 @@ _Answers: TypeAlias = Mapping[tuple[State, type[frames.Frame]], Callable[[Any, f
 
 
 class Reactions:
-    """Drives an engine by what comes.
+    """Drives an engine by what is received.
 
     Args:
         engine: the mechanics.
-        fast_baud: the speed to raise the line to; None: it stays as it is.
+        fast_baud: the speed to raise the line to; None: it is not raised.
         chunk: the most payload of one DATA.
         busy_s: how long the device may say BUSY without advancing.
-        ack_floor_s: the least wait for an ACK; None: the link's own.
+        ack_floor_s: the least wait for an ACK; None: the link's default.
         random: picks session numbers.
     """
 
@@ -73,15 +73,15 @@ class Reactions:
         self._answers = self._table()
 
     def begin(self, image: session.Image, now: float) -> None:
-        """Bring an image into the device."""
+        """Begin the transfer of an image."""
         least_bytes = max(LEAST_DURABLE_BYTES, self.known().erase_block)
-        # A line at 300 baud may need longer for an erase block of 128 KiB, and an erase what it is allowed.
+        # A line at 300 baud may need longer for an erase block of 128 KiB; an erase may take all of busy_s.
         period_s = max(LEAST_DURABLE_S, 2 * self._busy_s, 4 * least_bytes / self._engine.rate)
         self.transfer = Transfer(image, DurableFloor(least_bytes, period_s, len(image.content)))
         self.approach(now)
 
     def take(self, frame: frames.Frame, now: float) -> None:
-        """Do what a frame leads to."""
+        """React to a frame."""
         if self._is_too_slow(now):
             self._fail(failures.too_slow(self.job().floor.period_s, self._what()))
             return
@@ -91,7 +91,7 @@ class Reactions:
             handle(frame, now)
 
     def fall_due(self, due: Due | None, now: float) -> None:
-        """Do what the time leads to."""
+        """React to what has fallen due."""
         match due:
             case Due.SILENCE:
                 self._on_silence(now)
@@ -101,7 +101,7 @@ class Reactions:
                 self._look_at(self._engine.flow, now)
 
     def _table(self) -> _Answers:
-        """Return what is done with a frame in a state; what is not in it is ignored."""
+        """Return the handler for each frame in each state; other frames are ignored."""
         asking = (State.BAUD, State.OFFER, State.DATA, State.FINISH, State.ACTIVATE, State.CONFIRM)
         transferring = (State.OFFER, State.DATA, State.FINISH)
         return {
@@ -165,7 +165,7 @@ class Reactions:
     # HELLO
 
     def _hello_again(self, now: float, delay_s: float = 0.0) -> None:
-        """Within a transfer; the device may have just restarted."""
+        """Identify the device again during a transfer; it may have just restarted."""
         self._engine.hello(now, _PATIENCE_S + self.known().boot_limit_s, delay_s)
 
     def _on_info(self, frame: Info, now: float) -> None:
@@ -190,7 +190,7 @@ class Reactions:
     # The speed
 
     def approach(self, now: float) -> None:
-        """The device is known: raise the speed, or offer."""
+        """Raise the speed, or make the offer, once the device is known."""
         wants_speed = self.known().can_set_baud and self.job().baud_failures < BAUD_FAILURES
         if self._fast_baud is not None and not self._engine.is_fast and wants_speed:
             self._engine.ask(State.BAUD, frames.SetBaud(0, self._fast_baud), now, _BAUD_ROUNDS)
@@ -201,7 +201,7 @@ class Reactions:
         if frame.baud != self._fast_baud:
             return
         if abs(frame.actual - frame.baud) > _BAUD_TOLERANCE * frame.baud:
-            self.job().baud_failures = BAUD_FAILURES  # and the device comes back by itself
+            self.job().baud_failures = BAUD_FAILURES  # and the device returns to base by itself
         else:
             self._engine.set_speed(frame.baud)
         self._hello_again(now)
@@ -209,7 +209,7 @@ class Reactions:
     def _on_baud_error(self, frame: frames.Error, now: float) -> None:
         job = self.job()
         if frame.code == Code.BAD_STATE and not job.has_aborted:
-            job.has_aborted = True  # a session of before, perhaps of another run of ours
+            job.has_aborted = True  # an earlier session, perhaps from another run of gatewayd
             self._engine.ask(State.BAUD, frames.Abort(0, 0), now, _BAUD_ROUNDS)
         elif frame.code == Code.RESTARTING:
             self._on_refused(frame, now)
@@ -278,7 +278,7 @@ class Reactions:
         self._look_at(flow, now)
 
     def _report(self, flow: DataFlow, now: float) -> None:
-        """Tell how far the device is; only the latest is kept for the caller."""
+        """Report the device's progress; only the latest report is kept for the caller."""
         self.job().advance(flow.durable)
         self.job().floor.note(flow.durable, now)
         if self._engine.events and isinstance(self._engine.events[-1], session.Progress):
@@ -330,7 +330,7 @@ class Reactions:
         self._hello_again(now)
 
     def _is_too_slow(self, now: float) -> bool:
-        """Whether the device spends its time on everything but the image; each frame is a time to look."""
+        """Whether the device hardly advances with the image; checked at each frame."""
         is_sending = self._engine.state in (State.OFFER, State.DATA)
         return is_sending and self.transfer is not None and self.transfer.floor.is_missed(now)
 
@@ -354,20 +354,20 @@ class Reactions:
     def _on_confirm_error(self, frame: frames.Error, _now: float) -> None:
         self._fail(failures.refusal(frame.code, self._what()))
 
-    # Small things
+    # Helpers
 
     def _fail(self, error: GatewaydError) -> None:
         self._end(session.Failed(error))
 
     def _end(self, outcome: session.Outcome) -> None:
-        """Every outcome but Staged: the line goes back to base."""
+        """End with any outcome but Staged; the line returns to the base speed."""
         self._engine.fall_idle()
         if isinstance(outcome, session.Failed | session.Activated):
             self.info = None
         self._engine.events.append(outcome)
 
     def _what(self) -> str:
-        """Return what is asked of the device, for a sentence."""
+        """Return what is asked of the device, for messages."""
         if self._engine.state is State.DATA and self._engine.flow is not None:
             return f"DATA at {self._engine.flow.received} of {len(self.job().image.content)} bytes"
         if self._engine.state is not State.OFFER:
@@ -382,7 +382,7 @@ class Reactions:
         return f"no advance in {ROUNDS} rounds of {self._what()}, three times"
 
     def known(self) -> RcpInfo:
-        """Return what the device says of itself."""
+        """Return what the device reported about itself."""
         if self.info is None:
             raise RuntimeError("identify comes first")
         return self.info

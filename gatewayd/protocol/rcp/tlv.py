@@ -9,7 +9,7 @@ from gatewayd.protocol.rcp.codes import Code, FrameError
 Value: TypeAlias = int | str | bytes | bool
 
 HEADER_SIZE = 2  # tag and length
-CRITICAL = 0x80  # an unknown tag from here on must not be ignored
+CRITICAL = 0x80  # unknown tags from here on must not be ignored
 
 
 class Tag(IntEnum):
@@ -97,7 +97,7 @@ def unpack(body: bytes, required: Collection[Tag], optional: Collection[Tag] = (
         if tag is not None:
             values[tag] = _decode(tag, raw)
         elif number >= CRITICAL:
-            raise FrameError(f"critical tag {number:#04x} is unknown here", Code.UNKNOWN_CRITICAL_TAG)
+            raise FrameError(f"unknown critical tag {number:#04x}", Code.UNKNOWN_CRITICAL_TAG)
     missing = [tag.name.lower() for tag in required if tag not in values]
     if missing:
         raise FrameError(f"without {', '.join(missing)}")
@@ -105,7 +105,7 @@ def unpack(body: bytes, required: Collection[Tag], optional: Collection[Tag] = (
 
 
 def _split(body: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield tags and raw values from the front; what is wrong first is what is said."""
+    """Yield tags and raw values from the front; the first fault is the one reported."""
     seen: set[int] = set()
     at, size = 0, len(body)
     while at < size:

@@ -10,7 +10,7 @@ from gatewayd.protocol.rcp.tlv import Tag, Value, pack, unpack
 from gatewayd.protocol.session import ImageState
 
 PROTOCOL_VERSION = 1
-MIN_MAX_FRAME = 138  # what every device takes, and all a gateway sends before it knows better
+MIN_MAX_FRAME = 138  # what every device accepts, and the most that a gateway sends before the first INFO
 FEATURE_SET_BAUD = 1
 FEATURE_TRIAL_BOOT = 2
 FEATURE_SHORT_DATA = 4
@@ -48,7 +48,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What a device says of itself."""
+    """What a device reports about itself."""
 
     type: ClassVar[FrameType] = FrameType.INFO
     scope: ClassVar[Scope] = Scope.NONE
@@ -155,7 +155,7 @@ class Confirm:
         sha256 = cast("bytes | None", tags.get(Tag.IMAGE_SHA256))
         version = cast("str | None", tags.get(Tag.IMAGE_VERSION))
         if (sha256 is None) == (version is None):
-            raise FrameError("CONFIRM names the image not once, by SHA-256 or by version")
+            raise FrameError("CONFIRM must name the image by either SHA-256 or version")
         return cls(cast("int", tags[Tag.NONCE]), sha256, version)
 
 

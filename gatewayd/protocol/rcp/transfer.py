@@ -1,4 +1,4 @@
-"""What is remembered of one image's way into a device, over all setbacks: counts, not offsets."""
+"""What is kept of one image's transfer across all setbacks: counts, not offsets."""
 
 import zlib
 
@@ -12,11 +12,11 @@ from gatewayd.protocol.session import Image, Traffic
 BAUD_FAILURES = 2  # then the speed stays at base
 _STALLS = 3  # without a new durable byte in between
 _SETBACKS = 8
-_RESTARTS = 2  # without a new durable byte: then they are why it does not get on
+_RESTARTS = 2  # without a new durable byte: then they are what prevents progress
 
 
 class Transfer:
-    """An image under way. The `may_` methods count, and say no when it has been too often."""
+    """An image under way. The `may_` methods count setbacks, and return False after too many."""
 
     def __init__(self, image: Image, floor: DurableFloor) -> None:
         self.image = image
@@ -44,7 +44,7 @@ class Transfer:
         )
 
     def accepted(self) -> None:
-        """An offer was accepted."""
+        """Note that an offer was accepted."""
         self._offers_from_zero = self.has_aborted = False
 
     def has_prefix(self, offset: int, crc: int) -> bool:
@@ -59,34 +59,34 @@ class Transfer:
             self.setbacks = self._stalls = self._restarts = 0
 
     def may_go_on(self) -> bool:
-        """The device has said that there is no session, or the like."""
+        """Count a lost session or the like."""
         self.setbacks += 1
         return self.setbacks < _SETBACKS
 
     def may_stall(self, *, was_fast: bool) -> bool:
-        """The device has fallen silent."""
+        """Count a silence of the device."""
         self._fell_silent = was_fast
         self._stalls += 1
         return self._stalls < _STALLS
 
     def may_begin_again(self) -> bool:
-        """What the device has is not the image: forget it, once."""
+        """Begin again from zero, but only once: the device's bytes are not the image's."""
         is_first = not self._has_begun_again
         self._has_begun_again = self._offers_from_zero = True
         return is_first
 
     def hear_again(self, *, has_restarted: bool) -> None:
-        """The device answers. When it was silent and has not restarted, the raised speed is at fault."""
+        """Note that the device answers again; silence without a restart is blamed on the raised speed."""
         self._restarts += has_restarted
         self.baud_failures += self._fell_silent and not has_restarted
         self._fell_silent = False
 
     def in_the_end(self, error: DeviceError) -> DeviceError:
-        """Return what ends a series of setbacks: the last one, or the restarts behind them."""
+        """Return the error that ends a series of setbacks: the last one, or the restarts behind them."""
         return error if self._restarts < _RESTARTS else failures.keeps_restarting(self._restarts)
 
     def count(self, frame: Data, traffic: Traffic) -> None:
-        """Count a DATA frame that goes out."""
+        """Count a DATA frame that is being sent."""
         if not frame.payload:
             traffic.probes += 1
             return

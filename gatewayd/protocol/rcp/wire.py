@@ -1,4 +1,4 @@
-"""Frames to bytes and back for one line, with the device's console in between."""
+"""Convert frames to bytes and back for one link, with the device's console in between."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,8 +11,8 @@ from gatewayd.protocol.rcp.tlv_frames import Info
 from gatewayd.protocol.session import Console, Traffic
 from gatewayd.protocol.silence import Heard
 
-MAX_FRAME = 512  # what a gateway takes; the longest INFO has less
-SHORTEST_ANSWER = 75  # the shortest INFO there can be, on a stream
+MAX_FRAME = 512  # the longest a gateway accepts; the longest INFO is shorter
+SHORTEST_ANSWER = 75  # the shortest possible INFO, on a stream
 
 
 class Wire:
@@ -30,17 +30,17 @@ class Wire:
         self._begin()
 
     def set_max_datagram(self, size_bytes: int) -> None:
-        """The link is another one than before: what it carries, too. Nothing to a stream."""
+        """Set how much a newly opened datagram link carries. Ignored on a stream."""
         if self.packet is not None:
             self.packet = clamp(size_bytes)
             self._begin()
 
     def listen(self) -> None:
-        """Begin to listen for an answer: what was heard before is none."""
+        """Begin to wait for an answer: forget what was received before."""
         self._heard = Heard()
 
     def heard(self) -> Heard:
-        """What came since, with the text in it that nothing has ended yet."""
+        """Return what was received since `listen`, including unfinished text."""
         found = replace(self._heard)
         unfinished = self._deframer.unfinished
         if b"\n" in unfinished:
@@ -49,7 +49,7 @@ class Wire:
         return found
 
     def encode(self, frame: Frame) -> list[bytes]:
-        """Return what travels: on a stream one piece, else packets."""
+        """Return what to send: one piece on a stream, else packets."""
         if self.packet is None:
             wires = [encode_stream(frame.to_bytes())]
         elif self.has_short_data and isinstance(frame, Data) and frame.payload:
@@ -60,7 +60,7 @@ class Wire:
         return wires
 
     def decode(self, data: bytes) -> Iterator[Frame | FrameError | Console]:
-        """Yield what bytes complete; a FrameError for a frame that came whole and is not as it has to be."""
+        """Yield what `data` completes; a FrameError for a frame that is intact but invalid."""
         self._traffic.bytes_received += len(data)
         self._heard.size += len(data)
         for found in self._packet(data) if self.packet is not None else self._deframer.feed(data):

@@ -1,6 +1,6 @@
 """What the image slots mean for an update. Pure.
 
-The awkward case is a device that has gone back: its slots look as they did before the trial, old image active
+The awkward case is a device that has reverted: its slots look as they did before the trial, old image active
 and confirmed, new image in the other slot, not pending. Only the stored `is_armed` tells the two apart. It is
 stored after the device has acknowledged the test and before it is told to restart, so an image that hangs is
 tried once, whatever happens to the gateway in between.
@@ -26,12 +26,12 @@ def next_step(update: Update, facts: Facts) -> Step:
 
 
 def has_restarted(update: Update, facts: Facts) -> bool:
-    """Whether the restart has taken effect: a device goes on answering for a while after it agreed."""
+    """Whether the restart has taken effect: a device still answers for a while after agreeing to it."""
     active = facts.active
     runs_it = active is not None and slot_id(active) == update.image
     return facts.is_recovery or runs_it or not _is_pending(facts.slots)
 
 
 def _is_pending(slots: Slots) -> bool:
-    """Whether any image waits for its first start. Not by its hash: a compressed image runs under another."""
+    """Whether any image waits for its first start. A compressed image's hash changes then."""
     return any(slot.is_pending and not slot.is_active for slot in slots.all)

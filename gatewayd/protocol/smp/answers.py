@@ -1,7 +1,6 @@
-"""What a server's answers mean: errors in both shapes, its buffers, its image slots.
+"""What a server's answers mean: errors in both formats, its buffers, its image slots.
 
-Nothing here trusts a type: a field of another type than expected counts as absent, or the answer as
-malformed.
+No type is trusted: a field of an unexpected type counts as absent, or the answer as malformed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ LEAST_BUFFER, LARGEST_BUFFER = 64, 65_535
 
 
 class Rc(IntEnum):
-    """Errors of every group (version 1), as far as they are acted on."""
+    """Errors of every group (version 1) that are acted on."""
 
     UNKNOWN = 1
     NO_MEMORY = 2
@@ -43,12 +42,12 @@ class Refusal:
 
     @property
     def may_pass(self) -> bool:
-        """Whether a chunk that was refused may be taken a little later."""
+        """Whether a refused chunk may be accepted a little later."""
         return self.is_busy or (self.group is None and self.rc == Rc.NO_MEMORY)
 
     @property
     def is_about_image(self) -> bool:
-        """Whether the server does not take what it has for an image."""
+        """Whether the server considers its content not to be an image."""
         return self.group == Group.IMAGE and self.rc in _NO_IMAGE_RCS
 
     @property
@@ -57,7 +56,7 @@ class Refusal:
         return self.group is None and self.rc == Rc.NOT_SUPPORTED
 
     def as_error(self, request: str) -> DeviceError:
-        """Return it as an error; `request` is what the server said no to."""
+        """Return it as an error; `request` is what the server refused."""
         code, sentence, hint = _MEANINGS.get(
             (self.group, self.rc), ("refused", "it gives no known reason", "")
         )
@@ -73,7 +72,7 @@ _FLASH = (
     "it cannot erase, write or read its flash",
     "its flash or its power supply may be bad",
 )
-_NO_IMAGE = ("image_refused", "it does not take this for an image", "was the image built for this device?")
+_NO_IMAGE = ("image_refused", "it does not consider this an image", "was the image built for this device?")
 _NO_IMAGE_RCS = frozenset({3, 4, 5, 6, 7, 22, 23, 29})
 _MEANINGS: dict[tuple[int | None, int], tuple[str, str, str]] = {
     (None, 1): ("refused", "it does not say why", "its console may"),
@@ -94,7 +93,7 @@ _MEANINGS: dict[tuple[int | None, int], tuple[str, str, str]] = {
     (1, 24): ("digest_mismatch", "what arrived has another hash than was announced", "its flash may be bad"),
     (1, 27): (
         "downgrade_refused",
-        "it runs a newer version and takes no older one",
+        "it runs a newer version and accepts no older one",
         "a build option of its firmware or bootloader",
     ),
     (1, 30): ("too_large", "the image does not fit its slot", "publish a smaller image"),
@@ -104,7 +103,7 @@ _MEANINGS: dict[tuple[int | None, int], tuple[str, str, str]] = {
 
 
 def refusal(frame: Frame) -> Refusal | None:
-    """Return the error in an answer, in the shape of version 1 or 2; None where there is none."""
+    """Return the error in an answer, in the format of version 1 or 2; None if there is none."""
     error = frame.payload.get("err")
     if isinstance(error, Mapping):
         rc, group = error.get("rc"), error.get("group")
@@ -125,7 +124,7 @@ class Buffers:
 
     @classmethod
     def of(cls, frame: Frame) -> "Buffers | None":
-        """Read the answer to PARAMS; None when it does not say."""
+        """Read the answer to PARAMS; None if it does not say."""
         size, count = frame.payload.get("buf_size"), frame.payload.get("buf_count")
         if not (_is_count(size) and _is_count(count) and size >= LEAST_BUFFER and count >= 1):
             return None
@@ -149,7 +148,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """The image state. `has_flags` is False in MCUboot's serial recovery, which knows no states."""
+    """The image state. `has_flags` is False in MCUboot's serial recovery, which reports no states."""
 
     all: tuple[Slot, ...]
     has_flags: bool
@@ -164,7 +163,7 @@ class Slots:
         return cls(tuple(map(_slot, entries)), any("active" in entry for entry in entries))
 
     def of_image(self, image: int) -> "Slots":
-        """Return those of one image."""
+        """Return the slots of one image."""
         return Slots(tuple(slot for slot in self.all if slot.image == image), self.has_flags)
 
     @property
@@ -173,7 +172,7 @@ class Slots:
         return next((slot for slot in self.all if slot.is_active), None)
 
     def holding(self, image_hash: bytes) -> Slot | None:
-        """Return a slot that holds an image and does not run it."""
+        """Return a slot that holds an image without running it."""
         return next((one for one in self.all if one.hash == image_hash and not one.is_active), None)
 
 
@@ -213,7 +212,7 @@ def offset_of(frame: Frame) -> int | None:
 
 
 def slot_size(frame: Frame, image: int) -> int | None:
-    """Return the size of an image's second slot, as far as slot info tells; what a new image may have."""
+    """Return the most bytes a new image may have: the size of its second slot, if slot info has it."""
     images = frame.payload.get("images")
     for entry in images if _is_list(images) else ():
         if not isinstance(entry, Mapping) or entry.get("image", 0) != image:

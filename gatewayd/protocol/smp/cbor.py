@@ -1,9 +1,9 @@
-"""CBOR (RFC 8949), the part of it that SMP uses, and nothing of what makes a decoder dangerous.
+"""The subset of CBOR (RFC 8949) that SMP uses, without what makes a decoder dangerous.
 
-Taken: integers of 64 bits, floats, byte and text strings of known length, arrays and maps of known or open
-length, false, true, null. Refused: tags (a general decoder builds regular expressions, dates and cyclic lists
-from them), strings of open length, keys that are containers or occur twice, bytes behind the value. Depth and
-the number of values are bounded; every length is compared with the bytes left before it is used.
+Accepted: integers of 64 bits, floats, byte and text strings of known length, arrays and maps of known or
+indefinite length, false, true, null. Refused: tags (a general decoder builds regular expressions, dates and
+cyclic lists from them), strings of indefinite length, keys that are containers or occur twice, bytes after
+the value. Depth and number of values are bounded; every length is checked against the bytes left before use.
 """
 
 import math
@@ -17,7 +17,7 @@ Value: TypeAlias = "bool | int | float | bytes | str | Sequence[Value] | Mapping
 Key: TypeAlias = int | str | bytes | bool | None
 
 MAX_DEPTH = 8  # an image list is four deep
-MAX_VALUES = 2048  # the longest answer known, of two images in four slots, has about 60
+MAX_VALUES = 2048  # the longest known answer, with two images in four slots, has about 60
 
 _UINT, _NINT, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 _OPEN = 31
@@ -28,7 +28,7 @@ _LARGEST = (1 << 64) - 1
 
 
 def encode(value: Any) -> bytes:
-    """Return the shortest encoding; maps keep their order. Raises ValueError for what has none here."""
+    """Return the shortest encoding; maps keep their order. Raises ValueError for other types."""
     match value:
         case bool() | None:
             encoded = {False: b"\xf4", True: b"\xf5", None: b"\xf6"}[value]
@@ -52,7 +52,7 @@ def encode(value: Any) -> bytes:
 
 
 def decode(data: bytes) -> Value:
-    """Return the one value that the bytes are. Raises MalformedError."""
+    """Decode exactly one value. Raises MalformedError."""
     decoder = _Decoder(data)
     value = decoder.value(0)
     if decoder.left:
@@ -127,7 +127,7 @@ class _Decoder:
         return _Items(self, number)
 
     def ends_here(self) -> bool:
-        """Whether an open container ends; its end is read."""
+        """Whether an indefinite container ends here; its end is consumed."""
         if not self.left:
             raise MalformedError("a CBOR container without an end")
         ends = self._data[self._at] == _BREAK
@@ -146,7 +146,7 @@ class _Decoder:
     def _number(self, argument: int) -> int:
         if argument < 24:  # noqa: PLR2004 - see _head
             return argument
-        if argument > 27:  # noqa: PLR2004 - 28 to 30 are reserved, 31 is a string of open length
+        if argument > 27:  # noqa: PLR2004 - 28 to 30 are reserved, 31 is a string of indefinite length
             raise MalformedError(f"CBOR with a length of kind {argument}")
         return int.from_bytes(self._take(1 << argument - 24), "big")
 

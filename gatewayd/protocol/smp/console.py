@@ -2,7 +2,7 @@
 
 A packet is `length u16 | frame | CRC-16/XMODEM`, where the length counts frame and CRC. Its lines hold at
 most 124 characters of base64 behind two marker bytes: 06 09 begins a packet, 04 14 continues it. Each line is
-decoded by itself, as servers do. Everything else is log text, also in front of a marker on the same line and
+decoded separately, as servers do. Everything else is log text, even before a marker on the same line or
 between the lines of a packet.
 """
 
@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from gatewayd.protocol.smp.frames import HEADER_SIZE, MAX_PAYLOAD
 
 FIRST, NEXT = b"\x06\x09", b"\x04\x14"
-LINE_CHARACTERS = 124  # 127 with marker and line feed: what the servers' line buffers take
+LINE_CHARACTERS = 124  # 127 with marker and line feed: what the servers' line buffers hold
 LENGTH_SIZE = CRC_SIZE = 2
 MAX_PACKET = LENGTH_SIZE + HEADER_SIZE + MAX_PAYLOAD + CRC_SIZE
-# Servers of Zephyr can be built for lines of 512 characters; longer ones are cut, and read as text.
+# Zephyr's servers can be built for lines of 512 characters; longer ones are cut and treated as text.
 MAX_LINE = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class NoFrame:
-    """A run of bytes that is no frame: log text, or a damaged line (`is_damaged`)."""
+    """A run of bytes that is not a frame: log text, or a damaged line (`is_damaged`)."""
 
     run: bytes
     is_damaged: bool = False
@@ -44,7 +44,7 @@ def console_size(frame_size: int) -> int:
 
 
 def frame_room(buffer_size: int) -> int:
-    """Return the longest frame for a server's buffer, which holds length and CRC, too."""
+    """Return the longest frame for a server's buffer, which must hold length and CRC too."""
     return buffer_size - LENGTH_SIZE - CRC_SIZE
 
 
@@ -57,7 +57,7 @@ class ConsoleDeframer:
 
     @property
     def unfinished(self) -> bytes:
-        """The line that has not ended yet."""
+        """The unfinished line."""
         return bytes(self._line)
 
     @property
@@ -66,7 +66,7 @@ class ConsoleDeframer:
         return len(self._line) + len(self._packet or b"")
 
     def feed(self, data: bytes) -> list[bytes | NoFrame]:
-        """Return frames, and what is none, in the order of their ends."""
+        """Return frames, and runs that are not frames, in the order in which they end."""
         found: list[bytes | NoFrame] = []
         *ended, rest = data.split(b"\n")
         for piece in ended:

@@ -1,4 +1,4 @@
-"""One question under way: sent, sent again with the same sequence number, answered or given up."""
+"""One question under way: sent, repeated with the same sequence number, answered or given up."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -13,16 +13,16 @@ from gatewayd.protocol.smp.wire import Framing, Wire
 
 _BITS_PER_BYTE = 10
 _PACKETS_PER_S = 10.0  # assumed of a radio
-_ASK_INTERVAL_S = 0.5  # while a device is sought
+_ASK_INTERVAL_S = 0.5  # while waiting for a device to answer at all
 _ONCE_WAIT_S = 2.0  # for the answer to a request that is not repeated
 _BUSY_PAUSE_S = 1.0
 _SEQUENCES = 256
-_EMPTY_MAP = 1  # bytes; the shortest answer has no more behind its header
+_EMPTY_MAP = 1  # bytes; the shortest answer has no more after its header
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of a device. `name` stands in sentences for people."""
+    """A question to a device. `name` is for messages to people."""
 
     name: str
     op: Op
@@ -32,7 +32,7 @@ class Question:
 
 
 class Exchange:
-    """See the module's text. `busy_s`: how long a device may say that it is busy."""
+    """See the module's text. `busy_s`: how long a device may report that it is busy."""
 
     def __init__(
         self, traffic: Traffic, framing: Framing, *, baud: int, datagram: bool, busy_s: float
@@ -55,12 +55,12 @@ class Exchange:
 
     @property
     def deadline(self) -> float | None:
-        """When it is due again, or in vain."""
+        """When the question is due again, or given up."""
         return None if self._request is None else self._request.deadline()
 
     @property
     def has_repeated(self) -> bool:
-        """Whether the question went out more than once, so that an earlier one may have been heard."""
+        """Whether the question was repeated, so that an earlier copy may have been received."""
         return self._request is not None and self._request.times_sent > 1
 
     def next_sequence(self) -> int:
@@ -69,20 +69,20 @@ class Exchange:
         return self._sequence
 
     def ask(self, question: Question, now: float, rounds: int = ROUNDS) -> None:
-        """Ask until an answer, or `rounds` times in vain."""
+        """Repeat a question until it is answered, at most `rounds` times."""
         frame = self._begin(question, now)
         wire_s = self.wire_s(len(frame.to_bytes()))
         turnaround_s = self.turnaround_s or 0.0
         self._request = Request(frame, now, wire_s=wire_s, turnaround_s=turnaround_s, rounds=rounds)
 
     def ask_once(self, question: Question, now: float) -> None:
-        """Ask what must not be repeated."""
+        """Ask a question that must not be repeated."""
         frame = self._begin(question, now)
         wire_s = self.wire_s(len(frame.to_bytes())) + _ONCE_WAIT_S
         self._request = Request(frame, now, wire_s=wire_s, rounds=1)
 
     def ask_patiently(self, question: Question, begins_at: float, patience_s: float) -> None:
-        """Ask at a steady interval for some time."""
+        """Ask at a steady interval for `patience_s`."""
         frame = self._begin(question, begins_at)
         self._request = Request.patient(
             frame,
@@ -93,7 +93,7 @@ class Exchange:
         )
 
     def stop(self) -> None:
-        """Nothing is asked any more, and nothing begun is sent on."""
+        """Drop the question, and the rest of any frame being sent."""
         self._request = self._question = self._busy_since = None
         self._packets.clear()
 
@@ -111,34 +111,34 @@ class Exchange:
         return True
 
     def may_hold(self, now: float) -> bool:
-        """The device is busy: ask again a little later, unless it has been for too long."""
+        """Ask a busy device again a little later. False: it has been busy for too long."""
         if self._request is None or not self.may_be_busy(now):
             return False
         self._request.hold(now + _BUSY_PAUSE_S)
         return True
 
     def may_be_busy(self, now: float) -> bool:
-        """Whether the device may go on being busy."""
+        """Whether the device may still be busy."""
         since = self._busy_since = now if self._busy_since is None else self._busy_since
         return now - since <= self._busy_s
 
     def has_got_on(self) -> None:
-        """The device is not busy any more."""
+        """Note that the device is no longer busy."""
         self._busy_since = None
 
     def is_in_vain(self, now: float) -> bool:
-        """Whether the question has been asked often and long enough."""
+        """Whether the question has been repeated often and long enough to give up."""
         return self._request is not None and self._request.is_in_vain(now)
 
     def silence(self, now: float) -> LinkError:
-        """Return the error for a question that nothing has answered."""
+        """Return the error for an unanswered question."""
         name = "SMP" if self._question is None else f"SMP {self._question.name}"
         speed = self._baud if self.wire.packet is None else None
         shortest = self.wire.size(HEADER_SIZE + _EMPTY_MAP)
         return no_answer(name, now - self._asked_at, speed, self.wire.heard, shortest_answer=shortest)
 
     def due_frame(self, now: float) -> Frame | None:
-        """Return the question if it has to be sent now."""
+        """Return the question's frame if it must be sent now."""
         if self._request is None or not self._request.is_due(now):
             return None
         if self._request.times_sent:
@@ -147,21 +147,21 @@ class Exchange:
         return self._request.frame
 
     def put(self, frame: Frame) -> None:
-        """Cut a frame into what the link takes at once."""
+        """Queue a frame, cut into pieces that the link can carry."""
         self._packets.extend(self.wire.encode(frame))
 
     def next_packet(self) -> bytes:
-        """Return what is to be sent next of the frames put in; nothing when all has been."""
+        """Return the next piece of the queued frames, or nothing."""
         return self._packets.popleft() if self._packets else b""
 
     def set_max_datagram(self, size_bytes: int) -> None:
-        """The link is another one than before."""
+        """Set how much a newly opened datagram link carries."""
         self.wire.set_max_datagram(size_bytes)
         self._packets.clear()
         self.turnaround_s = None
 
     def wire_s(self, frame_size: int) -> float:
-        """Return how long a frame is on its way into the link."""
+        """Return how long it takes to send a frame."""
         packet = self.wire.packet
         rate = self._baud / _BITS_PER_BYTE if packet is None else packet * _PACKETS_PER_S
         return self.wire.size(frame_size) / rate

@@ -1,4 +1,4 @@
-"""What a device is known to be, gathered from several answers; and what gatewayd's other rooms see of it."""
+"""The facts about a device, gathered from several answers, and their form for the rest of gatewayd."""
 
 import zlib
 from dataclasses import dataclass, field
@@ -8,9 +8,9 @@ from gatewayd.protocol.session import LONGEST_BOOT_S, DeviceInfo, ImageState
 from gatewayd.protocol.smp.answers import Buffers, Slot, Slots
 from gatewayd.protocol.smp.mcuboot import image_id
 
-# A server that does not tell its buffers: half of what Zephyr's have by default, and no second request.
+# For a server that does not report its buffers: half of Zephyr's default size, and one request at a time.
 UNTOLD_BUFFERS = Buffers(256, 1)
-# MCUboot's modes, as bootloader info tells them: with a trial boot, and without.
+# MCUboot's modes in bootloader info: those with a trial boot, and the names of all.
 _REVERTING = frozenset({1, 3, 5, 9})  # swap by scratch, move, offset; direct XIP with revert
 _MODES = {
     0: "single slot",
@@ -28,11 +28,11 @@ _MODES = {
 
 @dataclass(slots=True)
 class Facts:
-    """What one identification gathers. Absent facts are None.
+    """The result of one identification. Absent facts are None.
 
     Attributes:
         is_recovery: MCUboot's serial recovery answers, not the application.
-        slot_size: the most that an image may have, in bytes.
+        slot_size: the largest image, in bytes.
         mode: MCUboot's, as a number.
     """
 
@@ -51,7 +51,7 @@ class Facts:
 
     @property
     def can_revert(self) -> bool | None:
-        """Whether the bootloader goes back when a new image fails; None: it does not say."""
+        """Whether the bootloader reverts if a new image fails; None: it does not say."""
         return None if self.mode is None else self.mode in _REVERTING
 
     @property
@@ -61,16 +61,16 @@ class Facts:
 
     @property
     def boot_token(self) -> int:
-        """What changes when a restart has taken effect: SMP counts no boots, but slots move."""
+        """A token that changes once a restart has taken effect: SMP counts no boots, but slots move."""
         slots = [(one.slot, one.hash, one.is_active, one.is_pending) for one in self.slots.all]
         return zlib.crc32(repr(slots).encode())
 
     def as_info(self, boot_s: int) -> DeviceInfo:
-        """Return what every protocol tells of a device."""
+        """Return the facts that are common to all protocols."""
         active = self.active
         on_trial = active is not None and not active.is_confirmed
         return DeviceInfo(
-            app_id=None,  # no SMP device tells it
+            app_id=None,  # no SMP device reports it
             image_state=ImageState.ON_TRIAL if on_trial else ImageState.CONFIRMED,
             boot_id=self.boot_token,
             hardware_id=self.board,
@@ -83,7 +83,7 @@ class Facts:
 
 
 def slot_id(slot: Slot) -> ImageId | None:
-    """Return the name of the image in a slot."""
+    """Return the id of the image in a slot."""
     return None if slot.hash is None else image_id(slot.hash)
 
 

@@ -2,8 +2,8 @@
 
     op and version | flags | length u16 | group u16 | sequence | command        big-endian
 
-Version 2 (written as 1 in the header) lets a device say which group an error belongs to; version 1 hides all
-of those as "unknown". We send version 2 and take both.
+Version 2 (written as 1 in the header) lets a device say which group an error belongs to; version 1 reports
+all of those as "unknown". We send version 2 and accept both.
 """
 
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ from gatewayd.protocol.smp.errors import MalformedError
 
 HEADER = Struct(">BBHHBB")
 HEADER_SIZE = HEADER.size
-MAX_PAYLOAD = 8192  # what a device may answer: four times the largest buffer seen
+MAX_PAYLOAD = 8192  # the longest answer accepted: four times the largest buffer seen
 _VERSION_SHIFT, _VERSION_MASK, _OP_MASK = 3, 0x3, 0x7
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 class Op(IntEnum):
-    """What a frame is."""
+    """The kind of a frame."""
 
     READ = 0
     READ_ANSWER = 1
@@ -84,7 +84,7 @@ class Frame:
     def from_bytes(cls, data: bytes) -> "Frame":
         """Read a whole frame. Raises MalformedError."""
         if len(data) < HEADER_SIZE:
-            raise MalformedError(f"an SMP frame of {len(data)} bytes, expected {HEADER_SIZE} at least")
+            raise MalformedError(f"an SMP frame of {len(data)} bytes, expected at least {HEADER_SIZE}")
         first, flags, length, group, sequence, command = HEADER.unpack_from(data)
         if length != len(data) - HEADER_SIZE:
             raise MalformedError(f"an SMP header that says {length} bytes, with {len(data) - HEADER_SIZE}")
@@ -92,6 +92,6 @@ class Frame:
             raise MalformedError(f"an SMP header that begins with {first:#04x}")
         payload = cbor.decode(data[HEADER_SIZE:]) if length else _EMPTY
         if not isinstance(payload, Mapping):
-            raise MalformedError("an SMP frame whose content is no map")
+            raise MalformedError("an SMP frame whose content is not a map")
         op, version = Op(first & _OP_MASK), first >> _VERSION_SHIFT & _VERSION_MASK
         return cls(op, group, command, sequence, payload, version, flags)

@@ -3,20 +3,20 @@
 An operation goes through states. Each state but UPLOAD has one question, repeated with the same sequence
 number until an answer or silence leads on:
 
-    identify   PARAMS, BOARD, BOOTLOADER, SLOTS, SIZES      (LEAVE, when serial recovery answers)
+    identify   PARAMS, BOARD, BOOTLOADER, SLOTS, SIZES      (LEAVE, if serial recovery answers)
     transfer   [UPLOAD, CHECK] -> STAGED                    (nothing complete is uploaded again)
     arm        TEST -> ARMED                                (stored by the caller, before the restart)
     activate   RESET
     confirm    LOOK, CONFIRM, LOOK
 
-What an answer does is looked up by state. In UPLOAD late answers count, too, since they still tell the offset
-(upload.py); elsewhere an answer must be to the question.
+Answers are handled by state. In UPLOAD late answers count too, since they still give the offset (upload.py);
+in other states only an answer to the current question counts.
 
-Awkward cases. A restart is not asked for twice when its answer is lost: a bootloader that waits for an update
-takes any request as a reason to stay, so silence of `boot_s` follows, and the next identification tells. TEST
-and CONFIRM may have succeeded although the repeated question is refused, so the image state has the last
-word. And what a device lists is not always what it is willing to start: Zephyr 4.4 with swap using offset
-refuses to test an image that was uploaded before the last boot. Then `arm` uploads it once more.
+Awkward cases. A restart is not requested twice if its answer is lost: a bootloader that waits for an update
+stays there on any request. So nothing is sent for `boot_s`, and the next identification shows the result.
+TEST and CONFIRM may have succeeded although the repeated question is refused, so the image state decides. And
+a device may list an image that it refuses to start: Zephyr 4.4 with swap using offset refuses to test an
+image that was uploaded before the last boot. Then `arm` uploads it once more.
 """
 
 from collections import deque
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from gatewayd.protocol.image import ImageId
 
-_OPTIONAL_ROUNDS = 3  # some servers leave out what they do not know
+_OPTIONAL_ROUNDS = 3  # some servers do not answer requests that they do not support
 BUSY_SUM_S = 300.0
 _MAX_EVENTS = 64  # console lines are dropped beyond
 
@@ -49,10 +49,10 @@ _MAX_EVENTS = 64  # console lines are dropped beyond
 class SmpGateway:
     """A TransferSession; see the module's text.
 
-    `baud` is the UART's, and nothing to a `datagram` link; `boot_s` the silence after a restart; `image`
-    which of several images is updated; `recovery` whether serial recovery may be used to bring a device back;
-    `leaves_recovery` whether `identify` may restart a device to get it out of there;
-    `busy_s` how long the device may say that it is busy.
+    `baud` is the UART's, and ignored on a `datagram` link; `boot_s` is the silence after a restart; `image`
+    which of several images is updated; `recovery` whether serial recovery may be used to restore a device;
+    `leaves_recovery` whether `identify` may restart a device to leave it; `busy_s` how long the device may
+    report that it is busy.
     """
 
     arms_first = True
@@ -84,12 +84,12 @@ class SmpGateway:
         self._gathered = Facts()
         self._image: McubootImage | None = None
         self._offered: session.Image | None = None
-        self._has_uploaded = False  # what it offered, in this session
+        self._has_uploaded = False  # the offered image, in this session
         self._is_arming = False
         self._upload: Upload | None = None
         self._doubtful: Upload | None = None  # waits for the image state
         self._confirmed: ImageId | None = None
-        self._refused: GatewaydError | None = None  # of a question that may have succeeded all the same
+        self._refused: GatewaydError | None = None  # of a question that may have succeeded anyway
         self._answers: dict[State, Callable[[Frame, float], None]] = {
             State.PARAMS: self._on_params,
             State.BOARD: self._on_board,
@@ -141,7 +141,7 @@ class SmpGateway:
         """See TransferSession."""
         self._require(State.STAGED)
         if self._known().is_recovery:
-            self._finish_arming()  # it starts what lies in its first slot
+            self._finish_arming()  # it starts the image in its first slot
             return
         self._is_arming = True
         self._test(now)
@@ -160,7 +160,7 @@ class SmpGateway:
         self._ask_once(State.RESET, now)
 
     def confirm(self, image: session.Image, now: float) -> None:
-        """See TransferSession. Without a hash, once the active one has been compared."""
+        """See TransferSession. Sent without a hash, after comparing that of the active image."""
         self._require(State.IDLE)
         self._known()
         self._confirmed, self._refused = image.id, None
@@ -320,7 +320,7 @@ class SmpGateway:
             self._report(upload)
 
     def _report(self, upload: Upload) -> None:
-        """Tell how far the device is; only the latest is kept for the caller."""
+        """Report the device's progress; only the latest report is kept for the caller."""
         if self._events and isinstance(self._events[-1], session.Progress):
             self._events.pop()
         self._events.append(session.Progress(upload.wanted, upload.wanted, upload.size))
@@ -359,7 +359,7 @@ class SmpGateway:
             self._exchange.stop()
             self._state, self._upload = State.UPLOAD, self._doubtful
         else:
-            self._fail(failures.digest_mismatch("took all bytes and does not list the image"))
+            self._fail(failures.digest_mismatch("took all bytes but does not list the image"))
 
     def _stage(self) -> None:
         self._exchange.stop()
@@ -438,10 +438,10 @@ class SmpGateway:
             self._refused = refused.as_error("the confirmation")
             self._ask(State.LOOK, now)
         elif state is State.TEST and refused.is_about_image and self._offered and not self._has_uploaded:
-            self._begin_upload(self._offered, now)  # what it lists is not what it starts
+            self._begin_upload(self._offered, now)  # it lists the image but refuses to start it
         elif state is State.TEST and self._refused is None:
             self._refused = refused.as_error("the trial of the image")
-            self._exchange.ask(IMAGE_STATE, now)  # it may be pending all the same
+            self._exchange.ask(IMAGE_STATE, now)  # it may be pending anyway
         else:
             self._fail(refused.as_error(state.name))
 
@@ -456,13 +456,13 @@ class SmpGateway:
         else:
             self._fail(self._exchange.silence(now))
 
-    # -- small things
+    # -- helpers
 
     def _fail(self, error: GatewaydError) -> None:
         self._end(session.Failed(error))
 
     def _end(self, outcome: session.Outcome) -> None:
-        """Every outcome but Staged and Armed. After a failure or a restart, `identify` comes first."""
+        """End with any outcome but Staged or Armed. After a failure or a restart, `identify` comes first."""
         if self._upload is not None:
             self._end_upload(self._upload)
         if isinstance(outcome, session.Failed | session.Activated):

@@ -22,7 +22,7 @@ _MOST_IMAGES = 15
 
 
 class SmpSettings(BaseModel):
-    """What a device's `smp` key holds."""
+    """The settings under a device's `smp` key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -45,7 +45,7 @@ class SmpSettings(BaseModel):
 
 
 def make_session(context: SessionContext) -> SmpGateway:
-    """Return a session for one opening of a link. Without settings, as in scans, it changes nothing."""
+    """Return a session for one opening of a link. Without settings, as in scans, it only identifies."""
     settings = context.settings if isinstance(context.settings, SmpSettings) else SmpSettings()
     return SmpGateway(
         baud=context.baud,
@@ -60,14 +60,14 @@ def make_session(context: SessionContext) -> SmpGateway:
 
 
 def name_image(content: bytes | memoryview, _sha256: bytes, version: str) -> ImageId:
-    """Name an image as the device will once it runs it. Raises FirmwareError."""
+    """Return the id that the device reports once it runs the image. Raises FirmwareError."""
     image = read_image(content)
     check_own_version(image.version, version)
     return image.running_id
 
 
 def read_version(content: bytes | memoryview) -> str:
-    """Return what the MCUboot header says. Raises FirmwareError."""
+    """Return the version in the MCUboot header. Raises FirmwareError."""
     return read_image(content).version
 
 
@@ -79,7 +79,7 @@ SMP = ProtocolKind(
     name_image=name_image,
     read_version=read_version,
     caution=(
-        "an SMP device tells neither its application nor a serial number: a board swapped for another one of"
+        "an SMP device reports neither its application nor a serial number: a board swapped for another of"
         " its kind is not noticed"
     ),
     advice="Label the boards, and give hardware_id so that at least another kind of board is refused",

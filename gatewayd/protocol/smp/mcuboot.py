@@ -1,11 +1,11 @@
-"""What is in a file made for MCUboot: version, sizes, hash. Pure; nothing is used before it is checked.
+"""Reads files made for MCUboot: version, sizes, hash. Pure; nothing is used before it is checked.
 
     header (32 bytes, padded to header size) | image | protected TLVs | TLVs
 
-The TLVs begin with a magic and the size of their area. One of them is the hash over all before the
-unprotected area; it is what a device lists, and what a bootloader checks. In an encrypted image it covers the
-plain bytes, which only the device can make, so it is taken on trust. A compressed image runs under another
-hash, that of what it unpacks to.
+Each TLV area begins with a magic and its size. One TLV is the hash of everything before the unprotected area,
+which a device lists and a bootloader checks. In an encrypted image it covers the plain bytes, which only the
+device can decrypt, so it cannot be verified here. A compressed image runs under another hash, that of its
+unpacked form.
 """
 
 import hashlib
@@ -30,23 +30,23 @@ _HASHES: dict[int, tuple[str, Callable[[bytes | memoryview], "hashlib._Hash"]]] 
     0x11: ("sha384", hashlib.sha384),
     0x12: ("sha512", hashlib.sha512),
 }
-# By a digest's length. Not a file's SHA-256: it covers what MCUboot verifies, without signatures.
+# By a digest's length. Unlike a file's SHA-256 it covers only what MCUboot verifies, without signatures.
 _NAMES = {32: "mcuboot-sha256", 48: "mcuboot-sha384", 64: "mcuboot-sha512"}
 _SIGNATURES = frozenset({0x20, 0x21, 0x22, 0x23, 0x24, 0x25})
 
 
 def image_id(digest: bytes) -> ImageId:
-    """Name an image by MCUboot's hash; its length tells the algorithm. Raises KeyError for other lengths."""
+    """Return the id for MCUboot's hash; its length gives the algorithm. Raises KeyError for other lengths."""
     return ImageId(_NAMES[len(digest)], digest)
 
 
 @dataclass(frozen=True, slots=True)
 class McubootImage:
-    """What a file says of itself; sizes in bytes.
+    """The facts in a file; sizes in bytes.
 
     Attributes:
         version: major.minor.revision.
-        build: the version's fourth number, which does not order.
+        build: the version's fourth number, which does not count in comparisons.
         id: as the device lists it while the image waits in its slot.
         running_id: as the device lists it once it runs the image.
         is_signed: whether it has a signature for the device; not verified here.
@@ -118,7 +118,7 @@ class _Header:
 
     @property
     def protected_end(self) -> int:
-        """Where what the hash covers ends."""
+        """The end of what the hash covers."""
         return self.header_size + self.image_size + self.protected_size
 
     @classmethod
@@ -215,7 +215,7 @@ def _image_hash(tlvs: list[tuple[int, bytes]]) -> tuple[int, bytes]:
 def _unpacked_id(tlvs: list[tuple[int, bytes]]) -> ImageId:
     values = [value for kind, value in tlvs if kind == _UNPACKED_HASH]
     if len(values) != 1 or len(values[0]) not in _NAMES:
-        raise _bad_tlv("a compressed image without the hash of what it unpacks to")
+        raise _bad_tlv("a compressed image without the hash of its unpacked form")
     return image_id(values[0])
 
 

@@ -1,8 +1,8 @@
-"""Frames without framing: on a raw UART and over Bluetooth LE, where the header's length is all there is.
+"""Frames without framing, on a raw UART and over Bluetooth LE: only the header's length delimits them.
 
-Bluetooth loses no bytes, and a frame begins with a notification. A raw UART does lose them, and prints text
-while it boots: bytes that cannot begin an answer are passed over, and what has stood unfinished for too long
-has to be dropped by the caller, since nothing else tells that its rest will not come.
+Bluetooth loses no bytes, and a frame begins with a notification. A raw UART may lose some, and carries text
+while the device boots: bytes that cannot begin an answer are skipped, and the caller must drop a frame that
+stays unfinished for too long, since nothing else shows that its rest will not arrive.
 """
 
 from gatewayd.protocol.smp.console import NoFrame
@@ -16,7 +16,7 @@ def _first_bytes(*ops: Op) -> frozenset[int]:
 
 ANSWERS = _first_bytes(Op.READ_ANSWER, Op.WRITE_ANSWER)
 REQUESTS = _first_bytes(Op.READ, Op.WRITE)
-_MAX_RUN = 1024  # bytes of text given out as one run
+_MAX_RUN = 1024  # bytes of text returned as one run
 
 
 class PlainDeframer:
@@ -29,7 +29,7 @@ class PlainDeframer:
 
     @property
     def unfinished(self) -> bytes:
-        """What may still become a frame."""
+        """Bytes that may still become a frame."""
         return bytes(self._passed + self._data)
 
     @property
@@ -38,12 +38,12 @@ class PlainDeframer:
         return len(self._data) + len(self._passed)
 
     def drop(self) -> None:
-        """Forget what has begun: its rest will not come."""
+        """Forget an unfinished frame: its rest will not arrive."""
         self._data.clear()
         self._passed.clear()
 
     def feed(self, data: bytes) -> list[bytes | NoFrame]:
-        """Return answers, and what is none."""
+        """Return frames, and runs that are not frames."""
         self._data += data
         found: list[bytes | NoFrame] = []
         while self._data:
@@ -63,7 +63,7 @@ class PlainDeframer:
         return found
 
     def _size(self) -> int | None:
-        """Return the frame's size; 0 for what begins none, None while that is open."""
+        """Return the frame's size; 0 if no frame begins here, None while that is undecided."""
         if self._data[0] not in self._first_bytes or (len(self._data) > 1 and self._data[1]):
             return 0
         if len(self._data) < HEADER_SIZE:

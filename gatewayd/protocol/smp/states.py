@@ -7,7 +7,7 @@ from gatewayd.protocol.smp.frames import Group, ImageCommand, Op, OsCommand
 
 
 class State(Enum):
-    """What is true now."""
+    """The operation's state."""
 
     IDLE = "nothing is under way"
     PARAMS = "asking who is there, and what its buffers hold"

@@ -1,26 +1,26 @@
 """The upload of one image: which chunk goes out when, and what an answer says about the next one. Pure.
 
-The device owns the offset: each answer tells the one it wants, also the answer to a chunk that it did not
-take. `wanted` is what it said last, `sent` is where we are; between them at most `window` requests are in
-flight.
+The device owns the offset: each answer has the one it wants, even the answer to a chunk that it did not
+accept. `wanted` is the last one it gave, `sent` is where we are; between them at most `window` requests are
+in flight.
 
 Answers come in the order of the requests, so the answer to one settles those before it: lost answers cost
-nothing while later ones come. An answer below a chunk that was sent means that a chunk was lost: we go back
-to what the device wants, and what was in flight becomes *stale*. A stale answer counts only when it tells a
+nothing while later ones arrive. An answer below a chunk that was sent means that a chunk was lost: we go back
+to what the device wants, and what was in flight becomes *stale*. A stale answer counts only if it has a
 higher offset.
 
 The window: a server has several buffers for frames, but its line buffers (often two) overflow when a second
-request arrives while the first is written to flash. Two requests in flight reach all that the framing leaves
-of the line; more gain nothing. After two losses it is one, and after a stretch without any, two again.
+request arrives while the first is written to flash. Two requests in flight use the whole line, apart
+from framing; more gain nothing. After two losses it is one, and after a stretch without any, two again.
 
-The awkward case is offset 0. It is what a device wants that restarted and lost its state, and only a request
-at 0 carries length and `sha`. It is sent alone and with no more than MCUboot's header: a device that knows
-the `sha` answers where it stands, and these 32 bytes are all that was sent twice. It may also take half a
-minute, since many servers erase the whole slot before they answer.
+The awkward case is offset 0. A device that restarted and lost its state wants it, and only a request at 0 has
+length and `sha`. It is sent alone and with no more than MCUboot's header: a device that knows the `sha`
+answers with its offset, and only these 32 bytes were sent twice. The answer may also take half a minute,
+since many servers erase the whole slot first.
 
-Offset 0 is also what a server wants once it has everything, and a last chunk comes again because its answer
-was lost. So after the last chunk has gone out, 0 is no reason to begin again before the image state has been
-asked: the upload is *in doubt*.
+A server also wants offset 0 once it has everything and the last chunk is repeated because its answer was
+lost. So after the last chunk was sent, 0 is no reason to begin again before the image state is known: the
+upload is *in doubt*.
 """
 
 from collections import deque
@@ -32,13 +32,13 @@ from gatewayd.errors import DeviceError
 from gatewayd.protocol.smp import cbor
 from gatewayd.protocol.smp.frames import HEADER_SIZE
 
-FIRST_DATA = 32  # the least that servers take, MCUboot's header
+FIRST_DATA = 32  # the least that servers accept, MCUboot's header
 WINDOW = 2
 _LOSSES = 2  # in a row of chunks that is shorter than the stretch: then one request at a time
 _CLEAN_CHUNKS = 32  # without a loss: two again
 _MOST_CLEAN_CHUNKS = 1024
 _ROUNDS = 16  # time-outs without an advance
-_FIRST_S = 40.0  # erasing a slot; what peers allow
+_FIRST_S = 40.0  # for erasing a slot; what other clients allow
 _FIRST_PAUSE_S = 2.0
 _PAUSE_S = 2.5  # before anything was measured: a server that erases as it goes
 _PAUSE_FLOOR_S = 0.3
@@ -79,13 +79,13 @@ class Upload:
 
     def __init__(self, plan: Plan, now: float, turnaround_s: float | None = None) -> None:
         self.wanted = 0
-        self.highest = 0  # what the device ever had in this upload
+        self.highest = 0  # the most the device ever had in this upload
         self.has_started = False  # the device has answered the request at 0, or a later one
         self.window = 1
         self.turnaround_s = turnaround_s
         self.restarts = 0  # of the device, in this upload
-        self.starts = 0  # how often the device was asked where it stands, and said so
-        self.start = 0  # where it stood then
+        self.starts = 0  # how often the device was asked for its offset, and gave it
+        self.start = 0  # the offset it gave
         self.repeated = 0  # bytes of the request made last that the device already had
         self.size = len(plan.content)
         self.is_in_doubt = False  # the device may have all of it, although it wants offset 0
@@ -112,7 +112,7 @@ class Upload:
         return len(self._flight) < (self.window if self.has_started and self._sent else 1)
 
     def next_request(self, sequence: int, now: float) -> dict[str, Any]:
-        """Return the content of the next request, which goes out now with that sequence number."""
+        """Return the content of the next request, to be sent now with that sequence number."""
         offset, was_alone = self._sent, not self._flight
         head = self._head(offset)
         size = min(self._data_room(head), self.size - offset, *((FIRST_DATA,) if not offset else ()))
@@ -160,12 +160,12 @@ class Upload:
         return has_advanced
 
     def begin_again(self, now: float) -> None:
-        """The device does not have it after all."""
+        """Send it again: the device does not have it after all."""
         self.is_in_doubt = False
         self._moved_at = now
 
     def wait(self, now: float) -> None:
-        """The device is busy: it took nothing, and is asked again a little later."""
+        """Ask a little later: the device is busy and accepted nothing."""
         self._go_to(self.wanted)
         self._busy_until = now + _BUSY_PAUSE_S
         self.window = 1
@@ -177,7 +177,7 @@ class Upload:
         return max(self._flight[0].lands_at, self._busy_until) + self._pause_s()
 
     def handle_timeout(self, now: float) -> None:
-        """Ask again when nothing has come for too long. Raises DeviceError `stalled`."""
+        """Ask again if nothing arrived for too long. Raises DeviceError `stalled`."""
         due = self.deadline()
         if due is None or now < due or not self._flight:
             return
@@ -186,14 +186,14 @@ class Upload:
             raise DeviceError(
                 f"no answer to {self._rounds} requests at offset {self.wanted} of {self.size}",
                 code="stalled",
-                hint="the line may be noisy, or the device busy; the upload goes on where it stands",
+                hint="the line may be noisy, or the device busy; the upload will resume from there",
             )
         if self.has_started:
             self._on_loss()
             self.window = self.window if self._rounds == 1 else 1
         self._go_to(self.wanted)
 
-    # -- parts
+    # -- helpers
 
     def _head(self, offset: int) -> dict[str, Any]:
         image = {"image": self._plan.image} if self._plan.image else {}
@@ -219,7 +219,7 @@ class Upload:
                 return chunk
 
     def _take_stale(self, sequence: int, offset: int, now: float) -> bool:
-        """A late answer: the device is at least there."""
+        """Take a late answer: the device has at least that much."""
         if all(chunk.sequence != sequence for chunk in self._stale):
             return False
         if not self.wanted < offset <= self._most():
@@ -248,12 +248,12 @@ class Upload:
             )
 
     def _most(self) -> int:
-        """Return the highest offset that the device can want; before it has said anything, any may be."""
+        """Return the highest offset that the device can want; before its first answer that is any."""
         ends = (chunk.end for chunk in self._stale)
         return max(self.highest, self._sent, *ends) if self.has_started else self.size
 
     def _on_fall(self, offset: int) -> None:
-        """The device has less than it said before: at 0 it restarted, elsewhere it is odd."""
+        """Note that the device has less than before: at 0 it restarted, elsewhere it misbehaves."""
         if offset == 0:
             self.is_in_doubt, self._has_sent_all = self._has_sent_all, False
             self.restarts += 1
@@ -275,7 +275,7 @@ class Upload:
             self._clean_wanted = min(2 * self._clean_wanted, _MOST_CLEAN_CHUNKS)
 
     def _count_clean(self) -> None:
-        """Widen the window: at once in the beginning, later after a stretch without a loss."""
+        """Widen the window: immediately at first, later after a stretch without a loss."""
         self._clean += 1
         if self._clean >= self._clean_wanted or (not self._losses and self.wanted):
             self._losses = 0
@@ -285,7 +285,7 @@ class Upload:
     def _check_fruitless(self) -> None:
         if self._fruitless > _FRUITLESS:
             raise DeviceError(
-                f"the device answers and stays at offset {self.wanted} of {self.size}",
+                f"the device answers but stays at offset {self.wanted} of {self.size}",
                 code="stalled",
                 hint="look at its console; its flash may be bad",
             )

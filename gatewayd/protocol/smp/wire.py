@@ -1,4 +1,4 @@
-"""Frames to bytes and back for one link: console lines, a raw UART, or Bluetooth's packets."""
+"""Convert frames to bytes and back for one link: console lines, a raw UART, or Bluetooth's packets."""
 
 from collections.abc import Iterator
 from enum import StrEnum
@@ -36,27 +36,27 @@ class Wire:
         self._heard = Heard()
 
     def set_max_datagram(self, size_bytes: int) -> None:
-        """The link is another one than before: what it carries, too. Nothing to a UART."""
+        """Set how much a newly opened datagram link carries. Ignored on a UART."""
         if self.packet is not None:
             self.packet = max(size_bytes, _LEAST_PACKET)
             self._deframer = self._new_deframer()
 
     def listen_again(self) -> None:
-        """Something new is asked: what was heard before is no answer to it."""
+        """Forget what was received before: it does not answer the new question."""
         self._heard = Heard()
 
     def drop_unfinished(self) -> None:
-        """The rest of what has begun to arrive will not come."""
+        """Drop an unfinished frame, whose rest will not arrive."""
         if isinstance(self._deframer, PlainDeframer):
             self._deframer.drop()
 
     @property
     def heard(self) -> Heard:
-        """What came since `listen_again`."""
+        """What was received since `listen_again`."""
         return self._heard
 
     def encode(self, frame: Frame) -> list[bytes]:
-        """Return what travels: one piece on a UART, else packets."""
+        """Return what to send: one piece on a UART, else packets."""
         content = frame.to_bytes()
         if self.packet is not None:
             wires = [content[at : at + self.packet] for at in range(0, len(content), self.packet)]
@@ -74,7 +74,7 @@ class Wire:
         return frame_room(buffer_size) if self._framing is Framing.CONSOLE else buffer_size
 
     def decode(self, data: bytes) -> Iterator[Frame | MalformedError | Console]:
-        """Yield what bytes complete; an error for a frame that came whole and cannot be read."""
+        """Yield what `data` completes; an error for a frame that is complete but invalid."""
         self._traffic.bytes_received += len(data)
         self._heard.size += len(data)
         for found in self._deframer.feed(data):
