@@ -184,6 +184,7 @@ class Code(StrEnum):
     BAD_FIRMWARE = "bad_firmware", _FIRMWARE
     QOS0 = "qos0", _FIRMWARE
     ALL_WOULD_REFUSE = "all_would_refuse", _FIRMWARE
+    AMBIGUOUS_TOPIC = "ambiguous_topic", _FIRMWARE
     NOT_OURS = "not_ours", _FIRMWARE
 
     # Devices and jobs

@@ -29,6 +29,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import NoReturn
 
 import structlog
@@ -48,8 +49,9 @@ from gatewayd.mqtt.connection import (
 )
 from gatewayd.mqtt.duty_cycle import Visits
 from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, SESSION_EXPIRY_S, BrokerError, Login
-from gatewayd.mqtt.subscriptions import Subscriptions
+from gatewayd.mqtt.subscriptions import AmbiguousTopicError, Subscriptions
 from gatewayd.mqtt.topics import GatewayTopics, Presence
+from gatewayd.ota.topic_levels import readings
 
 __all__ = ["BrokerError", "IncomingMessage", "MqttSession"]
 
@@ -101,6 +103,7 @@ class MqttSession:
         self._on_message = on_message
         self._on_connected = on_connected
         self._subscriptions = subscriptions or Subscriptions()
+        self._template = settings.ota_topic
         self._sleep, self._clock, self._chance = sleep, clock, chance
         self._visits = Visits(settings.connect, sleep=sleep, clock=clock, chance=chance)
         self._protocol = ProtocolVersion.V5
@@ -315,14 +318,12 @@ class MqttSession:
 
     async def _take(self, delivery: Delivery) -> None:
         """Return when the message may be acknowledged."""
-        message = delivery.message
         attempt = 0
-        while self._is_wanted(message):
+        while (message := self._followed(delivery.message)) is not None:
             try:
                 await self._on_message(message)
             except FirmwareError as error:
-                self._refused[message.topic] = error
-                log.warning("message refused", topic=message.topic, code=error.code, reason=str(error))
+                self._refuse(message.topic, error)
             except Exception as error:
                 wait_s = min(MAX_STORE_BACK_OFF_S, back_off_s(attempt, self._chance()))
                 log.exception(
@@ -339,9 +340,27 @@ class MqttSession:
                 self._refused.pop(message.topic, None)
             return
 
-    def _is_wanted(self, message: IncomingMessage) -> bool:
-        if message.topic in self._subscriptions.wanted:
-            return True
-        log.info("message dropped: no device is subscribed to its topic any more", topic=message.topic)
-        self._subscriptions.ask_again(message.topic)
-        return False
+    def _refuse(self, topic: str, error: FirmwareError) -> None:
+        self._refused[topic] = error
+        log.warning("message refused", topic=topic, code=error.code, reason=str(error))
+
+    def _followed(self, message: IncomingMessage) -> IncomingMessage | None:
+        """Return the message under the topic we subscribed to; None for one that was dropped."""
+        topic = message.topic
+        try:
+            if (wanted := self._subscriptions.wanted_as(topic)) is not None:
+                return replace(message, topic=wanted)
+        except AmbiguousTopicError as error:
+            for candidate in error.candidates:
+                self._refuse(candidate, error)
+            return None
+        stale = [topic] if self._template.parse(topic) else readings(self._template, topic) or [topic]
+        log.warning(
+            "message dropped: no device follows its topic any more",
+            topic=topic,
+            code="not_ours",
+            reason=f"the broker's session was still subscribed to {' or '.join(stale)}; unsubscribing",
+        )
+        for one in stale:
+            self._subscriptions.ask_again(one)
+        return None
