@@ -318,6 +318,7 @@ class Code(StrEnum):
     CLOCK_DOUBTFUL = "clock_doubtful", _BROKER
     EXCEEDS_BROKER_LIMIT = "exceeds_broker_limit", _BROKER
     SHARED_CLIENT_ID = "shared_client_id", _BROKER
+    QOS0_FLOOD = "qos0_flood", _BROKER
     NO_PUBACK = "no_puback", _BROKER
     SHORT_SESSION = "short_session", _BROKER
     TAKEN_OVER = "taken_over", _TURNED_AWAY

@@ -196,9 +196,15 @@ class Connection:
         except aiomqtt.MqttError:
             raise self._hooks.end() from None
         payload = message.payload if isinstance(message.payload, bytes) else b""
+        if message.qos == 0:
+            self._hooks.qos_0.release(message.topic.value, len(payload))
         return Delivery(
             IncomingMessage(message.topic.value, payload, message.qos, message.retain), message.mid
         )
+
+    def report_dropped(self) -> set[str]:
+        """Log which messages with QoS 0 were dropped; return topics whose retained message was among them."""
+        return self._hooks.qos_0.report()
 
     def acknowledge(self, delivery: Delivery) -> None:
         """Tell the broker that it may forget the message. Nothing happens when the connection has ended."""

@@ -25,7 +25,7 @@ CONNECT_TIMEOUT_S = 5.0
 PACKET_OVERHEAD_BYTES = 128 * 1024
 # A gateway that was off for less than this finds every message still waiting.
 SESSION_EXPIRY_S = 7 * 24 * 3600
-# Nothing holds back messages with QoS 0, and a gateway refuses them whatever is in them.
+# A visitor that does not read takes no more than this of a message with QoS 0, which nothing holds back.
 QOS_0_BYTES = 64
 
 # Reason codes of MQTT 5, which paho also translates those of 3.1.1 into.
@@ -55,7 +55,8 @@ class Login:
     `is_visitor`: see visitor.py; with MQTT 3.1.1, which cannot end a session later, it begins a clean one.
 
     Of a packet beyond `max_packet_bytes` the rest is read and thrown away; of a message with QoS 0 what is
-    beyond `qos_0_bytes`.
+    beyond `qos_0_bytes`. Of messages with QoS 0
+    `qos_0_waiting_bytes` may wait; None: without limit.
     """
 
     host: str
@@ -68,6 +69,7 @@ class Login:
     is_visitor: bool = False
     max_packet_bytes: int | None = None
     qos_0_bytes: int = QOS_0_BYTES
+    qos_0_waiting_bytes: int | None = None
     trust: Trust | None = None
 
 

@@ -20,6 +20,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from gatewayd.mqtt.login import PACKET_TOO_LARGE, BrokerError, Login, ending
+from gatewayd.mqtt.qos0 import Qos0Budget
 
 # Per read: large enough for speed, small enough for the loop to breathe.
 READ_BYTES = 256 * 1024
@@ -58,6 +59,7 @@ class Hooks:
         self.max_packet_bytes: int | None = None
         self.closed_before_connack = False
         self.messages_in = 0
+        self.qos_0 = Qos0Budget(login.qos_0_waiting_bytes)
         self.tls_error: ssl.SSLError | None = None
         self._paho.manual_ack_set(True)
         self._paho.on_connect = self._on_connect
@@ -199,6 +201,8 @@ class Hooks:
         self.messages_in += 1
         if message.qos == 0:
             message.payload = message.payload[: self._login.qos_0_bytes]
+            if not self.qos_0.admit(message.topic, len(message.payload), is_retained=message.retain):
+                return
         self._call(2, paho, userdata, message)
 
     def _on_publish(

@@ -5,14 +5,15 @@ at ends in one more pass.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import structlog
 
 from gatewayd.config import Settings
 from gatewayd.delivery.scheduler import Scheduler
-from gatewayd.errors import HostError
+from gatewayd.errors import GatewaydError, HostError
 from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.model import (
     EVERYTHING,
@@ -45,12 +46,14 @@ class Reconciler:
         scheduler: Scheduler,
         *,
         on_plan: Callable[[Plan, StoreSnapshot], None],
+        turned_away: Callable[[], Mapping[str, GatewaydError]] = dict,
     ) -> None:
         self._settings = settings
         self._store = store
         self._firmware = firmware
         self._scheduler = scheduler
         self._on_plan = on_plan
+        self._turned_away = turned_away
         self._news = asyncio.Event()
         self._turn = asyncio.Lock()
         self._waiting: list[asyncio.Future[None]] = []
@@ -68,7 +71,7 @@ class Reconciler:
 
     async def known(self) -> StoreSnapshot:
         """Return what the planner would look at now. Raises HostError."""
-        return await self._store.run(_read)
+        return replace(await self._store.run(_read), turned_away=self._turned_away())
 
     @asynccontextmanager
     async def between_passes(self) -> AsyncIterator[None]:
@@ -112,7 +115,7 @@ class Reconciler:
 
     async def _pass(self) -> bool:
         """Plan once and act; True when what was done changes what is known."""
-        known = await self._store.run(_read)
+        known = await self.known()
         result = plan(self._settings, known)
         self._tell(result)
         for mark in result.marks:
@@ -120,7 +123,7 @@ class Reconciler:
         for command in result.commands:
             await self._obey(command)
         if result.commands or result.marks:
-            known = await self._store.run(_read)
+            known = await self.known()
         self.latest = known
         self._on_plan(result, known)
         everybody = [device.name for device in self._settings.devices]
