@@ -103,6 +103,7 @@ _STORAGE = Meaning(Fault.MACHINE, attempt=Attempt.WAITS)
 _LOST = Meaning(Fault.MACHINE, attempt=Attempt.FINAL)
 
 _CONFIGURATION = Meaning(Fault.CONFIGURATION)
+_KEYLESS = Meaning(Fault.CONFIGURATION, attempt=Attempt.WAITS)
 
 _BROKER = Meaning(Fault.BROKER)
 _TURNED_AWAY = Meaning(Fault.BROKER, attempt=Attempt.FINAL)
@@ -285,6 +286,7 @@ class Code(StrEnum):
 
     # Configuration
     BAD_CONFIGURATION = "bad_configuration", _CONFIGURATION
+    KEYS_UNUSABLE = "keys_unusable", _KEYLESS
     UNWISE = "unwise", _CONFIGURATION
     BAD_KEY = "bad_key", _CONFIGURATION
     BAD_APP_ID = "bad_app_id", _CONFIGURATION

@@ -12,7 +12,7 @@ from gatewayd import __version__, log
 from gatewayd.cli.exits import exit_code
 from gatewayd.cli.options import config_option
 from gatewayd.cli.output import run_program
-from gatewayd.config import ConfigErrors, load
+from gatewayd.config import ConfigErrors, load_at_start
 from gatewayd.daemon import serve
 from gatewayd.errors import GatewaydError
 from gatewayd.systemd.notify import from_environment
@@ -27,7 +27,7 @@ def command(config: Path, *, verbose: bool) -> None:
     faulthandler.enable()  # on the watchdog's SIGABRT, the stack in the log shows where it hung
     log.configure(logging.DEBUG if verbose else logging.INFO)
     try:
-        settings = load(config)
+        settings = load_at_start(config)
         for warning in settings.warnings:
             _report(logging.WARNING, f"warning: {warning}")
         asyncio.run(serve(settings))

@@ -8,7 +8,7 @@ effective prints the result; schema generates the JSON Schema for editors.
 """
 
 from gatewayd.config.host import Host
-from gatewayd.config.loader import load
+from gatewayd.config.loader import load, load_at_start
 from gatewayd.config.mistakes import ConfigErrors, Mistake
 from gatewayd.config.model import (
     Adapter,
@@ -40,4 +40,5 @@ __all__ = [
     "UartSettings",
     "Wake",
     "load",
+    "load_at_start",
 ]

@@ -64,5 +64,6 @@ def read_again(old: Settings) -> Settings:
 
 
 def _differs(old: Settings, before: Device, new: Settings, after: Device) -> bool:
-    keys = [settings.keys_of(device) for settings, device in ((old, before), (new, after))]
+    pairs = ((old, before), (new, after))
+    keys = [settings.key_sets.get(device.keys) if device.keys else None for settings, device in pairs]
     return before != after or keys[0] != keys[1]

@@ -104,6 +104,8 @@ class Document:
     places: dict[KeyPath, Place] = field(default_factory=dict)
     mistakes: list[Mistake] = field(default_factory=list)
     warnings: list[Mistake] = field(default_factory=list)
+    is_start: bool = False
+    unusable_keys: dict[str, list[Mistake]] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
     size_bytes: int = 0
     is_empty: bool = False
@@ -127,6 +129,18 @@ class Document:
     def wrong(self, path: KeyPath, message: str, suggestion: str = "") -> None:
         """Note a mistake at `path`. Raises ConfigErrors like `note`."""
         self.note(self.mistake(path, message, suggestion))
+
+    def wrong_file(self, path: KeyPath, message: str, suggestion: str = "") -> None:
+        """Note what is wrong with a file that the configuration names.
+
+        At a start the files of a key set cost that key set alone: they may be damaged or gone since the
+        configuration was checked, which must not stop devices that have other keys, or none.
+        """
+        if self.is_start and path[0] == "keys":
+            mistake = self.mistake(path, message, suggestion)
+            self.unusable_keys.setdefault(str(path[1]), []).append(mistake)
+        else:
+            self.wrong(path, message, suggestion)
 
     def note(self, mistake: Mistake) -> None:
         """Add a mistake. Raises ConfigErrors once there are MISTAKES_LIMIT."""

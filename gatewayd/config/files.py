@@ -108,6 +108,11 @@ def parse_password(content: bytes) -> SecretStr:
     return SecretStr(text)
 
 
+def secret_advice(file: Path, user: str = "gatewayd") -> str:
+    """Say who may read a file with a secret: nobody but the user that gatewayd runs as."""
+    return f"Run: chown {user} {file} && chmod 600 {file}"
+
+
 def _read(
     document: Document, path: KeyPath, file: Path, parse: Callable[[bytes], T], *, is_secret: bool
 ) -> T | None:
@@ -129,9 +134,13 @@ def _read(
             " systemd passes it on at the next `systemctl restart gatewayd`"
         )
         if not is_credential:
-            suggestion = "Check the path and its permissions"
+            suggestion = (
+                f"Check the path. {secret_advice(file)}"
+                if is_secret and isinstance(error, PermissionError)
+                else "Check the path and its permissions"
+            )
         if document.host.is_here:
-            document.wrong(path, f"{file} cannot be read: {error.strerror}", suggestion)
+            document.wrong_file(path, f"{file} cannot be read: {error.strerror}", suggestion)
         else:
             message = f"{file} was not checked: {error.strerror}"
             document.warnings.append(
@@ -139,18 +148,20 @@ def _read(
             )
         return None
     if not stat.S_ISREG(mode):
-        document.wrong(path, f"{file} is not a regular file")
+        document.wrong_file(path, f"{file} is not a regular file")
         return None
     if is_secret and mode & stat.S_IROTH:
-        document.wrong(
-            path, f"{file} is readable by everybody (mode {mode & 0o777:04o})", f"Run: chmod o-rwx {file}"
+        document.wrong_file(
+            path, f"{file} is readable by everybody (mode {mode & 0o777:04o})", secret_advice(file)
         )
     if mode & stat.S_IWOTH:
-        document.wrong(
-            path, f"{file} is writable by everybody (mode {mode & 0o777:04o})", f"Run: chmod o-w {file}"
+        document.wrong_file(
+            path,
+            f"{file} is writable by everybody (mode {mode & 0o777:04o})",
+            secret_advice(file) if is_secret else f"Run: chmod o-w {file}",
         )
     try:
         return parse(content)
     except ConfigError as error:
-        document.wrong(path, f"{file}: {error.message}", error.hint)
+        document.wrong_file(path, f"{file}: {error.message}", error.hint)
         return None

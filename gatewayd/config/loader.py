@@ -48,6 +48,17 @@ class ConfigFile(Section):
     devices: list[Device]
 
 
+def load_at_start(path: Path) -> Settings:
+    """Read the configuration as `load` does, but for key files: what is wrong there is in `unusable_keys`.
+
+    A configuration that was good when it was checked must not keep a whole gateway down after a reboot.
+    Raises ConfigErrors for everything else.
+    """
+    document = read_all(path, Host.here())
+    document.is_start = True
+    return settle(document)
+
+
 def load(path: Path, host: Host | None = None) -> Settings:
     """Read the configuration in `path` and the conf.d beside it, with the keys and the password it names.
 
@@ -72,8 +83,9 @@ def settle(document: Document) -> Settings:
     checks.check_keys(written, root["keys"] if isinstance(root.get("keys"), dict) else {}, document)
     devices = _devices(document, written)
     checks.check_shared_keys(devices, key_sets, document)
+    unusable = [mistake for found in document.unusable_keys.values() for mistake in found]
     if document.mistakes or gateway is None or mqtt is None:
-        raise ConfigErrors(document.mistakes)
+        raise ConfigErrors([*document.mistakes, *unusable])
     return Settings(
         file=document.file,
         files=tuple(document.files),
@@ -83,7 +95,8 @@ def settle(document: Document) -> Settings:
         adapters=adapters,
         key_files=keys,
         key_sets=key_sets,
-        warnings=by_line(checks.warnings(mqtt, devices, keys, document)),
+        unusable_keys={name: str(found[0]) for name, found in document.unusable_keys.items()},
+        warnings=by_line([*checks.warnings(mqtt, devices, keys, document), *unusable]),
     )
 
 
@@ -149,7 +162,7 @@ def _keys(document: Document, root: dict[str, Any]) -> tuple[dict[str, KeyFiles]
         key_set = files and read_key_set(files, document, path)
         if files:
             keys[name] = files
-        if key_set:
+        if key_set and name not in document.unusable_keys:
             key_sets[name] = key_set
     return keys, key_sets
 

@@ -34,7 +34,7 @@ from gatewayd.config.corrections import corrected_host, corrected_version, is_in
 from gatewayd.config.duration import PATTERN as DURATION_PATTERN
 from gatewayd.config.duration import duration_text, read_duration
 from gatewayd.config.mistakes import Mistake
-from gatewayd.errors import GatewaydError
+from gatewayd.errors import ConfigError, GatewaydError
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.patch import PatchEncoding
 from gatewayd.ota.rules import Deliver, Payload, SlotMatch
@@ -593,8 +593,21 @@ class Settings(Section):
     adapters: dict[str, Adapter] = Field(default_factory=dict)
     key_files: dict[str, KeyFiles] = Field(default_factory=dict, exclude=True, repr=False)
     key_sets: dict[str, InstanceOf[KeySet]] = Field(exclude=True, repr=False)
+    unusable_keys: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
     warnings: tuple[Mistake, ...] = Field((), exclude=True, repr=False)
 
     def keys_of(self, device: Device) -> KeySet | None:
-        """Return the key set of `device`, if it has one."""
+        """Return the key set of `device`, if it has one. Raises ConfigError `keys_unusable`."""
+        if device.keys in self.unusable_keys:
+            raise ConfigError(
+                self.unusable_keys[device.keys],
+                code="keys_unusable",
+                hint="correct it, then `gatewayctl reload`",
+            )
         return self.key_sets[device.keys] if device.keys is not None else None
+
+    def missing_keys(self, device: Device) -> str:
+        """Say why the keys that `device` needs cannot be used; "" if they can, or it needs none."""
+        if device.payload is Payload.STANDARD or device.keys is None:
+            return ""
+        return self.unusable_keys.get(device.keys, "")

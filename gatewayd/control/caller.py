@@ -4,7 +4,7 @@ from typing import Protocol
 
 
 class Caller(Protocol):
-    """A person or a program, and the file that came along with the request."""
+    """The person or program behind a request, and the file attached to it."""
 
     @property
     def name(self) -> str:
@@ -12,14 +12,14 @@ class Caller(Protocol):
 
     @property
     def uid(self) -> int:
-        """The user's number."""
+        """The user's numeric id."""
 
     @property
     def pid(self) -> int:
-        """The process that asks."""
+        """The requesting process."""
 
     async def read_file(self, limit_bytes: int) -> bytes:
-        """Read the file that came along, once.
+        """Read the attached file; call it once.
 
-        Raises RequestError `no_file`, FirmwareError `too_large` when it has more than `limit_bytes`.
+        Raises RequestError `no_file`, FirmwareError `too_large` if it has more than `limit_bytes`.
         """

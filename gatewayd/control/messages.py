@@ -1,8 +1,8 @@
-"""What is said over the control socket; also what `gatewayctl --json` prints.
+"""Messages on the control socket, and the output of `gatewayctl --json`.
 
 Request: `{"v": 1, "op": "devices", ...}`. Reply: `{"v": 1, "ok": true, "result": {...}}`, or
-`{"v": 1, "ok": false, "error": {"code", "message", "hint"}}`. To `watch` there are as many replies as there
-is news. Within version 1 keys are added, never taken away. Sizes in bytes, times in UTC (ISO 8601, with a Z),
+`{"v": 1, "ok": false, "error": {"code", "message", "hint"}}`. `watch` is answered with a reply for each
+change. Within version 1 keys are added, never removed. Sizes are in bytes, times in UTC (ISO 8601, with a Z),
 `code` as in docs/codes.md.
 """
 
@@ -18,7 +18,7 @@ Time = Annotated[
 
 
 class Message(BaseModel):
-    """What all have in common. Of an answer, keys that a later version has added are passed over."""
+    """Base of all messages. Keys that a later version has added to an answer are ignored."""
 
     model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 
@@ -32,9 +32,9 @@ class RefusedMessage(Message):
 
 
 class Broker(Message):
-    """The broker as the daemon sees it. `topics`: what is wanted; `subscribed`: what was granted.
+    """The broker as the daemon sees it. `topics`: those requested; `subscribed`: those granted.
 
-    `every_s`: None when always connected; `next_connection_at`: None unless it sleeps until then.
+    `every_s`: None when always connected; `next_connection_at`: None unless disconnected until then.
     """
 
     host: str
@@ -55,7 +55,7 @@ class PauseFact(Message):
 
 
 class LoopLag(Message):
-    """How late the event loop was to wake, over the last minutes."""
+    """How late the event loop woke, over the last few minutes."""
 
     p50_ms: float
     p99_9_ms: float
@@ -64,14 +64,14 @@ class LoopLag(Message):
 
 
 class Trouble(Message):
-    """What keeps the daemon from storing anything; a code with its reason."""
+    """Why the daemon cannot store anything."""
 
     code: str
     reason: str
 
 
 class StatusResult(Message):
-    """The daemon itself. `watchdog_s`: None if no watchdog would notice that it hangs."""
+    """The daemon itself. `watchdog_s`: None without a watchdog."""
 
     gateway: str
     version: str
@@ -89,7 +89,7 @@ class StatusResult(Message):
 
 
 class Link(Message):
-    """How a device is reached. `health`: ok, unknown (not used yet) or the code of what failed last."""
+    """How a device is reached. `health`: ok, unknown (not used yet) or the code of the last failure."""
 
     kind: Literal["uart", "ble"]
     address: str
@@ -99,7 +99,7 @@ class Link(Message):
 
 
 class LastResult(Message):
-    """How the last job that ended did."""
+    """How the last ended job went."""
 
     job: int
     version: str
@@ -110,7 +110,7 @@ class LastResult(Message):
 
 
 class DeviceView(Message):
-    """A device now. Identity (`hardware_id`, `device_id`) as it said itself; None: it has not."""
+    """A device's current state. `hardware_id`, `device_id`: as it reported them; None: not reported."""
 
     name: str
     app_id: str
@@ -136,7 +136,7 @@ class DeviceView(Message):
 
 
 class DevicesResult(Message):
-    """Devices in the configuration's order."""
+    """Devices in configuration order."""
 
     gateway: str
     paused: PauseFact | None
@@ -145,7 +145,7 @@ class DevicesResult(Message):
 
 
 class WatchResult(Message):
-    """What is new: first everything, then what changed."""
+    """First every device, then each change."""
 
     gateway: str
     devices: tuple[DeviceView, ...]
@@ -153,7 +153,10 @@ class WatchResult(Message):
 
 
 class JobView(Message):
-    """A job. `decision`: why; `topic`: its release's, or `push:DEVICE`; `duration_s`: of ended attempts."""
+    """A job. `decision`: why it exists; `topic`: its release's, or `push:DEVICE`.
+
+    `duration_s`: the total of its ended attempts.
+    """
 
     id: int
     device: str
@@ -176,7 +179,7 @@ class JobView(Message):
 
 
 class AttemptView(Message):
-    """One opening of the link, or `times` that were alike in vain. `offset`: where the device went on."""
+    """One attempt, or `times` identical failures in a row. `offset`: where the device resumed."""
 
     number: int
     times: int
@@ -218,7 +221,7 @@ Would = Literal["update", "ask for approval", "nothing"]
 
 
 class Forecast(Message):
-    """What the planner says of a device. `follows`: the message concerns it; `topics`: those it follows."""
+    """The planner's decision for a device. `topics`: those it follows; `follows`: the message's is one."""
 
     device: str
     topics: tuple[str, ...]
@@ -232,7 +235,7 @@ class Forecast(Message):
 
 
 class ExplainMessageResult(Message):
-    """What a message would lead to. `withdraws`: it is empty; `near_misses`: whom its topic just misses."""
+    """What a message would cause. `withdraws`: it is empty; `near_misses`: devices it just misses."""
 
     topic: str
     size_bytes: int
@@ -242,7 +245,7 @@ class ExplainMessageResult(Message):
 
 
 class Assessment(Message):
-    """What a device makes of one release by itself."""
+    """One release assessed for one device, regardless of other releases."""
 
     topic: str
     version: str | None
@@ -253,7 +256,7 @@ class Assessment(Message):
 
 
 class ExplainDeviceResult(Message):
-    """Why a device gets what it gets."""
+    """Why a device gets an update, or does not."""
 
     forecast: Forecast
     paused: PauseFact | None
@@ -262,7 +265,7 @@ class ExplainDeviceResult(Message):
 
 
 class Outcome(Message):
-    """What a wish came to."""
+    """The result of a command for one device."""
 
     device: str
     job: int | None
@@ -271,7 +274,7 @@ class Outcome(Message):
 
 
 class Error(Message):
-    """Why not. `mistakes`: those of a configuration, each with file and line."""
+    """Why a request failed. `mistakes`: those in a configuration, each with file and line."""
 
     code: str
     message: str
@@ -280,21 +283,21 @@ class Error(Message):
 
 
 class Refusal(Message):
-    """One of several targets, as it was named, that nothing was done for."""
+    """A target, as named in the request, for which nothing was done."""
 
     target: str
     error: Error
 
 
 class OutcomesResult(Message):
-    """One for each target; `refused`: of several those that could not be met. One alone is a failure."""
+    """Results by target; `refused`: targets that failed. A request with a single target fails instead."""
 
     outcomes: tuple[Outcome, ...]
     refused: tuple[Refusal, ...] = ()
 
 
 class ReloadResult(Message):
-    """What another configuration changed, by device name; `mqtt`: gatewayd reconnects."""
+    """What a reload changed, by device name; `mqtt`: gatewayd reconnects."""
 
     file: str
     added: tuple[str, ...]
@@ -327,7 +330,7 @@ class Success(Message):
 
 
 class Failure(Message):
-    """The answer to a request that cannot be met."""
+    """The answer to a request that failed."""
 
     v: Literal[1] = 1
     ok: Literal[False] = False

@@ -16,8 +16,9 @@ from gatewayd.control.caller import Caller
 from gatewayd.errors import GatewaydError, HostError, RequestError
 from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.eligibility import installed_versions
-from gatewayd.jobs.model import ENDED, EVERYTHING, AttemptRecord, DeviceRecord, Job, pause_of
+from gatewayd.jobs.model import EVERYTHING, AttemptRecord, DeviceRecord, Job, pause_of
 from gatewayd.jobs.near_misses import near_misses
+from gatewayd.jobs.transitions import ENDED
 from gatewayd.ota.version import Version
 from gatewayd.planning.commands import CommandResult, Commands, find_device
 from gatewayd.planning.planner import StoreSnapshot
@@ -33,7 +34,7 @@ from gatewayd.timestamps import utc_now
 log = structlog.get_logger()
 
 MIB = 1024 * 1024
-# A person sees movement, and thirty devices whose every chunk is news do not keep the daemon busy.
+# Short enough to show movement, long enough that thirty busy devices do not load the daemon.
 WATCH_INTERVAL_S = 0.2
 # Log changes at info, queries (perhaps several a minute) at debug.
 _CHANGES = (requests.Push, requests.Steer, requests.Hold, requests.Reload)
@@ -41,7 +42,7 @@ _CHANGES = (requests.Push, requests.Steer, requests.Hold, requests.Reload)
 
 @dataclass(frozen=True)
 class ControlContext:
-    """What of the daemon is asked; made once by the composition root."""
+    """The parts of the daemon that operations use; built once by the composition root."""
 
     store: Store
     firmware: FirmwareReader
@@ -56,14 +57,13 @@ class ControlContext:
 
 
 class ControlOperations:
-    """What can be asked of a running gatewayd, through whatever door."""
+    """The requests that a running gatewayd answers, however they arrive."""
 
-    def __init__(self, parts: ControlContext) -> None:
-        self._parts = parts
+    def __init__(self, context: ControlContext) -> None:
+        self._parts = context
         self._started_at = utc_now()
-        self._one_file = (
-            asyncio.Lock()
-        )  # each may take max_message_mib of memory, and many may arrive together
+        # One file at a time: each may take max_message_mib of memory, and many may arrive together.
+        self._one_file = asyncio.Lock()
 
     async def answer(self, request: requests.AnyRequest, caller: Caller) -> AsyncIterator[messages.Result]:
         """Yield the answers to a request. Raises GatewaydError."""
@@ -71,9 +71,9 @@ class ControlOperations:
         note("request", op=request.op, user=caller.name, uid=caller.uid, pid=caller.pid)
         match request:
             case requests.Watch():
-                async with aclosing(self._watch()) as all_news:
-                    async for news in all_news:
-                        yield news
+                async with aclosing(self._watch()) as changes:
+                    async for change in changes:
+                        yield change
             case requests.Devices():
                 yield await self._devices(request)
             case requests.Jobs():
@@ -87,12 +87,12 @@ class ControlOperations:
             case requests.ExplainDevice():
                 yield await self._explain_device(request)
             case requests.Reload():
-                log.info("reload was asked for", by=caller.name)
+                log.info("reload requested", by=caller.name)
                 yield views.reload_result(await self._parts.reload())
             case _:
                 yield await self._steer(request, caller)
 
-    # -- looking
+    # -- queries
 
     async def _status(self) -> messages.StatusResult:
         known = await self._parts.reconciler.known()
@@ -144,7 +144,7 @@ class ControlOperations:
     async def _jobs(self, request: requests.Jobs) -> messages.JobsResult:
         jobs = await self._parts.store.run(Database.jobs)
         if request.device is not None and all(job.device != request.device for job in jobs):
-            find_device(self._settings, request.device)  # one that was removed still has its history
+            find_device(self._settings, request.device)  # a device that was removed still has its history
         wanted = [
             job
             for job in reversed(jobs)
@@ -232,7 +232,7 @@ class ControlOperations:
                 names.append(find_device(self._settings, name).name)
             except RequestError as error:
                 refused.append((name, error))
-        # Without a name it would be everything.
+        # An empty list would mean every device.
         outcomes = await hold(names, by) if names or not request.devices else ()
         return _answer(request.devices, outcomes, refused)
 
@@ -245,7 +245,7 @@ class ControlOperations:
             content = await self._read(caller)
             return await self._parts.commands.push(request.device, version, content, caller.name)
 
-    # -- parts
+    # -- helpers
 
     @property
     def _settings(self) -> Settings:
@@ -273,7 +273,7 @@ class ControlOperations:
         )
 
     async def _known_about(self, names: set[str]) -> StoreSnapshot | None:
-        """What the planner knew last; read again if a job has just ended, which it may not know yet."""
+        """Return the planner's latest snapshot, or a new one if a job has just ended."""
         latest = self._parts.reconciler.latest
         if any(status.state in ENDED for status in self._parts.board.all() if status.name in names):
             with suppress(HostError):
@@ -281,14 +281,14 @@ class ControlOperations:
         return latest
 
     async def _read(self, caller: Caller) -> bytes:
-        """Read the file that came along. Raises RequestError, FirmwareError `too_large`."""
+        """Read the attached file. Raises RequestError, FirmwareError `too_large`."""
         return await caller.read_file(self._settings.mqtt.max_message_mib * MIB)
 
 
 def _answer(
     targets: Sequence[str], outcomes: Sequence[CommandResult], refused: Sequence[tuple[str, GatewaydError]]
 ) -> messages.OutcomesResult:
-    """Tell of several targets what was done and what was not. Raises the error of one that is alone."""
+    """Report what was done for each target and what was not. Raises the error of a single target."""
     if refused and len(targets) == 1:
         raise refused[0][1]
     return views.outcomes_result(outcomes, refused)

@@ -1,4 +1,4 @@
-"""Parse requests that were typed or sent, and word what is wrong with them for the sender."""
+"""Parse requests, and explain to the sender what is wrong with them."""
 
 from typing import Any, TypeVar
 
@@ -11,22 +11,22 @@ from gatewayd.errors import RequestError
 
 R = TypeVar("R", bound=Request)
 
-_SAME_VERSION = "are gatewayd and gatewayctl of the same version? restart gatewayd after an upgrade"
-_SCHEMA = "docs/control.schema.json has all requests"
-# Enough of what was said to recognise it.
+_SAME_VERSION = "are gatewayd and gatewayctl the same version? restart gatewayd after an upgrade"
+_SCHEMA = "docs/control.schema.json describes every request"
+# Enough of a value to recognise it.
 _SHOWN_CHARACTERS = 40
-# More than a person or a script gets wrong; what pydantic says of each fault costs memory.
+# More than a person or a script gets wrong; pydantic's account of each fault costs memory.
 _MOST_FAULTS = 100
 # pydantic's error types -> what was expected.
 _EXPECTED = {
-    "string_type": "a text",
-    "string_unicode": "a text in UTF-8",
+    "string_type": "text",
+    "string_unicode": "UTF-8 text",
     "int_type": "a whole number",
     "int_parsing": "a whole number",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
     "tuple_type": "a list",
-    "string_too_short": "a text that is not empty",
+    "string_too_short": "text that is not empty",
     "string_too_long": "at most {max_length} characters",
     "too_short": "at least {min_length}",
     "too_long": "at most {max_length}",
@@ -36,7 +36,7 @@ _EXPECTED = {
 
 
 def parse(line: bytes) -> AnyRequest:
-    """Read a request as it came in. Raises RequestError `bad_request`, `protocol_version`."""
+    """Parse a request as received. Raises RequestError `bad_request`, `protocol_version`."""
     try:
         return REQUEST.validate_json(line)
     except ValidationError as error:
@@ -44,7 +44,7 @@ def parse(line: bytes) -> AnyRequest:
 
 
 def build(request: type[R], **fields: Any) -> R:
-    """Make a request of what a person typed. Raises RequestError `bad_request`."""
+    """Build a request from what a person typed. Raises RequestError `bad_request`."""
     try:
         return request(**fields)
     except ValidationError as error:
@@ -65,13 +65,13 @@ def _refusal(error: ValidationError) -> RequestError:
         case "union_tag_not_found" | "dict_type" | "model_attributes_type":
             said = "a request is an object that names its op"
         case "union_tag_invalid":
-            said = f"gatewayd knows no request {_shown(context['tag'])}"
+            said = f"unknown request {_shown(context['tag'])}"
             code, hint = "protocol_version", _SAME_VERSION
         case "literal_error" if first["loc"][-1:] == ("v",):
             said = f"gatewayd speaks version {VERSION} of the protocol, not {_shown(value)}"
             code, hint = "protocol_version", _SAME_VERSION
         case "extra_forbidden":
-            said, hint = f"{_shown(place)} is not known here", _SAME_VERSION
+            said, hint = f"unknown field {_shown(place)}", _SAME_VERSION
         case "missing":
             said = f"{place} is missing"
         case _:

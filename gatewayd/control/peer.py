@@ -1,4 +1,4 @@
-"""The other end of a connection to the control socket: who it is, and the descriptors that it sent along."""
+"""The client at the other end of a control connection, and the file descriptors it sent."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ _UCRED = struct.Struct("3i")
 
 @dataclass
 class Peer:
-    """A `Caller` at a Unix socket; `close` closes the files that were not taken."""
+    """A `Caller` at a Unix socket; `close` closes the files that were not read."""
 
     pid: int = 0
     uid: int = 0
@@ -31,7 +31,7 @@ class Peer:
 
     @property
     def name(self) -> str:
-        """The user's name, or number where it has none."""
+        """The user's name, or the uid if it has none."""
         try:
             return pwd.getpwuid(self.uid).pw_name
         except KeyError:
@@ -41,12 +41,12 @@ class Peer:
         """See Caller."""
         if not self.files:
             raise RequestError(
-                "no file came along with the request", code="no_file", hint="docs/control.md tells how"
+                "no file was attached to the request", code="no_file", hint="see docs/control.md"
             )
         return await asyncio.to_thread(_read_and_close, self.files.pop(0), limit_bytes)
 
     def close(self) -> None:
-        """Close what came along and nobody took."""
+        """Close attached files that were not read."""
         for descriptor in self.files:
             os.close(descriptor)
         self.files.clear()
@@ -57,7 +57,7 @@ def _read_and_close(descriptor: int, limit: int) -> bytes:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
             raise RequestError(
-                "what came along is no regular file", code="no_file", hint="copy it into a file first"
+                "what was attached is not a regular file", code="no_file", hint="copy it into a file first"
             )
         if about.st_size > limit:
             raise FirmwareError(
@@ -68,7 +68,7 @@ def _read_and_close(descriptor: int, limit: int) -> bytes:
         return os.pread(descriptor, limit, 0)
     except OSError as error:
         raise RequestError(
-            f"the file that came along cannot be read: {error.strerror}",
+            f"the attached file cannot be read: {error.strerror}",
             code="no_file",
             hint="open it for reading",
         ) from None

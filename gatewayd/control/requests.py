@@ -1,6 +1,6 @@
-"""What is asked over the control socket: `{"v": 1, "op": "devices", ...}`, one line of JSON.
+"""Requests on the control socket: `{"v": 1, "op": "devices", ...}`, one line of JSON.
 
-What is answered is in `control.messages`; within version 1 keys are added, never taken away.
+The answers are in `control.messages`; within version 1 keys are added, never removed.
 """
 
 from typing import Annotated, Literal
@@ -9,14 +9,14 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from gatewayd.control.messages import Message
 
-# No request comes near it; a file travels as a descriptor.
+# Far larger than any request; a file is passed as a descriptor.
 MAX_REQUEST_BYTES = 64 * 1024
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class Request(Message):
-    """The envelope's part. What is not understood is not done."""
+    """Base of all requests. A request with an unknown key is refused."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -24,7 +24,7 @@ class Request(Message):
 
 
 class Status(Request):
-    """How is the daemon itself?"""
+    """The daemon's own status."""
 
     op: Literal["status"] = "status"
 
@@ -59,21 +59,21 @@ class OneJob(Request):
 
 
 class ExplainMessage(Request):
-    """What would a message lead to? Its descriptor goes along."""
+    """What would a message cause? It is passed as a file descriptor."""
 
     op: Literal["explain_message"] = "explain_message"
     topic: str = Field(min_length=1, max_length=2048)
 
 
 class ExplainDevice(Request):
-    """Why does a device get what it gets?"""
+    """Why does a device get an update, or not?"""
 
     op: Literal["explain_device"] = "explain_device"
     device: Name
 
 
 class Push(Request):
-    """Bring a firmware to a device without MQTT; its descriptor goes along."""
+    """Push firmware to a device without MQTT; it is passed as a file descriptor."""
 
     op: Literal["push"] = "push"
     device: Name
@@ -88,7 +88,7 @@ class Steer(Request):
 
 
 class Hold(Request):
-    """Pause or resume devices; without names everything."""
+    """Pause or resume the named devices, or everything."""
 
     op: Literal["pause", "resume"]
     devices: tuple[Name, ...] = Field((), max_length=1000)

@@ -1,4 +1,4 @@
-"""From what the daemon knows to what is said of it."""
+"""Convert the daemon's state to messages of the control socket."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,8 @@ from gatewayd.config import Device, Periodic, Settings, UartSettings
 from gatewayd.config.changes import Reloaded
 from gatewayd.control import messages
 from gatewayd.errors import GatewaydError, HostError
-from gatewayd.jobs.model import AttemptRecord, CreateJob, DeviceRecord, EndJob, Job, JobState, Pause
+from gatewayd.jobs.model import AttemptRecord, CreateJob, DeviceRecord, EndJob, Job, Pause
+from gatewayd.jobs.transitions import JobState
 from gatewayd.planning import commands, preview
 from gatewayd.status.board import DeviceStatus
 from gatewayd.status.feed import LinkHealth
@@ -25,7 +26,7 @@ def device_view(
     record: DeviceRecord,
     last_ended: Job | None,
 ) -> messages.DeviceView:
-    """Everything about one device; before the first plan there is no status."""
+    """Everything about one device; `status` is None before the first plan."""
     info = record.info
     now = status or DeviceStatus(device.name, "unknown")
     return messages.DeviceView(
@@ -79,11 +80,8 @@ def job_view(job: Job, attempts: Sequence[AttemptRecord]) -> messages.JobView:
 
 
 def attempt_views(attempts: Sequence[AttemptRecord]) -> tuple[messages.AttemptView, ...]:
-    """All attempts of a job.
-
-    What one sends beyond where it goes on, and another had sent before, is sent again.
-    """
-    sent = 0  # the furthest that any got
+    """All attempts of a job. Bytes that an earlier attempt had already sent count as repeated."""
+    sent = 0  # the furthest that any attempt got
     views = []
     for attempt in attempts:
         again = attempt.bytes_repeated
@@ -129,7 +127,7 @@ def forecast_view(forecast: preview.Forecast) -> messages.Forecast:
 
 
 def assessment_view(assessment: preview.Assessment) -> messages.Assessment:
-    """What a device makes of a release."""
+    """A release as assessed for a device."""
     release = assessment.release
     return messages.Assessment(
         topic=release.topic,
@@ -142,7 +140,7 @@ def assessment_view(assessment: preview.Assessment) -> messages.Assessment:
 
 
 def outcome_view(outcome: commands.CommandResult) -> messages.Outcome:
-    """What a wish came to."""
+    """The result of a command."""
     job = outcome.job
     return messages.Outcome(
         device=outcome.device, job=job and job.id, state=job and str(job.state), text=outcome.text
@@ -152,7 +150,7 @@ def outcome_view(outcome: commands.CommandResult) -> messages.Outcome:
 def outcomes_result(
     outcomes: Iterable[commands.CommandResult], refused: Iterable[tuple[str, GatewaydError]] = ()
 ) -> messages.OutcomesResult:
-    """What several wishes came to, and why some did not."""
+    """The results of commands, and why some were refused."""
     return messages.OutcomesResult(
         outcomes=tuple(map(outcome_view, outcomes)),
         refused=tuple(
@@ -166,17 +164,17 @@ def outcomes_result(
 
 
 def pause_view(pause: Pause | None) -> messages.PauseFact | None:
-    """Who and since when."""
+    """Who paused it, and when."""
     return messages.PauseFact(by=pause.by, since=pause.since) if pause else None
 
 
 def trouble_view(error: HostError | None) -> messages.Trouble | None:
-    """What the store last failed with."""
+    """The store's last failure."""
     return messages.Trouble(code=error.code, reason=str(error)) if error else None
 
 
 def broker_view(settings: Settings, broker: BrokerStatus) -> messages.Broker:
-    """The broker of the configuration in force, and how things stand with it."""
+    """The configured broker, and the state of the connection to it."""
     connect, next_in_s = settings.mqtt.connect, broker.next_connection_in_s
     next_at = None if next_in_s is None else datetime.now(UTC) + timedelta(seconds=next_in_s)
     return messages.Broker(
@@ -209,7 +207,7 @@ def reload_result(reloaded: Reloaded) -> messages.ReloadResult:
 
 
 def watchdog_s() -> float | None:
-    """Return how long systemd waits for a sign of life; None: nobody waits for one."""
+    """Return systemd's watchdog timeout; None: there is no watchdog."""
     text = os.environ.get("WATCHDOG_USEC", "")
     return int(text) / 1_000_000 if text.isdecimal() else None
 

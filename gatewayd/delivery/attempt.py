@@ -51,7 +51,8 @@ from gatewayd.errors import DeviceError, GatewaydError, LinkError, LinkLost
 from gatewayd.images.reader import FirmwareReader, OpenFirmware
 from gatewayd.jobs.eligibility import check_is_meant, profile_of
 from gatewayd.jobs.marks import Marked, keys_of
-from gatewayd.jobs.model import INTERRUPTIBLE, AttemptRecord, Job, JobState
+from gatewayd.jobs.model import AttemptRecord, Job
+from gatewayd.jobs.transitions import INTERRUPTIBLE, JobState
 from gatewayd.link.base import Link
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.protocol.image import ImageId

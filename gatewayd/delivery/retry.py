@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from gatewayd.codes import Attempt, Contact, meaning
 from gatewayd.errors import GatewaydError, LinkError, LinkLost
-from gatewayd.jobs.model import Job, JobState
+from gatewayd.jobs.model import Job
+from gatewayd.jobs.transitions import JobState
 
 LONGEST_WAIT_S = 300.0
 # Before a line that is away is tried again; the port's return ends the wait early.

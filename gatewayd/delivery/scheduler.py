@@ -19,7 +19,8 @@ from gatewayd.delivery.attempt import Attempt, Dependencies, with_address
 from gatewayd.delivery.deferral import Deferral, Paused
 from gatewayd.delivery.retry import TRIAL_MARGIN_S, after_failure, back_off_s
 from gatewayd.errors import GatewaydError, HostError, LinkLost
-from gatewayd.jobs.model import INTERRUPTIBLE, AttemptRecord, Job, JobState
+from gatewayd.jobs.model import AttemptRecord, Job
+from gatewayd.jobs.transitions import INTERRUPTIBLE, JobState
 from gatewayd.protocol.pace import LEAST_DURABLE_BYTES
 
 log = structlog.get_logger()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gatewayd.config import Settings
+from gatewayd.config.files import secret_advice
 from gatewayd.doctor.account import READ, Account, owner_name
 from gatewayd.doctor.finding import Finding, failure, ok, warning
 
@@ -34,15 +35,13 @@ def judge_file(
     mode = f"{stat.S_IMODE(status.st_mode):04o}"
     owner = owner_name(status.st_uid)
     if obstacle:
-        hint = (
-            f"`chgrp {account.name} {path}; chmod 640 {path}`, and 750 for folders, suit a file owned by root"
-        )
+        hint = f"{secret_advice(path, account.name)}; a public key or certificate may have mode 644"
         return failure(
             subject, f"{obstacle}; {path} is owned by {owner}, mode {mode}", code="file_unreadable", hint=hint
         )
     others = f"{path} is owned by {owner}, who can read and replace it"
     if status.st_uid not in (0, account.uid):
-        return warning(subject, others, code="file_exposed", hint=f"`chown root:{account.name} {path}`")
+        return warning(subject, others, code="file_exposed", hint=secret_advice(path, account.name))
     if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
         text = f"everybody can replace {path}: its folder is writable by all"
         return warning(subject, text, code="file_exposed", hint=f"`chmod o-w {path.parent}`")

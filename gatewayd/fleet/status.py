@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from gatewayd.config import Settings
-from gatewayd.jobs.model import JobState
+from gatewayd.jobs.transitions import JobState
 from gatewayd.mqtt.connection import Connection, Delivery
 from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, BrokerError
 from gatewayd.mqtt.topics import FleetTopics, Presence

@@ -26,6 +26,8 @@ from gatewayd.protocol.image import check_own_version
 from gatewayd.protocol.session import DeviceInfo, ImageState
 
 _PUSH = "push:"
+# In place of a fingerprint: with keys that cannot be used there is no verdict on any message.
+_NO_KEYS = "unusable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +89,15 @@ def is_pushed(topic: str) -> bool:
 
 def profile_of(settings: Settings, device: Device) -> DecodeProfile:
     """Return how the device decodes messages, including its keys: a corrected key changes the profile."""
-    keys = settings.keys_of(device) if device.payload is Payload.ADVANCED else None
+    if settings.missing_keys(device):
+        fingerprint = _NO_KEYS
+    else:
+        keys = settings.keys_of(device) if device.payload is Payload.ADVANCED else None
+        fingerprint = keys.fingerprint if keys else ""
     return DecodeProfile(
         device.patch_encoding,
         device.payload,
-        keys.fingerprint if keys else "",
+        fingerprint,
         device.allow_unsigned,
         bytes.fromhex(device.image_magic or ""),
         device.image_check,

@@ -60,13 +60,15 @@ def _open_cells(path: Path, size: int) -> mmap.mmap:
             code="bad_device_state",
             hint="remove the state directory for a new device",
         )
-    fd = os.open(path, os.O_RDWR)
+    lock = os.open(path, os.O_RDONLY)  # stays open, and with it the lock
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(fd)
+        os.close(lock)
         raise HostError(f"another process runs the device in {path.parent}", code="device_in_use") from None
-    return mmap.mmap(fd, size)  # the descriptor stays open, and with it the lock
+    # Opened a second time: a lock on the mapped file outlives a killed process while `ps` reads its memory.
+    with path.open("r+b") as file:
+        return mmap.mmap(file.fileno(), size)
 
 
 class VirtualUart:

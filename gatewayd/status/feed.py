@@ -10,16 +10,8 @@ from gatewayd.delivery.attempt import with_address
 from gatewayd.delivery.progress import TransferProgress
 from gatewayd.errors import GatewaydError
 from gatewayd.jobs.eligibility import installed_version
-from gatewayd.jobs.model import (
-    WAITING,
-    Decision,
-    DeviceRecord,
-    Job,
-    JobState,
-    Pause,
-    Plan,
-    pause_of,
-)
+from gatewayd.jobs.model import Decision, DeviceRecord, Job, Pause, Plan, pause_of
+from gatewayd.jobs.transitions import WAITING, JobState
 from gatewayd.planning.planner import StoreSnapshot
 from gatewayd.protocol.session import DeviceInfo
 from gatewayd.status.board import StatusBoard, Unwell

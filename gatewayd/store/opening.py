@@ -1,4 +1,4 @@
-"""The start of the store: a disk that does not let gatewayd in is waited for."""
+"""Open the store at start-up, waiting for a disk that has trouble."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from gatewayd.store.store import Store
 
 log = structlog.get_logger()
 
-# A person who has made room does not want to wait longer, nor should a failing disk be asked more often.
+# Short for a person who has made room, long enough not to strain a failing disk.
 DISK_RETRY_S = 20.0
 
 
@@ -43,7 +43,7 @@ async def open_when_possible(
 
 
 async def _open_and_recover(state_dir: Path) -> Store:
-    """Open the store, and let what was under way wait again: that is a write, which a full disk refuses."""
+    """Open the store and queue interrupted jobs again; this writes, which fails on a full disk."""
     store = Store(state_dir)
     await store.open()
     try:

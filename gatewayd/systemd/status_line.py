@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from gatewayd.config import Settings
 from gatewayd.errors import GatewaydError
-from gatewayd.jobs.model import JobState
+from gatewayd.jobs.transitions import JobState
 from gatewayd.status.board import DeviceStatus, StatusBoard, Unwell
 from gatewayd.status.gateway import BrokerStatus
 from gatewayd.store.store import Store

@@ -9,7 +9,7 @@ from lab.jobs import World, a_device, a_job, genuine
 from gatewayd.codes import Again, Attempt, Code, Contact, Fault, meaning
 from gatewayd.delivery.retry import after_failure
 from gatewayd.errors import DeviceError, LinkError, LinkLost
-from gatewayd.jobs.model import JobState
+from gatewayd.jobs.transitions import JobState
 from gatewayd.status.board import StatusBoard
 from gatewayd.status.feed import StatusFeed
 

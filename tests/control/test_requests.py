@@ -50,7 +50,7 @@ def _path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (b"\xff\xfe\n", "bad_request", "JSON"),
         (b"[]\n", "bad_request", "an object that names its op"),
         (b"{}\n", "bad_request", "op"),
-        (b'{"op": 7}\n', "protocol_version", "no request '7'"),
+        (b'{"op": 7}\n', "protocol_version", "unknown request '7'"),
         (b'{"v": 1, "op": "format_disk"}\n', "protocol_version", "format_disk"),
         (b'{"v": 2, "op": "status"}\n', "protocol_version", "version 1 of the protocol, not 2"),
         (b'{"v": 1, "op": "status", "verbose": true}\n', "bad_request", "verbose"),

@@ -15,7 +15,7 @@ from gatewayd.control.messages import WatchResult
 from gatewayd.control.operations import ControlContext, ControlOperations
 from gatewayd.control.peer import Peer
 from gatewayd.control.requests import Watch
-from gatewayd.jobs.model import JobState
+from gatewayd.jobs.transitions import JobState
 from gatewayd.planning.planner import StoreSnapshot
 from gatewayd.status.board import StatusBoard
 from gatewayd.status.feed import StatusFeed

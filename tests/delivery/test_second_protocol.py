@@ -20,7 +20,7 @@ from lab.lamp.kind import LAMP, crc_name
 
 from gatewayd.delivery.attempt import Attempt
 from gatewayd.delivery.sessions import make_session
-from gatewayd.jobs.model import JobState
+from gatewayd.jobs.transitions import JobState
 from gatewayd.planning.planner import plan
 from gatewayd.protocol.registry import PROTOCOLS
 from gatewayd.store.database import Database

@@ -9,7 +9,7 @@ from lab.jobs import a_device, an_rcp_info, timeless, until
 from lab.scheduler_rig import a_rig
 from structlog.testing import capture_logs
 
-from gatewayd.jobs.model import JobState
+from gatewayd.jobs.transitions import JobState
 
 
 @pytest.mark.attack("two names that lead to one port", "port_shared")

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -58,9 +59,11 @@ class Device:
 
     async def log_line(self, text: str) -> str:
         assert self.process.stderr is not None
+        said: list[str] = []
         async with asyncio.timeout(LIMIT_S):
             while text not in (line := (await self.process.stderr.readline()).decode()):
-                assert line, f"it ended without saying {text!r}"
+                said.append(line)
+                assert line, f"it ended without saying {text!r}, but: {''.join(said)}"
         return line
 
 
@@ -288,6 +291,17 @@ async def test_one_directory_is_one_device(start: Start, who: str) -> None:
     assert "another process" in await second.log_line(NAMES[who])
     assert await second.process.wait() == 1
     assert first.port.readlink() == target
+
+
+async def test_the_lock_ends_with_the_process_even_while_its_memory_is_read(start: Start) -> None:
+    """While `ps` looks, a mapping lives on and holds its file: the locked one is another."""
+    assert _modes_of_locked_files((await start()).process.pid) == [os.O_RDONLY]
+
+
+def _modes_of_locked_files(pid: int) -> list[int]:
+    known = [info.read_text() for info in Path(f"/proc/{pid}/fdinfo").iterdir()]
+    flags = [re.findall(r"(?m)^flags:\t(\d+)$", text) for text in known if "FLOCK" in text]
+    return [int(found, 8) & os.O_ACCMODE for (found,) in flags]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from gatewayd.cli.ctl import cli
 from gatewayd.cli.daemon import command as daemon
 from gatewayd.config import Host, load
 from gatewayd.config.host import APPLICATION
-from gatewayd.jobs.model import JobState
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.keys import generate
 from gatewayd.status.board import DeviceStatus
 

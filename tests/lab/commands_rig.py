@@ -7,7 +7,8 @@ from pathlib import Path
 
 from gatewayd.config import Device
 from gatewayd.delivery.scheduler import Scheduler
-from gatewayd.jobs.model import AttemptRecord, Job, JobState
+from gatewayd.jobs.model import AttemptRecord, Job
+from gatewayd.jobs.transitions import JobState
 from gatewayd.planning.commands import Commands
 from gatewayd.planning.reconciler import Reconciler
 from gatewayd.store.database import Database

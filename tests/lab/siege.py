@@ -19,7 +19,7 @@ from gatewayd.control.peer import Peer
 from gatewayd.control.requests import ExplainDevice, ExplainMessage
 from gatewayd.errors import GatewaydError
 from gatewayd.jobs.eligibility import installed_version
-from gatewayd.jobs.model import JobState
+from gatewayd.jobs.transitions import JobState
 from gatewayd.mqtt.connection import IncomingMessage
 from gatewayd.mqtt.intake import Intake
 from gatewayd.mqtt.router import Router

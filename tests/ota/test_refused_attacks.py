@@ -31,7 +31,7 @@ from lab.mutants import (
 from lab.siege import GENUINE, IMAGE, INSTALLED_MS, LATER, NEW_MS, SLOT_BYTES, Siege, a_siege, packed, sent
 
 from gatewayd.errors import FirmwareError
-from gatewayd.jobs.model import JobState
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.keys import KeySet
 
 attack = pytest.mark.attack

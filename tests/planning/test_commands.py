@@ -13,7 +13,8 @@ from lab.jobs import a_device, an_rcp_info, timeless, until
 
 from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, LinkError, RequestError
 from gatewayd.jobs.eligibility import push_topic
-from gatewayd.jobs.model import EVERYTHING, JobState
+from gatewayd.jobs.model import EVERYTHING
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.version import Version
 from gatewayd.protocol.session import Failed, ImageState
 from gatewayd.store.database import Database
@@ -139,7 +140,7 @@ async def test_pausing_everything_and_one_device_are_two_things(tmp_path: Path) 
         assert one.text == "pump-1 stays paused with everything else (gatewayctl resume)"
         await rig.commands.pause(["pump-1"], "ann")
         texts = [outcome.text for outcome in await rig.commands.resume([], "bob")]
-        assert texts == ["pump-1 stays paused, by ann (gatewayctl resume pump-1)", "pump-2 goes on"]
+        assert texts == ["pump-1 stays paused by ann (gatewayctl resume pump-1)", "pump-2 goes on"]
         await until(lambda: any(job.state is JobState.SUCCEEDED for job in rig.bench.witness.moves))
         assert not rig.bench.boards["pump-1"].opened_at
 
@@ -179,7 +180,7 @@ async def test_a_failed_job_is_tried_again_by_a_new_one(tmp_path: Path) -> None:
         await asyncio.sleep(3600)
         assert await rig.states() == ["4.3.2 failed"]
         outcome = await rig.commands.retry("1", "ann")
-        assert outcome.text == "job 2 (4.3.2) takes the place of job 1"
+        assert outcome.text == "job 2 (4.3.2) replaces job 1"
         await rig.until_state(JobState.SUCCEEDED, 2)
         assert (await refused(rig.commands.cancel("1", "ann"))).code == "not_the_last_job"
 

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from gatewayd.config import Settings
 from gatewayd.errors import DeviceError, HostError
-from gatewayd.jobs.model import JobState
+from gatewayd.jobs.transitions import JobState
 from gatewayd.protocol.session import Failed
 from gatewayd.store.database import Database
 

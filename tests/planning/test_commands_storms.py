@@ -11,7 +11,7 @@ from lab.jobs import a_device, timeless
 from structlog.testing import capture_logs
 
 from gatewayd.errors import GatewaydError
-from gatewayd.jobs.model import JobState
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.version import Version
 from gatewayd.protocol.session import ImageState
 

@@ -21,7 +21,8 @@ from lab.folders import a_folder
 from lab.jobs import a_device, some_settings
 from structlog.testing import capture_logs
 
-from gatewayd.jobs.model import EVERYTHING, JobState, Pause
+from gatewayd.jobs.model import EVERYTHING, Pause
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.version import Version
 from gatewayd.planning.planner import StoreSnapshot, plan
 from gatewayd.protocol.image import ImageId

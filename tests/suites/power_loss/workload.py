@@ -30,7 +30,8 @@ from lab.history import (
 )
 from lab.recorder import look_into
 
-from gatewayd.jobs.model import BoardKey, CreateJob, Job, JobState, Release
+from gatewayd.jobs.model import BoardKey, CreateJob, Job, Release
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import Channel, OtaTopic
 from gatewayd.protocol.image import ImageId
