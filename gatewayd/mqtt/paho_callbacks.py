@@ -61,6 +61,9 @@ class Hooks:
         self.messages_in = 0
         self.qos_0 = Qos0Budget(login.qos_0_waiting_bytes)
         self.tls_error: ssl.SSLError | None = None
+        self.is_beginning = True
+        # No broker may begin with a packet of this first byte. "HTTP/1.1 400" does, and paho reads one byte.
+        self.is_http = False
         self._paho.manual_ack_set(True)
         self._paho.on_connect = self._on_connect
         self._paho.on_disconnect = self._on_disconnect
@@ -150,6 +153,8 @@ class Hooks:
         def receive_and_note(size_bytes: int) -> bytes:
             try:
                 received: bytes = receive(size_bytes)
+                self.is_http = self.is_http or (self.is_beginning and received.startswith(b"H"))
+                self.is_beginning = False
             except ssl.SSLError as error:
                 self.tls_error = error
                 raise

@@ -120,6 +120,7 @@ class MqttSession:
         self._refused: dict[str, FirmwareError] = {}
         self._refusal_logged_s: dict[str, float] = {}
         self._was_shared = False
+        self._lost_in_a_row = 0
 
     @property
     def is_connected(self) -> bool:
@@ -204,8 +205,9 @@ class MqttSession:
 
     async def _pause(self, error: BrokerError) -> None:
         wait_s, is_again = self._back_off.after(error)
+        self._lost_in_a_row = self._lost_in_a_row + 1 if error.code == Code.CONNECTION_LOST else 0
         reason = str(error)
-        if is_again and error.code == Code.CONNECTION_LOST:
+        if is_again and self._lost_in_a_row > 1:
             # Not every broker says why: mosquitto 2.0 just closes when a session is taken over.
             reason += f"; again, and soon: is there another client with id {self._login.client_id}?"
         # Only what the broker says for certain: asking for every image again is dear on a line that flaps.
