@@ -201,6 +201,7 @@ class Code(StrEnum):
     NOT_NOW = "not_now", _DEVICE
     WRONG_APP = "wrong_app", _MISTAKEN
     WRONG_HARDWARE = "wrong_hardware", _MISTAKEN
+    WRONG_DEVICE = "wrong_device", _MISTAKEN
     DEVICE_CHANGED = "device_changed", _STRANGER
     STALLED = "stalled", _DEVICE
     PREFIX_MISMATCH = "prefix_mismatch", _DEVICE
@@ -254,6 +255,12 @@ class Code(StrEnum):
     NO_SERVICE = "no_service", _NO_ENTRY
     ADAPTER_MISSING = "adapter_missing", _AWAY
     ADAPTER_BLOCKED = "adapter_blocked", _AWAY
+    ADAPTER_BUSY = "adapter_busy", _AWAY
+    ADAPTER_SILENT = "adapter_silent", _AWAY
+    ADAPTER_FAILED = "adapter_failed", _AWAY
+    DEVICE_FORGOTTEN = "device_forgotten", _AWAY
+    NO_RESOURCES = "no_resources", _NO_ENTRY
+    CHARACTERISTIC_HELD = "characteristic_held", _AWAY
     BLUETOOTH_MISSING = "bluetooth_missing", _AWAY
     LINK_ERROR = "link_error", _AWAY
     MAY_RESET = "may_reset", _LINE

@@ -11,7 +11,6 @@ from gatewayd.cli.groups import Group
 from gatewayd.cli.local_devices import look_up
 from gatewayd.cli.options import DEFAULT_CONFIG, F, Fraction, json_option, socket_option
 from gatewayd.cli.scan_yaml import ble_to_yaml, uart_to_yaml
-from gatewayd.config.model import ADAPTER_PATTERN
 from gatewayd.link.factory import radio_target
 from gatewayd.link.ports import machine_ports, named_port
 from gatewayd.scan.uart import scan_uart
@@ -77,7 +76,7 @@ def uart(
 
 
 def _check_adapter(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not re.fullmatch(ADAPTER_PATTERN, value):
+    if value is not None and not re.fullmatch(r"hci[0-9]{1,3}", value):
         raise click.BadParameter(f"{value!r} is not an adapter name such as hci0")
     return value
 

@@ -21,6 +21,8 @@ from gatewayd.protocol.registry import PROTOCOLS
 
 # A warning about 200 devices names this many.
 _NAMES_SHOWN = 5
+# The two highest bits of a random address that the device changes and a bond resolves.
+_RESOLVABLE = 0b01
 
 # A device with its place in the file: as checked, and as written (over the defaults).
 Placed = tuple[int, Device]
@@ -248,12 +250,36 @@ def _unwise_link(device: Device) -> Iterable[tuple[str, str, str]]:
             "anyone in radio range can offer a device that does not pair other firmware",
             "Use pair: true, or deliver: container with a device that verifies the signature itself",
         )
+    if isinstance(device.link, BleSettings) and _may_change(device.link):
+        yield (
+            "link.ble",
+            "if this is a private address, the device changes it every few minutes",
+            "If so, use its name with device_id, or pair: true",
+        )
+    if isinstance(device.link, BleSettings) and _is_found_by_name(device.link) and device.device_id is None:
+        yield (
+            "link.ble",
+            "another device nearby of this name and app_id would get the firmware",
+            "Give its address, or device_id",
+        )
     if isinstance(device.link, UartSettings) and re.fullmatch(r"/dev/tty(USB|ACM)[0-9]+", device.link.uart):
         yield (
             "link.uart",
             "this number can change when devices are plugged in again",
             "Use /dev/serial/by-id/…",
         )
+
+
+def _may_change(link: BleSettings) -> bool:
+    """Whether an address looks like a resolvable private one; a public address may look so, too."""
+    address = link.ble.address
+    return address is not None and not link.pair and int(address[:2], 16) >> 6 == _RESOLVABLE
+
+
+def _is_found_by_name(link: BleSettings) -> bool:
+    """Whether nothing but a name tells the device from others."""
+    target = link.ble
+    return target.name is not None and target.address is None and target.service_data is None
 
 
 def _shared_port_warnings(devices: Sequence[Placed], document: Document) -> list[Mistake]:

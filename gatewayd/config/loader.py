@@ -171,7 +171,9 @@ def _adapters(document: Document, root: dict[str, Any]) -> dict[str, Adapter]:
     adapters = {}
     for name, written in _mapping(document, root, "adapters").items():
         if not re.fullmatch(ADAPTER_PATTERN, name):
-            document.wrong(("adapters", name), "expected the name of an adapter such as hci0")
+            document.wrong(
+                ("adapters", name), "expected the name of an adapter such as hci0, or its address in capitals"
+            )
         adapter = check(Adapter, written, document, ("adapters", name))
         if adapter:
             adapters[name] = adapter

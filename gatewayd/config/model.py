@@ -56,8 +56,8 @@ CREDENTIAL = "credential:"
 UNIT_CREDENTIALS = "/run/credentials/gatewayd.service"
 # sockaddr_un.sun_path is 108 bytes on Linux, the last one NUL.
 SOCKET_PATH_LIMIT_BYTES = 107
-ADAPTER_PATTERN = r"^hci[0-9]{1,3}$"
 ADDRESS_PATTERN = r"^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$"
+ADAPTER_PATTERN = r"^(hci[0-9]{1,3}|[0-9A-F]{2}(:[0-9A-F]{2}){5})$"
 UUID_PATTERN = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
 HEX_PATTERN = r"^([0-9A-Fa-f]{2})*$"
 MAGIC_PATTERN = r"^([0-9A-Fa-f]{2}){1,16}$"
@@ -444,7 +444,9 @@ class BleSettings(Section):
     ble: Annotated[BleTarget, BeforeValidator(_target, json_schema_input_type=BleAddress | BleTarget)] = (
         Field(description="Its address, or {name: …} or {service_data: …}")
     )
-    adapter: AdapterName | None = Field(None, description="The adapter (hci0). Default: any")
+    adapter: AdapterName | None = Field(
+        None, description="The adapter: its name (hci0), or its address in capitals. Default: any"
+    )
     pair: bool = Field(default=True, description="Encrypt the connection, and bond with the device")
     wake: Literal["advertisement"] | None = Field(
         None, description="advertisement: wait for a sleeping device for as long as it takes"
@@ -497,6 +499,9 @@ class _Device(Section):
         description="Application: part of the topic, and compared with what the device reports"
     )
     hardware_id: Text | None = Field(None, description="If given, compared with what the device reports")
+    device_id: Text | None = Field(
+        None, description="The board's own id; if given, compared with what the device reports"
+    )
     version: VersionText = Field(description="Assumed until the device reports its version")
     channel: Literal["none", "stable", "unstable", "both"] = Field(
         "none", description="none (the topic without suffix), stable, unstable, or both (stable and unstable)"

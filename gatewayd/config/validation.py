@@ -38,7 +38,7 @@ _EXPECTED = {
 
 _PATTERNS = {
     NAME_PATTERN: "1 to 64 of the characters A-Z a-z 0-9 . _ -",
-    ADAPTER_PATTERN: "the name of an adapter such as hci0",
+    ADAPTER_PATTERN: "the name of an adapter such as hci0, or its address in capitals",
     UUID_PATTERN: "a UUID with all its 32 digits",
     HEX_PATTERN: "pairs of hex digits",
 }

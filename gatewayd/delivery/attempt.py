@@ -33,7 +33,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from gatewayd.codes import meaning
+from gatewayd.codes import Code, Contact, meaning
 from gatewayd.config import Device, Settings, Wake
 from gatewayd.delivery.admission import (
     check_can_revert,
@@ -49,7 +49,7 @@ from gatewayd.delivery.pump import Pump
 from gatewayd.delivery.retry import Retry
 from gatewayd.errors import DeviceError, GatewaydError, LinkError, LinkLost
 from gatewayd.images.reader import FirmwareReader, OpenFirmware
-from gatewayd.jobs.eligibility import check_is_meant, profile_of
+from gatewayd.jobs.eligibility import check_is_begun_with, check_is_meant, profile_of
 from gatewayd.jobs.marks import Marked, keys_of
 from gatewayd.jobs.model import AttemptRecord, Job
 from gatewayd.jobs.transitions import INTERRUPTIBLE, JobState
@@ -141,6 +141,7 @@ class Attempt:
         self._session: TransferSession | None = None
         self._opened: OpenFirmware | None = None  # held, so that other devices find it in memory
         self._talk: Pump
+        self._link: Link
 
     @property
     def durable(self) -> int:
@@ -160,14 +161,14 @@ class Attempt:
     async def probe(self) -> None:
         """Ask the device who it is, and remember it. Raises GatewaydError, Deferral."""
         async with self._conversation():
-            await self._greet()
+            await self._meet()
 
     async def run(self) -> Job:
         """Lead the job as far as it goes; returns it succeeded. Raises GatewaydError, Deferral, Paused."""
         if self._the_job.state in INTERRUPTIBLE:
             await self._go(JobState.QUEUED)
         async with self._conversation():
-            info = await self._greet()
+            info = await self._meet()
             for _ in range(STEPS_PER_ATTEMPT):
                 step = self._talk.session.next_step(self._the_job.update)
                 self.log.debug("next step", step=str(step))
@@ -283,6 +284,7 @@ class Attempt:
             is_armed=False,
             boot_id=info.boot_id,
             device_id=info.device_id,
+            peer=self._link.peer,
             second_try=second_try,
             attempt=self._the_job.attempt + 1,
             code="",
@@ -332,15 +334,16 @@ class Attempt:
             except LinkLost:
                 if not self._talk.vanishes_with_device:
                     raise
+            except DeviceError as error:
+                self._pass_over(error)
             await self._reconnect(deadline)
 
     async def _reconnect(self, deadline: float) -> None:
         while True:
             await asyncio.sleep(RECONNECT_POLL_S)
-            self._session = self._ends.make_session(self._device)
             try:
                 check_port_is_not_shared(self._settings, self._device)  # it may come back under another name
-                return await self._talk.reopen(self._session)
+                return await self._reopen()
             except LinkError:
                 if self._talk.now >= deadline:
                     raise
@@ -383,13 +386,44 @@ class Attempt:
         """Make what talks to the device. Raises LinkError `port_shared`."""
         check_port_is_not_shared(self._settings, self._device)
         self._session = self._ends.make_session(self._device)
-        self._talk = Pump(
-            self._ends.make_link(self._device),
-            self._session,
-            clock=self._ends.clock,
-            on_notice=self._notice,
-        )
+        self._link = self._ends.make_link(self._device)
+        self._expect()
+        self._talk = Pump(self._link, self._session, clock=self._ends.clock, on_notice=self._notice)
         return self._talk
+
+    async def _reopen(self) -> None:
+        self._session = self._ends.make_session(self._device)
+        self._expect()
+        await self._talk.reopen(self._session)
+
+    def _expect(self) -> None:
+        """Tell the link which of several devices the job began with.
+
+        At another address only its id, or the image that it was told to start, can show that it is the one.
+        """
+        if self.job is not None:
+            can_tell = self.job.device_id is not None or self.job.state is JobState.ACTIVATING
+            self._link.expect(self.job.peer, only=not can_tell)
+
+    async def _meet(self) -> DeviceInfo:
+        """Greet the device; pass over others that fit what the configuration says of its link."""
+        while True:
+            try:
+                return await self._greet()
+            except DeviceError as error:
+                self._pass_over(error)
+                stranger = error
+            try:
+                await self._reopen()
+            except LinkError as error:
+                is_begun = stranger.code == Code.DEVICE_CHANGED
+                raise (stranger if error.code == Code.NOT_HEARD and not is_begun else error) from None
+
+    def _pass_over(self, error: DeviceError) -> None:
+        """Leave a device aside that is not the one; raise `error` when it is, or there is no other."""
+        if meaning(error.code).contact is not Contact.STRANGER or not self._link.pass_over():
+            raise error
+        self.log.info("passed over another device", code=error.code, reason=str(error))
 
     async def _greet(self, patience_s: float = PATIENCE_S) -> DeviceInfo:
         """Wake the device if it must be woken, and identify it.
@@ -419,6 +453,8 @@ class Attempt:
         info: DeviceInfo = (await self._outcome(Identified)).info
         device = self._device
         check_is_meant(self._settings, device, info)
+        if self.job is not None:
+            check_is_begun_with(device, self.job, info, self._link.peer)
         await self._ends.store.run(lambda db: db.save_contact(device.name, info))
         self._ends.watcher.device_seen(device, info)
         return info
@@ -445,7 +481,10 @@ class Attempt:
     async def _outcome(self, *wanted: type[Any]) -> Any:
         outcome: Outcome = await self._talk.outcome()
         if isinstance(outcome, Failed):
-            raise outcome.error
+            error = outcome.error
+            if meaning(error.code).is_silence:
+                error.hint = "; ".join(filter(None, (error.hint, self._link.silence_hint)))
+            raise error
         if isinstance(outcome, Deferred):
             raise Deferral(outcome.seconds, outcome.reason)
         if not isinstance(outcome, wanted):

@@ -35,6 +35,7 @@ class Pump:
         self._clock = clock
         self._on_notice = on_notice
         self._news = asyncio.Event()
+        self._datagram_size: int | None = None
         self._broken: Exception | None = None  # what ended the reading
         self._reader: asyncio.Task[None] | None = None
         # While an operation is under way: its latest next action. Past it, the operation counts as hung.
@@ -81,6 +82,7 @@ class Pump:
 
     async def outcome(self) -> Outcome:
         """Run the operation under way to its outcome. Raises LinkLost."""
+        self._note_datagram_size()  # a radio may have told it late
         try:
             return await self._run()
         finally:
@@ -103,9 +105,16 @@ class Pump:
 
     async def _open(self) -> None:
         await self._link.open()
-        if self._link.max_datagram is not None:
-            self.session.set_max_datagram(self._link.max_datagram)
+        self._datagram_size = None
+        self._note_datagram_size()
         self._reader = asyncio.create_task(self._read())
+
+    def _note_datagram_size(self) -> None:
+        """Tell the session what one datagram carries, if that is new. Only between operations."""
+        size = self._link.max_datagram
+        if size is not None and size != self._datagram_size:
+            self._datagram_size = size
+            self.session.set_max_datagram(size)
 
     async def _stop_reading(self) -> None:
         if self._reader is not None:

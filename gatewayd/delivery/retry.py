@@ -56,7 +56,7 @@ def after_failure(
     if failures >= attempts:
         return Retry(JobState.FAILED, failures, 0.0, _keeps_vanishing(failures) if has_vanished else None)
     # Nothing was heard of a device that may be running the new image: it still may.
-    state = waiting if what.contact is Contact.NONE else JobState.QUEUED
+    state = JobState.QUEUED if what.contact is Contact.MADE else waiting
     return Retry(state, failures, back_off_s(failures, chance))
 
 

@@ -155,6 +155,7 @@ class Job:
     decision: str = ""  # the planner's reason when it created the job
     retry_allowed: bool = False  # a person has allowed the same release to be tried again
     image_id: str = ""  # the device's own name for the image, if that is not its SHA-256
+    peer: str | None = None  # address of the device that the job began with, if the link has one
     is_armed: bool = False  # the device has acknowledged that it will boot the image next
 
     @property

@@ -18,6 +18,23 @@ class Link(Protocol):
     def vanishes_with_device(self) -> bool:
         """Whether the link goes down when the device restarts, and must be opened again."""
 
+    @property
+    def peer(self) -> str | None:
+        """The address of the device that it was opened to last; None: it tells nothing of the device.
+
+        That is so on a wire, and where the address changes with time.
+        """
+
+    @property
+    def silence_hint(self) -> str:
+        """What else to try when the link is up and nothing comes; empty: nothing more than usual."""
+
+    def expect(self, peer: str | None, *, only: bool) -> None:
+        """Of several devices that fit, prefer the one at this address; `only`: open to no other."""
+
+    def pass_over(self) -> bool:
+        """Leave the device that it was opened to aside from now on; False: it leads to no other."""
+
     async def open(self) -> None:
         """Open exclusively. Raises LinkError (`link_missing`, `link_busy`, `link_denied`, `link_error`)."""
 
@@ -35,3 +52,17 @@ class Link(Protocol):
 
     async def set_baud(self, baud: int) -> None:
         """Wait until everything was sent, then change the speed. Does nothing on a link without speeds."""
+
+
+class LeadsToOne:
+    """What is the same for all links that lead to one device, whichever is at the other end."""
+
+    peer: str | None = None
+    silence_hint: str = ""
+
+    def expect(self, peer: str | None, *, only: bool) -> None:
+        """See Link."""
+
+    def pass_over(self) -> bool:
+        """See Link."""
+        return False

@@ -12,14 +12,16 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from bleak.backends.characteristic import BleakGATTCharacteristic
 
 from gatewayd.codes import Code
 from gatewayd.errors import LinkError, LinkLost
-from gatewayd.link.bluetooth import FOREIGN, BleakClient, BLEDevice, translate_error
+from gatewayd.link.bluetooth import FOREIGN, BleakClient, BLEDevice, lasting_address, translate_error
 from gatewayd.link.radio import Limits, Radio
+from gatewayd.link.radios import reserve
 from gatewayd.link.target import Target
 from gatewayd.protocol.gatt import GattProfile
 
@@ -29,19 +31,22 @@ LONGEST_VALUE = 512
 WRITES_IN_FLIGHT = 16
 UNREAD_LIMIT = 64 * 1024
 CONNECT_TRIES = 3
+# For another device of the same name: two rounds of the slowest advertisement in common use, 2 s.
+OTHERS_S = 5.0
 # A connect fails now and then on a good link (a lost packet at the wrong moment), and not twice in a row.
 RETRY_S = 0.5
+_BEGIN_AGAIN_HINT = "`gatewayctl cancel` ends the job, and `gatewayctl retry` begins another with who answers"
 
 
 class BleLink:
-    """One device. `choose_radio` selects the adapter; `pair`: encrypt, and bond if there is no bond yet."""
+    """One device. `choose_radios` selects adapters; `pair`: encrypt, and bond if there is no bond yet."""
 
     is_datagram = True
     vanishes_with_device = True
 
     def __init__(
         self,
-        choose_radio: Callable[[], Radio],
+        choose_radios: Callable[[], Awaitable[Sequence[Radio]]],
         target: Target,
         profile: GattProfile,
         *,
@@ -49,7 +54,7 @@ class BleLink:
         pair: bool = True,
         waits_for_advertisement: bool = False,
     ) -> None:
-        self._choose_radio = choose_radio
+        self._choose_radios = choose_radios
         self._radio: Radio | None = None
         self._target = target
         self._profile = profile
@@ -58,6 +63,9 @@ class BleLink:
         self._is_patient = waits_for_advertisement
         self._client: BleakClient | None = None
         self._outlet: BleakGATTCharacteristic | None = None
+        self._device: BLEDevice | None = None
+        self._expected: str | None = None
+        self._is_only = False
         self._forget()
 
     @property
@@ -67,11 +75,38 @@ class BleLink:
             return None
         return min(self._outlet.max_write_without_response_size, LONGEST_VALUE)
 
+    @property
+    def peer(self) -> str | None:
+        """See Link."""
+        return None if self._device is None else lasting_address(self._device)
+
+    @property
+    def silence_hint(self) -> str:
+        """See Link. BlueZ remembers the services and the bond; the device may have others now, or none."""
+        if not self._pair or self._device is None:
+            return ""
+        return (
+            f"after an update, or if it has lost its bond: `bluetoothctl remove {self._device.address}`;"
+            " gatewayd pairs again"
+        )
+
+    def expect(self, peer: str | None, *, only: bool) -> None:
+        """See Link. A device whose address is configured is at no other."""
+        self._expected, self._is_only = peer, only
+
+    def pass_over(self) -> bool:
+        """See Link."""
+        if self._target.address is not None or self._device is None:
+            return False
+        address = self._device.address.upper()
+        self._target = replace(self._target, but=self._target.but | {address})
+        return True
+
     async def open(self) -> None:
         """See Link; LinkError has the codes of `Radio.find` and `Radio.connect`, and `no_service`."""
         self._forget()
-        radio = self._choose_radio()
-        device = await radio.reserve(self._target, None if self._is_patient else self._limits.scan_s)
+        radio, device = await self._reserve(await self._choose_radios())
+        self._device = device
         try:
             self._client = await self._connect(radio, device)
         except BaseException:
@@ -91,6 +126,10 @@ class BleLink:
             write.cancel()
         if client is not None and self._radio is not None:
             await self._radio.disconnect(client)
+            if self._device is not None and not self._pair and not self._has_heard:
+                await self._radio.forget(
+                    self._device
+                )  # the services it remembers may be those of other firmware
 
     async def send(self, data: bytes, *, confirmed: bool = False) -> None:
         """See Link. `confirmed`: return once the device has it."""
@@ -124,9 +163,30 @@ class BleLink:
     def _forget(self) -> None:
         self._unread: deque[bytes] = deque()
         self._unread_bytes = 0
+        self._has_heard = False
         self._news = asyncio.Event()
         self._writes: set[asyncio.Task[None]] = set()
         self._lost: LinkLost | None = None
+
+    async def _reserve(self, radios: Sequence[Radio]) -> tuple[Radio, BLEDevice]:
+        """Find the device, at the address where it is expected first."""
+        limit_s = None if self._is_patient else self._limits.scan_s
+        expected = None if self._target.address else self._expected
+        if expected is None or (self._is_patient and not self._is_only):
+            return await self._reserve_any(radios, limit_s)
+        try:
+            return await reserve(radios, replace(self._target, address=expected), limit_s)
+        except LinkError as error:
+            if error.code != Code.NOT_HEARD:
+                raise
+            if self._is_only:
+                hint = f"{error.hint}; if it was replaced, or its address has changed: {_BEGIN_AGAIN_HINT}"
+                raise LinkError(f"{error.message}: the job began there", code=error.code, hint=hint) from None
+        return await self._reserve_any(radios, limit_s)
+
+    async def _reserve_any(self, radios: Sequence[Radio], limit_s: float | None) -> tuple[Radio, BLEDevice]:
+        """Find any device that fits; another than one that was passed over is on the air or not."""
+        return await reserve(radios, self._target, OTHERS_S if self._target.but else limit_s)
 
     async def _connect(self, radio: Radio, device: BLEDevice) -> BleakClient:
         """Connect, a few times if need be; what is wrong with the adapter or the bond is not tried again."""
@@ -136,9 +196,15 @@ class BleLink:
             try:
                 return await radio.connect(device, self._limits, pair=self._pair, on_end=self._ended)
             except LinkError as error:
-                if tries == CONNECT_TRIES or error.code != Code.CONNECT_FAILED:
-                    raise
-            await asyncio.sleep(RETRY_S)
+                failure = error
+            if tries == CONNECT_TRIES:
+                raise failure
+            if failure.code == Code.CONNECT_FAILED:
+                await asyncio.sleep(RETRY_S)
+            elif failure.code == Code.DEVICE_FORGOTTEN:
+                device = await radio.find(replace(self._target, address=device.address), self._limits.scan_s)
+            else:
+                raise failure
 
     async def _subscribe(self, client: BleakClient) -> None:
         profile = self._profile
@@ -156,7 +222,9 @@ class BleLink:
             async with asyncio.timeout(self._limits.discovery_s):
                 await client.start_notify(inlet, self._on_frame)
         except FOREIGN as error:
-            raise translate_error(str(self._target), error, "connect_failed") from error
+            failure = translate_error(str(self._target), error, "connect_failed")
+            failure.hint = failure.hint or self.silence_hint
+            raise failure from error
         self._outlet = outlet
 
     async def _write(
@@ -173,6 +241,7 @@ class BleLink:
             self._lose(f"the write failed: {error}")
 
     def _on_frame(self, _: BleakGATTCharacteristic, data: bytearray) -> None:
+        self._has_heard = True
         if self._unread_bytes + len(data) <= UNREAD_LIMIT:
             self._unread.append(bytes(data))
             self._unread_bytes += len(data)

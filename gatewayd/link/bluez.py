@@ -20,6 +20,7 @@ from dbus_fast.errors import AuthError, InvalidAddressError
 
 _NAME = "org.bluez"
 _DEVICE = "org.bluez.Device1"
+_ADAPTER = "org.bluez.Adapter1"
 _AGENT = "org.bluez.Agent1"
 _AGENTS = "org.bluez.AgentManager1"
 _AGENT_PATH = "/gatewayd/agent"
@@ -45,8 +46,14 @@ class Connections(Protocol):
     async def disconnect(self, device: Connected) -> None:
         """End a connection; return when it has ended."""
 
-    async def pair(self, client: BleakClient, device: BLEDevice) -> None:
-        """Pair with a device that `client` is connected to, unless there is a bond already."""
+    async def pair(self, client: BleakClient, device: BLEDevice) -> bool:
+        """Pair with a device that `client` is connected to, unless there is a bond; True: there was one."""
+
+    async def adapters(self) -> dict[str, str]:
+        """Return the names of the adapters by their addresses."""
+
+    async def forget(self, device: BLEDevice) -> None:
+        """Drop what is remembered of a device, of its services above all; not if there is a bond."""
 
 
 class BluezConnections:
@@ -54,9 +61,7 @@ class BluezConnections:
 
     async def connected(self) -> list[Connected]:
         """See Connections."""
-        manager = "org.freedesktop.DBus.ObjectManager"
-        async with _system_bus() as bus:
-            (objects,) = await _call(bus, "/", manager, "GetManagedObjects")
+        objects = await self._objects()
         devices = {path: about[_DEVICE] for path, about in objects.items() if _DEVICE in about}
         return [_device(path, facts) for path, facts in devices.items() if facts["Connected"].value]
 
@@ -65,7 +70,22 @@ class BluezConnections:
         async with _system_bus() as bus:
             await _call(bus, device.path, _DEVICE, "Disconnect")
 
-    async def pair(self, _: BleakClient, device: BLEDevice) -> None:
+    async def adapters(self) -> dict[str, str]:
+        """See Connections."""
+        found = {
+            path: about[_ADAPTER] for path, about in (await self._objects()).items() if _ADAPTER in about
+        }
+        return {facts["Address"].value.upper(): path.rpartition("/")[2] for path, facts in found.items()}
+
+    async def forget(self, device: BLEDevice) -> None:
+        """See Connections."""
+        path = device.details["path"]
+        facts = (await self._objects()).get(path, {}).get(_DEVICE, {})
+        if "Paired" in facts and not facts["Paired"].value:
+            async with _system_bus() as bus:
+                await _call(bus, path.rpartition("/")[0], _ADAPTER, "RemoveDevice", "o", path)
+
+    async def pair(self, _: BleakClient, device: BLEDevice) -> bool:
         """See Connections. The agent is unregistered when the D-Bus connection ends."""
         path = device.details["path"]
         async with _system_bus() as bus:
@@ -76,6 +96,14 @@ class BluezConnections:
             except BleakError as error:
                 if "org.bluez.Error.AlreadyExists" not in error.args:
                     raise
+                return True
+        return False
+
+    async def _objects(self) -> dict[str, Any]:
+        """Return all that BlueZ has, by path and interface."""
+        async with _system_bus() as bus:
+            (objects,) = await _call(bus, "/", "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")
+        return dict(objects)
 
 
 def _consent_to(path: str) -> Callable[[Message], Message | None]:

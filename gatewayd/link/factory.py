@@ -1,6 +1,7 @@
 """Create a device's link from its configuration. Bluetooth is imported only if a device uses it."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gatewayd.config import Adapter, BleSettings, BleTarget, Device
@@ -60,7 +61,7 @@ class LinkFactory:
 
         choose, limits = self._all_radios().choose, link.limits
         return ble.BleLink(
-            lambda: choose(link.adapter),
+            partial(choose, link.adapter),
             radio_target(link.ble),
             profile,
             limits=radio.Limits(limits.scan_s, limits.connect_s, limits.discovery_s),

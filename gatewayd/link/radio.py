@@ -21,6 +21,9 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
+from dbus_fast.aio import MessageBus
+
+from gatewayd.codes import Code
 from gatewayd.errors import LinkError
 from gatewayd.link.bluetooth import (
     FOREIGN,
@@ -30,6 +33,7 @@ from gatewayd.link.bluetooth import (
     BLEDevice,
     translate_error,
 )
+from gatewayd.link.bluez import close
 from gatewayd.link.stale_connections import StaleConnections
 from gatewayd.link.target import Target
 
@@ -40,6 +44,8 @@ SCAN_S = 5.0
 REST_S = 10.0
 # For a call to BlueZ that needs no radio; some of them hang if the adapter is missing.
 CALL_LIMIT_S = 10.0
+# BlueZ forgets a device without a bond that it has not heard for 30 s: past this it is looked for again.
+FRESH_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,7 @@ class Radio:
         self._stale_connections = stale_connections
         self._turn = asyncio.Lock()
         self._seekers: list[_Seeker] = []
+        self._heard_at: dict[str, float] = {}  # by address, of those that were sought
         self._impatient = asyncio.Event()  # an impatient seeker arrived
         self._heard = asyncio.Event()
         self._scanning: asyncio.Task[None] | None = None
@@ -128,7 +135,7 @@ class Radio:
             async with self._turn, self._scanner(note):
                 await asyncio.sleep(duration_s)
         except FOREIGN as error:
-            raise translate_error(str(self), error, "adapter_blocked") from error
+            raise self._scan_failure(error) from error
         return list(heard.values())
 
     async def reserve(self, target: Target, limit_s: float | None) -> BLEDevice:
@@ -136,15 +143,31 @@ class Radio:
 
         Raises LinkError as `find`.
         """
-        device = await self.find(target, limit_s)
+        return await self.take_slot(target, await self.find(target, limit_s), limit_s)
+
+    async def take_slot(self, target: Target, device: BLEDevice, limit_s: float | None) -> BLEDevice:
+        """Take a slot for a device that was found, and find it again if that has taken too long."""
         await self._slots.acquire()
+        try:
+            if not self._is_fresh(device):
+                device = await self.find(target, limit_s)
+        except BaseException:
+            self._slots.release()
+            raise
         self.free_slots -= 1
         if self._stale_connections is not None:
-            self._stale_connections.hold(device.address)
+            facts = device.details if isinstance(device.details, dict) else {}
+            self._stale_connections.hold(device.address, facts.get("path", ""))
         return device
+
+    def _is_fresh(self, device: BLEDevice) -> bool:
+        """Whether a device was heard so lately that BlueZ still knows it."""
+        now = asyncio.get_running_loop().time()
+        return now - self._heard_at.get(device.address, now) < FRESH_S
 
     def release(self, address: str) -> None:
         """Give a slot back."""
+        self._heard_at.pop(address, None)
         if self._stale_connections is not None:
             self._stale_connections.let_go(address)
         self.free_slots += 1
@@ -160,6 +183,10 @@ class Radio:
         """
         try:
             async with self._turn:
+                if not self._is_fresh(device):
+                    raise LinkError(
+                        f"{device.address} on {self}: it was heard too long ago", code=Code.DEVICE_FORGOTTEN
+                    )
                 return await self._connect(device, limits, pair=pair, on_end=on_end)
         except FOREIGN as error:
             raise translate_error(f"{device.address} on {self}", error, "connect_failed") from error
@@ -170,6 +197,12 @@ class Radio:
             await _part(client)
         finally:
             self.release(client.address)
+
+    async def forget(self, device: BLEDevice) -> None:
+        """Have BlueZ discover a device's services again, unless there is a bond. Never raises."""
+        with contextlib.suppress(*FOREIGN):
+            async with asyncio.timeout(CALL_LIMIT_S):
+                await self._backend.connections.forget(device)
 
     async def close(self) -> None:
         """Stop scanning."""
@@ -201,10 +234,20 @@ class Radio:
                 if self._is_sought() and all(seeker.is_patient for seeker in self._seekers):
                     await self._rest()
         except FOREIGN as error:
-            failure = translate_error(str(self), error, "adapter_blocked")
+            failure = self._scan_failure(error)
             for seeker in self._seekers:
                 if not seeker.found.done():
                     seeker.found.set_exception(failure)
+
+    def _scan_failure(self, error: BaseException) -> LinkError:
+        if isinstance(error, TimeoutError):
+            hint = "`systemctl restart bluetooth`; if that does not help, unplug the adapter"
+            message = f"{self} has not answered for {CALL_LIMIT_S:.0f} s"
+            return LinkError(message, code=Code.ADAPTER_SILENT, hint=hint)
+        failure = translate_error(str(self), error, Code.ADAPTER_FAILED)
+        if failure.code == Code.ADAPTER_FAILED:
+            failure.hint = "`journalctl -u bluetooth` may say why; `systemctl restart bluetooth`"
+        return failure
 
     def _is_sought(self) -> bool:
         return any(not seeker.found.done() for seeker in self._seekers)
@@ -241,12 +284,17 @@ class Radio:
     def _on_advertisement(self, device: BLEDevice, advertisement: AdvertisementData) -> None:
         for seeker in self._seekers:
             if not seeker.found.done() and seeker.target.is_in(device, advertisement):
+                self._heard_at[device.address] = asyncio.get_running_loop().time()
                 seeker.found.set_result(device)
                 self._heard.set()
 
 
 async def _part(client: BleakClient) -> None:
     """Disconnect, or give up after a while. Raises only when cancelled."""
+    # bleak 0.22.3 leaves its connection to D-Bus open where connect() failed early; a user may have 256.
+    bus = getattr(getattr(client, "_backend", None), "_bus", None)
     with contextlib.suppress(*FOREIGN):
         async with asyncio.timeout(CALL_LIMIT_S):
             await client.disconnect()
+    if isinstance(bus, MessageBus):
+        await close(bus)

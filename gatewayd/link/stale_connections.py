@@ -26,15 +26,15 @@ class StaleConnections:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
-        self._held: set[str] = set()
+        self._held: dict[str, str] = {}
 
-    def hold(self, address: str) -> None:
-        """Note that a connection to this address is ours."""
-        self._held.add(address.upper())
+    def hold(self, address: str, path: str = "") -> None:
+        """Note that a connection to this address is ours; a bond may change it, but not its `path`."""
+        self._held[address.upper()] = path
 
     def let_go(self, address: str) -> None:
         """Note that we have no connection to this address any more."""
-        self._held.discard(address.upper())
+        self._held.pop(address.upper(), None)
 
     async def clear(self, targets: Collection[Target]) -> None:
         """Close connections to targets that are not ours. Never raises: without BlueZ there are none."""
@@ -57,5 +57,5 @@ class StaleConnections:
             log.info("closed a stale connection from a previous run", address=device.address)
 
     def _is_left(self, device: Connected, target: Target) -> bool:
-        is_ours = device.address.upper() in self._held
+        is_ours = device.address.upper() in self._held or device.path in self._held.values()
         return not is_ours and target.fits(device.address, {device.name}, device.service_data)

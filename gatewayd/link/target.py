@@ -8,11 +8,15 @@ from gatewayd.link.bluetooth import AdvertisementData, BLEDevice
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What to look for; everything given must match. `service_data`: a UUID, and how its data begins."""
+    """What to look for; everything given must match.
+
+    `service_data`: a UUID, and how its data begins; `but`: addresses of other devices that match.
+    """
 
     address: str | None = None
     name: str | None = None
     service_data: tuple[str, bytes] | None = None
+    but: frozenset[str] = frozenset()
 
     def is_in(self, device: BLEDevice, advertisement: AdvertisementData) -> bool:
         """Whether an advertisement is from the target."""
@@ -21,6 +25,8 @@ class Target:
 
     def fits(self, address: str, names: Collection[str | None], service_data: Mapping[str, bytes]) -> bool:
         """Whether a device of that address, any of these names and that service data is the target."""
+        if address.upper() in self.but:
+            return False
         if self.address is not None and address.upper() != self.address.upper():
             return False
         if self.name is not None and self.name not in names:

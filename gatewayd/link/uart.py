@@ -21,6 +21,7 @@ import serial
 import serial_asyncio
 
 from gatewayd.errors import LinkError, LinkLost
+from gatewayd.link.base import LeadsToOne
 from gatewayd.link.flood import PIECE_BYTES, Allowance
 from gatewayd.link.open_errors import translate_error
 from gatewayd.link.wake import wake
@@ -35,7 +36,7 @@ _DRAIN_SPARE_S = 1.0  # beyond the queue's own time: a USB adapter that is wedge
 _CLOSE_DRAIN_S = 0.25  # for a last frame to leave; what has not left by then is dropped
 
 
-class UartLink:
+class UartLink(LeadsToOne):
     """One serial port. `dtr` and `rts` are the levels it is opened with (True: asserted)."""
 
     is_datagram = False

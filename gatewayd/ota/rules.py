@@ -71,11 +71,17 @@ def check_version(installed: Version, offered: Version, *, allow_downgrade: bool
 
 
 def check_identity(
-    expected_app: str, expected_hardware: str | None, got_app: str | None, got_hardware: str | None
+    expected_app: str,
+    expected_hardware: str | None,
+    expected_device: str | None,
+    *,
+    got_app: str | None,
+    got_hardware: str | None,
+    got_device: str | None,
 ) -> None:
     """The device is the one the configuration means; a protocol may know no app_id, then it is believed.
 
-    Raises DeviceError `wrong_app` or `wrong_hardware`.
+    Raises DeviceError `wrong_app`, `wrong_hardware` or `wrong_device`.
     """
     if got_app not in (None, expected_app):
         raise DeviceError(
@@ -83,13 +89,17 @@ def check_identity(
             code="wrong_app",
             hint="is another board on this port?",
         )
-    if expected_hardware is not None and got_hardware != expected_hardware:
-        got = "no hardware_id" if got_hardware is None else f"hardware_id {got_hardware!r}"
-        raise DeviceError(
-            f"the device reports {got}, expected {expected_hardware!r}",
-            code="wrong_hardware",
-            hint="is another board on this port?",
-        )
+    board, one_like_it = (
+        "is another board on this port?",
+        "is it another board of this kind, or its replacement?",
+    )
+    for name, expected, got, code, hint in (
+        ("hardware_id", expected_hardware, got_hardware, "wrong_hardware", board),
+        ("device_id", expected_device, got_device, "wrong_device", one_like_it),
+    ):
+        if expected is not None and got != expected:
+            said = f"no {name}" if got is None else f"{name} {got!r}"
+            raise DeviceError(f"the device reports {said}, expected {expected!r}", code=code, hint=hint)
 
 
 def check_rollback(

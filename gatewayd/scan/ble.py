@@ -12,6 +12,7 @@ from gatewayd.errors import GatewaydError, LinkError, LinkLost
 from gatewayd.link.ble import BleLink
 from gatewayd.link.bluetooth import AdvertisementData, BLEDevice
 from gatewayd.link.radio import Limits, Radio
+from gatewayd.link.radios import only
 from gatewayd.link.target import Target
 from gatewayd.protocol.kind import SessionContext
 from gatewayd.protocol.registry import DEFAULT_PROTOCOL, PROTOCOLS
@@ -123,6 +124,6 @@ async def _identify(radio: Radio, address: str, protocol: str, gateway_id: str) 
         raise LinkError(
             f"{address} is configured for {kind.title}, which does not support Bluetooth", code="no_service"
         )
-    link = BleLink(lambda: radio, Target(address=address), kind.gatt, limits=LIMITS, pair=False)
+    link = BleLink(only(radio), Target(address=address), kind.gatt, limits=LIMITS, pair=False)
     context = SessionContext(gateway_id, is_datagram=True, settings=kind.settings and kind.settings())
     return await ask_identity(link, kind.make_session(context), PATIENCE_S)

@@ -20,9 +20,10 @@ NOT_REACHED = {
     *("no_answer", "only_text", "garbled", "incomplete", "late", "echo", "wake_failed"),
     *("link_missing", "link_lost", "link_busy", "port_shared", "too_many_files", "link_denied", "link_error"),
     *("not_heard", "connect_failed", "pairing_failed", "no_service"),
-    *("adapter_missing", "adapter_blocked", "bluetooth_missing"),
+    *("adapter_missing", "adapter_blocked", "adapter_busy", "adapter_silent", "adapter_failed"),
+    *("bluetooth_missing", "too_many_files", "device_forgotten", "no_resources", "characteristic_held"),
 }
-STRANGERS = {"wrong_app", "wrong_hardware", "device_changed"}
+STRANGERS = {"wrong_app", "wrong_hardware", "wrong_device", "device_changed"}
 UNSTEADY = {"keeps_restarting", "keeps_vanishing"}
 
 every_code = pytest.mark.parametrize("code", list(Code))
@@ -66,8 +67,8 @@ def test_a_failed_attempt_leads_where_the_table_says(code: Code) -> None:
         case Attempt.COUNTS:
             assert state(S.TRANSFERRING) == (S.QUEUED, 1)
             assert state(S.TRANSFERRING, failures=2) == (S.FAILED, 3)
-            # A device of which nothing was heard may be running the new image.
-            unheard = row.contact is Contact.NONE
+            # A device of which nothing was heard, but of a stranger perhaps, may be running the new image.
+            unheard = row.contact is not Contact.MADE
             assert state(S.ACTIVATING) == (S.ACTIVATING if unheard else S.QUEUED, 1)
             excused = (S.ACTIVATING, 2) if row.is_silence else (S.FAILED, 3)
             assert state(S.ACTIVATING, failures=2, grace=True) == excused

@@ -139,6 +139,31 @@ def test_a_device_that_does_not_pair_is_warned_of_unless_it_verifies(lab: Lab) -
     assert not any("radio range" in str(warning) for warning in lab.settings().warnings)
 
 
+def test_a_device_with_a_name_alone_is_warned_of(lab: Lab) -> None:
+    warning = "devices[0].link.ble: another device nearby of this name"
+    lab.tree["devices"] = [lab.device("a", link={"ble": {"name": "a"}})]
+    assert warned(lab, warning)
+    data = {"uuid": "c1b70001-3e5a-4d8b-9f06-67617465776d", "starts_with": "0a"}
+    lab.tree["devices"] = [lab.device("a", link={"ble": {"name": "a", "service_data": data}})]
+    assert not warned(lab, warning)
+    lab.tree["devices"] = [lab.device("a", link={"ble": {"name": "a"}}, device_id="board-1")]
+    assert not warned(lab, warning)
+
+
+@pytest.mark.parametrize(
+    ("address", "pair", "warns"),
+    [
+        ("5C:FF:EE:00:00:01", False, True),
+        ("5C:FF:EE:00:00:01", True, False),
+        ("C0:FF:EE:00:00:01", False, False),
+    ],
+)
+def test_an_address_that_may_change_is_warned_of(lab: Lab, address: str, pair: bool, warns: bool) -> None:
+    lab.tree["devices"] = [lab.device("a", link={"ble": address, "pair": pair})]
+    lab.file.write_text(json.dumps(lab.tree))  # which quotes the address
+    assert any("private address" in str(warning) for warning in load(lab.file).warnings) is warns
+
+
 def test_client_id_follows_the_gateway_id(lab: Lab) -> None:
     assert lab.settings().mqtt.client_id == "gatewayd-barn-pi"
     lab.tree["mqtt"]["client_id"] = "mine"

@@ -8,11 +8,12 @@ from lab.jobs import clock, timeless
 
 from gatewayd.delivery.pump import CONFIRM_LIMIT_S, Pump
 from gatewayd.errors import LinkLost
+from gatewayd.link.base import LeadsToOne
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import Failed
 
 
-class DeadLink:
+class DeadLink(LeadsToOne):
     """Takes any packet, as BlueZ does, and hears nothing. `confirms`: those that ask for it, too."""
 
     is_datagram = True
@@ -78,3 +79,13 @@ async def test_who_runs_says_until_when_it_acts_again_and_who_is_done_does_not()
         await asyncio.wait([running])
         assert isinstance(running.exception(), LinkLost)
         assert talk.due is None
+
+
+@timeless
+async def test_a_size_that_the_link_tells_late_is_used_from_the_next_operation_on() -> None:
+    link = DeadLink(20, confirms=True)
+    async with conversation(link) as talk:
+        link.max_datagram = 244
+        talk.session.identify(talk.now, 1.0)
+        assert isinstance(await talk.outcome(), Failed)
+    assert link.packets[0] == (46, True)

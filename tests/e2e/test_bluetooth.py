@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,9 +20,11 @@ from lab.farm import VirtualDevice
 from gatewayd.config import load
 from gatewayd.daemon import Daemon
 from gatewayd.delivery import retry
+from gatewayd.link import radio
 from gatewayd.link.ble import BleLink
 from gatewayd.link.factory import LinkFactory
 from gatewayd.link.radio import Radio
+from gatewayd.link.radios import only
 from gatewayd.link.target import Target
 from gatewayd.protocol.rcp.kind import GATT
 from gatewayd.simulator.profile import DeviceProfile
@@ -42,6 +44,7 @@ class Gateway:
     broker: Mosquitto
     folder: Path
     adapter: BumbleBackend
+    max_connections: int = 9
     devices: list[dict[str, Any]] = field(default_factory=list)
     tags: list[Tag] = field(default_factory=list)
     status: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -76,13 +79,19 @@ class Gateway:
         )
         return tag
 
+    async def unlisted(self, address: str, device_id: str | None = None) -> PythonTag:
+        """Put a device called `tag` into the air alone."""
+        tag = await PythonTag.at(self.air, "tag", address, replace(PROFILE, device_id=device_id))
+        self.tags.append(tag)
+        return tag
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         config = self.folder / "config.yaml"
         tree = {
             "gateway": {"id": "barn", "state_dir": "state", "control_socket": "control.sock"},
             "mqtt": {"host": "127.0.0.1", "port": self.broker.port},
-            "adapters": {"hci0": {"max_connections": 9}},
+            "adapters": {"hci0": {"max_connections": self.max_connections}},
             "devices": self.devices,
         }
         config.write_text(json.dumps(tree))
@@ -194,6 +203,76 @@ async def test_a_stranger_under_its_name_is_told_apart(gateway: Gateway) -> None
     assert tag.data_bytes == 0
 
 
+OURS, NEIGHBOUR = "C0:FF:EE:00:00:01", "C0:FF:EE:00:00:02"
+# Long enough for the neighbour to be heard meanwhile.
+SLOW_BOOT = replace(PROFILE, boot_s=4.0)
+
+
+@attack("a neighbour that is not listed, of our device's name and application")
+@pytest.mark.parametrize(("ours", "neighbours"), [(None, None), ("board-1", "board-2"), ("board-1", None)])
+async def test_a_namesake_gets_nothing_while_ours_restarts(
+    gateway: Gateway, ours: str | None, neighbours: str | None
+) -> None:
+    profile = replace(SLOW_BOOT, device_id=ours)
+    tag = await gateway.tag("tag", OURS, profile=profile, ble={"name": "tag"})
+    async with gateway.running():
+        await gateway.publish("1.0.1", IMAGE)
+        await gateway.until("tag", "activating")
+        namesake = await gateway.unlisted(NEIGHBOUR, neighbours)
+        await gateway.until("tag", "succeeded")
+    assert (tag.running_image, namesake.running_image) == (IMAGE, None)
+    assert namesake.data_bytes == 0
+
+
+@attack("a neighbour that is not listed, of our device's name and application, in mid-transfer")
+async def test_a_namesake_gets_nothing_after_a_lost_connection(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "LINE_WAIT_S", 0.5)
+    tag = await gateway.tag("tag", OURS, ble={"name": "tag"}, limits={"scan_s": 1})
+    gateway.devices[0]["probe"] = "job"
+    tag.cut_after = len(IMAGE) // 2
+    monkeypatch.setattr(tag.peripheral, "advertise", asyncio.Event().wait)  # once cut off it is away
+    async with gateway.running():
+        await gateway.publish("1.0.1", IMAGE)
+        await gateway.until("tag", "queued", "not_heard")
+        namesake = await gateway.unlisted(NEIGHBOUR)
+        scans = gateway.adapter.scans + 2
+        async with asyncio.timeout(LIMIT_S):
+            while gateway.adapter.scans < scans:  # noqa: ASYNC110 - a count of the virtual adapter
+                await asyncio.sleep(0.05)
+        monkeypatch.undo()
+        await tag.peripheral.advertise()
+        await gateway.until("tag", "succeeded")
+    assert (tag.running_image, namesake.data_bytes) == (IMAGE, 0)
+
+
+async def test_a_device_is_told_from_its_namesake_by_its_id(gateway: Gateway) -> None:
+    """Though the namesake is heard first."""
+    namesake = await gateway.unlisted(NEIGHBOUR, "board-2")
+    link = {"ble": {"name": "tag"}, "pair": False}
+    gateway.devices.append(
+        {"name": "tag", "app_id": "tag", "version": "1.0.0", "device_id": "board-1", "link": link}
+    )
+    met = asyncio.Event()
+    namesake.peripheral.on_connected = _then(namesake.peripheral.on_connected, met)
+    async with gateway.running():
+        await gateway.publish("1.0.1", IMAGE)
+        async with asyncio.timeout(LIMIT_S):
+            await met.wait()
+        tag = await gateway.unlisted(OURS, "board-1")
+        await gateway.until("tag", "succeeded")
+    assert (tag.running_image, namesake.data_bytes) == (IMAGE, 0)
+
+
+def _then(callback: Callable[[int], None], called: asyncio.Event) -> Callable[[int], None]:
+    def both(size: int) -> None:
+        callback(size)
+        called.set()
+
+    return both
+
+
 async def test_a_device_is_away_in_its_bootloader_and_comes_back(gateway: Gateway) -> None:
     """The bootloader advertises, and takes a connection, without offering RCP."""
     tag = await gateway.tag("tag-7", "C0:FF:EE:00:00:01")
@@ -229,7 +308,7 @@ async def test_what_a_former_life_left_connected_is_ended_at_start(gateway: Gate
     """Also when nobody is going to ask the device anything."""
     tag = await gateway.tag("tag-7", "C0:FF:EE:00:00:01")
     gateway.devices[0]["probe"] = "job"
-    former = BleLink(lambda: Radio(backend=gateway.adapter.backend), Target(name="tag-7"), GATT, pair=False)
+    former = BleLink(only(Radio(backend=gateway.adapter.backend)), Target(name="tag-7"), GATT, pair=False)
     await former.open()
     assert tag.peripheral.connection is not None
     gone = asyncio.Event()
@@ -257,6 +336,21 @@ async def test_eight_devices_at_once_on_one_adapter(gateway: Gateway) -> None:
         for n in range(8):
             await gateway.until(f"tag-{n}", "succeeded")
     assert [tag.running_image for tag in tags] == [IMAGE] * 8
+
+
+async def test_six_devices_on_one_slot_all_finish(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though BlueZ has forgotten those that waited for it."""
+    monkeypatch.setattr(radio, "FRESH_S", 0.5)
+    gateway.adapter.forgets_after_s = 1.0
+    gateway.max_connections = 1
+    slow = replace(PROFILE, erase_s=0.3)  # five blocks: longer than BlueZ remembers
+    tags = [await gateway.tag(f"tag-{n}", f"C0:FF:EE:00:00:{n:02X}", profile=slow) for n in range(6)]
+    async with gateway.running():
+        await gateway.publish("1.0.1", IMAGE)
+        for n in range(6):
+            assert (await gateway.until(f"tag-{n}", "succeeded"))["attempt"] == 1
+    assert [tag.running_image for tag in tags] == [IMAGE] * 6
+    assert gateway.adapter.most_connected == 1
 
 
 async def test_a_mixed_fleet(gateway: Gateway) -> None:

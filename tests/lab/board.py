@@ -15,6 +15,7 @@ from gatewayd.errors import DeviceError, LinkError, LinkLost
 from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.model import CreateJob, Job
 from gatewayd.jobs.transitions import JobState
+from gatewayd.link.base import LeadsToOne
 from gatewayd.protocol.rcp.activation import has_restarted, next_step
 from gatewayd.protocol.rcp.info import RcpInfo
 from gatewayd.protocol.session import (
@@ -158,7 +159,7 @@ class Board:
         self.info = replace(self.info, boot_id=self.info.boot_id + 1)
 
 
-class BoardLink:
+class BoardLink(LeadsToOne):
     """A `Link` to a board."""
 
     is_datagram = False

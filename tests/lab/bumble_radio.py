@@ -5,6 +5,7 @@ bleak is to use in place of BlueZ; `Air.peripheral()` puts a device there.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,7 @@ from lab.rcp.radio import Airtime, Timetable
 
 # What a Pi's controller asks for.
 CENTRAL_MTU = 517
+ADAPTER_ADDRESS = "DC:A6:32:00:00:01"
 
 
 class PacedController(Controller):
@@ -87,6 +89,8 @@ class BumbleBackend:
     scans: int = 0
     pairs: int = 0
     bonds: int = 0
+    forgets_after_s: float = math.inf  # what it has not heard for so long it knows no more, as BlueZ does
+    heard_at: dict[str, float] = field(default_factory=dict)
 
     def fail_if_told(self) -> None:
         if self.connect_faults:
@@ -108,6 +112,7 @@ class BumbleConnections:
     """The connections of a bumble device, whoever made them."""
 
     central: Device
+    forgotten: list[str] = field(default_factory=list)
 
     async def connected(self) -> list[Connected]:
         connections = self.central.connections.values()
@@ -116,8 +121,18 @@ class BumbleConnections:
     async def disconnect(self, device: Connected) -> None:
         await self.central.connections[int(device.path)].disconnect()
 
-    async def pair(self, client: BleakClient, _: BLEDevice) -> None:
+    async def pair(self, client: BleakClient, _: BLEDevice) -> bool:
+        keystore = self.central.keystore
+        assert keystore is not None
+        had_bond = await keystore.get(client.address) is not None
         await client.pair()
+        return had_bond
+
+    async def adapters(self) -> dict[str, str]:
+        return {ADAPTER_ADDRESS: "hci0"}
+
+    async def forget(self, device: BLEDevice) -> None:
+        self.forgotten.append(device.address)
 
 
 class BumbleScanner(BaseBleakScanner):
@@ -156,6 +171,7 @@ class BumbleScanner(BaseBleakScanner):
             platform_data=(),
         )
         address = report.address.to_string(False)
+        self.adapter.heard_at[address] = asyncio.get_running_loop().time()
         device: Any = BLEDevice(address, heard.local_name, report.address, **OLD_DEVICE)
         self.call_detection_callbacks(device, heard)
 
@@ -190,6 +206,8 @@ class BumbleClient(BaseBleakClient):
         adapter.most_connecting = max(adapter.most_connecting, adapter.connecting)
         try:
             adapter.fail_if_told()
+            silent_s = asyncio.get_running_loop().time() - adapter.heard_at[self._device.address]
+            assert silent_s < adapter.forgets_after_s  # as bleak 0.22.3 says it
             connection = await adapter.central.connect(self._device.details, timeout=self._timeout)
             self._connection = connection
             connection.on("disconnection", self._on_disconnection)

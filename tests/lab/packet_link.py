@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gatewayd.errors import LinkError, LinkLost
+from gatewayd.link.base import LeadsToOne
 
 _LONGEST = 512
 
 
-class PacketLink:
+class PacketLink(LeadsToOne):
     """See Link. `confirmed` has the packets that were sent with the wish for a response."""
 
     is_datagram = True

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from bleak.exc import BleakError
 from bumble.keys import MemoryKeyStore
-from lab.bumble_radio import Air, BumbleBackend
+from lab.bumble_radio import ADAPTER_ADDRESS, Air, BumbleBackend
 
 from gatewayd.errors import LinkError, LinkLost
 from gatewayd.link import ble, radio
 from gatewayd.link.ble import CONNECT_TRIES, UNREAD_LIMIT, BleLink
 from gatewayd.link.radio import Limits, Radio
-from gatewayd.link.radios import Radios
+from gatewayd.link.radios import Radios, only, reserve
 from gatewayd.link.target import Target
 from gatewayd.protocol.rcp.kind import GATT
 from gatewayd.simulator.peripheral import Peripheral
@@ -40,7 +40,7 @@ class Lab:
     def link(self, target: Target = TAG, **settings: Any) -> BleLink:
         given: dict[str, Any] = {"pair": False} | settings
         radio: Radio = given.pop("radio", None) or self.radio()
-        return BleLink(lambda: radio, target, GATT, **given)
+        return BleLink(only(radio), target, GATT, **given)
 
     async def tag(self, **settings: Any) -> Peripheral:
         return await self.air.peripheral("tag-7", ADDRESS, **settings)
@@ -181,7 +181,12 @@ async def test_a_connect_is_tried_again_and_not_for_ever(lab: Lab, monkeypatch: 
         (BleakError("org.freedesktop.DBus.Error.ServiceUnknown", "org.bluez"), "bluetooth_missing"),
         (FileNotFoundError(2, "No such file or directory"), "bluetooth_missing"),
         (BleakError("org.freedesktop.DBus.Error.AccessDenied", "rejected"), "link_denied"),
-        (EOFError(), "adapter_blocked"),
+        (EOFError(), "bluetooth_missing"),
+        (BleakError("org.bluez.Error.InProgress", "Operation already in progress"), "adapter_busy"),
+        (OSError(24, "Too many open files"), "too_many_files"),
+        (BleakError("org.freedesktop.DBus.Error.LimitsExceeded", "connections"), "too_many_files"),
+        (TimeoutError(), "adapter_silent"),
+        (BleakError("org.bluez.Error.Failed", "whatever"), "adapter_failed"),
     ],
 )
 async def test_an_adapter_that_cannot_is_told_apart_and_heals(lab: Lab, fault: Exception, code: str) -> None:
@@ -194,6 +199,108 @@ async def test_an_adapter_that_cannot_is_told_apart_and_heals(lab: Lab, fault: E
     lab.adapter.fault = None
     await link.open()
     await link.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (BleakError("org.bluez.Error.InProgress", "br-connection-busy"), "adapter_busy"),
+        (OSError(24, "Too many open files"), "too_many_files"),
+        (BleakError("org.freedesktop.DBus.Error.UnknownObject", "Method"), "device_forgotten"),
+        (BleakError("device '/org/bluez/hci0/dev_C0' not found"), "device_forgotten"),
+        (TimeoutError(), "connect_failed"),
+        (AssertionError(), "connect_failed"),
+        (BleakError("org.bluez.Error.Failed", "ATT error: 0x11 (Insufficient Resources)"), "no_resources"),
+        (BleakError("org.bluez.Error.NotPermitted", "Notify acquired"), "characteristic_held"),
+        (BleakError("org.bluez.Error.Failed", "ATT error: 0x0f (Insufficient Encryption)"), "pairing_failed"),
+        (BleakError("org.bluez.Error.AuthenticationFailed", "Authentication Failed"), "pairing_failed"),
+    ],
+)
+async def test_what_a_connect_fails_of_has_its_own_code(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, fault: Exception, code: str
+) -> None:
+    monkeypatch.setattr(ble, "RETRY_S", 0.0)
+    await lab.tag()
+    lab.adapter.connect_faults = [fault] * ble.CONNECT_TRIES
+    with pytest.raises(LinkError) as raised:
+        await lab.link().open()
+    assert raised.value.code == code
+    assert raised.value.hint or code == "connect_failed"
+
+
+async def test_one_that_waited_long_for_a_slot_is_found_again(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(radio, "FRESH_S", 0.0)
+    await lab.tag()
+    link = lab.link()
+    with pytest.raises(LinkError, match="too long ago") as raised:
+        await link.open()
+    assert (raised.value.code, lab.adapter.connects) == ("device_forgotten", 0)
+    assert lab.adapter.scans == 1 + ble.CONNECT_TRIES
+    monkeypatch.undo()
+    await link.open()
+    await link.close()
+
+
+@pytest.mark.parametrize("fault", [BleakError("No powered Bluetooth adapters found."), None])
+async def test_any_adapter_means_any(lab: Lab, fault: BleakError | None) -> None:
+    """Also where the first is blocked, or hears nothing."""
+    deaf = await Air().backend()
+    deaf.fault = fault
+    await lab.tag()
+    first, second = Radio("hci0", backend=deaf.backend), Radio("hci1", backend=lab.adapter.backend)
+    lab.radios += [first, second]
+
+    async def both() -> list[Radio]:
+        return [first, second]
+
+    link = BleLink(both, TAG, GATT, pair=False)
+    await link.open()
+    assert (first.free_slots, second.free_slots) == (3, 2)
+    await link.close()
+    assert (first.free_slots, second.free_slots) == (3, 3)
+
+
+async def test_that_no_adapter_has_heard_it_outweighs_that_one_is_blocked(lab: Lab) -> None:
+    blocked = await Air().backend()
+    blocked.fault = BleakError("No powered Bluetooth adapters found.")
+    radios = [Radio(backend=blocked.backend), lab.radio()]
+    with pytest.raises(LinkError) as raised:
+        await reserve(radios, TAG, 0.2)
+    assert raised.value.code == "not_heard"
+    with pytest.raises(LinkError) as raised:
+        await reserve(radios[:1], TAG, 0.2)
+    assert raised.value.code == "adapter_blocked"
+
+
+async def test_an_adapter_is_named_by_its_address(lab: Lab) -> None:
+    radios = Radios({ADAPTER_ADDRESS: 7}, backend=lab.adapter.backend, list_adapters=lambda: ["hci0"])
+    for name in (ADAPTER_ADDRESS, "hci0", None):
+        [radio] = await radios.choose(name)
+        assert (radio.adapter, radio.free_slots) == ("hci0", 7)
+    with pytest.raises(LinkError, match="DC:A6:32:00:00:02 is not there") as raised:
+        await radios.choose("DC:A6:32:00:00:02")
+    assert raised.value.code == "adapter_missing"
+
+
+@pytest.mark.parametrize(
+    ("pair", "answers", "forgets"), [(False, False, True), (False, True, False), (True, False, False)]
+)
+async def test_services_are_discovered_again_after_silence_and_a_bond_is_left_alone(
+    lab: Lab, pair: bool, answers: bool, forgets: bool
+) -> None:
+    tag = await lab.tag(needs_bond=pair)
+    link = lab.link(pair=pair)
+    await link.open()
+    await link.send(b"hello", confirmed=True)
+    if answers:
+        await tag.notify(b"it is me")
+        assert await link.receive() == b"it is me"
+    assert ("bluetoothctl remove" in link.silence_hint) is pair
+    await link.close()
+    connections: Any = lab.adapter.backend.connections
+    assert connections.forgotten == [ADDRESS] * forgets
 
 
 async def test_one_scan_serves_all_and_connects_come_one_at_a_time(lab: Lab) -> None:
@@ -284,7 +391,7 @@ async def test_a_device_that_a_former_life_left_connected_is_heard_again(lab: La
     with pytest.raises(LinkError, match="not heard"):
         await lab.link(limits=SHORT).open()
     radios = Radios({}, backend=lab.adapter.backend, list_adapters=lambda: ["hci0"])
-    link = lab.link(radio=radios.choose(None))
+    link = lab.link(radio=(await radios.choose(None))[0])
     await link.open()
     await radios.stale_connections.clear([TAG])  # what this life has made stays
     await link.send(b"again", confirmed=True)

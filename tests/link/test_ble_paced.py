@@ -10,6 +10,7 @@ from lab.rcp.radio import Airtime
 
 from gatewayd.link.ble import BleLink
 from gatewayd.link.radio import Radio
+from gatewayd.link.radios import only
 from gatewayd.link.target import Target
 from gatewayd.protocol.rcp.kind import GATT
 
@@ -44,7 +45,7 @@ async def arrivals_of(frames: list[int], airtime: Airtime, *, mtu: int = 247, si
     for n in range(len(frames)):
         address = f"C0:FF:EE:00:02:{n:02X}"
         await air.peripheral(f"tag-{n}", address, mtu=mtu, on_frame=lambda _: arrivals.append(clock()))
-        links.append(BleLink(lambda: radio, Target(address=address), GATT, pair=False))
+        links.append(BleLink(only(radio), Target(address=address), GATT, pair=False))
         await links[-1].open()
     await asyncio.gather(*(send(link, count, size) for link, count in zip(links, frames, strict=True)))
     for link in links:

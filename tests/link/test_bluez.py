@@ -5,7 +5,7 @@ import asyncio
 import contextlib
 import gc
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from dbus_fast.aio import MessageBus
 from dbus_fast.service import ServiceInterface, dbus_property, method
 from lab.bumble_radio import OLD_DEVICE
 
+from gatewayd.errors import LinkError
 from gatewayd.link import stale_connections
 from gatewayd.link.bluez import BluezConnections, Connected, close
+from gatewayd.link.radio import Limits, Radio
 from gatewayd.link.stale_connections import StaleConnections
 from gatewayd.link.target import Target
 
@@ -38,6 +40,11 @@ class Device1(ServiceInterface):
         self.address, self.label, self.connected = address, label, connected
         self.is_stuck = self.hangs = self.is_paired = False
         self._agents = agents
+        self.adapter: Adapter1
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Paired(self) -> "b":  # type: ignore[name-defined]
+        return self.is_paired
 
     @dbus_property(access=PropertyAccess.READ)
     def Address(self) -> "s":  # type: ignore[name-defined]
@@ -80,6 +87,22 @@ REFUSED: tuple[tuple[Any, ...], ...] = (
     ("RequestAuthorization", "o", "/org/bluez/hci0/dev_C0_FF_EE_00_00_09"),
     ("RequestPasskey", "o", "/org/bluez/hci0/dev_C0_FF_EE_00_00_01"),
 )
+
+
+class Adapter1(ServiceInterface):
+    """An adapter as BlueZ has it."""
+
+    def __init__(self) -> None:
+        super().__init__("org.bluez.Adapter1")
+        self.removed: list[str] = []
+
+    @dbus_property(access=PropertyAccess.READ)
+    def Address(self) -> "s":  # type: ignore[name-defined]
+        return "DC:A6:32:00:00:01"
+
+    @method()
+    def RemoveDevice(self, path: "o") -> None:  # type: ignore[name-defined]
+        self.removed.append(path)
 
 
 class AgentManager1(ServiceInterface):
@@ -130,12 +153,15 @@ async def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 async def stand_in_for_bluez(bus: MessageBus) -> Devices:
     agents = AgentManager1(bus)
     bus.export("/org/bluez", agents)
+    adapter = Adapter1()
+    bus.export("/org/bluez/hci0", adapter)
     made = [
         Device1("C0:FF:EE:00:00:01", "tag-1", agents, connected=True),
         Device1("C0:FF:EE:00:00:02", "tag-2", agents, connected=True),
         Device1("C0:FF:EE:00:00:03", "tag-3", agents, connected=False),
     ]
     for one in made:
+        one.adapter = adapter
         bus.export(one.path, one)
     await bus.request_name("org.bluez")
     return {one.label: one for one in made}
@@ -146,6 +172,10 @@ async def test_no_connection_to_d_bus_stays_open(devices: Devices) -> None:
         with contextlib.suppress(BleakError):
             await BluezConnections().disconnect(Connected("/nowhere", devices["tag-1"].address))
 
+    await no_file_stays_open(ask)
+
+
+async def no_file_stays_open(ask: Callable[[], Awaitable[None]]) -> None:
     def open_files() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -159,6 +189,19 @@ async def test_no_connection_to_d_bus_stays_open(devices: Devices) -> None:
         assert open_files() == before
     finally:
         gc.enable()
+
+
+async def test_one_that_bluez_has_forgotten_is_told_of_and_leaves_nothing_open(devices: Devices) -> None:
+    assert devices
+    details = {"path": "/org/bluez/hci0/dev_C0_FF_EE_00_00_09", "props": {}}
+    gone: Any = BLEDevice("C0:FF:EE:00:00:09", "gone", details, **OLD_DEVICE)
+
+    async def connect() -> None:
+        with pytest.raises(LinkError) as raised:
+            await Radio("hci0").connect(gone, Limits(), pair=False, on_end=lambda: None)
+        assert raised.value.code == "device_forgotten"
+
+    await no_file_stays_open(connect)
 
 
 async def test_who_is_connected(devices: Devices) -> None:
@@ -197,6 +240,13 @@ async def test_what_this_life_has_is_left_alone(devices: Devices) -> None:
     assert not devices["tag-1"].connected
 
 
+async def test_one_whose_bond_has_given_it_another_address_is_still_ours(devices: Devices) -> None:
+    ours = StaleConnections(BluezConnections())
+    ours.hold("5C:00:00:00:00:01", devices["tag-1"].path)
+    await ours.clear([Target(name="tag-1")])
+    assert devices["tag-1"].connected
+
+
 async def test_what_cannot_be_ended_is_no_reason_to_fail(devices: Devices) -> None:
     devices["tag-1"].is_stuck = True
     await StaleConnections(BluezConnections()).clear([Target(name="tag-1"), Target(name="tag-2")])
@@ -217,13 +267,13 @@ async def test_a_bluez_that_hangs_holds_nobody_up(devices: Devices, monkeypatch:
 
 
 async def test_a_pairing_has_our_consent_and_nothing_else_has(devices: Devices) -> None:
-    await _pair(devices["tag-1"])
+    assert not await _pair(devices["tag-1"])
     assert devices["tag-1"].is_paired
 
 
 async def test_a_bond_that_is_there_is_all_that_is_wanted(devices: Devices) -> None:
     devices["tag-1"].is_paired = True
-    await _pair(devices["tag-1"])
+    assert await _pair(devices["tag-1"])
 
 
 async def test_a_pairing_that_fails_is_told(devices: Devices) -> None:
@@ -232,9 +282,25 @@ async def test_a_pairing_that_fails_is_told(devices: Devices) -> None:
         await _pair(devices["tag-1"])
 
 
-async def _pair(device: Device1) -> None:
-    heard: Any = BLEDevice(device.address, device.label, {"path": device.path}, **OLD_DEVICE)
-    await BluezConnections().pair(BleakClient(heard), heard)
+async def test_the_adapters_by_address(devices: Devices) -> None:
+    assert devices
+    assert await BluezConnections().adapters() == {"DC:A6:32:00:00:01": "hci0"}
+
+
+async def test_what_is_remembered_of_a_device_is_dropped_unless_there_is_a_bond(devices: Devices) -> None:
+    devices["tag-2"].is_paired = True
+    for name in ("tag-1", "tag-2"):
+        await BluezConnections().forget(_heard(devices[name]))
+    assert devices["tag-1"].adapter.removed == [devices["tag-1"].path]
+
+
+async def _pair(device: Device1) -> bool:
+    heard = _heard(device)
+    return await BluezConnections().pair(BleakClient(heard), heard)
+
+
+def _heard(device: Device1) -> BLEDevice:
+    return BLEDevice(device.address, device.label, {"path": device.path}, **OLD_DEVICE)
 
 
 # dbus-fast 2.44 leaves the socket to the collector.

@@ -66,16 +66,23 @@ def test_no_two_versions_replace_each_other(one: Version, other: Version) -> Non
         (("pump", "rev-b"), ("pump", None), "wrong_hardware"),
         (("pump", "rev-b"), ("tag", "rev-b"), "wrong_app"),
         (("pump", None), ("", None), "wrong_app"),
+        (("pump", None, None), ("pump", None, "board-7"), ""),
+        (("pump", None, "board-7"), ("pump", None, "board-7"), ""),
+        (("pump", None, "board-7"), ("pump", None, "board-8"), "wrong_device"),
+        (("pump", None, "board-7"), ("pump", None, None), "wrong_device"),
     ],
 )
 def test_the_device_is_the_one_that_is_meant(
-    expected: tuple[str, str | None], got: tuple[str, str | None], code: str
+    expected: tuple[str | None, ...], got: tuple[str | None, ...], code: str
 ) -> None:
+    app_id, hardware_id, device_id = (*expected, None)[:3]
+    said = dict(zip(("got_app", "got_hardware", "got_device"), (*got, None), strict=False))
+    assert app_id is not None
     if not code:
-        check_identity(*expected, *got)
+        check_identity(app_id, hardware_id, device_id, **said)
         return
     with pytest.raises(DeviceError) as refused:
-        check_identity(*expected, *got)
+        check_identity(app_id, hardware_id, device_id, **said)
     assert refused.value.code == code
 
 

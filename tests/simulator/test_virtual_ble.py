@@ -25,6 +25,7 @@ from gatewayd.delivery.pump import Pump
 from gatewayd.errors import HostError, LinkLost
 from gatewayd.link.ble import BleLink
 from gatewayd.link.radio import Radio
+from gatewayd.link.radios import only
 from gatewayd.link.target import Target
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.rcp.kind import GATT
@@ -88,7 +89,7 @@ class Lab:
 
     @contextlib.asynccontextmanager
     async def conversation(self, *, pair: bool = False) -> AsyncIterator[Pump]:
-        link = BleLink(lambda: self.radio, Target(name="tag"), GATT, pair=pair)
+        link = BleLink(only(self.radio), Target(name="tag"), GATT, pair=pair)
         session = RcpGateway("lab", datagram=True, random=random.Random(1))
         clock = asyncio.get_running_loop().time
         async with (

@@ -4,6 +4,7 @@ import asyncio
 import zlib
 
 from gatewayd.errors import LinkError, LinkLost
+from gatewayd.link.base import LeadsToOne
 from lab.jobs import clock
 
 BOOT_S = 3.0
@@ -75,7 +76,7 @@ class Lamp:
         return len(self.slot)
 
 
-class LampLink:
+class LampLink(LeadsToOne):
     """See Link. It is gone while the lamp boots, as a port of its own USB would be."""
 
     is_datagram = False

@@ -22,6 +22,7 @@ from lab.rcp.radio import Airtime
 from gatewayd.delivery.pump import Pump
 from gatewayd.link.ble import BleLink
 from gatewayd.link.radio import Radio
+from gatewayd.link.radios import only
 from gatewayd.link.target import Target
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.rcp.kind import GATT
@@ -67,7 +68,7 @@ async def transfer(radio: Radio, address: str, content: bytes) -> float:
     loop = asyncio.get_running_loop()
     watch = Stopwatch()
     session = RcpGateway("bench", datagram=True, random=random.Random(address))
-    link = BleLink(lambda: radio, Target(address=address), GATT, pair=False)
+    link = BleLink(only(radio), Target(address=address), GATT, pair=False)
     async with Pump(link, session, clock=loop.time, on_notice=watch.notice) as talk:
         await identify(talk)
         await bring(talk, content)

@@ -14,7 +14,7 @@ from pathlib import Path
 from gatewayd import log
 from gatewayd.config import Device, Host, Settings, load
 from gatewayd.daemon import Daemon
-from gatewayd.link.base import Link
+from gatewayd.link.base import LeadsToOne, Link
 from gatewayd.link.factory import LinkFactory
 from gatewayd.simulator.profile import DeviceProfile
 from gatewayd.simulator.receiver import Receiver
@@ -24,7 +24,7 @@ SLOT_ADDRESS = 0x2000
 SLOT_SIZE = 64 * 1024
 
 
-class MemoryLink:
+class MemoryLink(LeadsToOne):
     """A line to a receiver in this process; lives as long as it is open."""
 
     is_datagram = False
