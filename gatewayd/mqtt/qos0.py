@@ -9,8 +9,9 @@ import structlog
 
 log = structlog.get_logger()
 
-# What a message costs beside topic and payload: paho's object and aiomqtt's. It also bounds how many wait.
-OVERHEAD_BYTES = 2048
+# What a message costs beside topic and payload, measured in a flood: paho's objects and aiomqtt's, mostly
+# properties. It also bounds how many wait, and so how long a genuine message behind them does.
+OVERHEAD_BYTES = 6 * 1024
 # How often the log says what was dropped.
 REPORT_S = 60.0
 
