@@ -17,8 +17,8 @@ from gatewayd.errors import GatewaydError, HostError, RequestError
 from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.eligibility import installed_versions
 from gatewayd.jobs.model import EVERYTHING, AttemptRecord, DeviceRecord, Job, pause_of
-from gatewayd.jobs.transitions import ENDED
 from gatewayd.jobs.near_misses import near_misses
+from gatewayd.jobs.transitions import ENDED
 from gatewayd.ota.version import Version
 from gatewayd.planning.commands import CommandResult, Commands, find_device
 from gatewayd.planning.planner import StoreSnapshot
