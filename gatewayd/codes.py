@@ -185,6 +185,7 @@ class Code(StrEnum):
     BAD_FIRMWARE = "bad_firmware", _FIRMWARE
     QOS0 = "qos0", _FIRMWARE
     ALL_WOULD_REFUSE = "all_would_refuse", _FIRMWARE
+    AMBIGUOUS_TOPIC = "ambiguous_topic", _FIRMWARE
     NOT_OURS = "not_ours", _FIRMWARE
 
     # Devices and jobs
@@ -284,6 +285,7 @@ class Code(StrEnum):
     CLOCK_NOT_SYNCHRONISED = "clock_not_synchronised", _MACHINE
     DAEMON_NOT_RUNNING = "daemon_not_running", _MACHINE
     DAEMON_UNKNOWN = "daemon_unknown", _MACHINE
+    OUT_OF_MEMORY = "out_of_memory", _MACHINE
     LOOP_LATE = "loop_late", _MACHINE
     NO_WATCHDOG = "no_watchdog", _MACHINE
     HANGS = "hangs", _MACHINE
@@ -326,6 +328,10 @@ class Code(StrEnum):
     CLOCK_DOUBTFUL = "clock_doubtful", _BROKER
     EXCEEDS_BROKER_LIMIT = "exceeds_broker_limit", _BROKER
     SHARED_CLIENT_ID = "shared_client_id", _BROKER
+    WEBSOCKET_PORT = "websocket_port", _BROKER
+    RETAIN_UNAVAILABLE = "retain_unavailable", _TURNED_AWAY
+    BROKER_RESTARTS = "broker_restarts", _BROKER
+    QOS0_FLOOD = "qos0_flood", _BROKER
     NO_PUBACK = "no_puback", _BROKER
     SHORT_SESSION = "short_session", _BROKER
     TAKEN_OVER = "taken_over", _TURNED_AWAY

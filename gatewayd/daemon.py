@@ -93,12 +93,20 @@ class Daemon:
         self._scheduler = Scheduler(
             self._dependencies(), on_end=self._changed, on_unreachable=self._feed.unreachable
         )
-        self._reconciler = Reconciler(settings, store, self._firmware, self._scheduler, on_plan=self._planned)
+        self._reconciler = Reconciler(
+            settings,
+            store,
+            self._firmware,
+            self._scheduler,
+            on_plan=self._planned,
+            turned_away=lambda: self._uplink.status().refused,
+        )
         self._uplink = Uplink(
             lambda: self._settings,
             store,
             self._board,
             on_change=self._changed,
+            is_signed=lambda topic, message: self._firmware.is_signed(self._settings, topic.app_id, message),
         )
         self._health = Health(
             self._clock,

@@ -15,6 +15,8 @@ from gatewayd.config.shared_ports import sharing_port
 from gatewayd.config.validation import did_you_mean
 from gatewayd.ota.keys import KeySet, find_shared_keys
 from gatewayd.ota.rules import Deliver, Payload
+from gatewayd.ota.topic import OtaTopic
+from gatewayd.ota.topic_levels import collisions
 from gatewayd.protocol.registry import PROTOCOLS
 
 # A warning about 200 devices names this many.
@@ -121,6 +123,7 @@ def warnings(
     return [
         *document.warnings,
         *_broker_warnings(mqtt, document),
+        *_topic_warnings(mqtt, devices, document),
         *_key_warnings(keys, document),
         *_device_warnings(devices, keys, document),
         *(_shared_port_warnings(devices, document) if document.host.is_here else []),
@@ -143,6 +146,32 @@ def _broker_warnings(mqtt: Mqtt, document: Document) -> list[Mistake]:
         suggestion = "Give mqtt.tls, or use a broker on this machine"
         found.append(document.mistake(("mqtt", "password_file"), message, suggestion))
     return found
+
+
+def _topic_warnings(mqtt: Mqtt, devices: Sequence[Placed], document: Document) -> list[Mistake]:
+    """Warn of names that cannot be told apart where the broker takes a dot for a level (RabbitMQ)."""
+    if not any("." in device.app_id for _, device in devices):
+        return []
+    lines = {device.version.line for _, device in devices}
+    places = {device.app_id: index for index, device in reversed(devices)}
+    topics = {
+        OtaTopic(device.app_id, *line, channel)
+        for _, device in devices
+        for line in lines
+        for channel in device.channels
+    }
+    found = {}
+    for one, other in collisions(mqtt.ota_topic, sorted(topics, key=mqtt.ota_topic.build)):
+        dotted = other.app_id if "." in other.app_id else one.app_id
+        texts = " and ".join(mqtt.ota_topic.build(topic) for topic in (one, other))
+        if dotted in found:
+            continue
+        found[dotted] = document.mistake(
+            origin(document, places[dotted], "app_id"),
+            f"{texts} are one topic to a broker that takes a dot for a level (RabbitMQ)",
+            "Use an app_id without dots, or another mqtt.ota_topic, with such a broker",
+        )
+    return list(found.values())
 
 
 def _is_local(host: str) -> bool:

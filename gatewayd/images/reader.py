@@ -8,10 +8,13 @@ same image share one buffer. The plaintext of encrypted firmware exists only in 
 import asyncio
 import weakref
 
+from gatewayd.config import Device, Settings
 from gatewayd.errors import FirmwareError
 from gatewayd.images.opened import OpenFirmware, open_firmware
+from gatewayd.jobs.eligibility import profile_of
 from gatewayd.jobs.model import DecodeProfile, Verdict
 from gatewayd.ota.keys import KeySet
+from gatewayd.ota.rules import Payload
 from gatewayd.store.spool import Spool
 
 # The first transfer follows a verdict within a second or two, and most attempts follow each other within a
@@ -47,6 +50,18 @@ class FirmwareReader:
                 return (await asyncio.to_thread(open_firmware, message, profile, keys)).verdict()
             except FirmwareError as error:
                 return _refusal(error)
+
+    async def is_signed(self, settings: Settings, app_id: str, message: bytes) -> bool:
+        """Whether a device of the application would take the message for genuine by its signature."""
+        readings: dict[str, Device] = {}
+        for device in settings.devices:
+            if device.app_id == app_id and device.payload is Payload.ADVANCED:
+                readings.setdefault(profile_of(settings, device).key, device)
+        for device in readings.values():
+            verdict = await self.preview(message, profile_of(settings, device), settings.keys_of(device))
+            if verdict.is_genuine and verdict.timestamp_ms is not None:
+                return True
+        return False
 
     async def open(self, sha256: str, profile: DecodeProfile, keys: KeySet | None) -> OpenFirmware:
         """Return the opened message, shared by all callers that hold it. Raises HostError, FirmwareError."""

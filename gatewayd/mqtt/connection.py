@@ -165,12 +165,7 @@ class Connection:
         except (aiomqtt.MqttError, ValueError) as error:  # ValueError: a host name that cannot be one
             self._drop()
             self._raise_tls_error(error, where)
-            if self._hooks.closed_before_connack or str(error) == "Operation timed out":
-                raise BrokerError(
-                    f"{where} takes the connection but does not answer CONNECT",
-                    code="no_connack",
-                    hint=f"is that an MQTT broker, and is mqtt.port the one {port} TLS?",
-                ) from None
+            self._raise_other_protocol(where, port, is_late=str(error) == "Operation timed out")
             raise BrokerError(
                 f"{where} cannot be reached: {error}",
                 code="broker_unreachable",
@@ -180,6 +175,21 @@ class Connection:
             self._hooks.abandon()
             self._drop()
             raise
+
+    def _raise_other_protocol(self, where: str, port: str, *, is_late: bool) -> None:
+        """Raise BrokerError if something was reached that does not answer as a broker does."""
+        if self._hooks.is_http:
+            raise BrokerError(
+                f"{where} speaks HTTP: it is the broker's websocket port, or a web server",
+                code="websocket_port",
+                hint=f"set mqtt.port to the broker's port for MQTT {port} TLS",
+            ) from None
+        if self._hooks.closed_before_connack or is_late:
+            raise BrokerError(
+                f"{where} takes the connection but does not answer CONNECT",
+                code="no_connack",
+                hint=f"is that an MQTT broker, and is mqtt.port the one {port} TLS, not for websockets?",
+            ) from None
 
     def _raise_tls_error(self, error: Exception, where: str) -> None:
         """Raise BrokerError if it was TLS that failed: aiomqtt keeps the text of it alone, and no more."""
@@ -196,9 +206,15 @@ class Connection:
         except aiomqtt.MqttError:
             raise self._hooks.end() from None
         payload = message.payload if isinstance(message.payload, bytes) else b""
+        if message.qos == 0:
+            self._hooks.qos_0.release(message.topic.value, len(payload))
         return Delivery(
             IncomingMessage(message.topic.value, payload, message.qos, message.retain), message.mid
         )
+
+    def report_dropped(self) -> set[str]:
+        """Log which messages with QoS 0 were dropped; return topics whose retained message was among them."""
+        return self._hooks.qos_0.report()
 
     def acknowledge(self, delivery: Delivery) -> None:
         """Tell the broker that it may forget the message. Nothing happens when the connection has ended."""

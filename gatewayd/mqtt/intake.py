@@ -4,7 +4,7 @@ Only what must not reach the disk is refused here. Patch header, container and s
 the commit, so that a key or a setting corrected later leads to another verdict on the same bytes.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import structlog
@@ -38,10 +38,12 @@ class Intake:
         *,
         max_message_bytes: int,
         on_change: Callable[[], None],
+        is_signed: Callable[[OtaTopic, bytes], Awaitable[bool]],
     ) -> None:
         self._store = store
         self._max_message_bytes = max_message_bytes
         self._on_change = on_change
+        self._is_signed = is_signed
 
     def route(self, template: TopicTemplate) -> Route[OtaTopic]:
         """The messages that are meant for it."""
@@ -56,7 +58,9 @@ class Intake:
         # Brokers clear the retain flag on the way to a live subscriber, so an empty payload alone decides.
         # Any QoS will do: other tools empty a topic with QoS 0, and there is nothing to lose on the way.
         if message.payload:
-            self._check(message)
+            self._check_size(message)
+            if message.qos == 0:
+                await self._check_qos_0(topic, message)
             changed = await self._store.add_release(topic, message.topic, message.payload)
             event = "release stored" if changed else "release is already here"
         else:
@@ -66,14 +70,23 @@ class Intake:
         # Also for what is there already: a storing that was cancelled with its connection told nobody.
         self._on_change()
 
-    def _check(self, message: IncomingMessage) -> None:
-        size_bytes = len(message.payload)
-        if message.qos == 0:
+    async def _check_qos_0(self, topic: OtaTopic, message: IncomingMessage) -> None:
+        """Refuse what may have been lost or mixed up on the way, unless a signature vouches for it."""
+        if not await self._is_signed(topic, message.payload):
             raise FirmwareError(
-                "the message came with QoS 0, expected QoS 1 or 2",
+                "the message came with QoS 0, expected QoS 1 or 2, and no signature vouches for it",
                 code="qos0",
                 hint="publish it again with QoS 1: QoS 0 can get lost on the way without anybody noticing",
             )
+        log.warning(
+            "signed firmware came with QoS 0 and is taken",
+            topic=message.topic,
+            code="qos0",
+            reason="QoS 0 can get lost on the way; publish with QoS 1, and set bridges to it",
+        )
+
+    def _check_size(self, message: IncomingMessage) -> None:
+        size_bytes = len(message.payload)
         # Far too large ones come cut (see `bound_packets`), so their true size is not known.
         if size_bytes > self._max_message_bytes:
             raise FirmwareError(

@@ -25,7 +25,7 @@ CONNECT_TIMEOUT_S = 5.0
 PACKET_OVERHEAD_BYTES = 128 * 1024
 # A gateway that was off for less than this finds every message still waiting.
 SESSION_EXPIRY_S = 7 * 24 * 3600
-# Nothing holds back messages with QoS 0, and a gateway refuses them whatever is in them.
+# A visitor that does not read takes no more than this of a message with QoS 0, which nothing holds back.
 QOS_0_BYTES = 64
 
 # Reason codes of MQTT 5, which paho also translates those of 3.1.1 into.
@@ -34,6 +34,8 @@ _UNSUPPORTED_PROTOCOL = 0x84
 _BAD_CREDENTIALS = (0x86, 0x87)
 _TAKEN_OVER = 0x8E
 PACKET_TOO_LARGE = 0x95
+_SHUTTING_DOWN = 0x8B
+_NO_RETAIN = 0x9A
 
 
 # aiomqtt and paho log with stack traces what is told in one line here.
@@ -55,7 +57,8 @@ class Login:
     `is_visitor`: see visitor.py; with MQTT 3.1.1, which cannot end a session later, it begins a clean one.
 
     Of a packet beyond `max_packet_bytes` the rest is read and thrown away; of a message with QoS 0 what is
-    beyond `qos_0_bytes`.
+    beyond `qos_0_bytes`. Of messages with QoS 0
+    `qos_0_waiting_bytes` may wait; None: without limit.
     """
 
     host: str
@@ -68,6 +71,7 @@ class Login:
     is_visitor: bool = False
     max_packet_bytes: int | None = None
     qos_0_bytes: int = QOS_0_BYTES
+    qos_0_waiting_bytes: int | None = None
     trust: Trust | None = None
 
 
@@ -124,7 +128,17 @@ def refusal(reason: Any, login: Login) -> BrokerError:
             code="bad_credentials",
             hint="check mqtt.username, mqtt.password_file and the broker's access rules",
         )
+    if value == _NO_RETAIN:
+        return _no_retain(login)
     return BrokerError(f"{where} refuses the connection: {reason}", code="broker_refused")
+
+
+def _no_retain(login: Login) -> BrokerError:
+    return BrokerError(
+        f"the broker at {login.host}:{login.port} keeps no retained messages; gatewayd needs them",
+        code="retain_unavailable",
+        hint="switch them on in the broker (mosquitto: retain_available true)",
+    )
 
 
 def ending(reason: ReasonCode | None, error: BaseException | None, login: Login) -> BrokerError:
@@ -134,5 +148,21 @@ def ending(reason: ReasonCode | None, error: BaseException | None, login: Login)
             f"another client with id {login.client_id} took over the session",
             code="taken_over",
             hint="give each gateway its own gateway.id or mqtt.client_id",
+        )
+    if reason is not None and reason.value == _NO_RETAIN:
+        return _no_retain(login)
+    if reason is not None and reason.value == _SHUTTING_DOWN:
+        return BrokerError("the broker is shutting down or restarting", code="broker_restarts")
+    if reason is not None and reason.value == PACKET_TOO_LARGE:
+        return BrokerError(
+            "the broker closed the connection: a message of ours is too large for it",
+            code="exceeds_broker_limit",
+            hint="raise the broker's limit (mosquitto: max_packet_size, message_size_limit)",
+        )
+    if isinstance(error, MemoryError):
+        return BrokerError(
+            "this machine has no memory for a message",
+            code="out_of_memory",
+            hint="lower mqtt.max_message_mib: a message needs three times its size",
         )
     return BrokerError(f"the connection ended: {reason or error or 'it was cut'}", code="connection_lost")

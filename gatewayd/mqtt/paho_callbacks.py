@@ -20,6 +20,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from gatewayd.mqtt.login import PACKET_TOO_LARGE, BrokerError, Login, ending
+from gatewayd.mqtt.qos0 import Qos0Budget
 
 # Per read: large enough for speed, small enough for the loop to breathe.
 READ_BYTES = 256 * 1024
@@ -58,7 +59,11 @@ class Hooks:
         self.max_packet_bytes: int | None = None
         self.closed_before_connack = False
         self.messages_in = 0
+        self.qos_0 = Qos0Budget(login.qos_0_waiting_bytes)
         self.tls_error: ssl.SSLError | None = None
+        self.is_beginning = True
+        # No broker may begin with a packet of this first byte. "HTTP/1.1 400" does, and paho reads one byte.
+        self.is_http = False
         self._paho.manual_ack_set(True)
         self._paho.on_connect = self._on_connect
         self._paho.on_disconnect = self._on_disconnect
@@ -148,6 +153,8 @@ class Hooks:
         def receive_and_note(size_bytes: int) -> bytes:
             try:
                 received: bytes = receive(size_bytes)
+                self.is_http = self.is_http or (self.is_beginning and received.startswith(b"H"))
+                self.is_beginning = False
             except ssl.SSLError as error:
                 self.tls_error = error
                 raise
@@ -199,6 +206,8 @@ class Hooks:
         self.messages_in += 1
         if message.qos == 0:
             message.payload = message.payload[: self._login.qos_0_bytes]
+            if not self.qos_0.admit(message.topic, len(message.payload), is_retained=message.retain):
+                return
         self._call(2, paho, userdata, message)
 
     def _on_publish(

@@ -29,6 +29,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import NoReturn
 
 import structlog
@@ -48,8 +49,10 @@ from gatewayd.mqtt.connection import (
 )
 from gatewayd.mqtt.duty_cycle import Visits
 from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, SESSION_EXPIRY_S, BrokerError, Login
-from gatewayd.mqtt.subscriptions import Subscriptions
+from gatewayd.mqtt.qos0 import REPORT_S
+from gatewayd.mqtt.subscriptions import AmbiguousTopicError, Subscriptions
 from gatewayd.mqtt.topics import GatewayTopics, Presence
+from gatewayd.ota.topic_levels import readings
 
 __all__ = ["BrokerError", "IncomingMessage", "MqttSession"]
 
@@ -70,17 +73,19 @@ class _Visited(Exception):  # noqa: N818 - how a visit ends is no error
 class MqttSession:
     """Connects, subscribes, receives, publishes, and starts over; `run` it once.
 
-    `on_connected` is called after each CONNACK. `subscriptions`: those of an earlier session of this process
+    `on_connected` is called after each CONNACK, `on_refusal` when `refused_messages` has changed.
+    `subscriptions`: those of an earlier session of this process
     with the same broker and client id, if there was one.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the last three stand for time and chance, and have defaults
         self,
         settings: Mqtt,
         *,
         topics: GatewayTopics,
         on_message: Callable[[IncomingMessage], Awaitable[None]],
         on_connected: Callable[[], None],
+        on_refusal: Callable[[], None] = lambda: None,
         subscriptions: Subscriptions | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -96,11 +101,15 @@ class MqttSession:
             will=topics.will,
             session_expiry_s=SESSION_EXPIRY_S,
             max_packet_bytes=settings.max_message_mib * MIB + PACKET_OVERHEAD_BYTES,
+            qos_0_bytes=settings.max_message_mib * MIB + 1,
+            qos_0_waiting_bytes=2 * (settings.max_message_mib * MIB + PACKET_OVERHEAD_BYTES),
             trust=settings.trust,
         )
         self._on_message = on_message
         self._on_connected = on_connected
+        self._on_refusal = on_refusal
         self._subscriptions = subscriptions or Subscriptions()
+        self._template = settings.ota_topic
         self._sleep, self._clock, self._chance = sleep, clock, chance
         self._visits = Visits(settings.connect, sleep=sleep, clock=clock, chance=chance)
         self._protocol = ProtocolVersion.V5
@@ -109,7 +118,9 @@ class MqttSession:
         self._may_connect = asyncio.Event()
         self._stopping = False
         self._refused: dict[str, FirmwareError] = {}
+        self._refusal_logged_s: dict[str, float] = {}
         self._was_shared = False
+        self._lost_in_a_row = 0
 
     @property
     def is_connected(self) -> bool:
@@ -194,8 +205,9 @@ class MqttSession:
 
     async def _pause(self, error: BrokerError) -> None:
         wait_s, is_again = self._back_off.after(error)
+        self._lost_in_a_row = self._lost_in_a_row + 1 if error.code == Code.CONNECTION_LOST else 0
         reason = str(error)
-        if is_again and error.code == Code.CONNECTION_LOST:
+        if is_again and self._lost_in_a_row > 1:
             # Not every broker says why: mosquitto 2.0 just closes when a session is taken over.
             reason += f"; again, and soon: is there another client with id {self._login.client_id}?"
         # Only what the broker says for certain: asking for every image again is dear on a line that flaps.
@@ -248,6 +260,7 @@ class MqttSession:
                 tasks.create_task(self._say(connection, Presence.ONLINE), name="mqtt: online")
                 tasks.create_task(self._keep_subscribed(connection), name="mqtt: subscribe")
                 tasks.create_task(self._receive(connection), name="mqtt: receive")
+                tasks.create_task(self._report_dropped(connection), name="mqtt: dropped")
                 if self._was_shared:
                     tasks.create_task(self._ask_again(), name="mqtt: ask again")
                 if self._visits.are_limited:
@@ -306,6 +319,20 @@ class MqttSession:
                 await self._subscriptions.apply(connection)
             await self._subscriptions.changed.wait()
 
+    async def _report_dropped(self, connection: Connection) -> NoReturn:
+        """Say what had no room, and ask again for what is retained."""
+        while True:
+            await self._sleep(REPORT_S)
+            for topic in connection.report_dropped():
+                if (wanted := self._wanted_as(topic)) is not None:
+                    self._subscriptions.ask_again(wanted)
+
+    def _wanted_as(self, topic: str) -> str | None:
+        try:
+            return self._subscriptions.wanted_as(topic)
+        except AmbiguousTopicError:
+            return None
+
     async def _receive(self, connection: Connection) -> None:
         while True:
             delivery = await connection.receive()
@@ -315,14 +342,12 @@ class MqttSession:
 
     async def _take(self, delivery: Delivery) -> None:
         """Return when the message may be acknowledged."""
-        message = delivery.message
         attempt = 0
-        while self._is_wanted(message):
+        while (message := self._followed(delivery.message)) is not None:
             try:
                 await self._on_message(message)
             except FirmwareError as error:
-                self._refused[message.topic] = error
-                log.warning("message refused", topic=message.topic, code=error.code, reason=str(error))
+                self._refuse(message.topic, error, qos=message.qos)
             except Exception as error:
                 wait_s = min(MAX_STORE_BACK_OFF_S, back_off_s(attempt, self._chance()))
                 log.exception(
@@ -339,9 +364,34 @@ class MqttSession:
                 self._refused.pop(message.topic, None)
             return
 
-    def _is_wanted(self, message: IncomingMessage) -> bool:
-        if message.topic in self._subscriptions.wanted:
-            return True
-        log.info("message dropped: no device is subscribed to its topic any more", topic=message.topic)
-        self._subscriptions.ask_again(message.topic)
-        return False
+    def _refuse(self, topic: str, error: FirmwareError, *, qos: int) -> None:
+        last, self._refused[topic] = self._refused.get(topic), error
+        is_news = last is None or last.code != error.code
+        if is_news:
+            self._on_refusal()
+        # Nothing holds back QoS 0: a flood of it must not flood the log.
+        now_s = self._clock()
+        if qos or is_news or now_s - self._refusal_logged_s.get(topic, now_s) >= REPORT_S:
+            self._refusal_logged_s[topic] = now_s
+            log.warning("message refused", topic=topic, code=error.code, reason=str(error))
+
+    def _followed(self, message: IncomingMessage) -> IncomingMessage | None:
+        """Return the message under the topic we subscribed to; None for one that was dropped."""
+        topic = message.topic
+        try:
+            if (wanted := self._subscriptions.wanted_as(topic)) is not None:
+                return replace(message, topic=wanted)
+        except AmbiguousTopicError as error:
+            for candidate in error.candidates:
+                self._refuse(candidate, error, qos=message.qos)
+            return None
+        stale = [topic] if self._template.parse(topic) else readings(self._template, topic) or [topic]
+        log.warning(
+            "message dropped: no device follows its topic any more",
+            topic=topic,
+            code="not_ours",
+            reason=f"the broker's session was still subscribed to {' or '.join(stale)}; unsubscribing",
+        )
+        for one in stale:
+            self._subscriptions.ask_again(one)
+        return None

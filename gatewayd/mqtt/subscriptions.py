@@ -16,9 +16,25 @@ import asyncio
 import structlog
 from aiomqtt import ProtocolVersion
 
+from gatewayd.errors import FirmwareError
 from gatewayd.mqtt.connection import Connection
+from gatewayd.ota.topic_levels import subscribed_as
 
 log = structlog.get_logger()
+
+
+class AmbiguousTopicError(FirmwareError):
+    """A message may have been published on any of several topics that we follow."""
+
+    default_code = "ambiguous_topic"
+
+    def __init__(self, topic: str, candidates: list[str]) -> None:
+        super().__init__(
+            f"a message came on {topic}, which may be {' or '.join(candidates)}: this broker takes a dot"
+            " for a level",
+            hint="give the applications ids without dots, or mqtt.ota_topic another form",
+        )
+        self.candidates = candidates
 
 
 class Subscriptions:
@@ -31,6 +47,7 @@ class Subscriptions:
         self._asked: set[str] = set()
         self._stale: set[str] = set()
         self._to_all = False
+        self._dots_are_levels = False
 
     @property
     def wanted(self) -> frozenset[str]:
@@ -41,6 +58,24 @@ class Subscriptions:
     def held(self) -> frozenset[str]:
         """What the broker has granted, as far as we know."""
         return frozenset(self._held)
+
+    def wanted_as(self, topic: str) -> str | None:
+        """Return the wanted topic that a message on `topic` was published on; None: nobody wants it.
+
+        Raises AmbiguousTopicError where that cannot be told.
+        """
+        candidates = subscribed_as(topic, self.wanted)
+        is_exact = topic in self.wanted
+        if is_exact and not (candidates and self._dots_are_levels):
+            return topic
+        if is_exact or len(candidates) > 1:
+            raise AmbiguousTopicError(topic, [*([topic] if is_exact else []), *candidates])
+        if not candidates:
+            return None
+        if not self._dots_are_levels:
+            log.info("this broker takes a dot for a level", topic=candidates[0], arrives_as=topic)
+            self._dots_are_levels = True
+        return candidates[0]
 
     def want(self, topics: frozenset[str]) -> None:
         """Say which topics to be subscribed to."""

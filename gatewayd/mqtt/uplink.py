@@ -4,7 +4,7 @@ A reload may name another broker. Then the connection is replaced by one to that
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 
 import structlog
 
@@ -15,6 +15,7 @@ from gatewayd.mqtt.router import Router
 from gatewayd.mqtt.session import MqttSession
 from gatewayd.mqtt.subscriptions import Subscriptions
 from gatewayd.mqtt.topics import GatewayTopics
+from gatewayd.ota.topic import OtaTopic
 from gatewayd.status.board import StatusBoard
 from gatewayd.status.gateway import BrokerStatus
 
@@ -26,7 +27,8 @@ MIB = 1024 * 1024
 class Uplink:
     """Messages from the broker to the store, statuses from the board to the broker; `run` it once.
 
-    `settings` are those in force; `on_change` is called when a message was stored or withdrawn.
+    `settings` are those in force; `on_change` is called when a message was stored, withdrawn or refused;
+    `is_signed` says whether a device with that application vouches for a message by its key.
     """
 
     def __init__(
@@ -36,7 +38,9 @@ class Uplink:
         board: StatusBoard,
         *,
         on_change: Callable[[], None],
+        is_signed: Callable[[OtaTopic, bytes], Awaitable[bool]],
     ) -> None:
+        self._is_signed = is_signed
         self._settings = settings
         self._store = store
         self._board = board
@@ -105,6 +109,7 @@ class Uplink:
             self._store,
             self._board,
             on_change=self._on_change,
+            is_signed=self._is_signed,
             subscriptions=subscriptions,
         )
 
@@ -124,16 +129,23 @@ class _Broker:
         board: StatusBoard,
         *,
         on_change: Callable[[], None],
+        is_signed: Callable[[OtaTopic, bytes], Awaitable[bool]],
         subscriptions: Subscriptions,
     ) -> None:
         self.identity = _identity(settings.mqtt)
         topics = GatewayTopics.of(settings)
-        intake = Intake(store, max_message_bytes=settings.mqtt.max_message_mib * MIB, on_change=on_change)
+        intake = Intake(
+            store,
+            max_message_bytes=settings.mqtt.max_message_mib * MIB,
+            on_change=on_change,
+            is_signed=is_signed,
+        )
         self.session = MqttSession(
             settings.mqtt,
             topics=topics,
             on_message=Router([intake.route(settings.mqtt.ota_topic)]).accept,
             on_connected=self._connected,
+            on_refusal=on_change,
             subscriptions=subscriptions,
         )
         self._reports = Reports(

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from gatewayd.codes import Again, Code, meaning
 from gatewayd.config import Device, Settings
+from gatewayd.errors import GatewaydError
 from gatewayd.jobs.eligibility import (
     Candidate,
     decision_on,
@@ -60,6 +61,8 @@ class StoreSnapshot:
     jobs: Sequence[Job]
     pauses: Mapping[str, Pause] = field(default_factory=dict)
     marks: Mapping[BoardKey, RollbackMark] = field(default_factory=dict)
+    # Not stored: why the last message of a topic was refused before it could be.
+    turned_away: Mapping[str, GatewaydError] = field(default_factory=dict)
 
 
 def plan(settings: Settings, known: StoreSnapshot) -> Plan:
@@ -84,7 +87,13 @@ def plan(settings: Settings, known: StoreSnapshot) -> Plan:
         for release in releases:
             if (release.sha256, profile.key) not in known.verdicts:
                 to_verify[release.sha256, profile.key] = (release, profile, device.keys or "")
-        decision, following = _decide(device, record, _Offers(releases, known.verdicts, profile.key), jobs)
+        turned_away = [
+            Decision(device.name, error.code, str(error), refused=True)
+            for topic, error in known.turned_away.items()
+            if topic in topics_of(settings, device, record)
+        ]
+        offers = _Offers(releases, known.verdicts, profile.key, turned_away)
+        decision, following = _decide(device, record, offers, jobs)
         decisions.append(decision)
         commands += following
     configured = {device.name for device in settings.devices}
@@ -157,11 +166,12 @@ def _is_spent(release: Release, jobs: Sequence[Job]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Offers:
-    """The releases of a device's topics with the verdicts for its decode profile."""
+    """The releases of a device's topics with the verdicts for its decode profile, and what was not stored."""
 
     releases: Sequence[Release]
     verdicts: Verdicts
     profile_key: str
+    turned_away: Sequence[Decision] = ()
 
     def verdict(self, release: Release) -> Verdict | None:
         return self.verdicts.get((release.sha256, self.profile_key))
@@ -239,7 +249,8 @@ def _choose(
         if refusal.code == Code.UP_TO_DATE:
             break  # with allow_downgrade the next channel would alternate between the two
     told.sort(key=lambda one: (one[1].refused, one[0]))
-    return None, told[-1][1] if told else None
+    latest = [decision for _, decision in told] + list(offers.turned_away)
+    return None, latest[-1] if latest else None
 
 
 def _stale(

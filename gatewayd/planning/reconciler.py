@@ -5,14 +5,15 @@ leads to another pass.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import structlog
 
 from gatewayd.config import Settings
 from gatewayd.delivery.scheduler import Scheduler
-from gatewayd.errors import HostError
+from gatewayd.errors import GatewaydError, HostError
 from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.model import (
     EVERYTHING,
@@ -46,12 +47,14 @@ class Reconciler:
         scheduler: Scheduler,
         *,
         on_plan: Callable[[Plan, StoreSnapshot], None],
+        turned_away: Callable[[], Mapping[str, GatewaydError]] = dict,
     ) -> None:
         self._settings = settings
         self._store = store
         self._firmware = firmware
         self._scheduler = scheduler
         self._on_plan = on_plan
+        self._turned_away = turned_away
         self._news = asyncio.Event()
         self._turn = asyncio.Lock()
         self._waiting: list[asyncio.Future[None]] = []
@@ -69,7 +72,7 @@ class Reconciler:
 
     async def known(self) -> StoreSnapshot:
         """Return the planner's input as it is now. Raises HostError."""
-        return await self._store.run(_read)
+        return replace(await self._store.run(_read), turned_away=self._turned_away())
 
     @asynccontextmanager
     async def between_passes(self) -> AsyncIterator[None]:
@@ -113,7 +116,7 @@ class Reconciler:
 
     async def _pass(self) -> bool:
         """Plan once and act; True if that changed the planner's input."""
-        known = await self._store.run(_read)
+        known = await self.known()
         result = plan(self._settings, known)
         self._log_decisions(result)
         for mark in result.marks:
@@ -121,7 +124,7 @@ class Reconciler:
         for command in result.commands:
             await self._carry_out(command)
         if result.commands or result.marks:
-            known = await self._store.run(_read)
+            known = await self.known()
         self.latest = known
         self._on_plan(result, known)
         everybody = [device.name for device in self._settings.devices]

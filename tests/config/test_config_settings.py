@@ -423,3 +423,19 @@ def test_a_protocol_that_does_not_go_over_bluetooth_is_refused_there(monkeypatch
     assert device.protocol_settings == LampSettings()
     with pytest.raises(ValidationError, match="which LAMP does not support"):
         a_device(protocol="lamp", link={"ble": "C0:FF:EE:00:00:01"})
+
+
+def test_names_that_are_one_to_a_broker_with_dots_as_levels_are_warned_of(lab: Lab) -> None:
+    lab.tree["mqtt"]["ota_topic"] = "{major}/{minor}/{app_id}"
+    lab.tree["keys"]["pump"]["allow_shared_key"] = True
+    lab.tree["devices"] = [
+        lab.device("a", app_id="x", channel="stable"),
+        lab.device("b", app_id="x.s", version="4.4.0"),
+        lab.device("c", app_id="y.z"),
+    ]
+    (warning,) = [one for one in lab.warnings() if "RabbitMQ" in one]
+    assert "4/3/x.s" in warning
+    assert "4/3/x/s" in warning
+    assert "app_id without dots" in warning
+    del lab.tree["mqtt"]["ota_topic"]
+    assert not any("RabbitMQ" in one for one in lab.warnings())

@@ -123,3 +123,18 @@ async def test_a_newer_release_supersedes_one_that_waits(farm: Farm) -> None:
     await gateway.until_state("pump-1", "succeeded", installed_version="4.3.3")
     assert device.active == IMAGE
     assert [entry["state"] for entry in gateway.log_events("job ended")] == ["superseded"]
+
+
+async def test_with_qos_0_signed_firmware_is_taken_and_other_refused_at_the_device(farm: Farm) -> None:
+    gateway = farm.gateway
+    device = farm.device("pump-1")
+    gateway.config["devices"] = [device.config()]
+    gateway.start()
+    await gateway.until_state("pump-1", "idle")
+    unsigned = b"\x02" + gateway.pack(IMAGE, "--no-sign").read_bytes()
+    await gateway.send("/a/pump/u/4.3", unsigned, qos=0)
+    await gateway.until_state("pump-1", "refused", code="qos0")
+    await gateway.send("/a/pump/u/4.3", b"\x02" + gateway.pack(IMAGE).read_bytes(), qos=0)
+    await gateway.until_state("pump-1", "succeeded", installed_version="4.3.2")
+    assert device.active == IMAGE
+    assert len(gateway.log_events("signed firmware came with QoS 0 and is taken")) == 1

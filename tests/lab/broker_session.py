@@ -14,6 +14,7 @@ from gatewayd.config import Mqtt
 from gatewayd.mqtt.connection import STALL_WINDOW_S, STEADY_S, Connection, IncomingMessage, connect
 from gatewayd.mqtt.duty_cycle import LOOK_S
 from gatewayd.mqtt.login import Login
+from gatewayd.mqtt.qos0 import REPORT_S
 from gatewayd.mqtt.session import MqttSession
 from gatewayd.mqtt.topics import GatewayTopics
 from lab.brokers import DEADLINE_S, until
@@ -26,7 +27,7 @@ class Naps:
     """Sleeping without time: back-offs end at once, or when let go; the stall watch goes on at `tick`.
 
     `looks` counts how often a session on a metered link looked whether it is still of use. Set `steady` for a
-    connection that has held for long.
+    connection that has held for long, `report` for one pass of what tells of dropped messages.
     """
 
     def __init__(self) -> None:
@@ -35,6 +36,7 @@ class Naps:
         self.let_go = asyncio.Event()
         self.let_go.set()
         self.steady = asyncio.Event()
+        self.report = asyncio.Event()
         self._ticks = asyncio.Semaphore(0)
 
     async def __call__(self, seconds: float) -> None:
@@ -44,6 +46,10 @@ class Naps:
         if seconds == LOOK_S:
             await asyncio.sleep(0.001)
             self.looks += 1
+            return
+        if seconds == REPORT_S:
+            await self.report.wait()
+            self.report.clear()
             return
         if seconds == STEADY_S:
             await self.steady.wait()

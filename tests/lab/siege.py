@@ -72,6 +72,9 @@ class Siege:
             rig.bench.store,
             max_message_bytes=settings.mqtt.max_message_mib * MIB,
             on_change=rig.reconciler.changed,
+            is_signed=lambda topic, message: rig.bench.ends.firmware.is_signed(
+                rig.reconciler.settings, topic.app_id, message
+            ),
         )
         self.router = Router([intake.route(settings.mqtt.ota_topic)])
         parts: dict[str, Any] = dict.fromkeys(("board", "feed", "broker", "loop_lag", "reload"))

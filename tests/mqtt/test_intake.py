@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import pytest
+import structlog
 
 from gatewayd.errors import FirmwareError, HostError
 from gatewayd.mqtt.connection import IncomingMessage
@@ -35,8 +36,14 @@ class Lab:
     def __init__(self) -> None:
         self.store = Store()
         self.changes = 0
-        intake = Intake(self.store, max_message_bytes=100, on_change=self.count_change)
+        self.signed: set[bytes] = set()
+        intake = Intake(
+            self.store, max_message_bytes=100, on_change=self.count_change, is_signed=self.is_signed
+        )
         self.router = Router([intake.route(TopicTemplate())])
+
+    async def is_signed(self, _topic: OtaTopic, payload: bytes) -> bool:
+        return payload in self.signed
 
     def count_change(self) -> None:
         self.changes += 1
@@ -84,6 +91,16 @@ async def test_what_is_refused_does_not_reach_the_store(
     assert caught.value.code == code
     assert not lab.store.releases
     assert not lab.changes
+
+
+async def test_with_qos_0_a_signature_vouches_for_the_message(lab: Lab) -> None:
+    lab.signed.add(b"signed")
+    with structlog.testing.capture_logs() as log:
+        await lab.accept(b"signed", qos=0)
+    assert lab.store.releases == {TOPIC: b"signed"}
+    assert [line["event"] for line in log if line.get("code") == "qos0"] == [
+        "signed firmware came with QoS 0 and is taken"
+    ]
 
 
 async def test_the_largest_message_is_accepted(lab: Lab) -> None:

@@ -5,11 +5,23 @@ import asyncio
 import aiomqtt
 import pytest
 from lab.broker_session import OTHER, TOPIC, publisher, session_lab
-from lab.brokers import CONNECT, PUBACK, PUBLISH, Mosquitto, ScriptedBroker, packet, publish_v5, text, until
+from lab.brokers import (
+    CONNECT,
+    PUBACK,
+    PUBLISH,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+    Mosquitto,
+    ScriptedBroker,
+    packet,
+    publish_v5,
+    text,
+    until,
+)
 
 from gatewayd.errors import FirmwareError, HostError
 from gatewayd.mqtt.connection import Delivery, IncomingMessage
-from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, QOS_0_BYTES
+from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES
 from gatewayd.mqtt.paho_callbacks import READ_BYTES
 from gatewayd.mqtt.session import MIB
 
@@ -175,20 +187,38 @@ async def test_a_message_that_is_far_too_large_is_cut_and_blocks_nothing(mosquit
         assert lab.got[1].payload == b"small"
 
 
-async def test_messages_with_qos_0_pile_up_small(scripted: ScriptedBroker) -> None:
+def qos_0(payload: bytes, *, topic: str = TOPIC, retained: bool = False) -> bytes:
+    return packet(PUBLISH, text(topic) + b"\0" + payload, flags=1 if retained else 0)
+
+
+@pytest.mark.parametrize(("size_bytes", "fit"), [(MIB, 2), (64 * 1024, 32), (10, 382)])
+async def test_of_qos_0_no_more_waits_than_two_messages(
+    scripted: ScriptedBroker, size_bytes: int, fit: int
+) -> None:
     stored = asyncio.Event()
 
-    async def store(_message: IncomingMessage) -> None:
+    async def store(message: IncomingMessage) -> None:
         await stored.wait()
+        if message.qos == 0:
+            raise FirmwareError("no", code="qos0")
 
-    async with session_lab(scripted.port, accept=store) as lab:
+    count = 2 * fit + 10
+    async with session_lab(scripted.port, accept=store, max_message_mib=1) as lab:
         await lab.subscribed(TOPIC)
-        for _ in range(20):
-            scripted.peer.send(packet(PUBLISH, text(TOPIC) + b"\0" + bytes(MIB)))
-        await until(lambda: lab.connection.messages_in == 20)
+        scripted.peer.send(publish_v5(TOPIC, b"first", 6))
+        await until(lambda: lab.got)
+        for number in range(count):
+            scripted.peer.send(qos_0(bytes(size_bytes), retained=number == count - 1))
+        scripted.peer.send(publish_v5(TOPIC, b"genuine", 7))
+        await until(lambda: lab.connection.messages_in == count + 2)
         stored.set()
-        await until(lambda: len(lab.got) == 20)
-        assert {(message.qos, len(message.payload)) for message in lab.got} == {(0, QOS_0_BYTES)}
+        await until(lambda: len(scripted.all(PUBACK)) == 2, "the genuine one, behind what waited")
+        assert [message.qos for message in lab.got] == [1, *[0] * fit, 1], "only QoS 0 is dropped"
+        assert len(lab.logged("message refused")) == 1, "a flood does not flood the log"
+        assert not scripted.all(UNSUBSCRIBE)
+        lab.naps.report.set()
+        await until(lambda: lab.logged("QoS 0 dropped", code="qos0_flood", messages=count - fit))
+        await until(lambda: len(scripted.all(SUBSCRIBE)) == 2, "the dropped retained one is asked for again")
 
 
 async def test_the_largest_message_arrives_whole(mosquitto: Mosquitto) -> None:

@@ -306,7 +306,7 @@ async def test_no_container(tmp_path: Path, codes: frozenset[str]) -> None:
 async def test_qos_0(tmp_path: Path, codes: frozenset[str]) -> None:
     async with besieged(tmp_path) as siege:
         with pytest.raises(FirmwareError) as refused:
-            await siege.router.accept(sent(packed(), qos=0))
+            await siege.router.accept(sent(IMAGE, qos=0))
         assert {refused.value.code} == codes
         await siege.refuses(set())
 

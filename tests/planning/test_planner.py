@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from lab.jobs import KEYS, OTHER_KEYS, World, a_device, a_job, a_release, digest, genuine
 
+from gatewayd.errors import FirmwareError
 from gatewayd.jobs.eligibility import push_topic
 from gatewayd.jobs.model import CreateJob, EndJob, Release, Verdict
 from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import Channel
-from gatewayd.planning.planner import superfluous
+from gatewayd.planning.planner import plan, superfluous
 from gatewayd.protocol.session import ImageState
 
 ADVANCED = {"payload": "advanced", "keys": "pump"}
@@ -465,3 +466,18 @@ def test_what_is_older_than_what_runs_is_no_alarm_even_if_its_timestamp_is_older
     world = World(a_device(payload="advanced", keys="pump")).publish(genuine(2, 1000))
     world.says(version="4.3.4", mark=RollbackMark(2000, bytes(32)))
     assert (world.code(), world.decision().refused) == ("not_newer", False)
+
+
+def test_what_was_refused_before_it_was_stored_shows_at_those_that_follow_its_topic() -> None:
+    error = FirmwareError("the message came with QoS 0", code="qos0", hint="publish it again with QoS 1")
+    topic = a_release(1).topic
+
+    def decided(world: World, topic: str) -> tuple[str, bool]:
+        known = replace(world.known, turned_away={topic: error})
+        (decision,) = plan(world.settings, known).decisions
+        return decision.code, decision.refused
+
+    assert decided(World(a_device()), topic) == ("qos0", True)
+    assert decided(World(a_device()).publish(genuine(1)), topic) == ("qos0", True), "it runs what came before"
+    assert decided(World(a_device()).publish(genuine(2)), topic) == ("update", False), "that one is still due"
+    assert decided(World(a_device()), "/a/tank/u/4.3") == ("no_release", False)
