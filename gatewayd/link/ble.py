@@ -235,8 +235,8 @@ class BleLink:
         except FOREIGN as error:
             self._lose(f"the write failed: {' '.join(map(str, error.args)) or type(error).__name__}")
         except asyncio.CancelledError:
-            # A connection that goes down cancels pending writes. Taken for our own cancellation, that would end
-            # the attempt silently.
+            # A connection that goes down cancels pending writes. Taken for our own cancellation, that would
+            # end the attempt silently.
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
