@@ -1,5 +1,37 @@
-"""Whether a transfer gets somewhere: a device that takes a byte a second answers, and never ends."""
+"""What a sender learns from acknowledgements, in any protocol: how fast, how far away, how noisy. Pure.
 
+`Path` is congestion control for a line that nobody else uses, after BBR. What fills the line is
+
+    rate x turnaround + burst
+
+- The rate is the highest that was measured lately: all but the line itself only makes a measurement lower.
+- The turnaround is what passes, beyond a frame's own time on the line, until it is acknowledged: both ways,
+  and the device. Only a frame that was alone shows it; behind others it would be their time, and the more we
+  sent the longer it would seem. So a sender lets the line run dry when the latest measurement is old, which
+  costs one turnaround in REMEASURE_S. The lowest of the last few counts.
+- The burst is what is acknowledged sooner than the rate would have it, after a pause: an adapter hands over
+  what came every 16 ms, a device falls silent while it erases, a gateway is busy. Without it the line would
+  be idle until the next burst, and no larger one could ever be seen: so that of a common adapter is assumed
+  at first, and again with each new measurement, and then fades to the largest seen. A queue that we built
+  ourselves is no burst, and cannot make it grow.
+
+`Losses` tells how often a byte is spoilt, `best_chunk` what to make of it. `Pace` watches that a transfer
+gets somewhere at all: a device that takes a byte a second answers, and never ends.
+"""
+
+import math
+from collections import deque
+
+_SPANS = 4  # their highest rate counts: an erase, a busy gateway falls into some and not into all
+_TURNAROUNDS = 3  # their lowest counts
+REMEASURE_S = 20.0
+_BURST_S = 0.016  # assumed until seen: the latency timer of an FTDI adapter as it comes
+_BURST_FADES = 1 / 32  # of it, with each acknowledgement
+_EVEN_SPANS = 4  # after which the count starts again: a rate that is a little low would add up
+_LOSSES = 8  # whose distance tells how noisy the line is
+_RECENT_LOSSES = 2  # of these, when the line has become better since
+_BYTES_BEFORE = 32768  # without a loss, as a sender assumes before it has seen any
+_COST_OF_LOSS = 2.0  # chunks: the one that was spoilt, and of the two behind it those that are in the queue
 # In ten minutes at least this much, or an erase block, has to become durable, whatever the device asks for.
 LEAST_DURABLE_BYTES = 4096
 LEAST_DURABLE_S = 600.0
@@ -31,6 +63,127 @@ class Pace:
         if size < self._rate * (now - self._since) / _LEAST_SHARE and not is_complete:
             self.crawled = size
         self._since, self._from = now, received
+
+
+class Path:
+    """What the line carries and how far away the other end is; see the module's text.
+
+    Args:
+        rate: assumed, in bytes a second; `slowest` and `fastest` bound what is measured.
+        span: over how many bytes it is measured.
+        turnaround_s: what is known of it.
+
+    Attributes:
+        rate: the line's, in wire bytes a second.
+        slow_rate: the lowest that was measured lately: what time-outs have to reckon with.
+    """
+
+    def __init__(
+        self, *, rate: float, slowest: float, fastest: float, span: int, turnaround_s: float, now: float
+    ) -> None:
+        self.rate = self.slow_rate = rate
+        self._slowest, self._fastest, self._span = slowest, fastest, span
+        self._fair: deque[float] = deque(maxlen=_SPANS)
+        self._all: deque[float] = deque(maxlen=_SPANS)
+        self._turnarounds: deque[float] = deque([turnaround_s], maxlen=1)
+        self._measured_at = now
+        self._burst = _BURST_S * rate
+        self.restart()
+
+    @property
+    def fill(self) -> float:
+        """Wire bytes in flight that fill the line without a queue."""
+        return self.rate * min(self._turnarounds) + self._burst
+
+    def is_stale(self, now: float) -> bool:
+        """Whether the turnaround was measured so long ago that a frame should go out alone."""
+        return now - self._measured_at > REMEASURE_S
+
+    def send_alone(self, now: float) -> None:
+        """A frame goes out while nothing is in flight."""
+        if self.is_stale(now):
+            self._burst = max(self._burst, _BURST_S * self.rate)
+        self._measured_at = now
+        self.restart()
+
+    def turn_around(self, seconds: float) -> None:
+        """A frame that was alone has been acknowledged so long after it had left."""
+        if self._turnarounds.maxlen == 1:  # what was known before was not of a frame
+            self._turnarounds = deque(maxlen=_TURNAROUNDS)
+        self._turnarounds.append(seconds)
+
+    def starve(self, flight: int, wire: int) -> None:
+        """Something else keeps a frame from being sent: with too few bytes in flight the line is idle."""
+        self._is_starved |= flight < self.rate * min(self._turnarounds) + wire
+
+    def restart(self) -> None:
+        """Forget the measurement under way: the line has not carried what is acknowledged next."""
+        self._span_began: float | None = None
+        self._is_starved = False
+
+    def arrive(self, wire: int, now: float, *, is_jump: bool = False) -> None:
+        """So many wire bytes more have been acknowledged; in a jump where an acknowledgement was lost."""
+        if self._span_began is None:
+            self._span_began, self._span_bytes, self._is_starved = now, 0, False
+            self._even_since, self._even_bytes = now, 0
+            return
+        self._span_bytes += wire
+        self._see_burst(wire, now, is_jump=is_jump)
+        if self._span_bytes >= self._span and now > self._span_began:
+            self._measure(self._span_bytes / (now - self._span_began))
+            self._span_began, self._span_bytes, self._is_starved = now, 0, False
+
+    def _see_burst(self, wire: int, now: float, *, is_jump: bool) -> None:
+        """Compare what came since a moment when it was even with what the rate makes of that time."""
+        self._even_bytes += wire
+        early = self._even_bytes - self.rate * (now - self._even_since)
+        if early <= 0 or is_jump or self._even_bytes > _EVEN_SPANS * self._span:
+            self._even_since, self._even_bytes = now, 0
+            early = 0.0
+        self._burst = max(early, self._burst * (1 - _BURST_FADES))
+
+    def _measure(self, rate: float) -> None:
+        rate = min(self._fastest, max(rate, self._slowest))
+        self._all.append(rate)
+        self.slow_rate = min(self._all)
+        if not self._is_starved or rate > self.rate:
+            self._fair.append(rate)
+            self.rate = max(self._fair)
+
+
+class Losses:
+    """How often a byte is spoilt, by the distance of the latest losses."""
+
+    def __init__(self) -> None:
+        self._carried = 0
+        self._lost_at: deque[int] = deque([-_BYTES_BEFORE], maxlen=_LOSSES + 1)
+
+    def carry(self, wire: int) -> None:
+        """So many wire bytes have been carried, spoilt or not."""
+        self._carried += wire
+
+    def lose(self, wire: int) -> None:
+        """A frame of this size has been lost."""
+        self._carried += wire
+        self._lost_at.append(self._carried)
+
+    @property
+    def rate(self) -> float:
+        """Losses a wire byte."""
+        return min(self._since(_LOSSES), self._since(_RECENT_LOSSES))
+
+    def _since(self, count: int) -> float:
+        count = min(count, len(self._lost_at) - 1)
+        return count / (self._carried - self._lost_at[-1 - count]) if count else 0.0
+
+
+def best_chunk(overhead: int, loss_rate: float) -> float:
+    """Return the payload of a frame with which framing and losses together cost least.
+
+    Framing costs overhead / chunk of each byte, a spoilt byte _COST_OF_LOSS chunks and what fills the line;
+    the latter does not depend on the chunk. The sum is least where the first two are the same.
+    """
+    return math.sqrt(overhead / (_COST_OF_LOSS * loss_rate)) if loss_rate else math.inf
 
 
 class DurableFloor:

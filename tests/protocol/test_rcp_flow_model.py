@@ -26,8 +26,11 @@ class Model:
         self._losses = losses
         self._said_nak = False
         self._last_offset = -1
+        self._outstanding: list[Data] = []
 
-    def send(self, data: Data) -> None:
+    def send(self, data: Data, received: int) -> None:
+        """Take what the gateway sends, to whose knowledge `received` bytes have arrived."""
+        self._check_ring(data, received)
         assert data.offset + len(data.payload) <= self.credit
         assert not data.payload or data.offset + len(data.payload) <= len(self.got) + max(
             self.limits.window, len(data.payload)
@@ -36,6 +39,19 @@ class Model:
             self.to_device.append(data)
         elif self._chance.random() < 0.5:  # it comes, broken
             self.to_device.append(Data(0, 0))
+
+    def _check_ring(self, data: Data, received: int) -> None:
+        """What is outstanding of this pass fits into the ring; one frame may always be outstanding."""
+        if not data.payload:
+            return
+        self._outstanding = [
+            sent
+            for sent in self._outstanding
+            if sent.offset + len(sent.payload) > received and sent.offset < data.offset
+        ]
+        self._outstanding.append(data)
+        wire = sum(self.limits.wire(len(sent.payload)) for sent in self._outstanding)
+        assert len(self._outstanding) == 1 or wire <= self.limits.ring
 
     def answer(self) -> None:
         data = self.to_device.popleft()
@@ -91,7 +107,7 @@ def test_every_byte_arrives_whatever_is_lost(limits: Limits, losses: float, seed
         steps += 1
         assert steps < 20_000
         if (data := flow.next_frame(now)) is not None:
-            model.send(data)
+            model.send(data, flow.received)
         elif model.to_device and (not model.to_gateway or chance.random() < 0.5):
             model.answer()
         elif model.to_gateway:

@@ -1,7 +1,27 @@
 """The flow of DATA in one session, from ACCEPT to the last byte (docs/protocol.md, section 5). Pure.
 
-Bytes between `received` (what the device has, in order) and `sent` (where the gateway is) are in flight. Four
-bounds hold them: the device's credit, its window, its ring (in wire bytes), and a number of frames of ours.
+Bytes between `received` (what the device has, in order) and `sent` (where the gateway is) are in flight.
+Three bounds are the device's: its credit, its window, its ring (in wire bytes). The fourth is the line: what
+is in flight behind a spoilt frame is sent again, so no more is in flight than fills the line, as measured
+from ACKs (protocol/pace.py), and two frames of the current chunk. With one the line is idle while the next is
+made; a third only waits. How much the kernel or an adapter would take does not matter: an adapter that keeps
+4 KiB is never given them.
+
+A chunk is chosen from the losses: framing costs overhead / chunk of each byte, a loss what fills the line and
+about two chunks. The sum is least near sqrt(overhead / losses a byte), between CHUNK_FLOOR and what device
+and configuration allow, in whole write units. Losses are what made us go back; a lost ACK is none.
+
+The awkward cases of measuring:
+- *Idle start, resume:* nothing is known of the line but its speed. Two frames and an adapter's burst go out;
+  the first frame was alone, and its ACK tells the turnaround.
+- *The rate changes in mid-transfer:* the highest rate of four spans of 2 KiB is forgotten after 8 KiB. Until
+  then a slower line builds a queue, up to the window; a faster one is seen at once, since two frames more are
+  in flight than fill it.
+- *The device's bounds hold us back:* with less in flight than fills the line a low rate says nothing of it.
+- *The device falls silent while it erases, an FTDI hands over ACKs every 16 ms:* ACKs come in bursts, and as
+  much more is in flight.
+- *BUSY:* an answer to what was sent before its end is no turnaround.
+- *Noise:* a span with a loss in it is dropped; when no span is ever whole, the rate stays as it was.
 
 Go-back-N: a NAK, or a probe that shows a loss, sets `sent` back to `received`. What was in flight then may
 still fill the device's ring; it counts as *stale* until the device advances.
@@ -11,7 +31,9 @@ before it; but ACKs of DATA look the same. So: only an ACK without an advance an
 loss only if `received` is below what had been sent when the probe was made.
 
 On datagrams nothing tells what the link carries: it is taken for slow until ACKs have shown better, and for
-dead when no answer has come to 16 probes. A chunk is what a packet holds, and stays so.
+dead when no answer has come to 16 probes. A chunk is what a packet holds, and stays so. One ACK comes for six
+packets, so three times six may wait, and the line is not left to run dry for a measurement, which no ACK
+would end.
 
 A *round* is a time-out or a NAK without an advance in between; 16 of them are a stall.
 """
@@ -21,7 +43,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gatewayd.errors import DeviceError
-from gatewayd.protocol.pace import Pace
+from gatewayd.protocol.pace import Losses, Pace, Path, best_chunk
 from gatewayd.protocol.rcp.frames import Ack, Data, Nak
 from gatewayd.protocol.rcp.framing import DATA_OVERHEAD, wire_size
 from gatewayd.protocol.rcp.info import RcpInfo
@@ -31,12 +53,11 @@ from gatewayd.protocol.request import ROUNDS, TURNAROUNDS
 CHUNK_FLOOR = 128  # 92 % of framing ceiling; below it falls quickly
 _FLOOR_S = 0.05  # measured turnaround is 16 ms on an FTDI at its default
 _CEILING_S = 0.25  # where time-outs without an advance stop doubling: 16 of them last 3 s
-_GOINGS_BACK = 2  # without an advance in between: halve the chunk
-_CLEAN_ACKS = 64  # double it
+_WAITING = 2  # frames beyond what fills the line: with one, it is idle while the next is made
 _MAX_IN_FLIGHT = 512  # frames; a device may claim any window
 _MAX_TURNAROUND_S = 1.0
 _FALLS = 8  # answers below an earlier one: more than any line keeps back
-_SPAN_BYTES = 8192  # over which the rate is measured
+_SPAN_BYTES = 2048  # over which the rate is measured; few runs without a loss are longer on a bad line
 _SLOWEST = 32  # times slower than the line: no measurement is believed below
 # On datagrams
 _RADIO_FLOOR_S = 0.2  # a radio that scans or connects meanwhile rests as long
@@ -45,6 +66,7 @@ _RADIO_SLOWEST = 5  # times slower than assumed: one packet in half a second
 _RADIO_FASTEST = 250_000.0  # bytes a second, what 2M PHY has on the air
 # Three intervals of 6 packets, and what is not acknowledged yet. Half an offset is not ambiguous within them.
 _FRAMES_IN_FLIGHT = 24
+_RADIO_WAITING = 18  # frames; an ACK comes for six, when the radio has its turn: with 12 some turns are empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +74,7 @@ class Limits:
     """What the device and the link take. Bytes of payload, but for `ring`.
 
     `overhead` is a chunk's on a datagram link; None on a stream. `floor_s`: the least wait for an ACK, if
-    not the usual one.
+    not the usual one. `waiting`: how many frames may be in flight beyond what fills the line.
     """
 
     chunk: int
@@ -61,6 +83,7 @@ class Limits:
     ring: int
     overhead: int | None = None
     floor_s: float | None = None
+    waiting: int = _WAITING
 
     @classmethod
     def of(
@@ -72,17 +95,20 @@ class Limits:
             chunk = whole_units(most, info.write_unit)
             return cls(chunk, info.write_unit, info.window, info.rx_ring, floor_s=floor_s)
         overhead = SHORT_OVERHEAD if info.can_short_data else DATA_OVERHEAD
-        return cls(min(most, packet - overhead), 1, info.window, info.rx_ring, overhead, floor_s)
+        chunk = min(most, packet - overhead)
+        return cls(chunk, 1, info.window, info.rx_ring, overhead, floor_s, _RADIO_WAITING)
 
     @property
     def frames(self) -> int:
         """How many may be in flight."""
         return _MAX_IN_FLIGHT if self.overhead is None else _FRAMES_IN_FLIGHT
 
-    @property
-    def least_chunk(self) -> int:
-        """How small chunks become where many are lost."""
-        return self.chunk if self.overhead is not None else whole_units(CHUNK_FLOOR, self.unit)
+    def best_chunk(self, loss_rate: float) -> int:
+        """Return how large chunks are to be where so many bytes are spoilt."""
+        best = best_chunk(self.wire(CHUNK_FLOOR) - CHUNK_FLOOR, loss_rate)
+        if best >= self.chunk or self.overhead is not None:
+            return self.chunk
+        return min(self.chunk, whole_units(max(CHUNK_FLOOR, int(best)), self.unit))
 
     def wire(self, size: int) -> int:
         """Return how many wire bytes a chunk takes in the device's ring."""
@@ -109,6 +135,17 @@ class _Timing:
         span = limits.frames * limits.wire(limits.chunk)
         floor_s = limits.floor_s or _RADIO_FLOOR_S
         return cls(rate, rate / _RADIO_SLOWEST, _RADIO_FASTEST, span, floor_s, _RADIO_CEILING_S)
+
+    def path(self, turnaround_s: float, now: float) -> Path:
+        """Return a measurement within these bounds."""
+        return Path(
+            rate=self.rate,
+            slowest=self.slowest,
+            fastest=self.fastest,
+            span=self.span,
+            turnaround_s=turnaround_s,
+            now=now,
+        )
 
 
 class _InFlight(NamedTuple):
@@ -148,10 +185,10 @@ class DataFlow:
         self._quiet_since = self._busy_until = now
         self._probe_is_due = self._may_be_short = False
         self._probed: int | None = None  # what had been sent when the probe was made
-        self._goings_back = self._clean_acks = self._falls = 0
+        self._falls = 0
         self._timing = _Timing.of(rate, limits)
-        self._rate = rate
-        self._span_began, self._span_bytes = now, 0
+        self._path = self._timing.path(turnaround_s, now)
+        self._losses = Losses()
         self._pace = Pace(self._timing.rate, now, offset)
         self._check(offset, 0, credit)
 
@@ -186,7 +223,7 @@ class DataFlow:
         self._may_be_short = False
         was_alone = not self._flight and not self._stale_wire
         if was_alone:
-            self._measure_anew(now)
+            self._path.send_alone(now)
         wire = self._limits.wire(size)
         self._flight.append(_InFlight(self.sent, wire, now, was_alone))
         self._flight_wire += wire
@@ -209,12 +246,12 @@ class DataFlow:
             self._advance(received, now)
         if isinstance(answer, Nak):
             self.rounds += not has_advanced
-            self._go_back(now, stale=self._flight_wire)
+            self._go_back(stale=self._flight_wire)
         elif self._probed is not None and not has_advanced:
             is_loss = received < self._probed
             self._probed = None
             if is_loss:
-                self._go_back(now, stale=0)
+                self._go_back(stale=0)
         return has_advanced
 
     def hold(self, until: float) -> None:
@@ -227,7 +264,7 @@ class DataFlow:
         """When `handle_timeout` is due."""
         floor = max(TURNAROUNDS * self.turnaround_s, self._timing.floor_s)
         pause = min(floor * (1 << self.rounds), max(floor, self._timing.ceiling_s))
-        wire_s = (self._flight_wire + self._stale_wire) / self._rate
+        wire_s = (self._flight_wire + self._stale_wire) / self._path.slow_rate
         if self.rounds and self._limits.overhead is not None:
             wire_s = 0.0  # it has had its time, and a radio may be dead
         return max(self._quiet_since + wire_s + pause, self._busy_until)
@@ -240,7 +277,7 @@ class DataFlow:
         if self._sendable():
             return
         self.rounds += 1
-        self._measure_anew(now)
+        self._path.restart()
         self._may_be_short = not self._flight
         self._probe_is_due = not self._sendable()
 
@@ -269,56 +306,53 @@ class DataFlow:
         size = min(self.chunk, len(self._image) - self.sent)
         room = self.credit - self.sent
         if size > room:
+            self._path.starve(self._flight_wire, self._limits.wire(size))
             return whole_units(max(room, 0), self._limits.unit) if self._may_be_short else 0
         if not self._flight:
             return size
-        wire = self._flight_wire + self._stale_wire + self._limits.wire(size)
-        fits = self.sent + size - self.received <= self._limits.window and wire <= self._limits.ring
-        return size if fits and len(self._flight) < self._limits.frames else 0
+        limits, wire = self._limits, self._limits.wire(size)
+        fits = self.sent + size - self.received <= limits.window and len(self._flight) < limits.frames
+        if not fits or self._flight_wire + self._stale_wire + wire > limits.ring:
+            self._path.starve(self._flight_wire, wire)
+            return 0
+        if self._limits.overhead is None and self._path.is_stale(self._quiet_since):
+            return 0
+        enough = self._path.fill + limits.waiting * limits.wire(self.chunk)
+        return size if self._flight_wire + wire <= enough else 0
 
     def _advance(self, received: int, now: float) -> None:
         self.received = received
         self._pace.advance(now, received, is_complete=self.is_complete)
         self.sent = max(self.sent, received)
         self.moved_at = self._quiet_since = now
-        self.rounds = self._goings_back = self._stale_wire = self._falls = 0
+        self.rounds = self._stale_wire = self._falls = 0
+        landed = 0
         while self._flight and self._flight[0].end <= received:
-            self._landed(self._flight.popleft(), now)
-        self._clean_acks += 1
-        if self._clean_acks >= _CLEAN_ACKS:
-            self._clean_acks = 0
-            self.chunk = min(self.chunk * 2, self._limits.chunk)
+            landed += 1
+            self._landed(self._flight.popleft(), now, is_jump=landed > 1)
+        self.chunk = self._limits.best_chunk(self._losses.rate)
 
-    def _landed(self, frame: _InFlight, now: float) -> None:
+    def _landed(self, frame: _InFlight, now: float, *, is_jump: bool) -> None:
         """Learn from a frame that has arrived."""
         self._flight_wire -= frame.wire
+        self._losses.carry(frame.wire)
+        self._path.arrive(frame.wire, now, is_jump=is_jump)
         if frame.was_alone and self._busy_until <= frame.sent_at:
-            sample = max(0.0, now - frame.sent_at - frame.wire / self._timing.fastest)
-            self.turnaround_s += (min(sample, _MAX_TURNAROUND_S) - self.turnaround_s) / 4
-        self._span_bytes += frame.wire
-        timing = self._timing
-        if self._span_bytes >= timing.span and now > self._span_began:
-            measured = self._span_bytes / (now - self._span_began)
-            self._rate = min(timing.fastest, max(measured, timing.slowest))
-            self._measure_anew(now)
+            sample = min(max(0.0, now - frame.sent_at - frame.wire / self._timing.fastest), _MAX_TURNAROUND_S)
+            self._path.turn_around(sample)
+            self.turnaround_s += (sample - self.turnaround_s) / 4
 
-    def _measure_anew(self, now: float) -> None:
-        self._span_began, self._span_bytes = now, 0
-
-    def _go_back(self, now: float, *, stale: int) -> None:
+    def _go_back(self, *, stale: int) -> None:
         if self.sent <= self.received:
             return
         self.sent = self.received
+        if self._flight:
+            self._losses.lose(self._flight[0].wire)
+        self.chunk = self._limits.best_chunk(self._losses.rate)
         self._flight.clear()
         self._flight_wire, self._stale_wire = 0, stale
         self._probed = None
-        self._measure_anew(now)
-        self._clean_acks = 0
-        self._goings_back += 1
-        if self._goings_back >= _GOINGS_BACK:
-            self._goings_back = 0
-            floor = min(self._limits.chunk, self._limits.least_chunk)
-            self.chunk = max(floor, whole_units(self.chunk // 2, self._limits.unit))
+        self._path.restart()
 
 
 def whole_units(size: int, unit: int) -> int:

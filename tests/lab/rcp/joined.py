@@ -96,6 +96,8 @@ class Lab:
         baud: int = 115200,
         rate_bytes_per_s: float | None = None,  # None: as the speed says
         latency_s: float = 0.0,
+        buffer: float = 0.0,  # bytes the gateway's adapter takes before they leave
+        timer_s: float = 0.0,  # and how long it keeps what comes back
         faults: Faults | None = None,
         seed: int = 0,
         packet: int | None = None,
@@ -109,6 +111,7 @@ class Lab:
         self.job = Job(1, "pump-1", 1, "", "1.0.0", NEW_VERSION, JobState.QUEUED, "", "", 1, 1)
         self._rng = random.Random(seed)
         self._rate, self._latency_s = rate_bytes_per_s, latency_s
+        self._buffer, self._timer_s = buffer, timer_s
         self._base_baud = baud
         self._packet, self._airtime = packet, airtime
         self._make_session = make_session
@@ -119,8 +122,10 @@ class Lab:
 
     def set_faults(self, faults: Faults) -> None:
         """From now on the lines are like this; what was under way is lost."""
-        self.to_device: Wire | Radio = Wire(self._rate, self._latency_s, faults, self._rng)
-        self.to_gateway: Wire | Radio = Wire(self._rate, self._latency_s, faults, self._rng)
+        self.to_device: Wire | Radio = Wire(self._rate, self._latency_s, faults, self._rng, self._buffer)
+        self.to_gateway: Wire | Radio = Wire(
+            self._rate, self._latency_s, faults, self._rng, timer_s=self._timer_s
+        )
         if self._packet is not None:
             self.to_device, self.to_gateway = (Radio(self._airtime, self._rng) for _ in range(2))
 
