@@ -99,6 +99,10 @@ bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/ben
 ansible: $(STAMP)  ## The role in docs/ansible by the real ansible-playbook, for two hosts with running daemons (two minutes)
 	$(BIN)/python -m pytest tests/suites/ansible/ansible_role.py
 
+test-smp: $(STAMP) system-packages  ## Updates of Zephyr's own SMP servers with MCUboot in QEMU, from MQTT message to confirmed version (as root; ten minutes)
+	@./.ci/packages bench
+	$(BIN)/python -m pytest tests/suites/smp/real_servers.py --timeout 600
+
 fleet-bench: $(STAMP) system-packages  ## 200 gateways with ten devices each at one mosquitto, one release to all (three minutes)
 	PYTHONPATH=tests $(BIN)/python -m suites.fleet $(FLEET_ARGS)
 

@@ -97,11 +97,13 @@ _NO_ENTRY = Meaning(Fault.LINE, contact=Contact.NONE, again=Again.AFTER_CONTACT)
 _VANISHING = Meaning(Fault.LINE, contact=Contact.NONE, again=Again.BY_PERSON)
 
 _MACHINE = Meaning(Fault.MACHINE)
+_OUT_OF_FILES = Meaning(Fault.MACHINE, contact=Contact.NONE, attempt=Attempt.WAITS, again=Again.AFTER_CONTACT)
 _DISK = Meaning(Fault.MACHINE, attempt=Attempt.WAITS, is_disk=True)
 _STORAGE = Meaning(Fault.MACHINE, attempt=Attempt.WAITS)
 _LOST = Meaning(Fault.MACHINE, attempt=Attempt.FINAL)
 
 _CONFIGURATION = Meaning(Fault.CONFIGURATION)
+_KEYLESS = Meaning(Fault.CONFIGURATION, attempt=Attempt.WAITS)
 
 _BROKER = Meaning(Fault.BROKER)
 _TURNED_AWAY = Meaning(Fault.BROKER, attempt=Attempt.FINAL)
@@ -171,10 +173,18 @@ class Code(StrEnum):
     OTHER_ENCODING = "other_encoding", _FIRMWARE
     KEY_FILE = "key_file", _FIRMWARE
     NESTED_CONTAINER = "nested_container", _FIRMWARE
+    BAD_IMAGE_HEADER = "bad_image_header", _FIRMWARE
+    BAD_IMAGE_TLV = "bad_image_tlv", _FIRMWARE
+    IMAGE_TRUNCATED = "image_truncated", _FIRMWARE
+    IMAGE_PADDED = "image_padded", _FIRMWARE
+    IMAGE_HASH_MISSING = "image_hash_missing", _FIRMWARE
+    IMAGE_HASH_MISMATCH = "image_hash_mismatch", _FIRMWARE
+    IMAGE_VERSION_DIFFERS = "image_version_differs", _FIRMWARE
     PATCH_TRUNCATED = "patch_truncated", _FIRMWARE
     EMPTY_FIRMWARE = "empty_firmware", _FIRMWARE
     BAD_FIRMWARE = "bad_firmware", _FIRMWARE
     QOS0 = "qos0", _FIRMWARE
+    ALL_WOULD_REFUSE = "all_would_refuse", _FIRMWARE
     NOT_OURS = "not_ours", _FIRMWARE
 
     # Devices and jobs
@@ -211,6 +221,14 @@ class Code(StrEnum):
     OTHER_BOOT = "other_boot", _DEVICE
     RESTARTING = "restarting", _DEVICE
     NOT_STAGED = "not_staged", _DEVICE
+    IN_RECOVERY = "in_recovery", _DEVICE
+    IMAGE_REFUSED = "image_refused", _INCAPABLE
+    NO_FREE_SLOT = "no_free_slot", _DEVICE
+    NO_MEMORY = "no_memory", _DEVICE
+    DEVICE_BUSY = "device_busy", _DEVICE
+    UNSUPPORTED = "unsupported", _INCAPABLE
+    ACCESS_DENIED = "access_denied", _INCAPABLE
+    DOWNGRADE_REFUSED = "downgrade_refused", _INCAPABLE
     DEVICE_ERROR = "device_error", _DEVICE
 
     # The line
@@ -225,6 +243,7 @@ class Code(StrEnum):
     LINK_LOST = "link_lost", _AWAY
     KEEPS_VANISHING = "keeps_vanishing", _VANISHING
     LINK_BUSY = "link_busy", _AWAY
+    PORT_SHARED = "port_shared", _AWAY
     LINK_DENIED = "link_denied", _AWAY
     BUMBLE_MISSING = "bumble_missing", _LINE
     CONTROLLER_UNUSABLE = "controller_unusable", _LINE
@@ -239,6 +258,7 @@ class Code(StrEnum):
     MAY_RESET = "may_reset", _LINE
 
     # This machine
+    TOO_MANY_FILES = "too_many_files", _OUT_OF_FILES
     STORAGE_FAILED = "storage_failed", _STORAGE
     DISK_READ_ONLY = "disk_read_only", _DISK
     DISK_FAILING = "disk_failing", _DISK
@@ -246,6 +266,7 @@ class Code(StrEnum):
     STATE_DIR_LOCKED = "state_dir_locked", _MACHINE
     NEWER_DATABASE = "newer_database", _MACHINE
     STATE_DIR_UNUSABLE = "state_dir_unusable", _MACHINE
+    STATE_DIR_VOLATILE = "state_dir_volatile", _MACHINE
     DISK_FULL = "disk_full", _DISK
     DATABASE_DAMAGED = "database_damaged", _STORAGE
     STATE_DAMAGED = "state_damaged", _MACHINE
@@ -264,6 +285,7 @@ class Code(StrEnum):
 
     # Configuration
     BAD_CONFIGURATION = "bad_configuration", _CONFIGURATION
+    KEYS_UNUSABLE = "keys_unusable", _KEYLESS
     UNWISE = "unwise", _CONFIGURATION
     BAD_KEY = "bad_key", _CONFIGURATION
     BAD_APP_ID = "bad_app_id", _CONFIGURATION
@@ -295,6 +317,8 @@ class Code(StrEnum):
     NO_TLS = "no_tls", _BROKER
     EXPIRES_SOON = "expires_soon", _BROKER
     CLOCK_DOUBTFUL = "clock_doubtful", _BROKER
+    EXCEEDS_BROKER_LIMIT = "exceeds_broker_limit", _BROKER
+    SHARED_CLIENT_ID = "shared_client_id", _BROKER
     NO_PUBACK = "no_puback", _BROKER
     SHORT_SESSION = "short_session", _BROKER
     TAKEN_OVER = "taken_over", _TURNED_AWAY

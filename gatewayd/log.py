@@ -20,7 +20,7 @@ if _rich is not None:
 
 from gatewayd.systemd import journal  # noqa: E402 - it imports structlog
 
-# Who writes a line, and what makes it of an event.
+# The factory of the loggers that write, and the processors that format an event.
 Way = tuple[Callable[..., Any], list[structlog.typing.Processor]]
 
 

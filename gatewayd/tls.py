@@ -9,7 +9,7 @@ Whom to trust, by what is given:
     given      given       both
 
 A pin is the SHA-256 of a public key (SubjectPublicKeyInfo in DER), which survives a renewed certificate. It
-is compared inside `do_handshake`: whoever holds a context of ours cannot send a byte to a stranger.
+is compared inside `do_handshake`, so that not a byte can be sent to a broker with a different key.
 """
 
 import base64
@@ -177,8 +177,8 @@ def facts_of(connection: ssl.SSLSocket) -> Facts:
     )
 
 
-def explain(error: BaseException, where: str, now: datetime) -> TlsError | None:
-    """Return what a failed handshake with `where` means; None: it was not TLS that failed.
+def translate_error(error: BaseException, where: str, now: datetime) -> TlsError | None:
+    """Translate the error of a failed handshake with `where`; None if it was not TLS that failed.
 
     `now` is this machine's time, which is told where it may be what is wrong.
     """
@@ -186,8 +186,8 @@ def explain(error: BaseException, where: str, now: datetime) -> TlsError | None:
         return TlsError(
             f"{where} has another key than those pinned: {error.pin}",
             code="wrong_pin",
-            hint="somebody may be in between. If the broker's key was changed, compare this with it there and"
-            " put it into mqtt.tls.pins",
+            hint="somebody may be intercepting the connection. If the broker's key was changed, verify this"
+            " pin at the broker and put it into mqtt.tls.pins",
         )
     if isinstance(error, ssl.SSLCertVerificationError):
         return _untrusted(error, where, now)

@@ -28,7 +28,7 @@ static void make_blank(const store_t *store, uint32_t size)
 void flash_open(flash_t *f, const store_t *store, const identity_t *identity, uint64_t seed)
 {
     struct stat about;
-    int fd;
+    int lock, fd;
     memset(f, 0, sizeof *f);
     f->size = flash_size(identity);
     f->erase_block = identity->erase_block;
@@ -36,10 +36,12 @@ void flash_open(flash_t *f, const store_t *store, const identity_t *identity, ui
     f->chance.state = seed;
     if (!store_has(store, NAME))
         make_blank(store, f->size);
-    fd = openat(store->fd, NAME, O_RDWR | O_CLOEXEC); /* stays open, and with it the lock */
-    if (fd < 0 || fstat(fd, &about) != 0)
+    lock = openat(store->fd, NAME, O_RDONLY | O_CLOEXEC); /* stays open, and with it the lock */
+    /* Opened a second time: a lock on the mapped file outlives a killed process while `ps` reads its memory. */
+    fd = openat(store->fd, NAME, O_RDWR | O_CLOEXEC);
+    if (lock < 0 || fd < 0 || fstat(fd, &about) != 0)
         fail(EXIT_FAILED, "cannot open %s/%s: %s", store->path, NAME, strerror(errno));
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+    if (flock(lock, LOCK_EX | LOCK_NB) != 0)
         fail(EXIT_FAILED, "another process runs the device in %s", store->path);
     if (about.st_size != (off_t)f->size)
         fail(EXIT_FAILED, "%s/%s has %lld bytes, expected %u; remove the state directory for a new device", store->path, NAME,
@@ -47,6 +49,7 @@ void flash_open(flash_t *f, const store_t *store, const identity_t *identity, ui
     f->cells = mmap(NULL, f->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (f->cells == MAP_FAILED)
         fail(EXIT_FAILED, "cannot map %s/%s: %s", store->path, NAME, strerror(errno));
+    close(fd);
 }
 
 static bool within(const flash_t *f, uint32_t address, uint32_t size)

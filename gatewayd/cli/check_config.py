@@ -1,4 +1,4 @@
-"""`gatewayctl check-config`: every mistake and every warning, before the daemon meets them."""
+"""`gatewayctl check-config`: print every mistake and warning in a configuration."""
 
 import json
 import sys
@@ -23,26 +23,26 @@ from gatewayd.config.schema import schema_text
 @json_option
 @click.option("--print-schema", is_flag=True, help="Print the JSON Schema for editors, and check nothing.")
 def command(path: Path, host: Host | None, as_json: bool, print_schema: bool) -> None:
-    """Check a configuration, with the conf.d beside it and the keys it names.
+    """Check a configuration, the conf.d beside it, and the keys it names.
 
-    Prints every mistake with file, line and key; exits with 78 when there is one. With --host it is checked
-    for another machine: keys and passwords that are not here are warnings.
+    Prints every mistake with file, line and key, and exits with 78 if there is one. With --host, checks it
+    for another machine; keys and passwords that are missing here are then only warnings.
     """
     if print_schema:
         click.echo(schema_text(), nl=False)
         return
     whole = path.absolute().parent.parent / DEFAULT_CONFIG.name
     if path.absolute().parent.name == FOLDER and whole.exists():
-        raise click.UsageError(f"{path} is a part of {whole}, which is checked as a whole")
+        raise click.UsageError(f"{path} is part of {whole}; check that file instead")
     try:
         settings = load(path, host)
     except ConfigErrors as error:
-        _tell_mistakes(path, error, as_json=as_json)
+        _print_mistakes(path, error, as_json=as_json)
         sys.exit(CONFIGURATION)
-    _tell_success(path, settings, as_json=as_json)
+    _print_success(path, settings, as_json=as_json)
 
 
-def _tell_mistakes(path: Path, error: ConfigErrors, *, as_json: bool) -> None:
+def _print_mistakes(path: Path, error: ConfigErrors, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"file": str(path), "ok": False, "mistakes": _listed(error.mistakes)}))
         return
@@ -50,7 +50,7 @@ def _tell_mistakes(path: Path, error: ConfigErrors, *, as_json: bool) -> None:
         click.echo(str(mistake), err=True)
 
 
-def _tell_success(path: Path, settings: Settings, *, as_json: bool) -> None:
+def _print_success(path: Path, settings: Settings, *, as_json: bool) -> None:
     count = len(settings.devices)
     if as_json:
         warnings, files = _listed(settings.warnings), [str(file) for file in settings.files]
@@ -60,7 +60,7 @@ def _tell_success(path: Path, settings: Settings, *, as_json: bool) -> None:
     for warning in settings.warnings:
         click.echo(f"warning: {warning}")
     fragments = len(settings.files) - 1
-    more = f", with {plural(fragments, 'file')} of conf.d" if fragments else ""
+    more = f", with {plural(fragments, 'file')} from conf.d" if fragments else ""
     click.echo(f"{path}: ok, {plural(count, 'device')}{more}")
 
 

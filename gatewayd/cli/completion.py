@@ -1,4 +1,4 @@
-"""`gatewayctl completion`: what a shell needs to complete commands, options and devices."""
+"""`gatewayctl completion`: the script that completes commands, options and devices in a shell."""
 
 import click
 from click.shell_completion import get_completion_class
@@ -8,7 +8,7 @@ from click.shell_completion import get_completion_class
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
-    """Print the completion script of a shell.
+    """Print the completion script for a shell.
 
     \b
     bash: gatewayctl completion bash > /etc/bash_completion.d/gatewayctl
@@ -17,6 +17,6 @@ def command(context: click.Context, shell: str) -> None:
     """  # noqa: D301 - click reads the \b
     kind = get_completion_class(shell)
     if kind is None:
-        raise click.ClickException(f"click does not know {shell}")
+        raise click.ClickException(f"this version of click does not support {shell}")
     completion = kind(context.find_root().command, {}, "gatewayctl", "_GATEWAYCTL_COMPLETE")
     click.echo(completion.source())

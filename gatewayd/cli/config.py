@@ -1,4 +1,4 @@
-"""`gatewayctl config`: the configuration as gatewayd reads it, all files and defaults together."""
+"""`gatewayctl config`: the effective configuration, all files and defaults merged."""
 
 from pathlib import Path
 
@@ -14,19 +14,19 @@ from gatewayd.config.loader import settle
 
 @click.command("config")
 @config_file
-@click.option("--effective", "is_wanted", is_flag=True, required=True, help="Print what is in force.")
+@click.option("--effective", "is_wanted", is_flag=True, required=True, help="Print the effective values.")
 @host_options
 @json_option
 def command(
     path: Path,
     host: Host | None,
     as_json: bool,
-    is_wanted: bool,  # noqa: ARG001 - there is nothing else to want yet
+    is_wanted: bool,  # noqa: ARG001 - the only choice so far
 ) -> None:
-    """Print the configuration as it is in force.
+    """Print the effective configuration.
 
-    All files merged, every default filled in, and behind each value where it was written. It can be read
-    again, and comes to the same. Files are named; no secret is shown.
+    All files are merged, every default is filled in, and a comment after each value says where it was
+    written. The output is itself a valid configuration with the same meaning. Secrets are not shown.
     """
     document = read_all(path, host or Host.here())
     tree = effective(settle(document))

@@ -1,7 +1,6 @@
-"""`gatewayctl demo`: from an MQTT message to a device on the new version, over a line that breaks.
+"""`gatewayctl demo`: an update from MQTT message to running device, over a line that breaks.
 
-Nothing here is of the demo's own but the story: broker, daemon, virtual device, keygen, pack and publish are
-the ones a user runs.
+Only the script is the demo's own: broker, daemon, virtual device, keygen, pack and publish are the real ones.
 """
 
 import asyncio
@@ -24,6 +23,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from gatewayd.cli.demo_broker import demo_broker
 from gatewayd.errors import DeviceError, HostError
+from gatewayd.mqtt.topics import GatewayTopics
 
 GATEWAY, DEVICE, APP = "demo", "pump-1", "pump"
 OLD, NEW = "4.3.1", "4.3.2"
@@ -32,15 +32,15 @@ SLOT = "0x2000"
 RATE_BYTES_PER_S = 23_040
 CUT_AT_PERCENT = 45
 CUT_FOR_S = 2.0
-# A minute is promised; whatever takes much longer is stuck.
+# The documentation promises a minute; a demo that takes twice as long is stuck.
 LIMIT_S = 120.0
-# How often it is looked whether the daemon is still there.
+# How often to check that the daemon is still running.
 DAEMON_POLL_S = 1.0
 
 
 @dataclass
 class Story:
-    """What has happened so far, for the summary."""
+    """The state of the demo, and what its summary needs."""
 
     folder: Path
     image: bytes
@@ -65,9 +65,9 @@ class Story:
 def command(folder: Path | None, size: int) -> None:
     """Watch an update survive a line that breaks half-way.
 
-    Starts an MQTT broker, the daemon and a virtual device on this machine, publishes a signed and encrypted
-    firmware, cuts the line, and ends when the device itself reports the new version. Leaves its folder for
-    you to look at.
+    Starts an MQTT broker, the daemon and a virtual device on this machine, publishes signed and encrypted
+    firmware, cuts the line, and ends when the device itself reports the new version. Its folder is kept
+    for you to inspect.
     """
     folder = folder or Path(tempfile.mkdtemp(prefix="gatewayd-demo-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -150,7 +150,7 @@ def _log_entries(path: Path) -> list[dict[str, Any]]:
 
 async def _watch(story: Story, port: int) -> None:
     async with aiomqtt.Client("127.0.0.1", port) as client:
-        await client.subscribe(f"gatewayd/{GATEWAY}/devices/{DEVICE}", qos=1)
+        await client.subscribe(GatewayTopics(f"gatewayd/{GATEWAY}").device(DEVICE), qos=1)
         async for message in client.messages:
             if isinstance(message.payload, bytes) and message.payload:
                 story.status = json.loads(message.payload)
@@ -161,7 +161,7 @@ async def _until(story: Story, reached: Any, show: Any = None) -> None:
     while not reached(story.status):
         if story.daemon and story.daemon.returncode is not None:
             hint = f"look into {story.folder}/gatewayd.log"
-            raise HostError("gatewayd ended by itself", code="demo_failed", hint=hint)
+            raise HostError("gatewayd ended unexpectedly", code="demo_failed", hint=hint)
         try:
             async with asyncio.timeout(DAEMON_POLL_S):
                 await story.news.wait()
@@ -176,7 +176,7 @@ async def _until(story: Story, reached: Any, show: Any = None) -> None:
 
 @contextlib.contextmanager
 def _bar(console: Console) -> Any:
-    """Give a function that shows a status: a live bar on a terminal, a line for every news otherwise."""
+    """Yield a function that shows a status: as a live bar on a terminal, otherwise as a line."""
     if not console.is_terminal:
         yield _Lines(console).show
         return
@@ -187,7 +187,7 @@ def _bar(console: Console) -> Any:
 
 
 class _Lines:
-    """Prints a status as a line, once however often it comes."""
+    """Prints each status as a line, and skips repetitions."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -266,7 +266,7 @@ async def _process(
 
 
 async def _cut(story: Story, device: asyncio.subprocess.Process) -> None:
-    """End the device as a power cut would, and take its port away as pulling the cable would."""
+    """Kill the device, like a power cut, and remove its port, like a pulled cable."""
     device.kill()
     await device.wait()
     (story.folder / "port").unlink()

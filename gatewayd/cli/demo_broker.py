@@ -1,4 +1,4 @@
-"""The demo's broker: amqtt in this process, or where that is not installed (Debian has none) mosquitto."""
+"""The demo's broker: amqtt in this process; or mosquitto, if that is not installed (Debian lacks it)."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ _POLL_S = 0.05
 
 @contextlib.asynccontextmanager
 async def demo_broker() -> AsyncIterator[int]:
-    """Run a broker on this machine alone; gives its port."""
+    """Run a broker that only this machine can reach; yields its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -50,7 +50,7 @@ async def _amqtt(port: int) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def _mosquitto(port: int) -> AsyncIterator[None]:
-    """Run mosquitto; without a configuration it serves this machine only, and anyone on it."""
+    """Run mosquitto; without a configuration it serves only this machine, and any user on it."""
     program = shutil.which("mosquitto", path=f"{os.defpath}:/usr/sbin:{os.environ.get('PATH', '')}")
     if program is None:
         hint = "apt install mosquitto, or pip install 'gatewayd[demo]'"
@@ -60,7 +60,7 @@ async def _mosquitto(port: int) -> AsyncIterator[None]:
     try:
         while not _listens(port):
             if process.returncode is not None:
-                raise HostError(f"the demo's broker, {program}, has ended at once", code="no_demo_broker")
+                raise HostError(f"the demo's broker, {program}, ended immediately", code="no_demo_broker")
             await asyncio.sleep(_POLL_S)
         yield
     finally:

@@ -1,15 +1,16 @@
-"""`gatewayctl devices`: what every device is, runs and does."""
+"""`gatewayctl devices`: the identity, version and state of every device."""
 
 from pathlib import Path
 
 import click
 
-from gatewayd.cli.formatting import because, columns, duration, indented, plural, printable, speed, tell
+from gatewayd.cli.formatting import because, columns, duration, echo, indented, plural, printable, speed
 from gatewayd.cli.options import device_argument, json_option, socket_option
 from gatewayd.codes import meaning
 from gatewayd.control.client import ask
-from gatewayd.control.messages import Devices, DevicesResult, DeviceView, LastResult, Link
+from gatewayd.control.messages import DevicesResult, DeviceView, LastResult, Link
 from gatewayd.control.parse import build
+from gatewayd.control.requests import Devices
 
 _COLOURS = {"succeeded": "green", "failed": "red", "refused": "red", "unreachable": "red"}
 
@@ -21,35 +22,35 @@ _COLOURS = {"succeeded": "green", "failed": "red", "refused": "red", "unreachabl
 def command(names: tuple[str, ...], control_socket: Path, as_json: bool) -> None:
     """Show all devices, or those named.
 
-    Each has a line; below it how it is reached and what it says it is, how its last update ended, and if
-    anything is not as it should be, why.
+    Each device has a line, followed by its link and identity, the result of its last update, and the
+    reason if something is wrong.
     """
     result = ask(control_socket, build(Devices, names=names), DevicesResult)
     if as_json:
         click.echo(result.model_dump_json())
         return
     if result.paused is not None:
-        tell(f"Everything is paused by {result.paused.by} since {result.paused.since}.\n")
+        echo(f"Everything is paused by {result.paused.by} since {result.paused.since}.\n")
     if result.trouble is not None:
-        tell(
+        echo(
             f"{indented(f'gatewayd cannot store anything: {printable(result.trouble.reason)}', 0)}\n",
             fg="red",
         )
     if not result.devices:
-        tell(f"No devices are configured on {result.gateway}.")
+        echo(f"No devices are configured on {result.gateway}.")
         return
     heading = ["DEVICE", "LINK", "INSTALLED", "LATEST", "STATE", "PROGRESS"]
     lines = columns([heading, *(_row(device) for device in result.devices)])
-    tell(lines[0], bold=True)
+    echo(lines[0], bold=True)
     for line, device in zip(lines[1:], result.devices, strict=True):
-        tell(line, fg=_COLOURS.get(device.state))
+        echo(line, fg=_COLOURS.get(device.state))
         for more in _details(device):
-            tell(indented(printable(more)))
-    tell(f"\n{indented(_summary(result), 0)}")
+            echo(indented(printable(more)))
+    echo(f"\n{indented(_summary(result), 0)}")
 
 
 def progress_text(device: DeviceView) -> str:
-    """Say how far a transfer is: percent, speed, time left, resumes."""
+    """Describe the progress of a transfer: percent, speed, time left, resumes."""
     if device.progress is None:
         return ""
     parts = [f"{device.progress} %"]
@@ -90,7 +91,7 @@ def _link_text(link: Link) -> str:
 
 
 def _last(last: LastResult, told: str | None) -> str:
-    """Say how the last job ended; the reason only where it is not told anyway."""
+    """Describe how the last job ended; without the reason if the device's state gives it anyway."""
     text = f"job {last.job}, {last.version} {last.state} on {last.at}"
     if not last.code:
         return text

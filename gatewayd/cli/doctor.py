@@ -1,4 +1,4 @@
-"""`gatewayctl doctor`: what is wrong, and what to do about it."""
+"""`gatewayctl doctor`: find what is wrong with this gateway, and what to do about it."""
 
 import asyncio
 import shutil
@@ -22,12 +22,12 @@ _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "red"}
 @config_option("The gateway's configuration.")
 @json_option
 def command(config: Path, as_json: bool) -> None:
-    """Look whether this gateway can work, and say what to do where it cannot.
+    """Check whether this gateway can work, and say how to fix what is wrong.
 
-    Nothing is changed. Run it as root, or as the user that gatewayd runs as. Exits with 1 when something
-    failed, with 78 when the configuration did.
+    Changes nothing. Run it as root, or as the user that gatewayd runs as. Exits with 1 if a check
+    failed, with 78 if the configuration is invalid.
     """
-    findings = asyncio.run(_look(config, tell=not as_json))
+    findings = asyncio.run(_examine(config, prints=not as_json))
     failures = [finding for finding in findings if finding.level is Level.FAILURE]
     if as_json:
         click.echo(DoctorReport(findings=tuple(findings), ok=not failures).model_dump_json())
@@ -36,18 +36,18 @@ def command(config: Path, as_json: bool) -> None:
     sys.exit(REFUSED if failures else DONE)
 
 
-async def _look(config: Path, *, tell: bool) -> list[Finding]:
+async def _examine(config: Path, *, prints: bool) -> list[Finding]:
     findings = []
     width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
     async for finding in examine(config):
         findings.append(finding)
-        if tell:
+        if prints:
             click.echo(layout(finding, width))
     return findings
 
 
 def layout(finding: Finding, width: int) -> str:
-    """Write a finding with hanging indent; click takes the colour out where there is no terminal."""
+    """Format a finding with a hanging indent; click strips the colour if there is no terminal."""
     level = click.style(f"{finding.level.value:<{_INDENT}}", fg=_COLOURS[finding.level])
     lines = [level + _wrapped(f"{finding.subject}: {_one_line(finding.text)}", width)]
     if finding.hint:
@@ -56,7 +56,7 @@ def layout(finding: Finding, width: int) -> str:
 
 
 def _wrapped(text: str, width: int) -> str:
-    """Break lines at spaces only: a path or a command that is cut in two cannot be copied."""
+    """Break lines only at spaces: a broken path or command cannot be copied."""
     lines = textwrap.wrap(text, width - _INDENT, break_long_words=False, break_on_hyphens=False)
     return f"\n{' ' * _INDENT}".join(lines)
 

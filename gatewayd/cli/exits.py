@@ -11,7 +11,7 @@ CONFIGURATION = 78  # EX_CONFIG
 
 
 def exit_code(error: GatewaydError) -> int:
-    """The code that says whose fault `error` is."""
+    """Return the exit code for `error`."""
     if error.code == Code.DAEMON_UNREACHABLE:
         return UNREACHABLE
     return CONFIGURATION if isinstance(error, ConfigError) else REFUSED

@@ -1,24 +1,18 @@
-"""`gatewayctl explain`: what the planner would do, and why, without doing it."""
+"""`gatewayctl explain`: show what the planner would do and why, without doing it."""
 
 from pathlib import Path
 
 import click
 
-from gatewayd.cli.formatting import indented, plural, printable, size, tell
+from gatewayd.cli.formatting import echo, indented, plural, printable, size
 from gatewayd.cli.options import device_argument, json_option, socket_option
 from gatewayd.codes import Code
 from gatewayd.control.client import ask
-from gatewayd.control.messages import (
-    Assessment,
-    ExplainDevice,
-    ExplainDeviceResult,
-    ExplainMessage,
-    ExplainMessageResult,
-    Forecast,
-)
+from gatewayd.control.messages import Assessment, ExplainDeviceResult, ExplainMessageResult, Forecast
 from gatewayd.control.parse import build
+from gatewayd.control.requests import ExplainDevice, ExplainMessage
 
-# Of devices that a message does not concern.
+# How many of the devices that a message does not concern are listed.
 _LISTED = 5
 
 
@@ -28,60 +22,62 @@ _LISTED = 5
 @socket_option
 @json_option
 def command(subject: str, message: Path | None, control_socket: Path, as_json: bool) -> None:
-    """Say why a device gets what it gets, or what a message would lead to.
+    """Explain a device's state, or what a message would do.
 
-    With DEVICE: what was published for it, and what becomes of that. With TOPIC and MESSAGE, a file that
-    holds the message as it would be published (patch version and firmware; empty withdraws): what each device
-    would do. Nothing is stored or begun.
+    With DEVICE: shows what was published for it, and what it does with each release. With TOPIC and
+    MESSAGE, a file that holds the message as it would be published (patch version and firmware, or empty
+    to withdraw): shows what each device would do. Nothing is stored or started.
     """
     if message is None:
         device = ask(control_socket, build(ExplainDevice, device=subject), ExplainDeviceResult)
-        click.echo(device.model_dump_json()) if as_json else _tell_device(device)
+        click.echo(device.model_dump_json()) if as_json else _print_device(device)
         return
     with message.open("rb") as file:
         result = ask(control_socket, build(ExplainMessage, topic=subject), ExplainMessageResult, file)
-    click.echo(result.model_dump_json()) if as_json else _tell_message(result)
+    click.echo(result.model_dump_json()) if as_json else _print_message(result)
 
 
-def _tell_device(result: ExplainDeviceResult) -> None:
-    tell(_headline(result.forecast), bold=True)
-    tell(indented(printable(f"{result.forecast.code}: {result.forecast.reason}")))
+def _print_device(result: ExplainDeviceResult) -> None:
+    echo(_headline(result.forecast), bold=True)
+    echo(indented(printable(f"{result.forecast.code}: {result.forecast.reason}")))
     if result.paused is not None:
-        tell(indented(f"paused by {result.paused.by} since {result.paused.since}"))
-    tell()
-    tell(indented(f"Follows {', '.join(result.forecast.topics)}", 0))
+        echo(indented(f"paused by {result.paused.by} since {result.paused.since}"))
+    echo()
+    echo(indented(f"Follows {', '.join(result.forecast.topics)}", 0))
     for release in result.releases:
-        tell(f"\n{printable(_release(release))}")
-        tell(indented(printable(f"{release.code}: {release.reason}")))
+        echo(f"\n{printable(_release(release))}")
+        echo(indented(printable(f"{release.code}: {release.reason}")))
     if not result.releases:
-        tell("Nothing was published there.")
+        echo("Nothing was published there.")
     if result.job is not None:
         job = result.job
-        tell(f"\nLast job: {job.id}, {job.version} {job.state} (gatewayctl job {job.id})")
+        echo(f"\nLast job: {job.id}, {job.version} {job.state} (gatewayctl job {job.id})")
 
 
-def _tell_message(result: ExplainMessageResult) -> None:
-    what = "an empty message, which withdraws" if result.withdraws else size(result.size_bytes)
-    tell(printable(f"{result.topic}: {what}"), bold=True)
+def _print_message(result: ExplainMessageResult) -> None:
+    what = "an empty message, which withdraws the release" if result.withdraws else size(result.size_bytes)
+    echo(printable(f"{result.topic}: {what}"), bold=True)
     concerned = [one for one in result.devices if one.follows or (result.withdraws and one.ends)]
     for forecast in concerned:
-        tell(_headline(forecast))
-        tell(indented(printable(f"{forecast.code}: {forecast.reason}")))
+        echo(_headline(forecast))
+        echo(indented(printable(f"{forecast.code}: {forecast.reason}")))
         if forecast.ends is not None:
             end = forecast.ends
-            tell(indented(printable(f"job {end.job} would be {end.state}: {end.reason}")))
+            echo(indented(printable(f"job {end.job} would be {end.state}: {end.reason}")))
+    for miss in result.near_misses:
+        echo(printable(f"near miss: {miss}"))
     others = [one for one in result.devices if one not in concerned]
     for one in others[:_LISTED]:
-        tell(f"{one.device}: not concerned, it follows {', '.join(one.topics)}")
+        echo(f"{one.device}: not affected, it follows {', '.join(one.topics)}")
     if len(others) > _LISTED:
-        tell(f"{plural(len(others) - _LISTED, 'more device')} not concerned")
+        echo(f"{plural(len(others) - _LISTED, 'more device')} not affected")
 
 
 def _headline(forecast: Forecast) -> str:
     if forecast.would == "nothing" and forecast.code == Code.UPDATE:
         return f"{forecast.device}: has an update to {forecast.version}"
     if forecast.would != "nothing":
-        verb = "would be updated to" if forecast.would == "update" else "would ask for approval of"
+        verb = "would ask for approval of" if forecast.would == "ask for approval" else "would be updated to"
         return f"{forecast.device}: {verb} {forecast.version}"
     return f"{forecast.device}: {'refuses' if forecast.refused else 'nothing to do'}"
 

@@ -1,4 +1,4 @@
-"""`gatewayctl fleet status`: who runs what, who is stuck and why, at all gateways of a broker."""
+"""`gatewayctl fleet status`: versions, and devices that are stuck, at all gateways of a broker."""
 
 import asyncio
 import re
@@ -11,23 +11,27 @@ from pathlib import Path
 import click
 
 from gatewayd.cli.exits import DONE, REFUSED
-from gatewayd.cli.formatting import because, columns, indented, plural, printable, tell
-from gatewayd.cli.options import Fraction, config_option, json_option
+from gatewayd.cli.formatting import because, columns, echo, indented, plural, printable
+from gatewayd.cli.groups import Group
+from gatewayd.cli.options import Fraction, account_options, config_option, json_option
 from gatewayd.config import load
 from gatewayd.config.model import NAME_PATTERN
 from gatewayd.fleet.status import QUIET_S, FleetDevice, FleetGateway, FleetStatus, read_fleet
+from gatewayd.mqtt.visitor import Account
 from gatewayd.timestamps import utc_text
 
 
-@click.group("fleet")
+@click.group("fleet", cls=Group)
 def group() -> None:
-    """Look at all gateways of a broker."""
+    """Commands for all gateways of a broker."""
 
 
 @group.command("status")
-@config_option("A configuration that says where the broker is, and mqtt.status_topic.")
+@config_option("A configuration that names the broker and mqtt.status_topic.")
 @click.option("--gateway", metavar="ID", help="Only this gateway.")
-@click.option("--app", metavar="ID", help="Only devices of this application, and gateways that have some.")
+@click.option(
+    "--app", metavar="ID", help="Only devices of this application, and the gateways that have them."
+)
 @click.option(
     "--wait",
     "quiet_s",
@@ -35,51 +39,59 @@ def group() -> None:
     type=Fraction(0.1, 60),
     default=QUIET_S,
     show_default=True,
-    help="Nothing new for so long, and all has come.",
+    help="Seconds without news before the snapshot counts as complete.",
 )
+@account_options
 @json_option
-def status(config: Path, gateway: str | None, app: str | None, quiet_s: float, as_json: bool) -> None:
-    """Read what all gateways report to the broker, and show who runs what, who is stuck and why.
+def status(
+    config: Path,
+    gateway: str | None,
+    app: str | None,
+    quiet_s: float,
+    account: Account | None,
+    as_json: bool,
+) -> None:
+    """Show what all gateways report to the broker: versions, and devices that are stuck and why.
 
-    Exits with 1 when a gateway is away or a device is stuck: when it failed, is refused what was published,
-    does not answer, or waits because its last attempt failed. Who waits for a person (offered, paused) or is
-    under way is not stuck.
+    Exits with 1 if a gateway is away or a device is stuck. A device is stuck if its update failed, if it
+    refuses what was published, if it does not answer, or if it waits because its last attempt failed; not
+    if it waits for a person (offered, paused) or is being updated.
     """
     if gateway is not None and not re.fullmatch(NAME_PATTERN, gateway):
         raise click.UsageError("--gateway: expected 1 to 64 of the characters A-Z a-z 0-9 . _ -")
-    found = asyncio.run(read_fleet(load(config), gateway=gateway, app=app, quiet_s=quiet_s))
+    found = asyncio.run(read_fleet(load(config), gateway=gateway, app=app, quiet_s=quiet_s, account=account))
     if as_json:
         click.echo(found.model_dump_json())
     else:
-        _tell(found)
+        _print_report(found)
     sys.exit(DONE if found.ok else REFUSED)
 
 
-def _tell(found: FleetStatus) -> None:
-    _tell_table(["GATEWAY", "STATUS", "DEVICES", "STATES"], map(_gateway_row, found.gateways))
-    tell()
+def _print_report(found: FleetStatus) -> None:
+    _print_table(["GATEWAY", "STATUS", "DEVICES", "STATES"], map(_gateway_row, found.gateways))
+    echo()
     running = Counter(
         (device.app_id or "-", device.installed_version or "-")
         for gateway in found.gateways
         for device in gateway.devices
     )
-    _tell_table(
+    _print_table(
         ["APP", "VERSION", "DEVICES"],
         ([app, version, str(count)] for (app, version), count in sorted(running.items())),
     )
-    tell()
-    _tell_stuck(found)
-    tell(indented(_summary(found), 0))
+    echo()
+    _print_stuck(found)
+    echo(indented(_summary(found), 0))
 
 
-def _tell_table(heading: list[str], rows: Iterable[list[str]], below: Iterable[str] = ()) -> None:
-    """Print a table; with `below`, each of its lines in red, and an explanation under it."""
+def _print_table(heading: list[str], rows: Iterable[list[str]], below: Iterable[str] = ()) -> None:
+    """Print a table; with `below`, print each row in red with an explanation under it."""
     first, *lines = columns([heading, *([printable(cell) for cell in row] for row in rows)])
-    tell(first, bold=True)
+    echo(first, bold=True)
     for line, more in zip_longest(lines, below):
-        tell(line, fg="red" if more is not None else None)
+        echo(line, fg="red" if more is not None else None)
         if more:
-            tell(indented(printable(more)))
+            echo(indented(printable(more)))
 
 
 def _gateway_row(gateway: FleetGateway) -> list[str]:
@@ -95,16 +107,16 @@ def _stuck(found: FleetStatus) -> Iterator[tuple[FleetGateway, FleetDevice]]:
     return ((gateway, one) for gateway in found.gateways for one in gateway.devices if one.stuck)
 
 
-def _tell_stuck(found: FleetStatus) -> None:
+def _print_stuck(found: FleetStatus) -> None:
     stuck = list(_stuck(found))
     if not stuck:
         return
-    _tell_table(
+    _print_table(
         ["STUCK AT", "DEVICE", "INSTALLED", "LATEST", "STATE", "SINCE"],
         (_stuck_row(gateway, one) for gateway, one in stuck),
         [because(one.code, one.reason) for _, one in stuck],
     )
-    tell()
+    echo()
 
 
 def _stuck_row(gateway: FleetGateway, device: FleetDevice) -> list[str]:

@@ -1,4 +1,4 @@
-"""Figures as people read them, and columns that line up."""
+"""Format sizes, times and tables for people."""
 
 import shutil
 import sys
@@ -10,12 +10,12 @@ import click
 
 KIB = 1024
 _WIDEST = 120
-# Before columns that go below.
+# The indentation of columns that wrap below their row.
 _INDENT = 4
 
 
 def size(count: int | None) -> str:
-    """Write bytes: `195.3 KiB`."""
+    """Format bytes: `195.3 KiB`."""
     if count is None:
         return "-"
     if count < KIB:
@@ -24,12 +24,12 @@ def size(count: int | None) -> str:
 
 
 def speed(bytes_per_s: int | None) -> str:
-    """Write bytes per second."""
+    """Format bytes per second."""
     return "" if bytes_per_s is None else f"{size(bytes_per_s)}/s"
 
 
 def duration(seconds: float | None) -> str:
-    """Write a time span: `3.2 s`, `9 s`, `0:59`, `1:02:03`; a tenth only where it is known and matters."""
+    """Format a time span: `3.2 s`, `9 s`, `0:59`, `1:02:03`; tenths only for a short, exact one."""
     if seconds is None:
         return ""
     if seconds < 10:  # noqa: PLR2004 - below it tenths matter
@@ -40,40 +40,40 @@ def duration(seconds: float | None) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """Write `1 device`, `2 devices`."""
+    """Format a count: `1 device`, `2 devices`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def because(code: str | None, reason: str | None) -> str:
-    """Write `code: reason`, or as much of it as there is."""
+    """Format `code: reason`, or whichever of them is given."""
     return ": ".join(part for part in (code, reason) if part)
 
 
 def printable(text: str | None) -> str:
-    """Replace what would steer a terminal: devices and publishers may say anything."""
+    """Replace control characters: devices and publishers may send anything."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text or "")
 
 
-def tell(text: str = "", **style: Any) -> None:
-    """Print lines, in a style where there is a terminal; nothing in them steers it."""
+def echo(text: str = "", **style: Any) -> None:
+    """Print lines safely, without control characters; styled if there is a terminal."""
     click.secho("\n".join(map(printable, text.split("\n"))), **style)
 
 
 def is_on_terminal() -> bool:
-    """Whether a person reads this on a terminal; standard output may also be closed (`>&-`)."""
+    """Whether standard output is a terminal; it may also be closed (`>&-`)."""
     output: TextIO | None = sys.stdout
     return output is not None and output.isatty()
 
 
 def width() -> int:
-    """Return the columns of the terminal; where there is none, lines are not wrapped (0)."""
+    """Return the terminal's width; 0 if there is none, and lines are not wrapped."""
     return min(shutil.get_terminal_size().columns, _WIDEST) if is_on_terminal() else 0
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Line up the columns of a table, all left-justified, two blanks between them.
+    """Align the columns of a table: left-justified, with two blanks between them.
 
-    On a terminal that is too narrow one blank must do, and if that is too much the last columns go below.
+    On a narrow terminal one blank is used; if that is still too wide, the last columns wrap below.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     limit = width()
@@ -86,7 +86,7 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def indented(text: str, by: int = 2, *, label: str = "") -> str:
-    """Indent a sentence, after a label or nothing; wrapped to the terminal where there is one."""
+    """Indent a sentence, after a label if given, and wrap it to the terminal if there is one."""
     first = label.ljust(by)
     if not width():
         return first + text
@@ -101,7 +101,7 @@ def indented(text: str, by: int = 2, *, label: str = "") -> str:
 
 
 def _parts(widths: Sequence[int], gap: int, limit: int) -> list[range]:
-    """Say which columns go into one line; all of them where there is no limit."""
+    """Group the columns into lines; a single group if there is no limit."""
     starts, used = [0], widths[0]
     for number, wide in enumerate(widths[1:], 1):
         used += gap + wide

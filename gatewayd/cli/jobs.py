@@ -4,26 +4,27 @@ from pathlib import Path
 
 import click
 
-from gatewayd.cli.formatting import because, columns, duration, indented, plural, printable, size, tell
+from gatewayd.cli.formatting import because, columns, duration, echo, indented, plural, printable, size
 from gatewayd.cli.options import device_argument, json_option, socket_option
 from gatewayd.control.client import ask
-from gatewayd.control.messages import AttemptView, JobResult, Jobs, JobsResult, JobView, OneJob
+from gatewayd.control.messages import AttemptView, JobResult, JobsResult, JobView
 from gatewayd.control.parse import build
+from gatewayd.control.requests import Jobs, OneJob
 
-# The longest label, and blanks around it; a SHA-256 of 64 digits fits behind it.
+# The longest label with blanks around it; leaves room for a SHA-256 of 64 digits.
 _FACTS_COLUMN = 13
 
 
 @click.command("jobs")
 @device_argument("device", required=False)
-@click.option("--active", is_flag=True, help="Only those that are not over.")
+@click.option("--active", is_flag=True, help="Only jobs that have not ended.")
 @click.option(
-    "--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="At most so many."
+    "--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="List at most this many."
 )
 @socket_option
 @json_option
 def jobs(device: str | None, active: bool, limit: int, control_socket: Path, as_json: bool) -> None:
-    """List the last jobs, newest first: of all devices, or of one.
+    """List the latest jobs of all devices, or of one, newest first.
 
     A job is one update of one device. The last 50 of each device are kept.
     """
@@ -32,15 +33,15 @@ def jobs(device: str | None, active: bool, limit: int, control_socket: Path, as_
         click.echo(result.model_dump_json())
         return
     if not result.jobs:
-        tell("There are no such jobs.")
+        echo("There are no such jobs.")
         return
     heading = ["JOB", "DEVICE", "FROM", "TO", "STATE", "SIZE", "TOOK", "RESUMES", "CHANGED"]
     lines = columns([heading, *(_row(job) for job in result.jobs)])
-    tell(lines[0], bold=True)
+    echo(lines[0], bold=True)
     for line, job in zip(lines[1:], result.jobs, strict=True):
-        tell(line)
+        echo(line)
         if job.code:
-            tell(indented(printable(because(job.code, job.reason))))
+            echo(indented(printable(because(job.code, job.reason))))
 
 
 @click.command("job")
@@ -48,39 +49,39 @@ def jobs(device: str | None, active: bool, limit: int, control_socket: Path, as_
 @socket_option
 @json_option
 def job(number: int, control_socket: Path, as_json: bool) -> None:
-    """Tell the whole story of a job: what led to it, and what came of each attempt."""
+    """Show a job's history: why it was created, and how each attempt ended."""
     result = ask(control_socket, build(OneJob, id=number), JobResult)
     if as_json:
         click.echo(result.model_dump_json())
         return
     one = result.job
-    tell(f"Job {one.id}: {one.device} from {one.from_version} to {one.version}, {one.state}", bold=True)
+    echo(f"Job {one.id}: {one.device} from {one.from_version} to {one.version}, {one.state}", bold=True)
     if one.code:
-        tell(indented(printable(because(one.code, one.reason))))
+        echo(indented(printable(because(one.code, one.reason))))
     facts = {
-        "made": f"{one.created_at}: {one.decision}",
+        "created": f"{one.created_at}: {one.decision}",
         "changed": one.updated_at,
         "image": f"{size(one.image_bytes)}, SHA-256 {one.image_sha256}" if one.image_sha256 else "-",
         "received": f"{size(one.durable_bytes)} of {size(one.image_bytes)}" if one.image_bytes else "-",
         "transfers": f"{one.transfers}, resumed {plural(one.resumes, 'time')}",
     }
     for label, text in facts.items():
-        tell(indented(printable(text), _FACTS_COLUMN, label=f"  {label}"))
-    tell()
-    _tell_attempts(result.attempts)
+        echo(indented(printable(text), _FACTS_COLUMN, label=f"  {label}"))
+    echo()
+    _print_attempts(result.attempts)
 
 
-def _tell_attempts(attempts: tuple[AttemptView, ...]) -> None:
+def _print_attempts(attempts: tuple[AttemptView, ...]) -> None:
     if not attempts:
-        tell("No attempt was made yet.")
+        echo("No attempt was made yet.")
         return
     heading = ["ATTEMPT", "BEGUN", "TOOK", "FROM", "REACHED", "SENT", "AGAIN", "RESUMES", "END"]
     lines = columns([heading, *(_attempt_row(attempt) for attempt in attempts)])
-    tell(lines[0], bold=True)
+    echo(lines[0], bold=True)
     for line, attempt in zip(lines[1:], attempts, strict=True):
-        tell(line)
+        echo(line)
         if attempt.reason:
-            tell(indented(printable(attempt.reason)))
+            echo(indented(printable(attempt.reason)))
 
 
 def _row(job: JobView) -> list[str]:
@@ -94,7 +95,7 @@ def _row(job: JobView) -> list[str]:
         size(job.image_bytes),
         took,
         str(job.resumes),
-        f"{job.updated_at[:10]} {job.updated_at[11:16]}",
+        f"{job.updated_at[:10]} {job.updated_at[11:16]}Z",
     ]
 
 
@@ -104,7 +105,7 @@ def _attempt_row(attempt: AttemptView) -> list[str]:
     end = attempt.code or ("done" if is_over else "under way")
     return [
         number,
-        attempt.started_at[11:19],
+        f"{attempt.started_at[11:19]}Z",
         duration(attempt.duration_s),
         size(attempt.offset) if moved else "-",
         size(attempt.received_bytes) if moved else "-",

@@ -1,4 +1,4 @@
-"""`gatewayctl keygen`: the publisher's key, and the two that a gateway gets from it."""
+"""`gatewayctl keygen`: the publisher's key, and the two keys derived from it for gateways."""
 
 import contextlib
 import json
@@ -25,17 +25,15 @@ _PUBLIC = 0o644
 )
 @json_option
 def command(output: Path, as_json: bool) -> None:
-    """Make a key that signs and encrypts firmware.
+    """Create a key that signs and encrypts firmware.
 
-    OTA.KEY stays with whoever builds firmware. The gateway gets the other two: verify.key.bin is public,
+    Keep OTA.KEY where firmware is built. The gateway gets the other two: verify.key.bin is public,
     decrypt.key.bin is secret. Existing files are never overwritten.
     """
     key = generate()
     verify, decrypt = output.with_name("verify.key.bin"), output.with_name("decrypt.key.bin")
     if output in (verify, decrypt):
-        raise click.UsageError(
-            f"{output.name} is the name of a derived key, expected another such as ota.key"
-        )
+        raise click.UsageError(f"{output.name} is the name of a derived key; choose another, such as ota.key")
     _write_new(
         [
             (output, key.to_file(), _SECRET),

@@ -1,4 +1,4 @@
-"""What this gateway has already: what its configuration says of links, and a daemon that runs."""
+"""The devices this gateway already has, from its configuration and from the running daemon."""
 
 import os
 import socket
@@ -13,12 +13,13 @@ from gatewayd.cli.options import DEFAULT_CONFIG
 from gatewayd.config import BleTarget, Host
 from gatewayd.config.fragments import read_all
 from gatewayd.control.client import ask
-from gatewayd.control.messages import Devices, DevicesResult
+from gatewayd.control.messages import DevicesResult
+from gatewayd.control.requests import Devices
 from gatewayd.errors import GatewaydError
 from gatewayd.protocol.registry import PROTOCOLS
 from gatewayd.store.lock import find_daemon
 
-# Where we may not look, it is better to take the daemon for running.
+# If we may not look, it is safer to assume that the daemon is running.
 _CLAIMS: dict[bool | None, str] = {
     True: "in use by the running gatewayd",
     None: "left to gatewayd, which may be running: this user cannot see whether it is",
@@ -27,10 +28,9 @@ _CLAIMS: dict[bool | None, str] = {
 
 @dataclass(frozen=True)
 class LocalDevices:
-    """This gateway. `ports`: its devices by the node of their port; `targets`: by name, whom to listen for.
+    """This gateway's devices. `ports`: names by port node; `targets`: Bluetooth targets by name.
 
-    `claimed`: the devices that are the daemon's, by name, and how to say so. `protocols`: by name, where the
-    file says one.
+    `claimed`: by name, why a device is left to the daemon. `protocols`: by name, if the file sets one.
     """
 
     gateway_id: str = field(default_factory=socket.gethostname)
@@ -46,15 +46,15 @@ class LocalDevices:
 
     @property
     def claimed_ports(self) -> dict[str, str]:
-        """How to say that a port is the daemon's, by its node."""
+        """Why a port is left to the daemon, by its node."""
         return {node: self.claimed[name] for node, name in self.ports.items() if name in self.claimed}
 
 
 def look_up(path: Path | None, control_socket: Path) -> LocalDevices:
-    """Read what the configuration says of links, also when other parts have mistakes or are not ours to read.
+    """Read the links from the configuration, even if other parts have mistakes or are not readable.
 
-    A daemon that answers knows its devices best. Raises ConfigErrors when the file cannot be read at all, but
-    for a default one that is not there.
+    The answer of a running daemon takes precedence. Raises ConfigErrors if the file cannot be read at all,
+    unless it is the default one and does not exist.
     """
     if path is None and not DEFAULT_CONFIG.exists():
         return _ask_daemons({control_socket}) or LocalDevices()
@@ -70,7 +70,7 @@ def look_up(path: Path | None, control_socket: Path) -> LocalDevices:
             written.protocols[name] = chosen
     sockets = {control_socket, file.parent / _text(gateway.get("control_socket"), str(control_socket))}
     if (answered := _ask_daemons(sockets)) is not None:
-        # In words a target is not always to be recognised; the file has it as it was written.
+        # The daemon gives a target as text, which cannot always be parsed; the file has it exactly.
         targets = {**answered.targets, **written.targets}
         return LocalDevices(
             answered.gateway_id,
@@ -86,7 +86,7 @@ def look_up(path: Path | None, control_socket: Path) -> LocalDevices:
 
 
 def _ask_daemons(sockets: set[Path]) -> LocalDevices | None:
-    """Ask the daemons there for their devices; None when nobody answers."""
+    """Ask the daemons on these sockets for their devices; None if none answers."""
     known = None
     for path in sorted(sockets):
         try:
@@ -103,7 +103,7 @@ def _ask_daemons(sockets: set[Path]) -> LocalDevices | None:
 
 
 def _add(known: LocalDevices, name: str, uart: Any, ble: Any) -> None:
-    """Take up a device, as far as its link can be read."""
+    """Add a device, if its link can be read."""
     if isinstance(uart, str):
         known.ports[os.path.realpath(uart)] = name
     if ble is None:
@@ -117,7 +117,7 @@ def _add(known: LocalDevices, name: str, uart: Any, ble: Any) -> None:
 
 
 def _written_links(devices: Any) -> Iterator[tuple[str, dict[str, Any], Any]]:
-    """Yield each device's name, link and protocol, as far as they are there."""
+    """Yield each device's name, link and protocol, as far as they are given."""
     for device in map(_mapping, devices if isinstance(devices, list) else []):
         if isinstance(name := device.get("name"), str):
             yield name, _mapping(device.get("link")), device.get("protocol")

@@ -1,6 +1,6 @@
-"""The manual pages, from what --help says and from the JSON Schema: they cannot disagree with either.
+"""The manual pages, generated from --help and the JSON Schema, so that they cannot disagree with either.
 
-`python -m gatewayd.cli.manual gatewayctl.1` prints one; `PAGES` has their names.
+`python -m gatewayd.cli.manual gatewayctl.1` prints one; `PAGES` lists their names.
 """
 
 import inspect
@@ -18,30 +18,30 @@ from gatewayd.cli.ctl import cli
 from gatewayd.cli.daemon import command as daemon
 from gatewayd.cli.manual_keys import all_keys
 from gatewayd.cli.options import DEFAULT_CONFIG, DEFAULT_SOCKET, SOCKET_VARIABLE
-from gatewayd.cli.output import run
+from gatewayd.cli.output import run_program
 
 _EXITS = [
-    (str(exits.DONE), "Done."),
+    (str(exits.DONE), "Success."),
     (str(exits.REFUSED), "Refused, or failed; the reason is on standard error."),
-    (str(exits.USAGE), "Options or arguments are wrong."),
+    (str(exits.USAGE), "Invalid options or arguments."),
     (str(exits.UNREACHABLE), "The daemon does not answer."),
-    (str(exits.CONFIGURATION), "The configuration is wrong."),
+    (str(exits.CONFIGURATION), "The configuration is invalid."),
 ]
 _FILES = [
     (str(DEFAULT_CONFIG), "The configuration."),
-    ("/var/lib/gatewayd", "Jobs and firmware. Nothing else may write there."),
+    ("/var/lib/gatewayd", "Jobs and firmware. Only gatewayd may write there."),
     (
         str(DEFAULT_SOCKET),
-        "Where gatewayctl reaches the daemon: for root, and the group of the daemon's user.",
+        "The control socket, for gatewayctl: usable by root and by the group of the daemon's user.",
     ),
-    ("/usr/share/doc/gatewayd", "How to operate it, the codes, the protocol, and the receiver for devices."),
+    ("/usr/share/doc/gatewayd", "Operations guide, codes, protocol, and the receiver for devices."),
 ]
 _SIGNALS = [
     (
         "SIGTERM, SIGINT",
-        "Stop, within five seconds. What was being transferred goes on after the next start.",
+        "Stop within five seconds. Interrupted transfers resume after the next start.",
     ),
-    ("SIGHUP", "Read the configuration again. Transfers go on; a file that is wrong changes nothing."),
+    ("SIGHUP", "Reload the configuration. Transfers continue; an invalid file changes nothing."),
 ]
 _CONFIGURATION = """
 mqtt:
@@ -55,7 +55,7 @@ devices:
 
 
 def page(name: str) -> str:
-    """Write the page `name`, such as gatewayctl.1, in man(7)."""
+    """Return the page `name`, such as gatewayctl.1, in man(7) format."""
     topic, _, section = name.rpartition(".")
     moment = datetime.fromtimestamp(int(os.environ.get("SOURCE_DATE_EPOCH", time.time())), UTC)
     lines = roff.title(topic, section, moment.date().isoformat(), f"gatewayd {__version__}")
@@ -83,7 +83,7 @@ def _ctl_page() -> Iterator[str]:
     yield from roff.heading("exit status")
     yield from roff.items(_EXITS)
     yield from roff.heading("environment")
-    yield from roff.items([(SOCKET_VARIABLE, "Where the daemon listens; --socket is stronger.")])
+    yield from roff.items([(SOCKET_VARIABLE, "The control socket; --socket overrides it.")])
     yield from roff.heading("files")
     yield from roff.items(_FILES)
 
@@ -91,16 +91,16 @@ def _ctl_page() -> Iterator[str]:
 def _configuration_page() -> Iterator[str]:
     yield from roff.heading("description")
     yield from roff.paragraph(
-        f"{DEFAULT_CONFIG} is YAML. Aliases, keys that come twice, unknown keys and values of the wrong type"
-        " are mistakes; `gatewayctl check-config` tells all of them at once. Relative paths start at the"
-        " folder of the file; credential:NAME is a file that systemd hands over. Versions, and whatever else"
-        " looks like a number, go in quotes. ${hostname} and ${machine_id} in a value become those of this"
-        " machine."
+        f"{DEFAULT_CONFIG} is YAML. Aliases, duplicate keys, unknown keys and values of the wrong type are"
+        " mistakes; `gatewayctl check-config` lists them all. Relative paths start at the folder of the file;"
+        " credential:NAME is a file that systemd passes to the service. Put versions, and other text that"
+        " looks like a number, in quotes. ${hostname} and ${machine_id} in a value are replaced by those of"
+        " this machine."
     )
     yield from roff.paragraph(
-        "Files named conf.d/*.yaml beside it are laid over it, in the order of their names: mappings are"
-        " merged, devices are put one after the other, of anything else the later one wins."
-        " `gatewayctl config --effective` shows what is in force."
+        "Files named conf.d/*.yaml beside it are merged over it, in the order of their names: mappings are"
+        " merged key by key, lists of devices are joined, and of anything else the later value wins."
+        " `gatewayctl config --effective` shows the result."
     )
     yield from roff.heading("example")
     yield from roff.example(_CONFIGURATION.strip())
@@ -113,7 +113,7 @@ def _configuration_page() -> Iterator[str]:
 
 
 def _program(command: click.Command, context: click.Context) -> Iterator[str]:
-    """Tell how a program is called."""
+    """Document a program: synopsis, description and options."""
     yield from roff.heading("synopsis")
     yield _usage(command, context)
     yield from roff.heading("description")
@@ -123,7 +123,7 @@ def _program(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 def _commands(group: click.Group, context: click.Context) -> Iterator[str]:
-    """Tell each command of a group, and of the groups in it."""
+    """Document each command of a group, and of the groups in it."""
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         if command is None or command.hidden:
@@ -148,7 +148,7 @@ def _usage(command: click.Command, context: click.Context) -> str:
 
 
 def _description(command: click.Command) -> Iterator[str]:
-    """Tell what --help tells; click keeps the lines of a paragraph that begins with \\b."""  # noqa: D301 - click's
+    """Give the text of --help; click keeps the lines of a paragraph that begins with \\b."""  # noqa: D301 - click's
     for text in inspect.cleandoc(command.help or "").split("\n\n"):
         kept = text.removeprefix("\b\n")
         yield from roff.paragraph(text) if kept == text else roff.example(kept)
@@ -167,11 +167,11 @@ PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "gatewayd.yaml.5": _configuration_page,
 }
 _SUMMARIES = {
-    "gatewayd.8": "bring firmware from MQTT to microcontrollers",
-    "gatewayctl.1": "see and steer a gateway's updates, make and publish firmware",
+    "gatewayd.8": "deliver firmware from MQTT to microcontrollers",
+    "gatewayctl.1": "monitor and control a gateway's updates, build and publish firmware",
     "gatewayd.yaml.5": "configuration of gatewayd",
 }
 
 
 if __name__ == "__main__":
-    run("gatewayd.cli.manual", lambda: click.echo(page(sys.argv[1]), nl=False))
+    run_program("gatewayd.cli.manual", lambda: click.echo(page(sys.argv[1]), nl=False))

@@ -1,4 +1,4 @@
-"""The keys of the configuration for its manual page, out of the JSON Schema."""
+"""The keys of the configuration for its manual page, from the JSON Schema."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from gatewayd.config.model import LINKS, Device
 from gatewayd.config.schema import json_schema
 
 Schema = dict[str, Any]
-# A key by its path in the section, and what there is to say of it.
+# A key, by its path in the section, and its description.
 Key = tuple[str, str]
 
 _TYPES = {"boolean": "true|false", "integer": "whole number", "number": "number", "string": "text"}
@@ -37,7 +37,7 @@ def _no_defaults(definitions: Schema) -> list[str]:
 
 
 def _needed_somewhere(device: Schema) -> list[str]:
-    """Return the keys that every device has, if not of its own then from `defaults`."""
+    """Return the keys that every device needs, whether its own or from `defaults`."""
     fields = Device.model_fields.items()
     return [key for key, field in fields if field.is_required() and key not in device["required"]]
 
@@ -63,7 +63,7 @@ def _text(schema: Schema, *, required: bool) -> str:
 
 
 def _expected(schema: Schema) -> str:
-    """Say what may be written, as far as that can be said in a few words."""
+    """Describe the accepted values, as far as a few words can."""
     for one in schema.get("anyOf", ()):
         return _expected(one)
     if "enum" in schema:
@@ -79,7 +79,7 @@ def _sentence(text: str) -> str:
 
 
 def _resolved(schema: Schema, definitions: Schema) -> Schema:
-    """Return the schema with what its `$ref` names; what stands beside it is stronger."""
+    """Return the schema with its `$ref` resolved; keys beside the reference override it."""
     if "$ref" not in schema:
         return schema
     named: Schema = definitions[schema["$ref"].rpartition("/")[2]]

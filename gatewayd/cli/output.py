@@ -1,8 +1,8 @@
-"""Standard output and error of every program here: an output that is lost is one line and an exit code.
+"""Standard output and error of every program here: lost output becomes one line and an exit code.
 
-A command's result that got lost is a failure, and never a stack trace. Python alone leaves three traps: a
-failed write is an `OSError` like any other, what stayed in the buffer fails again when the interpreter ends
-(exit code 120), and with `>&-` the next file that is opened becomes descriptor 1.
+A command whose output is lost fails, but never with a stack trace. Python alone leaves three traps: a failed
+write is an `OSError` like any other, the rest of the buffer fails again when the interpreter exits (exit code
+120), and after `>&-` the next file that is opened becomes descriptor 1.
 """
 
 import contextlib
@@ -24,11 +24,11 @@ _File = TypeVar("_File", bound=io.FileIO)
 
 
 class OutputLost(OSError):  # noqa: N818 - not an error of the command's own
-    """Standard output cannot be written. Not for commands to handle: `run` does."""
+    """Standard output cannot be written. Commands do not handle it; `run_program` does."""
 
 
 class _Output(io.FileIO):
-    """Standard output. The first write that fails raises OutputLost; what is written after it is dropped."""
+    """Standard output. The first write that fails raises OutputLost; later writes are dropped."""
 
     failure: OSError | None = None
 
@@ -44,7 +44,7 @@ class _Output(io.FileIO):
 
 
 class _Errors(io.FileIO):
-    """Standard error. What cannot be written is dropped: nobody can be told."""
+    """Standard error. Failed writes are dropped: there is nowhere to report them."""
 
     def write(self, data: "ReadableBuffer", /) -> int:
         """See io.RawIOBase."""
@@ -54,15 +54,17 @@ class _Errors(io.FileIO):
             return memoryview(data).nbytes
 
 
-def run(program: str, body: Callable[[], object], *, needs_output: bool = True) -> None:
-    """Run a program's body, and see its output written; ends the process unless all is well.
+def run_program(program: str, body: Callable[[], object], *, needs_output: bool = True) -> None:
+    """Run a program's body and flush its output; exit unless both succeed.
 
-    An output that cannot be written ends it with REFUSED, or with the body's own code if that failed as well.
-    A closed one does so before the body runs if the program `needs_output`. Only a reader that has gone away
-    (`| head`) is not worth a word.
+    Output that cannot be written leads to the exit code REFUSED, or to the body's own if that failed too.
+    If the program `needs_output` and standard output is closed, it exits before the body runs. Nothing is
+    printed if the reader has gone away (`| head`).
     """
     if sys.stdout is None and needs_output:
-        _tell(program, "standard output is closed (to discard what is printed, redirect it to /dev/null)")
+        _print_error(
+            program, "standard output is closed (to discard what is printed, redirect it to /dev/null)"
+        )
         sys.exit(REFUSED)
     output = _take_over("stdout", _Output)
     _take_over("stderr", _Errors)
@@ -84,7 +86,7 @@ def run(program: str, body: Callable[[], object], *, needs_output: bool = True) 
 
 
 def _take_over(name: Literal["stdout", "stderr"], kind: type[_File]) -> _File | None:
-    """Put a file of ours under `sys.stdout` or `sys.stderr`, unless that is not the process's own."""
+    """Replace the file under `sys.stdout` or `sys.stderr` by ours, unless somebody replaced it before."""
     before = getattr(sys, name)
     if before is not getattr(sys, f"__{name}__") or not isinstance(before, io.TextIOWrapper):
         return None
@@ -104,8 +106,8 @@ def _take_over(name: Literal["stdout", "stderr"], kind: type[_File]) -> _File | 
 def _report(program: str, failure: OSError) -> None:
     if failure.errno != errno.EPIPE:
         more = "(what it printed is incomplete; what it did stays done)"
-        _tell(program, f"cannot write to standard output: {failure.strerror} {more}")
+        _print_error(program, f"cannot write to standard output: {failure.strerror} {more}")
 
 
-def _tell(program: str, text: str) -> None:
+def _print_error(program: str, text: str) -> None:
     click.echo(f"{program}: {text}", err=True)

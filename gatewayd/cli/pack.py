@@ -1,4 +1,4 @@
-"""`gatewayctl pack`: firmware images into one of Sming's OTA containers."""
+"""`gatewayctl pack`: put firmware images into a Sming OTA container."""
 
 import contextlib
 import hashlib
@@ -40,16 +40,18 @@ def _image(text: str) -> Image:
     "--key",
     "key_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The ota.key that signs and encrypts (gatewayctl keygen makes one).",
+    help="The ota.key that signs and encrypts (from gatewayctl keygen).",
 )
-@click.option("--no-sign", is_flag=True, help="Write an MD5 instead of a signature: it proves nothing.")
+@click.option(
+    "--no-sign", is_flag=True, help="Write an MD5 sum, which proves nothing, instead of a signature."
+)
 @click.option("--no-encrypt", is_flag=True, help="Leave the images readable.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     required=True,
-    help="The container to write; it is replaced only by a complete one.",
+    help="The container to write; an existing one is replaced atomically.",
 )
 @json_option
 @click.argument("images", type=_image, nargs=-1, required=True, metavar="ADDRESS=FILE...")
@@ -134,7 +136,7 @@ def _pack(roms: list[Rom], timestamp_ms: int, signing: OtaKey | None, encrypting
 
 
 def _replace(output: Path, content: bytes) -> None:
-    """Write beside `output`, then rename over it: whoever reads it sees the old or the new container."""
+    """Write a temporary file, then rename it over `output`: readers see the old container or the new."""
     if not output.absolute().parent.is_dir():
         raise HostError(f"cannot write {output}: its directory does not exist", code="no_directory")
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")

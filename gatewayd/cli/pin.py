@@ -1,4 +1,4 @@
-"""`gatewayctl pin HOST:PORT`: the pin of a broker's key, for mqtt.tls.pins."""
+"""`gatewayctl pin HOST:PORT`: print the pin of a broker's key, for mqtt.tls.pins."""
 
 import re
 import socket
@@ -11,7 +11,7 @@ from gatewayd.cli.formatting import printable
 from gatewayd.cli.options import json_option
 from gatewayd.cli.report import PinReport
 from gatewayd.errors import HostError
-from gatewayd.tls import Facts, TlsError, Trust, curious_context, explain, facts_of, make_context
+from gatewayd.tls import Facts, TlsError, Trust, curious_context, facts_of, make_context, translate_error
 
 _LIMIT_S = 10.0
 _DEFAULT_PORT = 8883
@@ -36,11 +36,10 @@ class _Address(click.ParamType):  # type: ignore[type-arg]  # generic from click
 @click.argument("broker", type=_Address(), metavar="HOST[:PORT]")
 @json_option
 def command(broker: tuple[str, int], as_json: bool) -> None:
-    """Print the pin of a broker's key, to put into mqtt.tls.pins.
+    """Print the pin of a broker's key, for mqtt.tls.pins.
 
-    It is what whoever answers says of itself: compare it with the broker's own before you trust it. PORT is
-    8883 unless it is given. The pin alone goes to the standard output, what is told about it to the standard
-    error.
+    This is only what the answering server claims: compare it with the broker's own key before you trust it.
+    The default PORT is 8883. The pin goes to standard output, everything else to standard error.
     """
     host, port = broker
     report = look(host, port)
@@ -53,7 +52,7 @@ def command(broker: tuple[str, int], as_json: bool) -> None:
 
 
 def look(host: str, port: int) -> PinReport:
-    """Ask a broker for its certificate. Raises TlsError, HostError `broker_unreachable`."""
+    """Fetch a broker's certificate. Raises TlsError, HostError `broker_unreachable`."""
     facts = _shake_hands(host, port, curious_context())
     why_not = None
     try:
@@ -80,7 +79,7 @@ def _shake_hands(host: str, port: int, context: ssl.SSLContext) -> Facts:
         ):
             return facts_of(encrypted)
     except OSError as error:
-        if found := explain(error, f"{host}:{port}", datetime.now(UTC)):
+        if found := translate_error(error, f"{host}:{port}", datetime.now(UTC)):
             raise TlsError(found.message, code=found.code, hint=found.hint) from None
         raise HostError(
             f"{host}:{port} cannot be reached: {error.strerror or error}", code="broker_unreachable"
@@ -89,17 +88,17 @@ def _shake_hands(host: str, port: int, context: ssl.SSLContext) -> Facts:
 
 def _about(report: PinReport, where: str) -> list[str]:
     dates = f"{report.not_before:%Y-%m-%d} to {report.not_after:%Y-%m-%d}"
-    vouched = "by the authorities of this system" if report.vouched else f"by none: {report.why_not}"
+    vouched = "yes, by an authority this system trusts" if report.vouched else f"no: {report.why_not}"
     return [
         "",
         f"subject  {printable(report.subject)}",
         f"issuer   {printable(report.issuer)}",
         f"valid    {dates}, {report.tls}",
-        f"vouched  {printable(vouched)}",
+        f"trusted  {printable(vouched)}",
         "",
-        "Is it the broker's? There this prints the same, with its certificate in broker.pem:",
+        "To check that it is the broker's, compare with this command there, on its certificate broker.pem:",
         "  openssl x509 -in broker.pem -noout -pubkey | openssl pkey -pubin -outform der | sha256sum",
-        f"Then, for {where}:",
+        f"If they match, configure it for {where}:",
         "",
         "mqtt:",
         "  tls:",

@@ -1,4 +1,4 @@
-"""`gatewayctl publish`: firmware to the broker, as the retained release of its topic."""
+"""`gatewayctl publish`: send firmware to the broker, as the retained release of its topic."""
 
 import asyncio
 import json
@@ -7,34 +7,33 @@ from pathlib import Path
 
 import click
 
-from gatewayd.cli.options import config_option, json_option
+from gatewayd.cli.options import account_options, config_option, json_option
 from gatewayd.config import Device, Settings, load
 from gatewayd.errors import FirmwareError, GatewaydError
 from gatewayd.images.opened import open_firmware
 from gatewayd.jobs.eligibility import profile_of
-from gatewayd.mqtt.connection import connect
-from gatewayd.mqtt.login import BrokerError, visitor
+from gatewayd.jobs.near_misses import near_misses
+from gatewayd.mqtt.login import Login
+from gatewayd.mqtt.visitor import Account, publish_retained, visit, visitor
 from gatewayd.ota.file_kinds import BARE_IMAGE, advice, recognise, refuse_keys, refuse_nesting
 from gatewayd.ota.patch import PatchEncoding, encode_patch
 from gatewayd.ota.rules import Payload
 from gatewayd.ota.topic import Channel, OtaTopic
 from gatewayd.ota.version import Version
+from gatewayd.protocol.image import check_own_version
+from gatewayd.protocol.registry import PROTOCOLS
 
 MIB = 1024 * 1024
-# What the protocol can carry in one packet after its fixed header: the message, its topic and the rest.
+# The most that MQTT allows in one packet after its fixed header: topic, identifiers and message.
 MAX_PACKET_BYTES = 268_435_455
 # The length of the topic, a packet identifier, and the length of the properties, of which there are none.
 AROUND_TOPIC_BYTES = 2 + 2 + 1
-# The broker has this long for everything but the transfer, and the line is at least this fast.
-ANSWER_TIMEOUT_S = 30
-SLOWEST_LINE_BYTES_PER_S = 16 * 1024
-
-_CHANNELS = {"s": Channel.STABLE, "u": Channel.UNSTABLE}
+CHANNELS = {"s": Channel.STABLE, "u": Channel.UNSTABLE}
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What is to be published, and what is worth saying about it."""
+    """A message to publish, and the warnings about it."""
 
     topic: str
     version: Version
@@ -42,27 +41,28 @@ class Publication:
     kind: str
     message: bytes
     warnings: tuple[str, ...]
+    is_futile: bool
 
 
 @click.command()
 @config_option("The gateway's configuration: says where the broker is.")
 @click.option("--app", required=True, help="The application, as app_id in the configuration.")
 @click.option("--version", "version_text", required=True, metavar="M.m.p", help="The firmware's version.")
-@click.option(
-    "--channel", type=click.Choice(tuple(_CHANNELS)), help="s: stable, u: unstable. [default: none]"
-)
+@click.option("--channel", type=click.Choice(tuple(CHANNELS)), help="s: stable, u: unstable. [default: none]")
 @click.option(
     "--patch-encoding",
     type=click.Choice([encoding.value for encoding in PatchEncoding]),
     help="[default: that of the application's devices in the configuration, or else varint]",
 )
-@click.option("--plain", is_flag=True, help="Publish the file whatever it is: a bare image, for one.")
+@click.option("--plain", is_flag=True, help="Publish the file as it is, such as a bare image.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the message to a file instead of publishing it: for `gatewayctl explain`.",
 )
+@click.option("--force", is_flag=True, help="Publish although every device concerned would refuse it.")
+@account_options
 @json_option
 @click.argument("container", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def command(  # noqa: PLR0913, PLR0917 - click hands over each option
@@ -73,19 +73,21 @@ def command(  # noqa: PLR0913, PLR0917 - click hands over each option
     patch_encoding: str | None,
     plain: bool,
     output: Path | None,
+    force: bool,
+    account: Account | None,
     as_json: bool,
     container: Path,
 ) -> None:
-    """Publish a container as the release of its application, major.minor line and channel.
+    """Publish a container as the release of an application, version line (major.minor) and channel.
 
-    The patch version goes before it as a header, and the broker retains it: gateways that connect later get
-    it too. Ends when the broker has it. What a gateway with this configuration would refuse, a message above
-    mqtt.max_message_mib for one, is warned about and published all the same.
+    The patch version is put in front as a header. The broker retains the message, so gateways that connect
+    later get it too. Returns once the broker has it. What a device in this configuration would refuse, such
+    as a message above mqtt.max_message_mib, causes a warning; --force is needed where all of them would.
     """
     settings = load(config)
     try:
         version = Version.parse(version_text)
-        topic = OtaTopic(app, version.major, version.minor, _CHANNELS.get(channel or "", Channel.NONE))
+        topic = OtaTopic(app, version.major, version.minor, CHANNELS.get(channel or "", Channel.NONE))
     except GatewaydError as error:
         raise click.UsageError(str(error)) from None
     encoding = PatchEncoding(patch_encoding) if patch_encoding else _usual_encoding(settings, app)
@@ -94,15 +96,22 @@ def command(  # noqa: PLR0913, PLR0917 - click hands over each option
         click.echo(f"warning: {warning}", err=True)
     if output is not None:
         output.write_bytes(release.message)
+    elif release.is_futile and not force:
+        raise FirmwareError(
+            f"{release.topic}: nothing was published, for every device concerned in {settings.file}"
+            " would refuse it",
+            code="all_would_refuse",
+            hint="the warnings say why; --force publishes it all the same",
+        )
     else:
-        asyncio.run(_publish(settings, release))
-    _tell(settings, release, output, as_json=as_json)
+        asyncio.run(_publish(visitor(settings.mqtt, account=account), release))
+    _print_result(settings, release, output, as_json=as_json)
 
 
 def _usual_encoding(settings: Settings, app: str) -> PatchEncoding:
     encodings = {device.patch_encoding for device in settings.devices if device.app_id == app}
     if len(encodings) > 1:
-        raise click.UsageError(f"the devices of {app} differ in patch_encoding: say --patch-encoding")
+        raise click.UsageError(f"the devices of {app} differ in patch_encoding: give --patch-encoding")
     return encodings.pop() if encodings else PatchEncoding.VARINT
 
 
@@ -123,16 +132,18 @@ def _release(
         kind = recognise(content)
     except FirmwareError as error:
         if not plain:
-            hint = error.hint or "--plain publishes it all the same"
+            hint = error.hint or "--plain publishes it anyway"
             raise FirmwareError(f"{file}: {error.message}", code=error.code, hint=hint) from None
         kind = "damaged container"
     if kind == BARE_IMAGE and not plain and not any(device.payload is Payload.STANDARD for device in takers):
         raise FirmwareError(
-            f"{file} is no OTA container, and no device of {topic.app_id} {version.major}.{version.minor} in"
-            f" {settings.file} has payload: standard",
+            f"{file} is not an OTA container, and no device of {topic.app_id}"
+            f" {version.major}.{version.minor} in {settings.file} has payload: standard",
             code="no_container",
             hint="gatewayctl pack makes a container; --plain publishes the file as it is",
         )
+    if kind == BARE_IMAGE and not plain:
+        _check_own_version(takers, version, content, file)
     message = encode_patch(version.patch, encoding) + content
     topic_text = settings.mqtt.ota_topic.build(topic)
     room = MAX_PACKET_BYTES - AROUND_TOPIC_BYTES - len(topic_text.encode())
@@ -145,8 +156,31 @@ def _release(
         )
     said = advice(content) if kind == BARE_IMAGE else None
     warnings = [f"{file}: {said}"] if said else []
-    warnings += _warnings(settings, takers, encoding, kind, message)
-    return Publication(topic_text, version, encoding, kind, message, tuple(warnings))
+    limit_mib = settings.mqtt.max_message_mib
+    is_too_large = len(message) > limit_mib * MIB
+    if is_too_large:
+        warnings.append(
+            f"{len(message)} bytes are more than a gateway with mqtt.max_message_mib: {limit_mib} accepts"
+        )
+    refusals = _refusals(settings, takers, encoding, kind, message)
+    warnings += refusals if takers else _misses(settings, topic)
+    is_futile = bool(takers) and (is_too_large or len(refusals) == len(takers))
+    return Publication(topic_text, version, encoding, kind, message, tuple(warnings), is_futile)
+
+
+def _check_own_version(takers: list[Device], version: Version, content: bytes, file: Path) -> None:
+    """Raise FirmwareError when the image is none for a device that takes it, or says another version."""
+    for device in takers:
+        if device.payload is not Payload.STANDARD:
+            continue
+        try:
+            own = PROTOCOLS[device.protocol].read_version(content)
+            if own is not None:
+                check_own_version(own, str(version))
+        except FirmwareError as error:
+            raise FirmwareError(
+                f"{file}, for {device.name}: {error.message}", code=error.code, hint=error.hint
+            ) from None
 
 
 def _takes(device: Device, topic: OtaTopic) -> bool:
@@ -157,20 +191,19 @@ def _takes(device: Device, topic: OtaTopic) -> bool:
     )
 
 
-def _warnings(
+def _refusals(
     settings: Settings, takers: list[Device], encoding: PatchEncoding, kind: str, message: bytes
 ) -> list[str]:
-    """What its publisher should know before wondering why nothing happens."""
-    found = []
-    limit_mib = settings.mqtt.max_message_mib
-    if len(message) > limit_mib * MIB:
-        found.append(
-            f"{len(message)} bytes are more than mqtt.max_message_mib: {limit_mib} lets a gateway take"
-        )
-    if not takers:
-        found.append(f"no device in {settings.file} takes it; is it meant for another gateway?")
+    """Return why the devices that follow the topic would refuse the message."""
     refusals = [(device.name, _refusal(settings, device, encoding, kind, message)) for device in takers]
-    return found + [f"{name} {refusal}" for name, refusal in refusals if refusal]
+    return [f"{name} {refusal}" for name, refusal in refusals if refusal]
+
+
+def _misses(settings: Settings, topic: OtaTopic) -> list[str]:
+    """Return what to check where no device follows the topic."""
+    misses = near_misses(topic, [(device, device.version) for device in settings.devices])
+    nobody = f"no device in {settings.file} takes it; check that it is meant for this gateway"
+    return [nobody, *(f"a near miss: {miss}" for miss in misses)]
 
 
 def _refusal(
@@ -179,7 +212,7 @@ def _refusal(
     if device.patch_encoding is not encoding:
         return f"expects patch_encoding: {device.patch_encoding}, and this is {encoding}"
     if device.payload is Payload.STANDARD and kind != BARE_IMAGE:
-        return f"has payload: standard, and would take the {kind} itself for its image"
+        return f"has payload: standard, and would take the whole {kind} for its image"
     try:
         open_firmware(message, profile_of(settings, device), settings.keys_of(device))
     except FirmwareError as error:
@@ -187,25 +220,16 @@ def _refusal(
     return None
 
 
-async def _publish(settings: Settings, release: Publication) -> None:
+async def _publish(login: Login, release: Publication) -> None:
     """Return when the broker has it. Raises BrokerError."""
-    login = visitor(settings.mqtt)
-    connection = await connect(login)
-    timeout_s = ANSWER_TIMEOUT_S + len(release.message) / SLOWEST_LINE_BYTES_PER_S
+    connection = await visit(login)
     try:
-        async with asyncio.timeout(timeout_s):
-            await connection.publish(release.topic, release.message, retain=True)
-    except TimeoutError:
-        raise BrokerError(
-            f"{login.host}:{login.port} has not confirmed the message after {timeout_s:.0f} s",
-            code="no_puback",
-            hint="it may have it all the same; publishing once more does no harm",
-        ) from None
+        await publish_retained(connection, release.topic, release.message)
     finally:
         await connection.close()
 
 
-def _tell(settings: Settings, release: Publication, output: Path | None, *, as_json: bool) -> None:
+def _print_result(settings: Settings, release: Publication, output: Path | None, *, as_json: bool) -> None:
     size = len(release.message)
     if as_json:
         document = {

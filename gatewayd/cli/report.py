@@ -1,4 +1,4 @@
-"""What --json prints where the daemon is not asked; commands that ask it print its answer."""
+"""What --json prints for commands that work without the daemon; the others print its answer."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -10,13 +10,13 @@ from gatewayd.errors import GatewaydError
 
 
 class CommandFailed(BaseModel):
-    """Any command that is refused or fails."""
+    """The output of any command that is refused or fails."""
 
     error: Error
 
     @classmethod
     def of(cls, error: GatewaydError) -> "CommandFailed":
-        """Tell an error of ours; a configuration's has its mistakes one by one."""
+        """Describe an error; for a configuration, with each mistake."""
         mistakes = tuple(str(mistake) for mistake in getattr(error, "mistakes", ()))
         return cls(error=Error(code=error.code, message=error.message, hint=error.hint, mistakes=mistakes))
 
@@ -33,7 +33,7 @@ class ConfigMistake(BaseModel):
 
 
 class ConfigGood(BaseModel):
-    """`check-config`: it can be used. `files`: all that were read, in order."""
+    """`check-config`: the configuration is valid. `files`: all that were read, in order."""
 
     file: str
     files: list[str]
@@ -43,7 +43,7 @@ class ConfigGood(BaseModel):
 
 
 class ConfigBad(BaseModel):
-    """`check-config`: it cannot."""
+    """`check-config`: the configuration is invalid."""
 
     file: str
     ok: Literal[False]
@@ -51,14 +51,14 @@ class ConfigBad(BaseModel):
 
 
 class Source(BaseModel):
-    """Where a value of the configuration was written."""
+    """Where a value in the configuration was written."""
 
     file: str
     line: int
 
 
 class EffectiveConfig(BaseModel):
-    """`config --effective`: `configuration` has the form of a file; `sources` by key, null: the default."""
+    """`config --effective`: `configuration` is laid out like a file; `sources` by key, null for defaults."""
 
     files: list[str]
     configuration: dict[str, Any]
@@ -66,7 +66,7 @@ class EffectiveConfig(BaseModel):
 
 
 class KeysMade(BaseModel):
-    """`keygen`: the files, and how the key set is told from others."""
+    """`keygen`: the files, and the key set's fingerprint."""
 
     ota_key: str
     decrypt_key: str
@@ -75,7 +75,7 @@ class KeysMade(BaseModel):
 
 
 class PinReport(BaseModel):
-    """`pin`: a broker's key. `vouched`: the system's authorities vouch for it under this name, or why not."""
+    """`pin`: a broker's key. `vouched`: this system trusts its certificate for this name; else `why_not`."""
 
     pin: str
     tls: str
@@ -117,3 +117,28 @@ class Published(BaseModel):
     recognised: str
     patch_encoding: Literal["varint", "byte"]
     warnings: list[str]
+
+
+class Holder(BaseModel):
+    """A device for which its gateway still reports what was withdrawn."""
+
+    gateway: str
+    device: str
+    state: str
+    installed_version: str | None
+    latest_version: str | None
+
+
+class Withdrawn(BaseModel):
+    """`withdraw`: the broker retains nothing on the topic any more.
+
+    Attributes:
+        was_retained: whether there was something; None: the broker did not say.
+        size: its bytes, if it is known.
+        holders: devices whose last report names a version of the line as the latest one.
+    """
+
+    topic: str
+    was_retained: bool | None
+    size: int | None
+    holders: list[Holder]

@@ -1,4 +1,4 @@
-"""`gatewayctl scan`: who is there, as a configuration to paste."""
+"""`gatewayctl scan`: find devices, and print them as YAML for the configuration."""
 
 import asyncio
 import re
@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from pydantic import BaseModel
 
+from gatewayd.cli.groups import Group
 from gatewayd.cli.local_devices import look_up
 from gatewayd.cli.options import DEFAULT_CONFIG, F, Fraction, json_option, socket_option
 from gatewayd.cli.scan_yaml import ble_to_yaml, uart_to_yaml
@@ -18,7 +19,7 @@ from gatewayd.scan.uart import scan_uart
 DEFAULT_BAUD = 115_200
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Find devices."""
 
@@ -27,12 +28,12 @@ def _config_option(function: F) -> F:
     return click.option(
         "--config",
         type=click.Path(path_type=Path),
-        help=f"Whose devices are known already.  [default: {DEFAULT_CONFIG}, if it is there]",
+        help=f"Configuration whose devices are already known.  [default: {DEFAULT_CONFIG}, if it exists]",
     )(function)
 
 
 @command.command()
-@click.option("--port", "paths", multiple=True, metavar="PATH", help="A port to ask.  [default: all]")
+@click.option("--port", "paths", multiple=True, metavar="PATH", help="A port to scan.  [default: all]")
 @click.option(
     "--baud",
     "bauds",
@@ -40,9 +41,9 @@ def _config_option(function: F) -> F:
     multiple=True,
     default=(DEFAULT_BAUD,),
     metavar="N",
-    help=f"A speed to try; several are tried in this order.  [default: {DEFAULT_BAUD}]",
+    help=f"A speed to try; several are tried in the given order.  [default: {DEFAULT_BAUD}]",
 )
-@click.option("--reset", "may_reset", is_flag=True, help="Also open ports where that may reset the board.")
+@click.option("--reset", "may_reset", is_flag=True, help="Also open ports if that may reset the board.")
 @_config_option
 @socket_option
 @json_option
@@ -54,10 +55,10 @@ def uart(
     control_socket: Path,
     as_json: bool,
 ) -> None:
-    """Ask on serial ports who is there; prints YAML to paste into the configuration.
+    """Find devices on serial ports; print YAML to paste into the configuration.
 
-    A port in use is left alone. A port that may reset its board when it is opened, as USB adapters may, is
-    listed and not asked, unless --reset is given. Nothing in a device is changed.
+    Ports in use are left alone. Opening some ports, such as USB adapters, may reset the board; without
+    --reset they are listed but not opened. Nothing on a device is changed.
     """
     known = look_up(config, control_socket)
     named = {port.node: port for port in map(named_port, paths)}
@@ -77,7 +78,7 @@ def uart(
 
 def _check_adapter(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
     if value is not None and not re.fullmatch(ADAPTER_PATTERN, value):
-        raise click.BadParameter(f"{value!r} is no adapter; hci0 is")
+        raise click.BadParameter(f"{value!r} is not an adapter name such as hci0")
     return value
 
 
@@ -94,10 +95,10 @@ def _check_adapter(_ctx: click.Context, _param: click.Parameter, value: str | No
     type=Fraction(1, 600),
     default=10,
     show_default=True,
-    help="How long to listen; sleepy devices need more.",
+    help="How long to listen; sleeping devices need longer.",
 )
-@click.option("--ask", is_flag=True, help="Connect to devices that offer a protocol, and ask who they are.")
-@click.option("--all", "everything", is_flag=True, help="Also devices that do not say that they offer one.")
+@click.option("--ask", is_flag=True, help="Connect to devices that offer a protocol, and identify them.")
+@click.option("--all", "everything", is_flag=True, help="Also list devices that do not advertise a protocol.")
 @_config_option
 @socket_option
 @json_option
@@ -110,13 +111,13 @@ def ble(
     control_socket: Path,
     as_json: bool,
 ) -> None:
-    """Listen for Bluetooth devices; prints YAML to paste into the configuration.
+    """Listen for Bluetooth devices; print YAML to paste into the configuration.
 
-    Only those that advertise the service of a protocol, and those of the configuration, are listed. A device
-    that is connected does not advertise. With --ask each one is connected to, one after the other, unless the
-    running gatewayd has it; nothing in it is changed, and it is not paired with.
+    Lists devices that advertise a protocol's service, and those in the configuration. A connected device
+    does not advertise. With --ask, connects to each in turn, except those that the running gatewayd uses;
+    nothing on them is changed, and they are not paired.
     """
-    from gatewayd.link.radio import Radio  # noqa: PLC0415 - who looks at ports needs no Bluetooth
+    from gatewayd.link.radio import Radio  # noqa: PLC0415 - `scan uart` needs no Bluetooth
     from gatewayd.scan.ble import Ours, scan_ble  # noqa: PLC0415
 
     known = look_up(config, control_socket)

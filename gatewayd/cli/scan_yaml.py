@@ -1,4 +1,4 @@
-"""What a scan found, as YAML to paste: devices that answered, and everything else as comments."""
+"""Print the result of a scan as YAML to paste: devices that answered, and the rest as comments."""
 
 import json
 import re
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 _TITLES = " or ".join(kind.title for kind in PROTOCOLS.values() if kind.gatt is not None)
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9/._-]*")
-# What some reader of YAML takes for something else than a text.
+# Words that some YAML parsers take for something other than text.
 _WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
-_LONGEST_STEM = 56  # of a name of at most 64 characters, so that a number has room
+_LONGEST_STEM = 56  # names have at most 64 characters; this leaves room for a number
 
 
 def uart_to_yaml(report: ScanReport, names: Collection[str]) -> str:
-    """Write the report; `names` are in use already."""
+    """Format the report; `names` are already in use."""
     taken = set(names)
     entries: list[str] = []
     remarks: list[str] = []
@@ -36,12 +36,12 @@ def uart_to_yaml(report: ScanReport, names: Collection[str]) -> str:
         else:
             remarks.append(remark or "")
     if not report.ports:
-        remarks.append("No serial ports are here; is the adapter plugged in?")
+        remarks.append("No serial ports were found; check that the adapter is plugged in")
     return _document(entries, remarks)
 
 
 def ble_to_yaml(report: "BleReport", known: LocalDevices) -> str:
-    """Write the report; what is `known` is in use already."""
+    """Format the report; the names in `known` are already in use."""
     taken = known.names
     entries: list[str] = []
     remarks: list[str] = []
@@ -54,11 +54,14 @@ def ble_to_yaml(report: "BleReport", known: LocalDevices) -> str:
         else:
             remarks.append(remark)
     for name in report.not_heard:
-        why = known.claimed.get(name) or f"is {known.targets[name]} on, near, and free?"
-        remarks.append(f"{name} was not heard: {why}")
+        why = (
+            known.claimed.get(name) or f"check that {known.targets[name]} is on, in range, and not connected"
+        )
+        remarks.append(f"{name} was not found: {why}")
     if not report.devices:
         remarks.append(
-            f"No device that offers {_TITLES} was heard; --all lists every one, --seconds 60 listens longer"
+            f"No device that advertises {_TITLES} was found;"
+            " --all lists every device, --seconds 60 listens longer"
         )
     return _document(entries, remarks)
 
@@ -69,7 +72,7 @@ def _document(entries: list[str], remarks: list[str]) -> str:
 
 
 def _port_remark(port: FoundPort) -> str | None:
-    """What to say of a port in a comment; None for a device to paste."""
+    """Return a comment on a port; None if it has a device to paste."""
     about = f" ({port.description})" if port.description else ""
     ours = f"is {port.configured_as} in the configuration; " if port.configured_as else ""
     if port.device is None:
@@ -83,7 +86,7 @@ def _port_remark(port: FoundPort) -> str | None:
 
 
 def _ble_remark(heard: "HeardDevice") -> str | None:
-    """What to say of a device in a comment; None for one to paste."""
+    """Return a comment on a device; None if it is one to paste."""
     obstacle = heard.device and _obstacle(heard.device)
     if heard.protocols and not (heard.configured_as or heard.code or obstacle):
         return None
@@ -94,7 +97,7 @@ def _ble_remark(heard: "HeardDevice") -> str | None:
         answer = f"{_self_description(heard.device)} answers"
         said.append(f"{answer}, and cannot be configured: {obstacle}" if obstacle else answer)
     elif not heard.protocols:
-        said.append(f"does not say that it offers {_TITLES}")
+        said.append(f"does not advertise {_TITLES}")
     return f"{_about(heard)}: {'; '.join(said)}"
 
 
@@ -111,7 +114,7 @@ def _self_description(device: Answer) -> str:
 
 
 def _obstacle(device: Answer) -> str | None:
-    """Why the device cannot be configured, if so."""
+    """Return why the device cannot be configured, if so."""
     try:
         validate_app_id(device.app_id or "unknown")
     except GatewaydError as error:
@@ -122,11 +125,11 @@ def _obstacle(device: Answer) -> str | None:
 def _entry(device: Answer | None, name: str, link: str) -> Iterator[str]:
     yield f"  - name: {_scalar(name)}"
     if device is None:
-        yield "    # app_id: pump         # fill in what it is an application of, or scan with --ask"
-        yield '    # version: "1.0.0"     # and what it runs'
+        yield "    # app_id: pump         # fill in its application, or scan with --ask"
+        yield '    # version: "1.0.0"     # and the version it runs'
     else:
         if device.app_id is None:
-            yield "    # app_id: pump         # fill in what it is an application of: it does not say"
+            yield "    # app_id: pump         # fill in its application: the device does not report it"
         else:
             yield f"    app_id: {_scalar(device.app_id)}"
         if device.hardware_id is not None:
@@ -134,8 +137,8 @@ def _entry(device: Answer | None, name: str, link: str) -> Iterator[str]:
         yield _version_line(device.version)
     if device is not None and device.protocol != DEFAULT_PROTOCOL:
         yield f"    protocol: {_scalar(device.protocol)}"
-    yield "    # payload: advanced   # if its firmware comes in Sming's containers, and then"
-    yield "    # keys: ...           # the key set that opens and verifies them"
+    yield "    # payload: advanced   # if its firmware comes in Sming containers; then also"
+    yield "    # keys: ...           # the key set that decrypts and verifies them"
     yield f"    link: {link}"
 
 
@@ -143,12 +146,12 @@ def _version_line(version: str | None) -> str:
     try:
         return f'    version: "{Version.parse(version or "")}"'
     except GatewaydError:
-        said = f"it says {version!r}" if version else "it did not say"
-        return f'    # version: "1.0.0"    # fill in what it runs: {_one_line(said)}'
+        said = f"it reports {version!r}" if version else "it does not report it"
+        return f'    # version: "1.0.0"    # fill in the version it runs: {_one_line(said)}'
 
 
 def _new_name(app_id: str, taken: set[str]) -> str:
-    """Invent a name, and take it."""
+    """Invent a name that is not in use, and add it to `taken`."""
     stem = re.sub(r"[^A-Za-z0-9._-]", "-", app_id)[:_LONGEST_STEM]
     number = 1
     while f"{stem}-{number}" in taken:
@@ -158,12 +161,12 @@ def _new_name(app_id: str, taken: set[str]) -> str:
 
 
 def _scalar(text: str) -> str:
-    """Write a text so that every reader of YAML takes it for that text."""
+    """Quote text if some YAML parser might take it for something else."""
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
         return text
     return json.dumps(text, ensure_ascii=False)
 
 
 def _one_line(text: str) -> str:
-    """What cannot end a comment or confuse a terminal."""
+    """Replace characters that would end a comment or confuse a terminal."""
     return "".join(char if char.isprintable() else "?" for char in text)

@@ -1,7 +1,7 @@
-"""The JSON Schema of everything that is said over the control socket or printed with --json.
+"""The JSON Schema of everything sent over the control socket or printed with --json.
 
-`python -m gatewayd.cli.schema > docs/control.schema.json` writes it anew. Objects that are answered or
-printed take keys that a later version may add; requests do not.
+`python -m gatewayd.cli.schema > docs/control.schema.json` regenerates it. Objects in answers and printed
+output allow keys that a later version may add; requests do not.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Any
 import click
 from pydantic import BaseModel, TypeAdapter
 
-from gatewayd.cli.output import run
+from gatewayd.cli.output import run_program
 from gatewayd.cli.report import (
     CommandFailed,
     ConfigBad,
@@ -20,9 +20,10 @@ from gatewayd.cli.report import (
     Packed,
     PinReport,
     Published,
+    Withdrawn,
 )
 from gatewayd.config.schema import tidy
-from gatewayd.control import messages
+from gatewayd.control import messages, requests
 from gatewayd.doctor import DoctorReport
 from gatewayd.fleet.status import FleetStatus
 from gatewayd.scan.ble import BleReport
@@ -30,19 +31,19 @@ from gatewayd.scan.uart import ScanReport
 
 _DEFS = "#/$defs/{model}"
 _REQUESTS: tuple[type[BaseModel], ...] = (
-    messages.Status,
-    messages.Devices,
-    messages.Watch,
-    messages.Jobs,
-    messages.OneJob,
-    messages.ExplainMessage,
-    messages.ExplainDevice,
-    messages.Push,
-    messages.Steer,
-    messages.Hold,
-    messages.Reload,
+    requests.Status,
+    requests.Devices,
+    requests.Watch,
+    requests.Jobs,
+    requests.OneJob,
+    requests.ExplainMessage,
+    requests.ExplainDevice,
+    requests.Push,
+    requests.Steer,
+    requests.Hold,
+    requests.Reload,
 )
-# What --json prints, by command.
+# The model that --json prints, by command.
 PRINTED: dict[str, type[BaseModel]] = {
     "approve": messages.OutcomesResult,
     "cancel": messages.OutcomesResult,
@@ -67,11 +68,12 @@ PRINTED: dict[str, type[BaseModel]] = {
     "scan ble": BleReport,
     "scan uart": ScanReport,
     "watch": messages.WatchResult,
+    "withdraw": Withdrawn,
 }
 
 
 def json_schema() -> dict[str, Any]:
-    """Build the schema, draft 2020-12: a line on the socket; `$defs` has what commands print."""
+    """Build the schema, draft 2020-12: a line on the socket; `printed` has what each command prints."""
     said: list[type[BaseModel]] = [
         messages.StatusResult,
         messages.Success,
@@ -86,7 +88,7 @@ def json_schema() -> dict[str, Any]:
     definitions = tidy(generated["$defs"])
     reference = {name: {"$ref": _DEFS.format(model=name)} for name in definitions}
     definitions["Request"] = {"oneOf": [reference[model.__name__] for model in _REQUESTS]}
-    for model in _REQUESTS:  # `op` has a default for who builds a request in Python, and is always said
+    for model in _REQUESTS:  # `op` has a default only in Python; on the wire it is required
         definitions[model.__name__]["required"] = sorted(
             {"op", *definitions[model.__name__].get("required", ())}
         )
@@ -106,9 +108,9 @@ def json_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """Write the schema as it is kept in docs/control.schema.json."""
+    """Format the schema as in docs/control.schema.json."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
-    run("gatewayd.cli.schema", lambda: click.echo(schema_text(), nl=False))
+    run_program("gatewayd.cli.schema", lambda: click.echo(schema_text(), nl=False))

@@ -1,4 +1,4 @@
-"""`gatewayctl simulate`: virtual devices, for trying a configuration and for tests."""
+"""`gatewayctl simulate`: virtual devices, to try out a configuration and for tests."""
 
 import asyncio
 import importlib
@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from gatewayd.cli.groups import Group
 from gatewayd.cli.options import Fraction
 from gatewayd.config.model import ADDRESS_PATTERN
 from gatewayd.errors import FirmwareError, HostError
@@ -22,7 +23,7 @@ from gatewayd.simulator.terminal import Terminal
 from gatewayd.simulator.uart import VirtualUart, make_clock, open_device
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
-# The two highest bits of a static random address are set.
+# Both top bits of a static random address are set.
 _STATIC = 0xC0
 _BONDS = "bonds.json"
 
@@ -39,7 +40,7 @@ class _Number(click.ParamType):  # type: ignore[type-arg]  # generic in newer cl
         try:
             number = self._read(str(value))
         except ValueError:
-            self.fail(f"{value!r} is no {self.name}; 4096 and 0x1000 are", param, ctx)
+            self.fail(f"{value!r} is not a valid {self.name}, such as 4096 or 0x1000", param, ctx)
         if not self._low <= number <= self._high:
             self.fail(f"{value} is not within {self._low} to {self._high}", param, ctx)
         return number
@@ -69,7 +70,7 @@ def _check_text(_ctx: click.Context, param: click.Parameter, value: str | None) 
 
 def _check_address(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     if not re.fullmatch(ADDRESS_PATTERN, value) or int(value[:2], 16) < _STATIC:
-        raise click.BadParameter(f"{value!r} is no static random address; C0:FF:EE:00:00:01 is")
+        raise click.BadParameter(f"{value!r} is not a static random address such as C0:FF:EE:00:00:01")
     return value.upper()
 
 
@@ -79,7 +80,7 @@ _AMOUNT = _Number(fractions=True)
 _PROBABILITY = Fraction(0, 1)
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Run a virtual device."""
 
@@ -97,52 +98,54 @@ def _options(*groups: tuple[_Decorator, ...]) -> _Decorator:
 
 # Names are shared with device/build/rcp-device.
 _PORT = (
-    click.option("--port", required=True, type=click.Path(path_type=Path), help="Becomes a link to the pty."),
+    click.option(
+        "--port", required=True, type=click.Path(path_type=Path), help="Path for a symbolic link to the pty."
+    ),
 )
 _IDENTITY = (
     click.option(
         "--state",
         required=True,
         type=click.Path(path_type=Path, file_okay=False),
-        help="Directory the device lives in; what it holds wins over the options.",
+        help="Directory for the device's state; what it holds overrides the options.",
     ),
-    click.option(
-        "--app-id", required=True, callback=_check_text, help="What the device is an application of."
-    ),
+    click.option("--app-id", required=True, callback=_check_text, help="The device's application."),
     click.option(
         "--version",
         required=True,
         callback=_check_version,
-        help="The version it runs at its first start, M.m.p.",
+        help="The version at its first start, M.m.p.",
     ),
-    click.option(
-        "--hardware-id", callback=_check_text, help="Board it is built on.  [default: not reported]"
-    ),
+    click.option("--hardware-id", callback=_check_text, help="Its hardware.  [default: not reported]"),
     click.option("--device-id", callback=_check_text, help="Its serial number.  [default: not reported]"),
-    click.option("--slot-address", type=_NUMBER, help="Of the free slot.  [default: not reported]"),
+    click.option("--slot-address", type=_NUMBER, help="Address of the free slot.  [default: not reported]"),
 )
 _LINE = (
     click.option(
         "--baud", "base_baud", type=_POSITIVE, default=115200, show_default=True, help="Base speed."
     ),
-    click.option("--rate", type=_AMOUNT, default=0, help="Bytes per second; 0 = as fast as it goes."),
-    click.option("--latency-ms", type=_AMOUNT, default=0, help="Each direction."),
-    click.option("--flip-rate", type=_PROBABILITY, default=0, help="Bit flips per byte, each direction."),
-    click.option("--drop-rate", type=_PROBABILITY, default=0, help="Bytes lost per byte, each direction."),
+    click.option("--rate", type=_AMOUNT, default=0, help="Bytes per second; 0: unlimited."),
+    click.option("--latency-ms", type=_AMOUNT, default=0, help="Latency in each direction."),
+    click.option("--flip-rate", type=_PROBABILITY, default=0, help="Bit flips per byte, in each direction."),
+    click.option(
+        "--drop-rate", type=_PROBABILITY, default=0, help="Fraction of bytes lost, in each direction."
+    ),
     click.option("--seed", type=_NUMBER, help="Makes faults repeatable."),
 )
 _TEMPER = (
-    click.option("--power-cut-after", type=_POSITIVE, help="Bytes received until the power fails, once."),
-    click.option("--slot-size", type=_POSITIVE, default=16 * 1024 * 1024, help="Of the free slot."),
-    click.option("--erase-block", type=_POSITIVE, default=4096, help="Of the flash."),
-    click.option("--write-unit", type=_Number(1, 65535), default=8, help="Of the flash."),
-    click.option("--max-frame", type=_Number(138, 65535), default=1034, help="Longest frame it takes."),
-    click.option("--window", type=_POSITIVE, default=4096, help="Payload it takes unacknowledged."),
-    click.option("--rx-ring", type=_POSITIVE, default=8192, help="Wire bytes it can hold."),
-    click.option("--boot-ms", type=_NUMBER, default=200, help="Silence after a restart."),
-    click.option("--erase-ms", type=_NUMBER, default=0, help="Time to erase a block."),
+    click.option("--power-cut-after", type=_POSITIVE, help="Cut the power once, after this many bytes."),
+    click.option("--slot-size", type=_POSITIVE, default=16 * 1024 * 1024, help="Size of the free slot."),
+    click.option("--erase-block", type=_POSITIVE, default=4096, help="Erase block, in bytes."),
+    click.option(
+        "--write-unit", type=_Number(1, 65535), default=8, help="Write unit of the flash, in bytes."
+    ),
+    click.option("--max-frame", type=_Number(138, 65535), default=1034, help="Longest frame it accepts."),
+    click.option("--window", type=_POSITIVE, default=4096, help="Payload bytes it accepts unacknowledged."),
+    click.option("--rx-ring", type=_POSITIVE, default=8192, help="Size of its receive buffer."),
+    click.option("--boot-ms", type=_NUMBER, default=200, help="Milliseconds of silence after a restart."),
+    click.option("--erase-ms", type=_NUMBER, default=0, help="Milliseconds to erase a block."),
     click.option("--trial-s", type=_Number(0, 65535), default=65535, help="Longest trial of a new image."),
-    click.option("--no-trial", is_flag=True, help="Its bootloader cannot go back to the old image."),
+    click.option("--no-trial", is_flag=True, help="Its bootloader cannot revert to the old image."),
     click.option("--break-after-activate", is_flag=True, help="An image on trial never answers."),
     click.option("--quiet", is_flag=True, help="Log nothing."),
 )
@@ -160,15 +163,15 @@ _RADIO = (
         show_default=True,
         help="Its static random address.",
     ),
-    click.option("--name", callback=_check_text, help="What it calls itself.  [default: its application]"),
+    click.option("--name", callback=_check_text, help="The name it advertises.  [default: its application]"),
     click.option(
-        "--mtu", type=_Number(23, 517), default=247, show_default=True, help="The largest it takes."
+        "--mtu", type=_Number(23, 517), default=247, show_default=True, help="Largest MTU it accepts."
     ),
-    click.option("--pair/--no-pair", default=True, show_default=True, help="Whether it demands a bond."),
+    click.option("--pair/--no-pair", default=True, show_default=True, help="Whether it requires a bond."),
     click.option(
         "--interval-ms",
         type=_Number(7.5, 4000, fractions=True),
-        help="Connection interval that it asks for.  [default: none, it takes what it gets]",
+        help="Connection interval that it requests.  [default: no request]",
     ),
 )
 
@@ -178,8 +181,8 @@ _RADIO = (
 def uart(**options: Any) -> None:
     """Run a device on a pseudo-terminal until SIGTERM or Ctrl-C.
 
-    Integers may be hexadecimal (0x8000). The directory holds `active.bin`, the image it runs, `device.json`,
-    what it is, and `flash.bin`; killing the process is cutting the device's power.
+    Integers may be hexadecimal (0x8000). The state directory holds `active.bin`, the image it runs,
+    `device.json`, its identity, and `flash.bin`. Killing the process acts like a power cut.
     """
     log = _check(options)
     asyncio.run(_run_uart(_profile(options), options, log))
@@ -190,17 +193,17 @@ def uart(**options: Any) -> None:
 def ble(**options: Any) -> None:
     """Run a device on a Bluetooth controller until SIGTERM or Ctrl-C.
 
-    The controller is this process's own: BlueZ must leave it alone (`bluetoothctl power off`). With `vhci`
-    this machine gets a virtual adapter that hears the device and nothing else; that needs root and the module
-    hci_vhci. The directory is as with `uart`, and `bonds.json` has its bonds. Needs bumble, which Debian does
-    not have: pip install 'gatewayd[simulate-ble]'
+    This process needs the controller for itself: BlueZ must not use it (`bluetoothctl power off`). `vhci`
+    creates a virtual adapter that hears only this device; it needs root and the module hci_vhci. The state
+    directory is as for `uart`, with bonds in `bonds.json`. Needs bumble, which is not in Debian:
+    pip install 'gatewayd[simulate-ble]'
     """
     log = _check(options)
     try:
         importlib.import_module("bumble")
     except ImportError as error:
         raise HostError(
-            "bumble is not installed, which has the Bluetooth stack of a device",
+            "bumble, which provides the device's Bluetooth stack, is not installed",
             code="bumble_missing",
             hint="pip install 'gatewayd[simulate-ble]', in a virtual environment",
         ) from error
@@ -208,11 +211,11 @@ def ble(**options: Any) -> None:
 
 
 def _check(options: dict[str, Any]) -> Callable[[str], None]:
-    """Check what no option can tell alone; return the log."""
+    """Check options against each other; return the function that logs a line."""
     block, unit, slot = options["erase_block"], options["write_unit"], options["slot_size"]
     if block % unit or slot % block:
         raise click.UsageError(
-            f"--slot-size {slot} is not made of blocks, or --erase-block {block} not of units of {unit}"
+            f"--slot-size {slot} must be a multiple of --erase-block {block}, and that of --write-unit {unit}"
         )
     return _be_quiet if options["quiet"] else _say
 
@@ -220,7 +223,7 @@ def _check(options: dict[str, Any]) -> Callable[[str], None]:
 def _start(
     profile: DeviceProfile, options: dict[str, Any], log: Callable[[str], None], clock: Callable[[], float]
 ) -> tuple[Receiver, asyncio.Event]:
-    """Open the device; return it, and what a signal to stop sets."""
+    """Open the device; return it, and the event that a signal to stop sets."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

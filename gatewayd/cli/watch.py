@@ -1,4 +1,4 @@
-"""`gatewayctl watch`: transfers as they go, until Ctrl-C; a daemon that restarts is waited for."""
+"""`gatewayctl watch`: show transfers live until Ctrl-C, and reconnect if the daemon restarts."""
 
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -13,19 +13,20 @@ from rich.table import Table
 from rich.text import Text
 
 from gatewayd.cli.devices import progress_text
-from gatewayd.cli.formatting import because, duration, is_on_terminal, plural, printable, speed, tell
+from gatewayd.cli.formatting import because, duration, echo, is_on_terminal, plural, printable, speed
 from gatewayd.cli.options import json_option, socket_option
 from gatewayd.control.client import DaemonUnreachable, subscribe
-from gatewayd.control.messages import DeviceView, Watch, WatchResult
+from gatewayd.control.messages import DeviceView, WatchResult
+from gatewayd.control.requests import Watch
 
 RECONNECT_S = 1.0
-# States in which there is something to see.
+# States with something to show.
 _MOVING = {"transferring", "staged", "activating"}
 _BAR_COLUMNS = 18
 _NAME_COLUMNS = 16
-# Below and above the bars, so that nothing scrolls.
+# Kept free around the bars, so that nothing scrolls.
 _SPARE_LINES = 4
-# Of a transfer, where there is no terminal to draw on: a line for so many percent.
+# Without a terminal, a transfer is printed as a line every so many percent.
 _STEP_PERCENT = 10
 
 
@@ -33,10 +34,10 @@ _STEP_PERCENT = 10
 @socket_option
 @json_option
 def command(control_socket: Path, as_json: bool) -> None:
-    """Show all transfers as they go: speed, time left, resumes. Ctrl-C ends it.
+    """Show all transfers live: speed, time left, resumes. Press Ctrl-C to stop.
 
-    On a terminal with bars, otherwise a line for each change; --json prints what the daemon says, an object a
-    line. A daemon that is restarted is waited for.
+    Draws bars on a terminal, and otherwise prints a line for each change; --json prints the daemon's
+    messages, one object a line. Waits for the daemon if it is restarted.
     """
     shown: _Lines | _Bars | _Json
     if as_json:
@@ -53,7 +54,7 @@ def command(control_socket: Path, as_json: bool) -> None:
 
 
 def _follow(path: Path, show: Callable[[WatchResult], None], say: Callable[[str], None]) -> None:
-    """Show news for ever. Raises DaemonUnreachable when there never was a daemon."""
+    """Show news until interrupted. Raises DaemonUnreachable if the daemon never answered."""
     was_there = is_told = False
     seen: set[str] = set()
     while True:
@@ -73,7 +74,7 @@ def _follow(path: Path, show: Callable[[WatchResult], None], say: Callable[[str]
 
 
 def _subscription(path: Path, seen: set[str]) -> Iterator[WatchResult]:
-    """Yield news; of devices in `seen` those that were removed while nobody listened are news as well."""
+    """Yield news; includes the removal of devices in `seen` that were removed between connections."""
     is_everything = True
     for said in subscribe(path, Watch(), WatchResult):
         names = {device.name for device in said.devices}
@@ -116,17 +117,17 @@ class _Lines:
             told = (device.state, device.code, device.latest_version, device.paused, step)
             if self._told.get(device.name) != told:
                 self._told[device.name] = told
-                tell(line(device))
+                echo(line(device))
         for name in news.removed:
             self._told.pop(name, None)
-            tell(f"{name}  removed from the configuration")
+            echo(f"{name}  removed from the configuration")
 
     def say(self, text: str) -> None:
-        tell(text)
+        echo(text)
 
 
 class _Bars:
-    """Transfers as bars; what ended goes above them, as a line."""
+    """Transfers as bars; a line above them for each that ended."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False)
@@ -146,21 +147,21 @@ class _Bars:
         for device in news.devices:
             before = self._devices.get(device.name)
             if before is None or (before.state, before.code) != (device.state, device.code):
-                self._tell(device, is_new=before is None)
+                self._print_change(device, is_new=before is None)
             self._devices[device.name] = device
         self._live.update(bars(self._devices.values(), self._console.height))
 
     def say(self, text: str) -> None:
         self._console.print(Text(text, style="yellow"))
 
-    def _tell(self, device: DeviceView, *, is_new: bool) -> None:
+    def _print_change(self, device: DeviceView, *, is_new: bool) -> None:
         if device.state in _MOVING or (is_new and device.state in ("idle", "succeeded", "unknown")):
             return
         self._console.print(Text(line(device)))
 
 
 def bars(devices: Collection[DeviceView], height: int) -> Table:
-    """Draw what moves, a line each, no more than a terminal is high."""
+    """Draw each transfer as a bar; no more than fit on the terminal."""
     table = Table.grid(padding=(0, 1))
     moving = [device for device in devices if device.state in _MOVING]
     room = max(1, height - _SPARE_LINES)

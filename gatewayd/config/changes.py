@@ -10,7 +10,7 @@ from gatewayd.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Devices by name, and whether the broker or how it is talked to is another."""
+    """Devices by name; `mqtt` is True if anything in that section changed."""
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
@@ -33,12 +33,20 @@ class Changes:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What is in force now, and what is other than before."""
+
+    settings: Settings
+    changes: Changes
+
+
 def read_again(old: Settings) -> Settings:
     """Read the file of `old` as it is now.
 
     Raises ConfigErrors, or ConfigError `restart_needed` for what a running daemon cannot change.
     """
-    new = load(old.file.absolute())  # whoever asked stands elsewhere than the daemon, and reads the mistakes
+    new = load(old.file.absolute())  # gatewayctl prints the mistakes, and its working directory is another
     fixed = [
         key
         for key in type(old.gateway).model_fields
@@ -50,11 +58,12 @@ def read_again(old: Settings) -> Settings:
         raise ConfigError(
             f"{new.file}: {keys} cannot change while gatewayd runs; nothing was changed",
             code="restart_needed",
-            hint="restart gatewayd, or take that back",
+            hint="restart gatewayd, or undo that change",
         )
     return new
 
 
 def _differs(old: Settings, before: Device, new: Settings, after: Device) -> bool:
-    keys = [settings.keys_of(device) for settings, device in ((old, before), (new, after))]
+    pairs = ((old, before), (new, after))
+    keys = [settings.key_sets.get(device.keys) if device.keys else None for settings, device in pairs]
     return before != after or keys[0] != keys[1]

@@ -1,19 +1,21 @@
-"""What no single value can tell: clashes between parts (mistakes), and what is unwise (warnings)."""
+"""Checks across the whole configuration: conflicts between sections, and warnings of risky choices."""
 
 import json
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
+from pathlib import PurePosixPath
 from typing import Any
 
 from gatewayd.config.document import BROKEN, Document
-from gatewayd.config.explain import did_you_mean
 from gatewayd.config.mistakes import KeyPath, Mistake
 from gatewayd.config.model import BleSettings, Device, KeyFiles, Mqtt, UartSettings
+from gatewayd.config.shared_ports import sharing_port
+from gatewayd.config.validation import did_you_mean
 from gatewayd.ota.keys import KeySet, find_shared_keys
 from gatewayd.ota.rules import Deliver, Payload
+from gatewayd.protocol.registry import PROTOCOLS
 
 # A warning about 200 devices names this many.
 _NAMES_SHOWN = 5
@@ -24,7 +26,7 @@ Written = tuple[int, dict[str, Any]]
 
 
 def check_names(devices: Sequence[Written], document: Document) -> None:
-    """Refuse two devices of one name, also when something else is wrong with one of them."""
+    """Refuse two devices with the same name, even if something else is wrong with one of them."""
     first: dict[str, int] = {}
     for index, written in devices:
         name = written.get("name")
@@ -38,7 +40,7 @@ def check_names(devices: Sequence[Written], document: Document) -> None:
 
 
 def check_addresses(devices: Sequence[Written], document: Document) -> None:
-    """Refuse two devices at one Bluetooth address, or with the same to tell them by."""
+    """Refuse two devices with the same Bluetooth address, name or service data to look for."""
     first: dict[str, int] = {}
     for index, written in devices:
         link = written.get("link")
@@ -49,30 +51,33 @@ def check_addresses(devices: Sequence[Written], document: Document) -> None:
         if who in first:
             here, there = ("devices", index, "link", "ble"), ("devices", first[who], "link", "ble")
             where = document.beside(there, here)
-            message = f"devices[{first[who]}] is looked for in the same way ({where})"
+            message = f"devices[{first[who]}] has the same Bluetooth target ({where})"
             document.wrong(here, message, "Give each device an address or a name of its own")
         first.setdefault(who, index)
 
 
 def check_ports(devices: Sequence[Written], document: Document) -> None:
-    """Refuse two devices on one port, also when one of them names it through a link."""
+    """Refuse two devices on one port by the same name.
+
+    Where two names lead depends on what is plugged in, and is judged when a port is opened: shared_ports.
+    """
     first: dict[str, int] = {}
     for index, written in devices:
         link = written.get("link")
         uart = link.get("uart") if isinstance(link, dict) else None
         if not isinstance(uart, str) or "\0" in uart:
             continue
-        port = os.path.realpath(uart)
+        port = str(PurePosixPath("/", uart.lstrip("/"))) if uart.startswith("/") else uart
         if port in first:
             here, there = ("devices", index, "link", "uart"), ("devices", first[port], "link", "uart")
             where = document.beside(there, here)
-            message = f"{uart} is the port of devices[{first[port]}] as well ({where})"
+            message = f"{uart} is also the port of devices[{first[port]}] ({where})"
             document.wrong(here, message, "Give each device a port of its own")
         first.setdefault(port, index)
 
 
 def check_keys(devices: Sequence[Written], names: Iterable[str], document: Document) -> None:
-    """Refuse a device whose key set is not there."""
+    """Refuse a device whose key set does not exist."""
     names = list(names)
     for index, written in devices:
         wanted = written.get("keys")
@@ -86,7 +91,7 @@ def check_keys(devices: Sequence[Written], names: Iterable[str], document: Docum
 
 
 def check_shared_keys(devices: Sequence[Placed], key_sets: dict[str, KeySet], document: Document) -> None:
-    """Refuse one key that vouches for two applications: each could be given the other's firmware."""
+    """Refuse one key for two applications: each could be given the other's firmware."""
     users: dict[str, Placed] = {}
     apps: list[tuple[str, KeySet]] = []
     for index, device in devices:
@@ -110,17 +115,18 @@ def warnings(
     keys: dict[str, KeyFiles],
     document: Document,
 ) -> list[Mistake]:
-    """What works and is unwise."""
+    """Return warnings about settings that work but are risky or have no effect."""
     return [
         *document.warnings,
         *_broker_warnings(mqtt, document),
         *_key_warnings(keys, document),
         *_device_warnings(devices, keys, document),
+        *(_shared_port_warnings(devices, document) if document.host.is_here else []),
     ]
 
 
 def origin(document: Document, index: int, *keys: str | int) -> KeyPath:
-    """Where a device's value was written: with the device, in `defaults:`, or nowhere (then: the device)."""
+    """Return where a device's value was written: at the device or in `defaults:`; if nowhere, the device."""
     own: KeyPath = ("devices", index, *keys)
     shared: KeyPath = ("defaults", *keys)
     return shared if own not in document.places and shared in document.places else own
@@ -145,7 +151,7 @@ def _is_local(host: str) -> bool:
 
 
 def _key_warnings(keys: dict[str, KeyFiles], document: Document) -> list[Mistake]:
-    message = "holds the key that signs, too: who breaks into this gateway can sign firmware"
+    message = "also holds the signing key: anyone who breaks into this gateway can sign firmware"
     suggestion = "Copy only decrypt.key.bin and verify.key.bin here"
     return [
         document.mistake(("keys", name, "ota_key_file"), message, suggestion)
@@ -157,7 +163,7 @@ def _key_warnings(keys: dict[str, KeyFiles], document: Document) -> list[Mistake
 def _device_warnings(
     devices: Sequence[Placed], keys: dict[str, KeyFiles], document: Document
 ) -> list[Mistake]:
-    """One warning for each kind and place, naming the devices."""
+    """Return one warning for each kind and place, naming the devices."""
     found: dict[tuple[str, str, str], list[Placed]] = defaultdict(list)
     for placed in devices:
         for kind in _unwise(placed[1], keys):
@@ -175,10 +181,10 @@ def _device_warnings(
 def _unwise(device: Device, keys: dict[str, KeyFiles]) -> Iterable[tuple[str, str, str]]:
     files = keys.get(device.keys) if device.keys is not None else None
     can_verify = files is not None and bool(files.verify_key_file or files.ota_key_file)
+    yield from _unwise_link(device)
     if device.payload is Payload.STANDARD:
-        message = (
-            "standard firmware has no signature and no anti-rollback mark: who may publish decides what runs"
-        )
+        message = "standard firmware has no signature and no anti-rollback mark:"
+        " anyone who may publish decides what runs"
         if device.keys is not None:
             message += "; keys has no effect"
         if device.deliver is Deliver.CONTAINER:
@@ -191,12 +197,22 @@ def _unwise(device: Device, keys: dict[str, KeyFiles]) -> Iterable[tuple[str, st
             "Give verify_key_file in keys",
         )
     elif device.allow_unsigned:
-        yield "allow_unsigned", "unsigned containers are accepted although the key set can verify", ""
+        yield (
+            "allow_unsigned",
+            "unsigned containers are accepted although the key set can verify signatures",
+            "",
+        )
     yield from _useless_image_checks(device)
     if device.allow_unsigned and not can_verify:
         yield "allow_unsigned", "has no effect without a verification key", "Delete it, or give keys"
     if device.allow_downgrade:
         yield "allow_downgrade", "older firmware is accepted", "Delete it once the downgrade is done"
+
+
+def _unwise_link(device: Device) -> Iterable[tuple[str, str, str]]:
+    kind = PROTOCOLS[device.protocol]
+    if kind.caution:
+        yield "protocol", kind.caution, kind.advice
     if isinstance(device.link, BleSettings) and not device.link.pair and device.deliver is Deliver.ROM:
         yield (
             "link.pair",
@@ -206,9 +222,22 @@ def _unwise(device: Device, keys: dict[str, KeyFiles]) -> Iterable[tuple[str, st
     if isinstance(device.link, UartSettings) and re.fullmatch(r"/dev/tty(USB|ACM)[0-9]+", device.link.uart):
         yield (
             "link.uart",
-            "this number changes when devices are plugged in another order",
+            "this number can change when devices are plugged in again",
             "Use /dev/serial/by-id/…",
         )
+
+
+def _shared_port_warnings(devices: Sequence[Placed], document: Document) -> list[Mistake]:
+    """Name the devices that are not served while their names lead to one port."""
+    found = []
+    for index, device in devices:
+        others = sharing_port(device, (other for _, other in devices))
+        if others:
+            path = ("devices", index, "link", "uart")
+            names = ", ".join(other.name for other in others)
+            message = f"leads to the port of {names} at the moment; neither is served while it does"
+            found.append(document.mistake(path, message, "Name both by /dev/serial/by-path/…"))
+    return found
 
 
 def _useless_image_checks(device: Device) -> Iterable[tuple[str, str, str]]:

@@ -1,98 +1,80 @@
-"""The strict part of YAML that a configuration may use, and the place of every key in it.
+"""The strict subset of YAML that a configuration may use, and the line and column of every key.
 
-A configuration is read by people and by several programs, and YAML gives them room to disagree: `no` is a
-boolean to one reader and a text to the next, `4.10` becomes 4.1, `12:30` becomes 750, the last of two equal
-keys wins without a word. So whatever two readers could read differently is refused with an explanation: what
-remains is mappings, lists, texts, decimal integers, `true`, `false` and `null`.
+People and several programs read a configuration, and YAML lets them disagree: `no` is a boolean to one
+parser and text to another, `4.10` becomes 4.1, `12:30` becomes 750, and the last of two equal keys silently
+wins. So anything that two parsers could read differently is refused with an explanation. What remains is
+mappings, lists, text, decimal integers, `true`, `false` and `null`.
 
-PyYAML's events are read here rather than its nodes or objects: they come one by one, so that depth is limited
-before it costs anything, and they still know quotes, anchors, tags and lines.
+This module reads PyYAML's events rather than its nodes or objects: events arrive one at a time, so depth can
+be limited before it costs anything, and they still carry quotes, anchors, tags and lines.
 """
 
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from gatewayd.config import characters
 from gatewayd.config.host import Host
 from gatewayd.config.mistakes import ConfigErrors, KeyPath, Mistake, dotted
+from gatewayd.config.traps import find_trap
 
-# 200 devices with every key written out are some 150 KB.
+# 200 devices with every key written out take about 150 KB.
 SIZE_LIMIT_BYTES = 1 << 20
 # The deepest place a configuration has is devices[0].link.wake.send: 4 levels.
 DEPTH_LIMIT = 32
-# Five times what 200 devices with every key written out have. Each value costs memory, however short it is.
+# Five times the count for 200 devices with every key written out. Each value costs memory, however short.
 VALUES_LIMIT = 50_000
-# More than anybody reads at once; a megabyte can hold a quarter of a million.
+# More than anybody reads in one go; a megabyte can hold a quarter of a million.
 MISTAKES_LIMIT = 100
 
-# libyaml is ten times as fast; PyYAML can be built without it, and then reads the same.
+# libyaml is ten times as fast. PyYAML can be built without it; the result is the same.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-# A byte order mark is dropped at the start and refused later, where YAML readers treat it differently.
-_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+# YAML parsers treat these differently: a byte order mark (dropped at the start, refused elsewhere), and the
+# line ends of Unicode.
+_UNPRINTABLE = re.compile(
+    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
 _TAB_INDENT = re.compile("^ *\t", re.MULTILINE)
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _WORDS = {"true": True, "false": False, "null": None, "~": None}
-_MAC = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 
-# What YAML readers disagree on when it stands without quotes: (pattern, what it is, what to write instead).
-_TRAPS = [
-    (
-        re.compile(r"y|n|yes|no|on|off|true|false|null", re.IGNORECASE),
-        "is true, false or nothing to some YAML readers and a text to others",
-        'Write true, false or null, or put a text in quotes: "{text}"',
-    ),
-    (_MAC, "looks like a MAC address, which YAML can read as a number", 'Put it in quotes: "{text}"'),
-    (
-        re.compile(
-            r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*\.[0-9_]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
-        ),
-        "without quotes is a decimal fraction (4.10 would become 4.1)",
-        'Put a text such as a version in quotes: "{text}"; numbers here are whole',
-    ),
-    (
-        re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE),
-        "is not a usable number",
-        'Put a text in quotes: "{text}"',
-    ),
-    (
-        re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"),
-        "is a number in base 60 to some YAML readers",
-        'Put a text in quotes: "{text}"',
-    ),
-    (
-        re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt ].*)?"),
-        "is a date to some YAML readers",
-        'Put a text in quotes: "{text}"',
-    ),
-    (
-        re.compile(r"[-+]?0[xX][0-9a-fA-F_]+|[-+]?0[oObB][0-7_]+|[-+]?[0-9][0-9_]*"),
-        "is not a plain decimal number of at most 19 digits",
-        'Write it in decimal without _ or leading 0, or put a text in quotes: "{text}"',
-    ),
-]
+# Tags of other programs -> what there is instead.
+_TAGS = {
+    "!secret": "Write the password into a file of its own and name that: password_file",
+    "!include": "Put that part of the configuration into a file of its own, conf.d/NAME.yaml",
+    "!include_dir_merge_list": "Put the parts into files of their own, conf.d/NAME.yaml",
+    "!env_var": "Write ${hostname} or ${machine_id}; other variables are not read",
+    "!env": "Write ${hostname} or ${machine_id}; other variables are not read",
+}
 
-# How libyaml and PyYAML begin to say it -> what a person can do about it.
+# What a device is sent, to the byte, and what devices and brokers call themselves, perhaps oddly.
+_EXCHANGES = {("send",), ("expect",)}
+_FREE_TEXTS = {("username",), ("hardware_id",)}
+# A message about odd characters names this many.
+_ODD_SHOWN = 3
+
+# How the message of libyaml or PyYAML starts -> what to do about it.
 _SYNTAX = [
-    ("mapping values are not allowed", "Check the indentation, and put texts that contain ': ' in quotes"),
+    ("mapping values are not allowed", "Check the indentation, and quote text that contains ': '"),
     ("did not find expected key", "Check the indentation: the keys of one mapping start in the same column"),
     ("expected <block end>", "Check the indentation: the keys of one mapping start in the same column"),
-    ("could not find expected ':'", "A key is followed by a colon and a space"),
-    ("found character", "Put texts that start with @, ` or % in quotes"),
-    ("found unexpected end of stream", "A quote is opened and never closed"),
+    ("could not find expected ':'", "Write a colon and a space after each key"),
+    ("found character", "Quote text that starts with @, ` or %"),
+    ("found unexpected end of stream", "A quote is never closed"),
     ("did not find expected ',' or ", "A [ or { is never closed, or a comma is missing"),
     ("expected ',' or ", "A [ or { is never closed, or a comma is missing"),
 ]
 
 
 class _Broken:
-    """Stands in for a value that was refused already, so that nobody complains about it again."""
+    """Stands in for a value that was already refused, so that it is not reported twice."""
 
     def __repr__(self) -> str:
         return "BROKEN"
@@ -102,7 +84,7 @@ BROKEN = _Broken()
 
 
 class Place(NamedTuple):
-    """Where a key or an item was written; line and column from 1."""
+    """Where a key or an item was written; line and column count from 1."""
 
     file: Path
     line: int
@@ -111,9 +93,9 @@ class Place(NamedTuple):
 
 @dataclass
 class Document:
-    """A configuration as written, in one file or several: plain values, and where each stands.
+    """A configuration as written, in one file or several: plain values, and where each was written.
 
-    Relative paths in it start at the folder of `file`, whichever file they stand in.
+    Relative paths start at the folder of `file`, even if they were written in another file.
     """
 
     file: Path
@@ -122,12 +104,14 @@ class Document:
     places: dict[KeyPath, Place] = field(default_factory=dict)
     mistakes: list[Mistake] = field(default_factory=list)
     warnings: list[Mistake] = field(default_factory=list)
+    is_start: bool = False
+    unusable_keys: dict[str, list[Mistake]] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
     size_bytes: int = 0
     is_empty: bool = False
 
     def place(self, path: KeyPath) -> Place:
-        """Return the place of `path`, or of the nearest thing around it that was written."""
+        """Return the place of `path`, or of the nearest enclosing key that was written."""
         while path and path not in self.places:
             path = path[:-1]
         return self.places.get(path, Place(self.file, 0, 0))
@@ -137,26 +121,38 @@ class Document:
         return Mistake(*self.place(path), dotted(path), message, suggestion)
 
     def beside(self, path: KeyPath, other: KeyPath) -> str:
-        """Say where `path` stands to who reads of `other`: the line, and the file where it is another."""
+        """Return the line of `path` for a message about `other`; with the file if it is a different one."""
         place = self.place(path)
         is_near = place.file == self.place(other).file
         return f"line {place.line}" if is_near else f"{place.file}:{place.line}"
 
     def wrong(self, path: KeyPath, message: str, suggestion: str = "") -> None:
-        """Note a mistake and go on; ConfigErrors after too many."""
+        """Note a mistake at `path`. Raises ConfigErrors like `note`."""
         self.note(self.mistake(path, message, suggestion))
 
+    def wrong_file(self, path: KeyPath, message: str, suggestion: str = "") -> None:
+        """Note what is wrong with a file that the configuration names.
+
+        At a start the files of a key set cost that key set alone: they may be damaged or gone since the
+        configuration was checked, which must not stop devices that have other keys, or none.
+        """
+        if self.is_start and path[0] == "keys":
+            mistake = self.mistake(path, message, suggestion)
+            self.unusable_keys.setdefault(str(path[1]), []).append(mistake)
+        else:
+            self.wrong(path, message, suggestion)
+
     def note(self, mistake: Mistake) -> None:
-        """Keep a mistake. Raises ConfigErrors when there are MISTAKES_LIMIT already."""
+        """Add a mistake. Raises ConfigErrors once there are MISTAKES_LIMIT."""
         if len(self.mistakes) == MISTAKES_LIMIT:
-            message = f"there are more than {MISTAKES_LIMIT} mistakes, and not all are told"
+            message = f"there are more than {MISTAKES_LIMIT} mistakes; only the first are listed"
             self.mistakes.append(replace(mistake, key_path="", message=message, suggestion="Correct these"))
             raise ConfigErrors(self.mistakes)
         self.mistakes.append(mistake)
 
 
 def read_document(file: Path) -> Document:
-    """Read and parse `file`. Raises ConfigErrors when nothing can be made of it; else see `.mistakes`."""
+    """Read and parse `file`. Raises ConfigErrors if it is unusable; lesser mistakes are in `.mistakes`."""
     try:
         with file.open("rb") as stream:
             content = stream.read(SIZE_LIMIT_BYTES + 1)
@@ -170,20 +166,21 @@ def read_document(file: Path) -> Document:
 
 
 def open_to_all(path: Path, mode: int) -> Mistake:
-    """Describe a file or folder that anybody may change: whoever can, decides what runs on the devices."""
+    """Describe a file or folder that anybody may change, and so decide what runs on the devices."""
     message = f"is writable by everybody (mode {mode & 0o7777:04o})"
     return Mistake(path, 0, 0, "", message, f"Run: chmod o-w {path}")
 
 
 def parse_document(file: Path, content: bytes) -> Document:
-    """Parse the bytes of a configuration; `file` is only named. Raises as read_document."""
+    """Parse the bytes of a configuration; `file` is only named in messages. Raises as read_document."""
     text = _decode(file, content)
     document = Document(file, files=[file], size_bytes=len(content))
+    lines = characters.lines_of(text)
     events = yaml.parse(text, Loader=_LOADER)
     try:
-        _Reader(document, events).read()
+        _Reader(document, events, lines).read()
     except yaml.YAMLError as error:
-        document.mistakes.append(_syntax_mistake(file, error))
+        document.mistakes.append(_syntax_mistake(file, error, lines))
         raise ConfigErrors(document.mistakes) from None
     except (ValueError, OverflowError):  # PyYAML without libyaml, at escapes such as "\UFFFFFFFF"
         document.mistakes.append(Mistake(file, 0, 0, "", "is not valid YAML: impossible character escape"))
@@ -192,7 +189,7 @@ def parse_document(file: Path, content: bytes) -> Document:
 
 
 def refusal(file: Path, line: int, message: str, suggestion: str = "") -> ConfigErrors:
-    """Make of one mistake what is raised; `line` 0: the file as a whole."""
+    """Return an exception with a single mistake; `line` 0 means the file as a whole."""
     return ConfigErrors([Mistake(file, line, 1 if line else 0, "", message, suggestion)])
 
 
@@ -213,18 +210,28 @@ def _decode(file: Path, content: bytes) -> str:
             file, line, f"byte 0x{content[error.start]:02x} is not UTF-8", "Save the file as UTF-8"
         ) from None
     if match := _UNPRINTABLE.search(text):
-        line = text.count("\n", 0, match.start()) + 1
-        raise refusal(file, line, f"control character {match[0]!r}", "Delete it")
+        before = characters.lines_of(text[: match.start()])
+        line, column = len(before), len(before[-1]) + 1
+        message = f"control character {characters.name(match[0])} in column {column}"
+        raise ConfigErrors([Mistake(file, line, column, "", message, characters.cure(match[0]))])
     if tabs := [text.count("\n", 0, match.start()) + 1 for match in _TAB_INDENT.finditer(text)]:
         raise ConfigErrors(Mistake(file, n, 1, "", "a tab in the indentation", "Use spaces") for n in tabs)
     return text
 
 
-def _syntax_mistake(file: Path, error: yaml.YAMLError) -> Mistake:
+def _syntax_mistake(file: Path, error: yaml.YAMLError, lines: Sequence[str]) -> Mistake:
     mark = getattr(error, "problem_mark", None)
     problem = " ".join(str(getattr(error, "problem", None) or error).split())
     hint = next((hint for start, hint in _SYNTAX if problem.startswith(start)), "")
     line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+    # What went wrong on a line is often noticed on the next one only.
+    for number in (line - 1, line - 2):
+        if odd := characters.first_odd_on(lines, number):
+            hint = f"Line {number + 1} contains {odd}: {odd.cure[0].lower()}{odd.cure[1:]}"
+            break
+        if 0 <= number < len(lines) and "${" in lines[number]:
+            hint = 'Put it in quotes within { } and [ ]: "${hostname}"'
+            break
     return Mistake(file, line, column, "", f"is not valid YAML: {problem}", hint)
 
 
@@ -236,9 +243,10 @@ def _position(event: yaml.Event) -> tuple[int, int]:
 class _Reader:
     """Turns events into plain values. Recursive: DEPTH_LIMIT bounds it."""
 
-    def __init__(self, document: Document, events: Iterator[yaml.Event]) -> None:
+    def __init__(self, document: Document, events: Iterator[yaml.Event], lines: Sequence[str]) -> None:
         self._document = document
         self._events = events
+        self._lines = lines
 
     def read(self) -> None:
         next(self._events)  # the start of the stream
@@ -247,7 +255,7 @@ class _Reader:
             self._document.is_empty = True
             return
         if getattr(start, "version", None) or getattr(start, "tags", None):
-            self._refuse(start, (), "a % directive is not used here", "Delete it")
+            self._refuse(start, (), "% directives are not accepted", "Delete it")
         self._document.root = self._value(next(self._events), ())
         next(self._events)  # the end of the document
         second = next(self._events)
@@ -269,7 +277,8 @@ class _Reader:
             self._refuse(event, path, f"the anchor &{event.anchor} is not accepted", "Use defaults: instead")
         if event.tag:
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            self._refuse(event, path, f"the tag {tag} is not accepted", "Delete it; put a text in quotes")
+            cure = _TAGS.get(tag, "Delete it; quote the value if it is text")
+            self._refuse(event, path, f"the tag {tag} is not accepted", cure)
         if isinstance(event, yaml.MappingStartEvent):
             return self._mapping(path)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -289,12 +298,12 @@ class _Reader:
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             key = self._key(event, path)
             if key is None or key in items:
-                # Its value is read only to get past it, and for the mistakes in it.
+                # The value is read only to skip it, and to report the mistakes in it.
                 here = (*path, "?" if key is None else key)
                 if key is not None:
                     line = self._document.places[here].line
                     self._refuse(
-                        event, here, f"is written twice, first in line {line}", "Delete one of the two"
+                        event, here, f"is written twice, first on line {line}", "Delete one of the two"
                     )
                 self._value(next(self._events), here)
                 continue
@@ -305,7 +314,7 @@ class _Reader:
 
     def _key(self, event: Any, path: KeyPath) -> str | None:
         if not isinstance(event, yaml.ScalarEvent):
-            self._refuse(event, path, "a key must be a plain text", "Put a text with * & [ or { in quotes")
+            self._refuse(event, path, "a key must be plain text", "Quote text that contains * & [ or {")
             if not isinstance(event, yaml.AliasEvent):
                 self._value(event, (*path, "?"))
             return None
@@ -316,7 +325,7 @@ class _Reader:
         if isinstance(key, str):
             return key
         if key is not BROKEN:
-            self._refuse(event, path, f"the key {event.value!r} is not a text", "Put it in quotes")
+            self._refuse(event, path, f"the key {event.value!r} is not text", "Put it in quotes")
         return None
 
     def _scalar(self, event: Any, path: KeyPath) -> Any:
@@ -324,27 +333,52 @@ class _Reader:
         if any("\ud800" <= character <= "\udfff" for character in text):
             self._refuse(event, path, "contains half of a surrogate pair", "Write the character itself")
             return BROKEN
-        if event.style:  # quoted, or a block; a plain one has None from PyYAML, '' from libyaml
+        if self._has_odd_characters(event, path):
+            return BROKEN
+        if event.style:  # quoted, or a block; for a plain scalar PyYAML gives None and libyaml ''
             return text
         if _INTEGER.fullmatch(text):
             return int(text)
         return _WORDS[text] if text in _WORDS else self._plain_text(event, path)
 
+    def _has_odd_characters(self, event: Any, path: KeyPath) -> bool:
+        """Note characters that are not what they look like; a name or path with one is of no use."""
+        if path[-1:] in _EXCHANGES:
+            return False
+        start = event.start_mark.line, event.start_mark.column
+        end = event.end_mark.line, event.end_mark.column
+        odd = list(characters.find_in(self._lines, start, end, event.value))
+        if not odd and event.style in ("'", '"'):
+            odd = list(characters.blanks_at_ends(self._lines, start, end, event.value))
+        if not odd:
+            return False
+        more = f" and {len(odd) - _ODD_SHOWN} more" if len(odd) > _ODD_SHOWN else ""
+        where = f" of line {odd[0].line}" if odd[0].line != event.start_mark.line + 1 else ""
+        found = ", ".join(map(str, odd[:_ODD_SHOWN])) + more + where
+        problem = "begins or ends with" if odd[0].is_at_end else "contains"
+        file, first = self._document.file, odd[0]
+        mistake = Mistake(file, first.line, first.column, dotted(path), f"{problem} {found}", first.cure)
+        if path[-1:] in _FREE_TEXTS or path[-2:] == ("ble", "name"):
+            self._document.warnings.append(mistake)
+            return False
+        self._document.note(mistake)
+        return True
+
     def _plain_text(self, event: Any, path: KeyPath) -> Any:
-        """A text without quotes, unless some reader takes it for something else."""
+        """Return unquoted text, or BROKEN if some parser would take it for something else."""
         text: str = event.value
         if not text:
             self._refuse(event, path, "has no value", "Write one, or delete the key")
             return BROKEN
-        for pattern, problem, suggestion in _TRAPS:
-            if pattern.fullmatch(text):
-                shown = "the value" if "password" in str(path[-1:]) else text[:80]
-                self._refuse(event, path, f"{shown} {problem}", suggestion.format(text=shown))
-                return BROKEN
+        if trap := find_trap(text, path):
+            self._refuse(event, path, *trap)
+            return BROKEN
         return text
 
     def _place(self, event: yaml.Event, path: KeyPath) -> None:
         self._document.places[path] = Place(self._document.file, *_position(event))
         if len(self._document.places) > VALUES_LIMIT:
-            self._refuse(event, (), f"there are more than {VALUES_LIMIT} values", "This is no configuration")
+            self._refuse(
+                event, (), f"there are more than {VALUES_LIMIT} values", "This is not a configuration"
+            )
             raise ConfigErrors(self._document.mistakes)

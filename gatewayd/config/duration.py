@@ -1,4 +1,4 @@
-"""Durations as people write them: a whole number and its unit, `90s`, `2m`, `6h` or `1d`."""
+"""Durations as people write them: a whole number with a unit, such as `90s`, `2m`, `6h` or `1d`."""
 
 import re
 from datetime import timedelta
@@ -12,16 +12,16 @@ _UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 
 
 def read_duration(value: Any, shortest: timedelta, longest: timedelta) -> timedelta:
-    """Read a duration between the two, both included. Raises ConfigError that says what to write."""
+    """Read a duration from `shortest` to `longest`, both included. Raises ConfigError."""
     if isinstance(value, int) and not isinstance(value, bool):
         raise ConfigError(
-            f"expected a number with its unit, got the number {value}",
+            f"expected a number with a unit, got the number {value}",
             hint=f"Write {value}s, {value}m, {value}h or {value}d",
         )
     if not isinstance(value, str) or not re.fullmatch(PATTERN, value):
         shown = repr(value[:80]) if isinstance(value, str) else "something else"
         raise ConfigError(
-            f"expected a whole number and its unit, got {shown}",
+            f"expected a whole number with a unit, got {shown}",
             hint="Write it like 90s, 2m, 6h or 1d",
         )
     duration = timedelta(seconds=int(value[:-1]) * _UNITS[value[-1]])
@@ -31,7 +31,7 @@ def read_duration(value: Any, shortest: timedelta, longest: timedelta) -> timede
 
 
 def duration_text(duration: timedelta) -> str:
-    """Write a duration in whole seconds in its largest whole unit."""
+    """Format a duration of whole seconds in the largest unit that divides it."""
     seconds = int(duration.total_seconds())
     unit = next(unit for unit, size in _UNITS.items() if seconds % size == 0)
     return f"{seconds // _UNITS[unit]}{unit}"

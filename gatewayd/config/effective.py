@@ -1,7 +1,7 @@
-"""A configuration as it is in force: every value with its default filled in, and where each was written.
+"""The effective configuration: every value with its default filled in, and where each was written.
 
-What is written down here can be read again, and comes to the same. Files are named; what is in them is not
-told.
+The output is itself a valid configuration with the same meaning. Secret files are named, and their content is
+never shown.
 """
 
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from gatewayd.config.mistakes import KeyPath, dotted
 from gatewayd.config.model import Settings
 from gatewayd.config.placeholders import escape
 
-# What was read from files.
+# Read from files, and never shown.
 _SECRETS = {"password", "key_password"}
 
 
 def effective(settings: Settings) -> dict[str, Any]:
-    """Return the whole configuration as plain values; `defaults` have become part of the devices."""
+    """Return the whole configuration as plain values, with `defaults` merged into the devices."""
     return {
         "gateway": settings.gateway.model_dump(mode="json"),
         "mqtt": settings.mqtt.model_dump(mode="json", exclude=_SECRETS),
@@ -32,19 +32,19 @@ def effective(settings: Settings) -> dict[str, Any]:
 
 
 def sources(document: Document, tree: dict[str, Any]) -> dict[str, Place | None]:
-    """Say of each value in `tree` where it was written; None: nowhere, it is the default."""
+    """Return where each value in `tree` was written; None for a default."""
     return {dotted(path): _source(document, path) for path in _leaves(tree, ())}
 
 
 def as_yaml(document: Document, tree: dict[str, Any]) -> str:
-    """Write `tree` down, with the source of each value behind it."""
+    """Format `tree` as YAML, with the source of each value in a comment."""
     read = ", ".join(_short(document, file) for file in document.files)
     heading = f"# {document.file} for {document.host.name}; read: {read}\n"
     return heading + "".join(f"{line}\n" for line in _lines(document, tree, (), ""))
 
 
 def _source(document: Document, path: KeyPath) -> Place | None:
-    """Find the place of a value, or of the text that stands for the mapping it is part of."""
+    """Find the place of a value, or of the text that was written in place of the enclosing mapping."""
     for end in range(len(path), 0, -1):
         written = path[:end]
         if written[0] == "devices" and end > 1:
@@ -83,7 +83,7 @@ def _lines(document: Document, value: Any, path: KeyPath, indent: str) -> Iterat
         return
     for key, inner in value.items():
         here = (*path, key)
-        # The names of key sets and adapters are a person's choice, such as `no` or `4.10`.
+        # People choose the names of key sets and adapters, and may choose `no` or `4.10`.
         name = _scalar(key) if path in {("keys",), ("adapters",)} else key
         if _is_leaf(inner):
             source = _source(document, here)
@@ -105,13 +105,13 @@ def _scalar(value: Any) -> str:
             return {None: "null", True: "true", False: "false"}[value]
         case int():
             return str(value)
-        case float() if value.is_integer():  # a fraction is read from a text: see document
+        case float() if value.is_integer():  # a fraction can only be written as text: see document
             return str(int(value))
         case dict():
             return "{}"
         case list():
             return f"[{', '.join(map(_scalar, value))}]"
     text = escape(str(value))
-    # Quoted, so that every reader takes it for a text, and nothing in it steers a terminal.
+    # Quoted, so that every parser takes it for text and no control character reaches a terminal.
     written: str = yaml.safe_dump(text, default_style='"', width=1 << 20, allow_unicode=text.isprintable())
     return written.rstrip("\n")

@@ -1,4 +1,4 @@
-"""Read the files that a configuration names: keys and the password. What they hold is in no message."""
+"""Read the keys, passwords and certificates that a configuration names. No message shows their content."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ from gatewayd.tls import TlsError, Trust, make_context
 
 T = TypeVar("T")
 
-# Far more than any key or password, and than a bundle of certificates, so that a wrong path costs no memory.
+# Far more than any key or password, or any bundle of certificates; a wrong path must not cost memory.
 _SIZE_LIMIT_BYTES = 4096
 _PEM_LIMIT_BYTES = 4 * 1024 * 1024
 # An MQTT password has a length field of 16 bits, but nobody types more than a line.
@@ -26,11 +26,11 @@ _PASSWORD_LIMIT_BYTES = 1024
 
 
 def read_key_set(files: KeyFiles, document: Document, path: KeyPath) -> KeySet | None:
-    """Load a key set; None after noting what is wrong with its files."""
+    """Load a key set; or note what is wrong with its files and return None."""
     shared = files.allow_shared_key
     if files.ota_key_file:
         if files.decrypt_key_file or files.verify_key_file:
-            message = "is given beside decrypt_key_file or verify_key_file"
+            message = "is given together with decrypt_key_file or verify_key_file"
             document.wrong(
                 (*path, "ota_key_file"), message, "Delete it: the other two are all that a gateway needs"
             )
@@ -50,19 +50,19 @@ def read_key_set(files: KeyFiles, document: Document, path: KeyPath) -> KeySet |
 
 
 def read_password(mqtt: MqttSection, document: Document) -> SecretStr | None:
-    """Load the broker's password; None when there is none, or after noting what is wrong with its file."""
+    """Load the broker's password; None if there is none, or if its file is wrong (which is noted)."""
     if mqtt.password_file is None:
         return None
     where = ("mqtt", "password_file")
     if mqtt.username is None:
         document.wrong(where, "is given without a username", "Give mqtt.username as well")
-    return _read(document, where, mqtt.password_file, _password, is_secret=True)
+    return _read(document, where, mqtt.password_file, parse_password, is_secret=True)
 
 
 def read_tls(tls: TlsSection, document: Document) -> tuple[SecretStr | None, str]:
-    """Load what TLS needs; returns the key's password, and a digest of all files.
+    """Load the files for TLS; return the key's password and a digest of all files.
 
-    What is wrong with the files, by themselves and together, is noted.
+    Notes what is wrong with the files, each by itself and all together.
     """
     before, where = len(document.mistakes), ("mqtt", "tls")
     contents = [
@@ -77,7 +77,7 @@ def read_tls(tls: TlsSection, document: Document) -> tuple[SecretStr | None, str
     password = None
     if tls.key_password_file is not None:
         path = (*where, "key_password_file")
-        password = _read(document, path, tls.key_password_file, _password, is_secret=True)
+        password = _read(document, path, tls.key_password_file, parse_password, is_secret=True)
     has_all = None not in contents and (password is not None or tls.key_password_file is None)
     for key in ("key_file", "key_password_file"):
         if getattr(tls, key) is not None and tls.cert_file is None:
@@ -97,22 +97,28 @@ def _raw_key(document: Document, path: KeyPath, file: Path | None, *, is_secret:
     return _read(document, path, file, lambda content: parse_raw_key(content, "the key"), is_secret=is_secret)
 
 
-def _password(content: bytes) -> SecretStr:
+def parse_password(content: bytes) -> SecretStr:
+    """Read the content of a password file. Raises ConfigError."""
     try:
         text = content.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
         raise ConfigError("expected a password in UTF-8", hint="save the file as UTF-8") from None
     if not text or not text.isprintable() or len(text) > _PASSWORD_LIMIT_BYTES:
-        raise ConfigError("expected one line with the password and nothing else")
+        raise ConfigError("expected a single line that holds only the password")
     return SecretStr(text)
+
+
+def secret_advice(file: Path, user: str = "gatewayd") -> str:
+    """Say who may read a file with a secret: nobody but the user that gatewayd runs as."""
+    return f"Run: chown {user} {file} && chmod 600 {file}"
 
 
 def _read(
     document: Document, path: KeyPath, file: Path, parse: Callable[[bytes], T], *, is_secret: bool
 ) -> T | None:
-    """Return what `parse` makes of the file's content; None after noting why not."""
+    """Return the file's content, parsed; or note why it cannot be read and return None."""
     try:
-        # Not blocking: a named pipe in the place of a file must not stop the daemon.
+        # Non-blocking: a named pipe in place of a file must not stop the daemon.
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
             mode = os.fstat(descriptor).st_mode
@@ -124,30 +130,38 @@ def _read(
     except OSError as error:
         is_credential = str(file).startswith(os.environ.get("CREDENTIALS_DIRECTORY", UNIT_CREDENTIALS))
         suggestion = (
-            f"Is it in /etc/credstore, or named by LoadCredential={file.name}:… in the unit?"
-            " systemd hands it over at the next `systemctl restart gatewayd`"
+            f"Put it into /etc/credstore, or add LoadCredential={file.name}:… to the unit;"
+            " systemd passes it on at the next `systemctl restart gatewayd`"
         )
         if not is_credential:
-            suggestion = "Check the path and its permissions"
+            suggestion = (
+                f"Check the path. {secret_advice(file)}"
+                if is_secret and isinstance(error, PermissionError)
+                else "Check the path and its permissions"
+            )
         if document.host.is_here:
-            document.wrong(path, f"{file} cannot be read: {error.strerror}", suggestion)
+            document.wrong_file(path, f"{file} cannot be read: {error.strerror}", suggestion)
         else:
-            message = f"{file} was not looked at: {error.strerror}"
-            document.warnings.append(document.mistake(path, message, f"It has to be on {document.host.name}"))
+            message = f"{file} was not checked: {error.strerror}"
+            document.warnings.append(
+                document.mistake(path, message, f"It must exist on {document.host.name}")
+            )
         return None
     if not stat.S_ISREG(mode):
-        document.wrong(path, f"{file} is not a regular file")
+        document.wrong_file(path, f"{file} is not a regular file")
         return None
     if is_secret and mode & stat.S_IROTH:
-        document.wrong(
-            path, f"{file} is readable by everybody (mode {mode & 0o777:04o})", f"Run: chmod o-rwx {file}"
+        document.wrong_file(
+            path, f"{file} is readable by everybody (mode {mode & 0o777:04o})", secret_advice(file)
         )
     if mode & stat.S_IWOTH:
-        document.wrong(
-            path, f"{file} is writable by everybody (mode {mode & 0o777:04o})", f"Run: chmod o-w {file}"
+        document.wrong_file(
+            path,
+            f"{file} is writable by everybody (mode {mode & 0o777:04o})",
+            secret_advice(file) if is_secret else f"Run: chmod o-w {file}",
         )
     try:
         return parse(content)
     except ConfigError as error:
-        document.wrong(path, f"{file}: {error.message}", error.hint)
+        document.wrong_file(path, f"{file}: {error.message}", error.hint)
         return None

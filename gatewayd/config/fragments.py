@@ -4,12 +4,12 @@ The rule: config.yaml first, then conf.d/*.yaml in the order of their names, byt
 what was read before it:
 
     two mappings        merged key by key
-    `devices`           put one after the other
+    `devices`           joined into one list
     anything else       the later one wins
 
-Every file is strict YAML by itself, with the limits of one; their sum has the limits of one, too. A folder of
-configuration collects what editors and packages leave behind: hidden files, `*~` and `*.dpkg-*` are passed
-over, and whatever else is not *.yaml is warned about, because somebody may think that it counts.
+Every file is strict YAML by itself. The size limits of a single file apply to each of them and to all of them
+together. Editors and packages leave files behind in such a folder: hidden files, `*~` and `*.dpkg-*` are
+ignored, and any other file that is not *.yaml causes a warning, because somebody may think that it counts.
 """
 
 import os
@@ -33,15 +33,15 @@ from gatewayd.config.mistakes import ConfigErrors, KeyPath, Mistake
 from gatewayd.config.placeholders import fill_in
 
 FOLDER = "conf.d"
-# More than anybody can keep in mind: what has so many is not a folder of fragments.
+# A folder with more than this is not a folder of fragments.
 FILES_LIMIT = 256
-# A warning about what does not count names so many.
+# A warning about ignored files names at most this many.
 NAMES_SHOWN = 5
 _LEFT_BEHIND = re.compile(r"\..*|.*~|.*\.dpkg-[a-z]+", re.DOTALL)
 
 
 def read_all(file: Path, host: Host) -> Document:
-    """Read `file` and its fragments as `host` would. Raises ConfigErrors if one of them is no YAML at all."""
+    """Read `file` and its fragments as `host` would. Raises ConfigErrors if one of them is not valid YAML."""
     document = Document(file, host)
     files = [file, *_fragments(document)]
     for one in files:
@@ -52,6 +52,7 @@ def read_all(file: Path, host: Host) -> Document:
         else:
             _lay_over(document, part)
             found = part.mistakes
+            document.warnings += part.warnings
         for mistake in found:
             document.note(mistake)
         _check_limits(document, one)
@@ -62,7 +63,7 @@ def read_all(file: Path, host: Host) -> Document:
 
 
 def _fragments(document: Document) -> Iterator[Path]:
-    """Yield the files of conf.d that count; what is wrong with the folder is noted."""
+    """Yield the files of conf.d that count, and note what is wrong with the folder."""
     folder = document.file.parent / FOLDER
     try:
         mode = folder.stat().st_mode
@@ -70,7 +71,7 @@ def _fragments(document: Document) -> Iterator[Path]:
     except FileNotFoundError:
         return
     except OSError as error:
-        hint = "It holds parts of the configuration: check its permissions"
+        hint = "It holds part of the configuration: check its permissions"
         document.note(Mistake(folder, 0, 0, "", f"cannot be read: {error.strerror}", hint))
         return
     if mode & stat.S_IWOTH:
@@ -85,11 +86,11 @@ def _fragments(document: Document) -> Iterator[Path]:
 
 
 def _warn_of(document: Document, folder: Path, names: list[str]) -> None:
-    """Warn of what is in conf.d and does not count: somebody may think that it does."""
+    """Warn of ignored files in conf.d: somebody may think that they count."""
     if names:
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
         who = ", ".join(map(ascii, names[:NAMES_SHOWN])) + more
-        message = f"what is not plainly named *.yaml is not read: {who}"
+        message = f"only files named *.yaml are read; ignored: {who}"
         hint = "Rename it to end in .yaml, or move it away"
         document.warnings.append(Mistake(folder, 0, 0, "", message, hint))
 
@@ -100,25 +101,25 @@ def _counts(name: str) -> bool:
 
 
 def _check_limits(document: Document, file: Path) -> None:
-    """Raise ConfigErrors when all files up to this one are too much."""
+    """Raise ConfigErrors if the files up to this one exceed a limit together."""
     for amount, limit, what in (
         (document.size_bytes, SIZE_LIMIT_BYTES, "bytes"),
         (len(document.places), VALUES_LIMIT, "values"),
     ):
         if amount > limit:
-            document.note(Mistake(file, 0, 0, "", f"with it the configuration has more than {limit} {what}"))
+            document.note(Mistake(file, 0, 0, "", f"brings the configuration to more than {limit} {what}"))
             raise ConfigErrors(document.mistakes)
 
 
 def _read(file: Path, *, is_fragment: bool) -> Document:
-    """Read one file. Raises ConfigErrors, also for a named pipe in conf.d, which would be waited for."""
+    """Read one file. Raises ConfigErrors, also for a named pipe in conf.d, which could block."""
     if is_fragment and file.exists() and not file.is_file():
-        raise refusal(file, 0, "is not a regular file", "Only files belong into conf.d")
+        raise refusal(file, 0, "is not a regular file", "Keep only regular files in conf.d")
     return read_document(file)
 
 
 def _lay_over(document: Document, part: Document) -> None:
-    """Lay what a file says over what the ones before it said."""
+    """Merge a file over the files before it."""
     document.files.append(part.file)
     document.size_bytes += part.size_bytes
     if part.file == document.file:
@@ -129,7 +130,7 @@ def _lay_over(document: Document, part: Document) -> None:
             part.wrong((), "expected a mapping with keys such as devices")
         return
     if not isinstance(document.root, dict):
-        return  # that is told already, or will be
+        return  # reported elsewhere
     replaced: set[KeyPath] = set()
     shift = _devices_so_far(document, part)
     document.root = _merged(document.root, part.root, (), replaced)
@@ -142,7 +143,7 @@ def _devices_so_far(document: Document, part: Document) -> int:
 
 
 def _merged(below: Any, above: Any, path: KeyPath, replaced: set[KeyPath]) -> Any:
-    """Return what the rule makes of two values; where one gave way to another, `replaced` says so."""
+    """Merge two values by the module's rule; add the paths where `above` replaced `below` to `replaced`."""
     if isinstance(below, dict) and isinstance(above, dict):
         merged = dict(below)
         for key, value in above.items():
@@ -152,13 +153,13 @@ def _merged(below: Any, above: Any, path: KeyPath, replaced: set[KeyPath]) -> An
         if isinstance(above, list):
             return below + above
     elif path == ("devices",):
-        return below  # it is a mistake, and is told
+        return below  # the loader reports it
     replaced.add(path)
     return above
 
 
 def _place(document: Document, part: Document, replaced: set[KeyPath], shift: int) -> None:
-    """Take over where the part's values stand. A mapping of several files stands where it was first."""
+    """Take over the places of the part's values. A mapping in several files keeps its first place."""
     if replaced:
         document.places = {
             path: place

@@ -1,7 +1,7 @@
-"""The machine a configuration is for: what `${hostname}` and `${machine_id}` stand for.
+"""The machine a configuration is for: the values of `${hostname}` and `${machine_id}`.
 
-/etc/machine-id is to be kept confidential, says machine-id(5), and this goes into topics and client ids. So
-it is hashed with an identifier of gatewayd's, as sd_id128_get_machine_app_specific(3) does it:
+machine-id(5) says that /etc/machine-id must be kept confidential, and the value is used in topics and client
+ids. So it is hashed with gatewayd's application id, as in sd_id128_get_machine_app_specific(3):
 `systemd-id128 machine-id --app-specific=APPLICATION` prints the same.
 """
 
@@ -15,18 +15,18 @@ from typing import Self
 
 from gatewayd.errors import ConfigError
 
-# Drawn once, for gatewayd; another would give every gateway another name.
+# Random, and fixed for gatewayd: changing it would rename every gateway.
 APPLICATION = "bd2de5a26c6545d3ba50fe2ef4aab45c"
 _MACHINE_ID_FILE = Path("/etc/machine-id")
-# Its 32 digits and the end of the line, and enough more to see that it is something else.
+# 32 digits and a line break, and enough more to recognise anything else.
 _READ_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """`machine_id` as `${machine_id}` gives it; None: derived from this machine's when it is asked for.
+    """`machine_id`: the value of `${machine_id}`; None: derived from /etc/machine-id when needed.
 
-    Of a host that is not `is_here` the files need not be there.
+    For a host other than this one (`is_here` is False) files that cannot be read are only warnings.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Host:
         return cls(socket.gethostname())
 
     def find_machine_id(self) -> str:
-        """Return what `${machine_id}` stands for. Raises ConfigError when this machine has none."""
+        """Return the value of `${machine_id}`. Raises ConfigError if this machine has none."""
         return self.machine_id or app_specific(_own_machine_id())
 
 
@@ -53,12 +53,12 @@ def app_specific(machine_id: str) -> str:
 
 
 def _own_machine_id() -> str:
-    hint = "systemd-machine-id-setup makes one; or do without ${machine_id}"
+    hint = "create one with systemd-machine-id-setup, or do not use ${machine_id}"
     try:
         with _MACHINE_ID_FILE.open("rb") as stream:
             text = stream.read(_READ_BYTES).decode("ascii", "replace").strip()
     except OSError as error:
         raise ConfigError(f"{_MACHINE_ID_FILE} cannot be read: {error.strerror}", hint=hint) from None
     if not re.fullmatch("[0-9a-f]{32}", text):
-        raise ConfigError(f"{_MACHINE_ID_FILE} holds no machine id", hint=hint)
+        raise ConfigError(f"{_MACHINE_ID_FILE} does not hold a machine id", hint=hint)
     return text

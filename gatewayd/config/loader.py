@@ -1,9 +1,9 @@
-"""From a file, and the fragments beside it, to settings.
+"""Load settings from a file and the fragments beside it.
 
-Each part is checked by itself, so that a mistake in one hides none in another. `defaults:` are checked once,
-where they stand; then each device is its own values over the defaults. `link` is merged key by key:
-`defaults.link` may hold anything but `uart` and `ble`, because a port or address belongs to one device. Of
-the keys there each device takes those of its own kind of link.
+Each section is checked by itself, so that a mistake in one does not hide a mistake in another. `defaults:` is
+checked once, where it was written; then each device's own values are merged over it. `link` is merged key by
+key: `defaults.link` may hold anything but `uart` and `ble`, because a port or address belongs to one device.
+Each device takes from it the keys that apply to its own kind of link.
 """
 
 import re
@@ -12,8 +12,8 @@ from typing import Any
 
 from gatewayd.config import checks
 from gatewayd.config.document import BROKEN, Document
-from gatewayd.config.explain import check, explain, explain_unknown, validate, without_kind
 from gatewayd.config.files import read_key_set, read_password, read_tls
+from gatewayd.config.foreign import adopt
 from gatewayd.config.fragments import read_all
 from gatewayd.config.host import Host
 from gatewayd.config.mistakes import ConfigErrors, KeyPath, by_line
@@ -31,6 +31,7 @@ from gatewayd.config.model import (
     Settings,
     link_kind,
 )
+from gatewayd.config.validation import check, note_error, note_unknown_key, validate, without_kind
 from gatewayd.ota.keys import KeySet
 
 DEFAULT_PORT, DEFAULT_TLS_PORT = 1883, 8883
@@ -47,17 +48,29 @@ class ConfigFile(Section):
     devices: list[Device]
 
 
+def load_at_start(path: Path) -> Settings:
+    """Read the configuration as `load` does, but for key files: what is wrong there is in `unusable_keys`.
+
+    A configuration that was good when it was checked must not keep a whole gateway down after a reboot.
+    Raises ConfigErrors for everything else.
+    """
+    document = read_all(path, Host.here())
+    document.is_start = True
+    return settle(document)
+
+
 def load(path: Path, host: Host | None = None) -> Settings:
     """Read the configuration in `path` and the conf.d beside it, with the keys and the password it names.
 
-    With `host` as that host would read it; what is not here of another's files is a warning.
+    With `host`, as that host would read it; files of another host that are missing here are only warnings.
     Raises ConfigErrors.
     """
     return settle(read_all(path, host or Host.here()))
 
 
 def settle(document: Document) -> Settings:
-    """Make settings of a document. Raises ConfigErrors with all mistakes."""
+    """Turn a document into settings. Raises ConfigErrors with all mistakes."""
+    adopt(document)
     root = _root(document)
     gateway = _gateway(document, root)
     mqtt = _mqtt(document, root, gateway)
@@ -70,8 +83,9 @@ def settle(document: Document) -> Settings:
     checks.check_keys(written, root["keys"] if isinstance(root.get("keys"), dict) else {}, document)
     devices = _devices(document, written)
     checks.check_shared_keys(devices, key_sets, document)
+    unusable = [mistake for found in document.unusable_keys.values() for mistake in found]
     if document.mistakes or gateway is None or mqtt is None:
-        raise ConfigErrors(document.mistakes)
+        raise ConfigErrors([*document.mistakes, *unusable])
     return Settings(
         file=document.file,
         files=tuple(document.files),
@@ -81,7 +95,8 @@ def settle(document: Document) -> Settings:
         adapters=adapters,
         key_files=keys,
         key_sets=key_sets,
-        warnings=by_line(checks.warnings(mqtt, devices, keys, document)),
+        unusable_keys={name: str(found[0]) for name, found in document.unusable_keys.items()},
+        warnings=by_line([*checks.warnings(mqtt, devices, keys, document), *unusable]),
     )
 
 
@@ -94,14 +109,14 @@ def _root(document: Document) -> dict[str, Any]:
         raise ConfigErrors(document.mistakes)
     for key in root:
         if key not in ConfigFile.model_fields:
-            explain_unknown(document, (key,), ConfigFile.model_fields)
+            note_unknown_key(document, (key,), ConfigFile.model_fields)
     if "devices" not in root:
-        document.wrong(("devices",), "is missing", "Write devices: [] when there are none yet")
+        document.wrong(("devices",), "is missing", "Write devices: [] if there are none yet")
     return root
 
 
 def _mapping(document: Document, parent: dict[str, Any], *path: str) -> dict[str, Any]:
-    """Return the mapping at `path`, or an empty one when it is absent or something else."""
+    """Return the mapping at `path`, or an empty one if it is absent or not a mapping."""
     value = parent.get(path[-1], {})
     if isinstance(value, dict):
         return value
@@ -142,12 +157,12 @@ def _keys(document: Document, root: dict[str, Any]) -> tuple[dict[str, KeyFiles]
     for name, written in _mapping(document, root, "keys").items():
         path: KeyPath = ("keys", name)
         if not re.fullmatch(NAME_PATTERN, name):
-            document.wrong(path, "expected 1 to 64 of the characters A-Z a-z 0-9 . _ - as name")
+            document.wrong(path, "expected a name of 1 to 64 of the characters A-Z a-z 0-9 . _ -")
         files = check(KeyFiles, written, document, path)
         key_set = files and read_key_set(files, document, path)
         if files:
             keys[name] = files
-        if key_set:
+        if key_set and name not in document.unusable_keys:
             key_sets[name] = key_set
     return keys, key_sets
 
@@ -164,13 +179,13 @@ def _adapters(document: Document, root: dict[str, Any]) -> dict[str, Adapter]:
 
 
 def _written_devices(document: Document, root: dict[str, Any]) -> list[checks.Written]:
-    """Return the devices over the defaults, after checking the defaults."""
+    """Check the defaults, and return each device's values merged over them."""
     defaults = _mapping(document, root, "defaults")
     _check_defaults(document, defaults)
     devices = root.get("devices", [])
     if not isinstance(devices, list):
         if devices is not BROKEN:
-            document.wrong(("devices",), "expected a list", "Write devices: [] when there are none")
+            document.wrong(("devices",), "expected a list", "Write devices: [] if there are none")
         return []
     written = []
     for index, own in enumerate(devices):
@@ -182,7 +197,7 @@ def _written_devices(document: Document, root: dict[str, Any]) -> list[checks.Wr
 
 
 def _over(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Lay a device's values over the defaults."""
+    """Merge a device's values over the defaults."""
     shared = {key: value for key, value in defaults.items() if key != "name"}
     merged = shared | own
     if isinstance(shared.get("link"), dict):
@@ -194,7 +209,7 @@ def _over(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 
 def _common(link: dict[str, Any], kind: str) -> dict[str, Any]:
-    """Return what `defaults.link` has for a kind of link. `wake` is for both: a text means Bluetooth's."""
+    """Return the keys of `defaults.link` for one kind of link. Both have `wake`; Bluetooth's is text."""
     return {
         key: value
         for key, value in link.items()
@@ -206,22 +221,22 @@ def _common(link: dict[str, Any], kind: str) -> dict[str, Any]:
 
 def _check_defaults(document: Document, defaults: dict[str, Any]) -> None:
     if "name" in defaults:
-        document.wrong(("defaults", "name"), "a name belongs to one device", "Move it to the device")
+        document.wrong(("defaults", "name"), "a name belongs to a single device", "Move it to the device")
     link = defaults.get("link")
     for key in LINKS:
         if isinstance(link, dict) and key in link:
             what = "a port" if key == "uart" else "an address"
             document.wrong(
-                ("defaults", "link", key), f"{what} belongs to one device", "Move it to the device"
+                ("defaults", "link", key), f"{what} belongs to a single device", "Move it to the device"
             )
     for error in validate(Device, defaults, document)[1]:
         if error["loc"][:1] != ("link",) and not _is_left_to_devices(error["type"], error["loc"]):
-            explain(Device, error, document, ("defaults",))
+            note_error(Device, error, document, ("defaults",))
     _check_default_link(document, link)
 
 
 def _check_default_link(document: Document, link: Any) -> None:
-    """Check what is meant for serial ports as such, and the rest as meant for Bluetooth."""
+    """Check the keys for serial ports and those for Bluetooth, each against its own model."""
     if not isinstance(link, dict):
         if link is not None and link is not BROKEN:
             document.wrong(("defaults", "link"), "expected a mapping of keys to values")
@@ -229,15 +244,15 @@ def _check_default_link(document: Document, link: Any) -> None:
     known = {key for model in LINKS.values() for key in model.model_fields}
     for key in link:
         if key not in known:
-            explain_unknown(document, ("defaults", "link", key), sorted(known - set(LINKS)))
+            note_unknown_key(document, ("defaults", "link", key), sorted(known - set(LINKS)))
     for kind, model in LINKS.items():
         for error in validate(model, _common(link, kind), document)[1]:
             if error["loc"] != (kind,):
-                explain(model, error, document, ("defaults", "link"))
+                note_error(model, error, document, ("defaults", "link"))
 
 
 def _is_left_to_devices(kind: str, loc: KeyPath) -> bool:
-    """Whether this is no mistake in `defaults:`, or one that is told already."""
+    """Whether this is not a mistake in `defaults:`, or one that is reported already."""
     return loc == ("name",) or (kind == "missing" and len(loc) == 1)
 
 
@@ -248,13 +263,13 @@ def _devices(document: Document, written: list[checks.Written]) -> list[checks.P
         if device is not None:
             placed.append((index, device))
         for error in errors:
-            if not _is_told_in_defaults(document, index, error["type"], error["loc"]):
-                explain(Device, error, document, ("devices", index))
+            if not _is_reported_in_defaults(document, index, error["type"], error["loc"]):
+                note_error(Device, error, document, ("devices", index))
     return placed
 
 
-def _is_told_in_defaults(document: Document, index: int, kind: str, loc: KeyPath) -> bool:
-    """Whether what is wrong with a device was written in `defaults:`, where it is told once."""
+def _is_reported_in_defaults(document: Document, index: int, kind: str, loc: KeyPath) -> bool:
+    """Whether a device's mistake was written in `defaults:`, where it is reported once."""
     loc = without_kind(loc)
     if kind == "missing":
         loc = loc[:-1]

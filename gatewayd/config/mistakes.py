@@ -9,12 +9,12 @@ from gatewayd.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
 
-# Longer than any key there is; of others enough to find them.
+# Longer than any real key, and enough of any other to find it.
 _SHOWN_CHARACTERS = 80
 
 
 def dotted(path: KeyPath) -> str:
-    """Write a key path as a person does: `devices[1].link.baud`."""
+    """Format a key path as people write it: `devices[1].link.baud`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{_shortened(part)}"
@@ -27,13 +27,13 @@ def _shortened(key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One thing to correct (or, among warnings, to know).
+    """One thing to correct, or in a warning, to know.
 
     Attributes:
         file: the file as it was named.
-        line: from 1; 0 when the file as a whole is meant.
+        line: from 1; 0 for the file as a whole.
         column: from 1; 0 as above.
-        key_path: such as `devices[1].link.baud`; empty when no key is concerned.
+        key_path: such as `devices[1].link.baud`; empty if it is not about a key.
         message: what was expected and what was found; never a secret.
         suggestion: the next step; may be empty.
     """
@@ -56,7 +56,7 @@ class Mistake:
 
 
 class ConfigErrors(ConfigError):  # noqa: N818 - it holds several, which its name says
-    """Every mistake of one configuration, sorted by place."""
+    """Every mistake in one configuration, sorted by place."""
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
         self.mistakes = by_line(mistakes)
@@ -64,7 +64,7 @@ class ConfigErrors(ConfigError):  # noqa: N818 - it holds several, which its nam
 
 
 def by_line(mistakes: Iterable[Mistake]) -> tuple[Mistake, ...]:
-    """Sort by place; the files as they are read: those of conf.d lie deeper, and come after config.yaml."""
+    """Sort by place, with files in the order they are read: config.yaml before those in conf.d."""
     return tuple(sorted(mistakes, key=_place))
 
 

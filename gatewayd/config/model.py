@@ -30,10 +30,11 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from gatewayd.config.corrections import corrected_host, corrected_version, is_in_network, pty_instead
 from gatewayd.config.duration import PATTERN as DURATION_PATTERN
 from gatewayd.config.duration import duration_text, read_duration
 from gatewayd.config.mistakes import Mistake
-from gatewayd.errors import GatewaydError
+from gatewayd.errors import ConfigError, GatewaydError
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.patch import PatchEncoding
 from gatewayd.ota.rules import Deliver, Payload, SlotMatch
@@ -44,8 +45,8 @@ from gatewayd.tls import Trust, parse_pin
 
 T = TypeVar("T")
 
-# A gateway that hammers the broker saves nothing; one that comes less often than this has little left of the
-# week for which the broker keeps its messages, should one visit fail.
+# Connecting more often than this saves nothing. Connecting less often leaves little of the week for which the
+# broker keeps messages, if one connection fails.
 SHORTEST_EVERY, LONGEST_EVERY = timedelta(seconds=5), timedelta(days=3)
 SHORTEST_WAIT, LONGEST_WAIT = timedelta(seconds=1), timedelta(hours=1)
 # What fits into an MQTT topic, a file name, JSON and a shell without quotes.
@@ -72,17 +73,17 @@ def _registered(name: str) -> str:
 
 def refuse(message: str, suggestion: str = "") -> PydanticCustomError:
     """What a check raises; the message follows the key path."""
-    return PydanticCustomError("refused", "{message}", {"message": message, "suggestion": suggestion})
+    return PydanticCustomError("value_refused", "{message}", {"message": message, "suggestion": suggestion})
 
 
 def _parsed(parse: Callable[[str], T], type_: type[T]) -> Callable[[Any], Any]:
-    """Read a text with `parse`, whose refusal becomes the mistake; a `type_` passes."""
+    """Return a validator that reads text with `parse`; a value that is a `type_` already passes."""
 
     def read(value: Any) -> Any:
         if isinstance(value, type_):
             return value
         if not isinstance(value, str):
-            raise PydanticCustomError("string_type", "text expected")
+            raise PydanticCustomError("string_type", "expected text")
         try:
             return parse(value)
         except GatewaydError as error:
@@ -99,6 +100,13 @@ def _app_id(text: str) -> str:
     return text
 
 
+def _version(text: str) -> Version:
+    try:
+        return Version.parse(text)
+    except GatewaydError as error:
+        raise refuse(error.message, corrected_version(text) or error.hint) from None
+
+
 def _pin(text: str) -> str:
     try:
         return parse_pin(text)
@@ -111,9 +119,9 @@ def _host(text: str) -> str:
         ipaddress.ip_address(text)
     except ValueError:
         if not _HOST.fullmatch(text):
-            raise refuse(
-                f"expected a host name or an address and nothing around it, got {text[:80]!r}"
-            ) from None
+            got = "a URL with a login in it" if "@" in text else repr(text[:80])
+            message = f"expected only a host name or an address, got {got}"
+            raise refuse(message, corrected_host(text)) from None
     return text
 
 
@@ -127,7 +135,7 @@ def _status_topic(text: str) -> str:
     rest = text.replace("{gateway_id}", "", 1)
     if not rest.isprintable() or re.search(r"[{}+#]", rest) or text.startswith("$"):
         raise refuse(
-            f"expected a topic such as gatewayd/{{gateway_id}}, no + # or other braces, got {text[:80]!r}"
+            f"expected a topic such as gatewayd/{{gateway_id}}, without + # or more braces, got {text[:80]!r}"
         )
     return text
 
@@ -135,6 +143,11 @@ def _status_topic(text: str) -> str:
 def _local_path(path: Path, info: ValidationInfo) -> Path:
     if str(path).startswith(CREDENTIAL):
         return _credential(str(path).removeprefix(CREDENTIAL))
+    if str(path).startswith("~"):
+        raise refuse(
+            f"~ is not replaced here, got {str(path)[:80]!r}",
+            "Write the full path; below /home and /root the service sees nothing, so use /etc/gatewayd",
+        )
     if _CONTROL.search(str(path)) or path == Path():
         raise refuse("expected the path of a file")
     folder = (info.context or {}).get("folder")
@@ -142,9 +155,9 @@ def _local_path(path: Path, info: ValidationInfo) -> Path:
 
 
 def _credential(name: str) -> Path:
-    """Where systemd has put a credential: for the daemon it says so, for others the unit's place is known."""
+    """Return the path of a systemd credential: as the environment says, else in the unit's usual folder."""
     if not re.fullmatch(NAME_PATTERN, name) or name.startswith("."):
-        raise refuse(f"expected {CREDENTIAL}NAME, with the name that LoadCredential= in the unit gives")
+        raise refuse(f"expected {CREDENTIAL}NAME, with the name from LoadCredential= in the unit")
     return Path(os.environ.get("CREDENTIALS_DIRECTORY", UNIT_CREDENTIALS)) / name
 
 
@@ -156,8 +169,12 @@ def _socket_path(path: Path) -> Path:
 
 
 def _port_path(text: str) -> str:
+    if is_in_network(text):
+        raise refuse("ports in the network are not supported", pty_instead(text))
+    if text.startswith("~"):
+        raise refuse(f"~ is not replaced here, got {text[:80]!r}", "Write the full path")
     if not text.startswith("/") or _CONTROL.search(text):
-        raise refuse(f"expected a full path such as /dev/serial/by-id/usb-FTDI-…, got {text[:80]!r}")
+        raise refuse(f"expected an absolute path such as /dev/serial/by-id/usb-FTDI-…, got {text[:80]!r}")
     return text
 
 
@@ -165,7 +182,7 @@ def _ble_address(text: str) -> str:
     if not re.fullmatch(ADDRESS_PATTERN, text):
         raise refuse(
             f"expected an address such as C0:FF:EE:00:00:01, got {text[:80]!r}",
-            "Write {name: …} to look for a name",
+            "Write {name: …} to find it by its name",
         )
     return text.upper()
 
@@ -187,7 +204,7 @@ def _shorter_than_every(wait: timedelta, info: ValidationInfo) -> timedelta:
     return wait
 
 
-# The enumerations are text in a file: strict mode would demand members.
+# Enumerations are text in a file: strict mode would demand members.
 _LAX = Field(strict=False)
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -204,7 +221,7 @@ BleAddress = Annotated[
 Exchange = Annotated[str, Field(min_length=1, max_length=256)]
 VersionText = Annotated[
     Version,
-    PlainValidator(_parsed(Version.parse, Version)),
+    PlainValidator(_parsed(_version, Version)),
     PlainSerializer(str),
     WithJsonSchema({"type": "string", "pattern": r"^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}$"}),
 ]
@@ -217,7 +234,7 @@ OtaTopicTemplate = Annotated[
 
 
 class Section(BaseModel):
-    """What all parts have in common: frozen, no coercion, no unknown keys, no input in errors."""
+    """The base of all sections: frozen, no coercion, no unknown keys, no input in errors."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
 
@@ -228,7 +245,7 @@ class Gateway(Section):
     id: Name = Field(
         default_factory=socket.gethostname,
         validate_default=True,
-        description="Name of this gateway in topics. Default: the host name",
+        description="This gateway's name in topics. Default: the host name",
     )
     state_dir: LocalPath = Field(Path("/var/lib/gatewayd"), description="Where jobs and firmware are kept")
     control_socket: Annotated[LocalPath, AfterValidator(_socket_path)] = Field(
@@ -244,9 +261,7 @@ class TlsSection(Section):
     )
     cert_file: LocalPath | None = Field(None, description="This gateway's certificate, in PEM")
     key_file: LocalPath | None = Field(None, description="Its key, if that is not in cert_file")
-    key_password_file: LocalPath | None = Field(
-        None, description="File that holds the key's password and nothing else"
-    )
+    key_password_file: LocalPath | None = Field(None, description="File that holds only the key's password")
     pins: tuple[Pin, ...] = Field(
         (), strict=False, max_length=16, description="The broker's key must be one of these: sha256:…"
     )
@@ -263,14 +278,14 @@ Wait = Annotated[
 
 
 class Periodic(Section):
-    """For metered links: connect, take what is waiting, disconnect."""
+    """For metered connections: connect, fetch what is waiting, disconnect."""
 
-    every: Every = Field(description="From one connection to the next, give or take a tenth: 5s to 3d")
-    wait: Wait = Field(description="How long to stay connected with nothing coming in: 1s to 1h")
+    every: Every = Field(description="Time between connections, plus or minus a tenth: 5s to 3d")
+    wait: Wait = Field(description="How long to stay connected while nothing arrives: 1s to 1h")
 
 
 class _AlwaysOrPeriodic:
-    """Reads `always` or a mapping: a union would tell a mistake once for each of its members."""
+    """Reads `always` or a mapping: a union would report a mistake once for each of its members."""
 
     def __get_pydantic_core_schema__(self, _type: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         def read(value: Any, inner: Callable[[Any], Any]) -> Any:
@@ -278,7 +293,7 @@ class _AlwaysOrPeriodic:
                 return value
             if isinstance(value, dict | Periodic):
                 return inner(value)
-            raise refuse("expected always, or {every: 6h, wait: 2m} for a metered link")
+            raise refuse("expected always, or {every: 6h, wait: 2m} for a metered connection")
 
         def write(value: Any, inner: Callable[[Any], Any]) -> Any:
             return value if value == "always" else inner(value)
@@ -301,34 +316,30 @@ class MqttSection(Section):
 
     host: Annotated[str, AfterValidator(_host)] = Field(description="Host name or address of the broker")
     port: int | None = Field(
-        None, ge=1, le=65535, description="Port of the broker. Default: 1883, with tls 8883"
+        None, ge=1, le=65535, description="Port of the broker. Default: 1883, or 8883 with tls"
     )
     client_id: Text = Field(
         default_factory=lambda: f"gatewayd-{socket.gethostname()}",
         description="Must be unique at the broker. Default: gatewayd-<gateway id>",
     )
     username: Text | None = Field(None, description="User name at the broker")
-    password_file: LocalPath | None = Field(None, description="File that holds the password and nothing else")
-    tls: TlsSection | None = Field(None, description="TLS to the broker. Default: none, nothing is encrypted")
+    password_file: LocalPath | None = Field(None, description="File that holds only the password")
+    tls: TlsSection | None = Field(None, description="TLS to the broker. Default: none, unencrypted")
     connect: Annotated[Literal["always"] | Periodic, _AlwaysOrPeriodic()] = Field(
-        "always", description="always, or {every: 6h, wait: 2m} for a metered link"
+        "always", description="always, or {every: 6h, wait: 2m} for a metered connection"
     )
     ota_topic: OtaTopicTemplate = Field(
         default_factory=TopicTemplate,
-        description="Topic of an application's firmware; /s or /u is added for the channels",
+        description="Topic of an application's firmware; /s or /u is appended for the channels",
     )
     status_topic: Annotated[Text, AfterValidator(_status_topic)] = Field(
-        "gatewayd/{gateway_id}", description="Root of the topics this gateway reports to"
+        "gatewayd/{gateway_id}", description="Root of the topics this gateway publishes its status on"
     )
     max_message_mib: int = Field(16, ge=1, le=255, description="Largest message accepted, in MiB")
 
-    def status_root(self, gateway_id: str) -> str:
-        """The topic under which a gateway reports."""
-        return self.status_topic.replace("{gateway_id}", gateway_id)
-
 
 class Mqtt(MqttSection):
-    """The broker, with what its files hold. `tls_digest` changes with the content of the files of `tls`."""
+    """The broker, with its secrets loaded. `tls_digest` changes when the content of a file of `tls` does."""
 
     port: int
     password: SecretStr | None = None
@@ -337,7 +348,7 @@ class Mqtt(MqttSection):
 
     @property
     def trust(self) -> Trust | None:
-        """What to make TLS with; None: no TLS."""
+        """The trust settings for TLS; None: no TLS."""
         if self.tls is None:
             return None
         password = self.key_password.get_secret_value() if self.key_password else None
@@ -349,7 +360,7 @@ class Adapter(Section):
     """A Bluetooth adapter."""
 
     max_connections: int = Field(
-        3, ge=1, le=20, description="Connections at the same time; a Pi holds about 7"
+        3, ge=1, le=20, description="Simultaneous connections; a Raspberry Pi supports about 7"
     )
 
 
@@ -359,51 +370,53 @@ class KeyFiles(Section):
     decrypt_key_file: LocalPath | None = Field(None, description="decrypt.key.bin: 32 bytes, secret")
     verify_key_file: LocalPath | None = Field(None, description="verify.key.bin: 32 bytes, public")
     ota_key_file: LocalPath | None = Field(
-        None, description="ota.key: both of the above and the signing key; better kept off a gateway"
+        None, description="ota.key: both of the above and the signing key; best kept off gateways"
     )
     allow_shared_key: bool = Field(
-        default=False, description="Whether the key that vouches for firmware may serve several applications"
+        default=False, description="Allow one key for the firmware of several applications"
     )
 
 
 class Wake(Section):
-    """What is exchanged before the first frame, for firmware that must be told to listen."""
+    """The exchange before the first frame, for firmware that must be told to listen."""
 
     send: Exchange = Field(
         description='Text to send; in double quotes \\r\\n are control characters: "AT+OTA\\r\\n"'
     )
-    expect: Exchange | None = Field(None, description="Text to wait for; without it nothing is awaited")
+    expect: Exchange | None = Field(None, description="Text to wait for. Default: do not wait")
 
 
 class BleLimits(Section):
     """How long each step may take over Bluetooth."""
 
-    scan_s: float = Field(30.0, ge=1, le=600, strict=False, description="To hear the device")
-    connect_s: float = Field(20.0, ge=1, le=120, strict=False, description="To connect")
-    discovery_s: float = Field(30.0, ge=1, le=120, strict=False, description="To read what it offers")
+    scan_s: float = Field(30.0, ge=1, le=600, strict=False, description="Seconds to find the device")
+    connect_s: float = Field(20.0, ge=1, le=120, strict=False, description="Seconds to connect")
+    discovery_s: float = Field(
+        30.0, ge=1, le=120, strict=False, description="Seconds to discover its services"
+    )
     erase_s: float = Field(
         300.0,
         ge=1,
         le=3600,
         strict=False,
-        description="To erase or check, for which a device says it is busy",
+        description="Seconds to erase or check flash, while the device says it is busy",
     )
     chunk_ms: int = Field(
-        200, ge=50, le=10_000, description="The least wait for its word on what was sent, in milliseconds"
+        200, ge=50, le=10_000, description="Minimum wait for an acknowledgement, in milliseconds"
     )
 
 
 class ServiceData(Section):
-    """What a device says in its advertisement."""
+    """Service data in an advertisement."""
 
     uuid: Annotated[str, Field(pattern=UUID_PATTERN)] = Field(description="UUID of the service, in full")
     starts_with: Annotated[str, Field(pattern=HEX_PATTERN)] = Field(
-        "", description="How its data begins, in hex; anything by default"
+        "", description="How the data begins, in hex. Default: anything"
     )
 
 
 class BleTarget(Section):
-    """Whom to look for: all that is given must fit."""
+    """Which device to look for; everything given must match."""
 
     address: BleAddress | None = Field(None, description="Its address")
     name: Text | None = Field(None, description="The name in its advertisement")
@@ -434,13 +447,13 @@ class BleSettings(Section):
     adapter: AdapterName | None = Field(None, description="The adapter (hci0). Default: any")
     pair: bool = Field(default=True, description="Encrypt the connection, and bond with the device")
     wake: Literal["advertisement"] | None = Field(
-        None, description="advertisement: wait for a sleepy device for as long as it takes"
+        None, description="advertisement: wait for a sleeping device for as long as it takes"
     )
     limits: BleLimits = Field(default_factory=BleLimits, description="Time limits")
 
     @property
     def address(self) -> str:
-        """What a person calls it."""
+        """The address in messages to people."""
         return str(self.ble)
 
 
@@ -449,7 +462,7 @@ class UartSettings(Section):
 
     kind: ClassVar[Literal["uart"]] = "uart"
 
-    uart: PortPath = Field(description="The port; /dev/serial/by-id/… stays the same when re-plugged")
+    uart: PortPath = Field(description="The port; /dev/serial/by-id/… survives re-plugging")
     baud: Baud = Field(115_200, description="Speed at which the device listens")
     transfer_baud: Baud | None = Field(None, description="Speed to switch to for a transfer")
     dtr: bool = Field(default=False, description="Level of DTR while the port is open")
@@ -458,12 +471,12 @@ class UartSettings(Section):
 
     @property
     def address(self) -> str:
-        """What a person calls it."""
+        """The address in messages to people."""
         return self.uart
 
 
 def link_kind(written: Any) -> str:
-    """Which kind of link a mapping means to be."""
+    """Return the kind of link a mapping describes."""
     if isinstance(written, Section):
         return getattr(written, "kind", "uart")
     return "ble" if isinstance(written, dict) and "ble" in written and "uart" not in written else "uart"
@@ -481,26 +494,27 @@ class _Device(Section):
 
     name: Name = Field(description="Name of the device in topics, logs and commands")
     app_id: AppId = Field(
-        description="Application: part of the topic, and compared with what the device says"
+        description="Application: part of the topic, and compared with what the device reports"
     )
-    hardware_id: Text | None = Field(None, description="Compared with what the device says, when given")
-    version: VersionText = Field(description="Believed until the device says otherwise")
+    hardware_id: Text | None = Field(None, description="If given, compared with what the device reports")
+    version: VersionText = Field(description="Assumed until the device reports its version")
     channel: Literal["none", "stable", "unstable", "both"] = Field(
-        "none", description="none (the topic without suffix), stable, unstable or both of these two"
+        "none", description="none (the topic without suffix), stable, unstable, or both (stable and unstable)"
     )
     patch_encoding: Annotated[PatchEncoding, _LAX] = Field(
-        PatchEncoding.VARINT, description="Encoding of the patch version before the firmware"
+        PatchEncoding.VARINT, description="Encoding of the patch version in front of the firmware"
     )
     payload: Annotated[Payload, _LAX] = Field(
         Payload.STANDARD, description="standard (the bare image) or advanced (Sming's OTA container)"
     )
     image_magic: Annotated[str, Field(pattern=MAGIC_PATTERN)] | None = Field(
-        None, description="How an image of payload standard begins, in hex; anything else is refused"
+        None, description="Required first bytes of an image with payload: standard, in hex"
     )
     image_check: bool = Field(
-        default=True, description="false: payload standard takes text, tiny images and any beginning"
+        default=True,
+        description="false: with payload: standard, accept text, tiny images and any first bytes",
     )
-    keys: Name | None = Field(None, description="Name of the key set that opens and verifies containers")
+    keys: Name | None = Field(None, description="Name of the key set that decrypts and verifies containers")
     deliver: Annotated[Deliver, _LAX] = Field(
         Deliver.ROM, description="rom, or container for devices that verify the signature themselves"
     )
@@ -508,18 +522,20 @@ class _Device(Section):
         SlotMatch.EXACT, description="How a ROM's address is compared with the free slot's; low20: ESP8266"
     )
     allow_unsigned: bool = Field(
-        default=False, description="Accept unsigned containers although the key set can verify"
+        default=False, description="Accept unsigned containers although the key set can verify signatures"
     )
     allow_downgrade: bool = Field(default=False, description="Accept older firmware")
     install: Literal["auto", "manual"] = Field("auto", description="manual waits for gatewayctl approve")
     probe: Literal["start", "job"] = Field(
-        "start", description="When the device is asked who it is: also at start, or only before a job"
+        "start", description="When to identify the device: start (at start-up too) or job (only before a job)"
     )
-    attempts: int = Field(5, ge=1, le=100, description="Tries before a job fails")
+    attempts: int = Field(5, ge=1, le=100, description="Attempts before a job fails")
     allow_no_trial: bool = Field(
-        default=False, description="Accept a device whose bootloader cannot go back when new firmware fails"
+        default=False, description="Accept a device whose bootloader cannot revert when new firmware fails"
     )
-    trial_s: int = Field(600, ge=1, le=86_400, description="Seconds a new image has to be confirmed in")
+    trial_s: int = Field(
+        600, ge=1, le=86_400, description="Seconds within which a new image must be confirmed"
+    )
     protocol: Annotated[str, AfterValidator(_registered)] = Field(
         DEFAULT_PROTOCOL, description="The transfer protocol", json_schema_extra={"enum": list(PROTOCOLS)}
     )
@@ -534,16 +550,16 @@ class _Device(Section):
 
     @property
     def protocol_settings(self) -> BaseModel | None:
-        """What is set under the protocol's name, defaults included; None for one that has no settings."""
+        """The settings under the protocol's name, with defaults; None if the protocol has none."""
         model = PROTOCOLS[self.protocol].settings
         written: BaseModel | None = getattr(self, self.protocol, None)
         return model() if model is not None and written is None else written
 
     @model_validator(mode="after")
-    def _goes_over_its_link(self) -> Self:
+    def _supports_its_link(self) -> Self:
         kind = PROTOCOLS[self.protocol]
         if isinstance(self.link, BleSettings) and kind.gatt is None:
-            raise refuse(f"has a link by Bluetooth, over which {kind.title} does not go")
+            raise refuse(f"has a Bluetooth link, which {kind.title} does not support")
         return self
 
 
@@ -552,7 +568,7 @@ if TYPE_CHECKING:
     class Device(_Device):
         """A device behind this gateway."""
 
-else:  # with a key for each protocol that has settings of its own
+else:  # with a key for each protocol that has settings
     Device = create_model(
         "Device",
         __base__=_Device,
@@ -567,7 +583,7 @@ else:  # with a key for each protocol that has settings of its own
 
 
 class Settings(Section):
-    """Everything a daemon needs to know; what `load` returns. `files`: all that were read, in order."""
+    """The daemon's whole configuration, as `load` returns it. `files`: all that were read, in order."""
 
     file: Path
     files: tuple[Path, ...] = Field((), exclude=True, repr=False)
@@ -577,8 +593,21 @@ class Settings(Section):
     adapters: dict[str, Adapter] = Field(default_factory=dict)
     key_files: dict[str, KeyFiles] = Field(default_factory=dict, exclude=True, repr=False)
     key_sets: dict[str, InstanceOf[KeySet]] = Field(exclude=True, repr=False)
+    unusable_keys: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
     warnings: tuple[Mistake, ...] = Field((), exclude=True, repr=False)
 
     def keys_of(self, device: Device) -> KeySet | None:
-        """The key set of `device`, if it has one."""
+        """Return the key set of `device`, if it has one. Raises ConfigError `keys_unusable`."""
+        if device.keys in self.unusable_keys:
+            raise ConfigError(
+                self.unusable_keys[device.keys],
+                code="keys_unusable",
+                hint="correct it, then `gatewayctl reload`",
+            )
         return self.key_sets[device.keys] if device.keys is not None else None
+
+    def missing_keys(self, device: Device) -> str:
+        """Say why the keys that `device` needs cannot be used; "" if they can, or it needs none."""
+        if device.payload is Payload.STANDARD or device.keys is None:
+            return ""
+        return self.unusable_keys.get(device.keys, "")

@@ -1,7 +1,7 @@
-"""`${hostname}` and `${machine_id}` in the values of a configuration, and nothing more.
+"""`${hostname}` and `${machine_id}` in the values of a configuration; there are no others.
 
-They are put in after YAML was read and the files were merged, so that what they stand for is text and nothing
-else. `$${` stands for `${`.
+They are replaced after the YAML was parsed and the files were merged, so that their values are never parsed.
+`$${` stands for a literal `${`.
 """
 
 import re
@@ -16,17 +16,17 @@ _PLACEHOLDER = re.compile(r"\$\$\{|\$\{([^}]*)(\}?)")
 
 
 def fill_in(document: Document) -> None:
-    """Replace the placeholders in all values; what cannot be replaced is noted."""
+    """Replace the placeholders in all values, and note those that cannot be replaced."""
     document.root = _filled(document, document.root, ())
 
 
 def escape(text: str) -> str:
-    """Write a text so that `fill_in` gives it back."""
+    """Return text that `fill_in` turns back into `text`."""
     return text.replace("${", "$${")
 
 
 def _filled(document: Document, value: Any, path: KeyPath) -> Any:
-    """Return a value with its placeholders replaced. Recursive: what was read is not deep."""
+    """Return a value with its placeholders replaced. Recursive: DEPTH_LIMIT bounds the depth."""
     if isinstance(value, dict):
         return {key: _filled(document, inner, (*path, key)) for key, inner in value.items()}
     if isinstance(value, list):
@@ -43,8 +43,6 @@ def _filled(document: Document, value: Any, path: KeyPath) -> Any:
 def _meaning(document: Document, found: re.Match[str]) -> str:
     if found[0] == "$${":
         return "${"
-    if not found[2] or found[1] not in NAMES:  # what stands there is not shown: it may be part of a secret
-        raise ConfigError(
-            "${…} holds neither hostname nor machine_id", hint="write $${ for the characters ${ themselves"
-        )
+    if not found[2] or found[1] not in NAMES:  # its text is not shown: it may be part of a secret
+        raise ConfigError("${…} must be ${hostname} or ${machine_id}", hint="write $${ for a literal ${")
     return document.host.name if found[1] == "hostname" else document.host.find_machine_id()

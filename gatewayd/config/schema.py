@@ -1,7 +1,7 @@
-"""The JSON Schema of a configuration, from the models: editors complete and check with it.
+"""The JSON Schema of a configuration, generated from the models, for completion and checks in editors.
 
-It is a little looser than `load`: whether a required value comes from `defaults:` or from another file it
-cannot tell, and it sees one value at a time.
+It is a little looser than `load`: it cannot know whether a required value comes from `defaults:` or from
+another file, and it checks each value by itself.
 """
 
 import copy
@@ -51,7 +51,7 @@ def json_schema() -> dict[str, Any]:
             "type": "object",
             "propertyNames": {"pattern": ADAPTER_PATTERN},
             "additionalProperties": reference["Adapter"],
-            "description": "Bluetooth adapters by name; those not named here have the defaults",
+            "description": "Bluetooth adapters by name; others have the defaults",
         },
         "defaults": reference["Defaults"],
         "devices": {
@@ -71,12 +71,12 @@ def json_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """Write the schema as it is kept in docs/config.schema.json."""
+    """Format the schema as in docs/config.schema.json."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def _let_placeholders_pass(schema: Any) -> None:
-    """Let a text that must have a form hold `${hostname}` or `${machine_id}` instead."""
+    """Allow `${hostname}` and `${machine_id}` wherever a pattern is required."""
     for inner in schema if isinstance(schema, list) else schema.values():
         if isinstance(inner, dict) and isinstance(pattern := inner.get("pattern"), str):
             inner["pattern"] = f"{pattern}|\\$\\{{({'|'.join(NAMES)})\\}}"
@@ -85,21 +85,21 @@ def _let_placeholders_pass(schema: Any) -> None:
 
 
 def _defaults(definitions: dict[str, Any]) -> dict[str, Any]:
-    """Make the schema of `defaults:`: a device without name, port and address, and nothing required."""
+    """Build the schema of `defaults:`: a device without name, port and address, and nothing required."""
     defaults: dict[str, Any] = copy.deepcopy(definitions["Device"])
     del defaults["properties"]["name"], defaults["required"]
-    defaults["description"] = "What holds for every device that does not say otherwise"
+    defaults["description"] = "Settings for every device that does not override them"
     defaults["properties"]["link"] = {
         "type": "object",
         "additionalProperties": False,
-        "description": "How devices are reached; each takes what is for its kind of link",
+        "description": "How devices are reached; each device takes the keys for its kind of link",
         "properties": _link_properties(definitions),
     }
     return defaults
 
 
 def _link_properties(definitions: dict[str, Any]) -> dict[str, Any]:
-    """Return what the kinds of link have in all; a key that several have may be that of any."""
+    """Return the keys of all kinds of link; a key that several share may have the form of any."""
     found: dict[str, list[Any]] = {}
     for model in LINKS.values():
         for key, schema in definitions[model.__name__]["properties"].items():
@@ -109,7 +109,7 @@ def _link_properties(definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def tidy(schema: Any) -> Any:
-    """Drop what only repeats: pydantic's titles, `null` and `true` where they are so anyway."""
+    """Drop redundant entries: pydantic's titles, and defaults of `null` and `true` that go without saying."""
     if isinstance(schema, list):
         return [tidy(item) for item in schema]
     if not isinstance(schema, dict):

@@ -1,5 +1,5 @@
-"""How gatewayctl and the daemon talk: one request, or one subscription, per connection to a Unix socket.
+"""gatewayctl's interface to the daemon: one request or subscription per connection to a Unix socket.
 
-A request is a line of JSON, each answer another (`messages`; the schema is in docs/control.schema.json). A
-file goes along as an open descriptor: whoever asks needs the right to read it, and the daemon does not.
+A request is a line of JSON, and so is each answer (`messages`; the schema is in docs/control.schema.json). A
+file is passed as an open descriptor, so only the client needs permission to read it.
 """

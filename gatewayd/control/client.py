@@ -1,4 +1,4 @@
-"""The asking end of the control socket, for gatewayctl. Blocking: a person waits."""
+"""The client side of the control socket, for gatewayctl. Blocking, because a person waits."""
 
 import array
 import contextlib
@@ -11,23 +11,24 @@ from typing import Any, BinaryIO, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from gatewayd.codes import Code
-from gatewayd.control.messages import Error, Message, Request
+from gatewayd.control.messages import Error, Message
+from gatewayd.control.requests import Request
 from gatewayd.errors import ConfigError, GatewaydError, HostError, RequestError
 
 R = TypeVar("R", bound=Message)
 
-# A push of 16 MiB is decrypted, verified and written to an SD card meanwhile.
+# Long enough to decrypt and verify a push of 16 MiB and write it to an SD card.
 ANSWER_TIMEOUT_S = 120.0
-_LINE_BYTES = 1 << 26  # no answer comes near it
+_LINE_BYTES = 1 << 26  # far larger than any answer
 
 
-class DaemonUnreachable(HostError):  # noqa: N818 - what is so, not an error to be named after
-    """Nobody answers on the control socket."""
+class DaemonUnreachable(HostError):  # noqa: N818 - named for the condition
+    """No daemon answers on the control socket."""
 
     default_code = "daemon_unreachable"
 
 
-class ReloadRefused(ConfigError):  # noqa: N818 - what is so, not an error to be named after
+class ReloadRefused(ConfigError):  # noqa: N818 - named for the condition
     """The daemon's configuration file has mistakes; `mistakes` has each with file and line."""
 
     def __init__(self, error: Error) -> None:
@@ -36,7 +37,7 @@ class ReloadRefused(ConfigError):  # noqa: N818 - what is so, not an error to be
 
 
 class _Reply(BaseModel):
-    """Success or failure, before it is known what was asked."""
+    """A success or failure whose result is not parsed yet."""
 
     result: dict[str, Any] | None = None
     error: Error | None = None
@@ -50,14 +51,20 @@ def ask(
     *,
     timeout_s: float | None = None,
 ) -> R:
-    """Ask once. Raises DaemonUnreachable, and RequestError or ConfigError with the daemon's own words."""
+    """Send one request and return its answer.
+
+    Raises DaemonUnreachable, or the daemon's own error as RequestError or ConfigError.
+    """
     with closing(_connect(path)) as connection:
         connection.settimeout(timeout_s or ANSWER_TIMEOUT_S)
         return next(_answers(path, connection, request, result, file))
 
 
 def subscribe(path: Path, request: Request, result: type[R]) -> Iterator[R]:
-    """Ask, and yield answers until the caller stops or the daemon is gone (DaemonUnreachable)."""
+    """Send one request and yield answers until the caller stops.
+
+    Raises DaemonUnreachable when the daemon exits.
+    """
     with closing(_connect(path)) as connection:
         connection.settimeout(None)
         yield from _answers(path, connection, request, result, None)
@@ -71,7 +78,7 @@ def _connect(path: Path) -> socket.socket:
     except PermissionError as error:
         connection.close()
         raise DaemonUnreachable(
-            f"you may not use {path}", hint="be root, or in the group that owns it: `ls -l` tells which"
+            f"permission denied for {path}", hint="run as root, or join the group that owns it (see `ls -l`)"
         ) from error
     except OSError as error:
         connection.close()
@@ -86,7 +93,7 @@ def _answers(
     path: Path, connection: socket.socket, request: Request, result: type[R], file: BinaryIO | None
 ) -> Iterator[R]:
     try:
-        # Whoever does not want to hear us out may say why.
+        # A daemon that stops reading early may still have sent the reason.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             _send(connection, request.model_dump_json().encode() + b"\n", file)
         with connection.makefile("rb") as answers:
@@ -94,7 +101,7 @@ def _answers(
                 yield _read(answer, result)
     except OSError as error:
         raise DaemonUnreachable(f"gatewayd on {path} does not answer: {error}") from error
-    raise DaemonUnreachable(f"gatewayd on {path} has ended", hint="its log says why")
+    raise DaemonUnreachable(f"gatewayd on {path} closed the connection", hint="see its log")
 
 
 def _send(connection: socket.socket, line: bytes, file: BinaryIO | None) -> None:
@@ -112,9 +119,9 @@ def _read(answer: bytes, result: type[R]) -> R:
             return result.model_validate(reply.result)
     except ValidationError:
         raise HostError(
-            f"gatewayd's answer is not understood: {answer[:80]!r}",
+            f"cannot understand gatewayd's answer: {answer[:80]!r}",
             code="protocol_version",
-            hint="are gatewayd and gatewayctl of the same version? restart gatewayd after an upgrade",
+            hint="are gatewayd and gatewayctl the same version? restart gatewayd after an upgrade",
         ) from None
     raise _error(reply.error)
 

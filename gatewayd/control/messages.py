@@ -1,127 +1,26 @@
-"""What is said over the control socket; also what `gatewayctl --json` prints.
+"""Messages on the control socket, and the output of `gatewayctl --json`.
 
 Request: `{"v": 1, "op": "devices", ...}`. Reply: `{"v": 1, "ok": true, "result": {...}}`, or
-`{"v": 1, "ok": false, "error": {"code", "message", "hint"}}`. To `watch` there are as many replies as there
-is news. Within version 1 keys are added, never taken away. Sizes in bytes, times in UTC (ISO 8601, with a Z),
+`{"v": 1, "ok": false, "error": {"code", "message", "hint"}}`. `watch` is answered with a reply for each
+change. Within version 1 keys are added, never removed. Sizes are in bytes, times in UTC (ISO 8601, with a Z),
 `code` as in docs/codes.md.
 """
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, WithJsonSchema
 
 VERSION = 1
-# No request comes near it; a file travels as a descriptor.
-MAX_REQUEST_BYTES = 64 * 1024
 
-Name = Annotated[str, Field(min_length=1, max_length=64)]
 Time = Annotated[
     str, WithJsonSchema({"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"})
 ]
 
 
 class Message(BaseModel):
-    """What all have in common. Of an answer, keys that a later version has added are passed over."""
+    """Base of all messages. Keys that a later version has added to an answer are ignored."""
 
     model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
-
-
-# -- requests
-
-
-class Request(Message):
-    """The envelope's part. What is not understood is not done."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    v: Literal[1] = 1
-
-
-class Status(Request):
-    """How is the daemon itself?"""
-
-    op: Literal["status"] = "status"
-
-
-class Devices(Request):
-    """All devices, or those named."""
-
-    op: Literal["devices"] = "devices"
-    names: tuple[Name, ...] = Field((), max_length=1000)
-
-
-class Watch(Request):
-    """All devices, and then each that changes, until the connection ends."""
-
-    op: Literal["watch"] = "watch"
-
-
-class Jobs(Request):
-    """The last jobs, newest first."""
-
-    op: Literal["jobs"] = "jobs"
-    device: Name | None = None
-    active: bool = False
-    limit: int = Field(50, ge=1, le=10_000)
-
-
-class OneJob(Request):
-    """One job with its attempts."""
-
-    op: Literal["job"] = "job"
-    id: int = Field(ge=1, le=2**63 - 1)
-
-
-class ExplainMessage(Request):
-    """What would a message lead to? Its descriptor goes along."""
-
-    op: Literal["explain_message"] = "explain_message"
-    topic: str = Field(min_length=1, max_length=2048)
-
-
-class ExplainDevice(Request):
-    """Why does a device get what it gets?"""
-
-    op: Literal["explain_device"] = "explain_device"
-    device: Name
-
-
-class Push(Request):
-    """Bring a firmware to a device without MQTT; its descriptor goes along."""
-
-    op: Literal["push"] = "push"
-    device: Name
-    version: str = Field(min_length=1, max_length=64)
-
-
-class Steer(Request):
-    """Approve, cancel or retry: devices by name, or jobs by number."""
-
-    op: Literal["approve", "cancel", "retry"]
-    targets: tuple[Name, ...] = Field(min_length=1, max_length=1000)
-
-
-class Hold(Request):
-    """Pause or resume devices; without names everything."""
-
-    op: Literal["pause", "resume"]
-    devices: tuple[Name, ...] = Field((), max_length=1000)
-
-
-class Reload(Request):
-    """Read the configuration again."""
-
-    op: Literal["reload"] = "reload"
-
-
-AnyRequest = Annotated[
-    Status | Devices | Watch | Jobs | OneJob | ExplainMessage | ExplainDevice | Push | Steer | Hold | Reload,
-    Field(discriminator="op"),
-]
-REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(AnyRequest)
-
-
-# -- results
 
 
 class RefusedMessage(Message):
@@ -133,9 +32,9 @@ class RefusedMessage(Message):
 
 
 class Broker(Message):
-    """The broker as the daemon sees it. `topics`: what is wanted; `subscribed`: what was granted.
+    """The broker as the daemon sees it. `topics`: those requested; `subscribed`: those granted.
 
-    `every_s`: None when always connected; `next_connection_at`: None unless it sleeps until then.
+    `every_s`: None when always connected; `next_connection_at`: None unless disconnected until then.
     """
 
     host: str
@@ -149,14 +48,14 @@ class Broker(Message):
 
 
 class PauseFact(Message):
-    """Who lets something wait, and since when."""
+    """Who paused it, and when."""
 
     by: str
     since: Time
 
 
 class LoopLag(Message):
-    """How late the event loop was to wake, over the last minutes."""
+    """How late the event loop woke, over the last few minutes."""
 
     p50_ms: float
     p99_9_ms: float
@@ -165,14 +64,14 @@ class LoopLag(Message):
 
 
 class Trouble(Message):
-    """What keeps the daemon from storing anything; a code with its reason."""
+    """Why the daemon cannot store anything."""
 
     code: str
     reason: str
 
 
 class StatusResult(Message):
-    """The daemon itself. `watchdog_s`: None when nobody would notice that it hangs."""
+    """The daemon itself. `watchdog_s`: None without a watchdog."""
 
     gateway: str
     version: str
@@ -190,7 +89,7 @@ class StatusResult(Message):
 
 
 class Link(Message):
-    """How a device is reached. `health`: ok, unknown (not used yet) or the code of what failed last."""
+    """How a device is reached. `health`: ok, unknown (not used yet) or the code of the last failure."""
 
     kind: Literal["uart", "ble"]
     address: str
@@ -200,7 +99,7 @@ class Link(Message):
 
 
 class LastResult(Message):
-    """How the last job that ended did."""
+    """How the last ended job went."""
 
     job: int
     version: str
@@ -211,7 +110,7 @@ class LastResult(Message):
 
 
 class DeviceView(Message):
-    """A device now. Identity (`hardware_id`, `device_id`) as it said itself; None: it has not."""
+    """A device's current state. `hardware_id`, `device_id`: as it reported them; None: not reported."""
 
     name: str
     app_id: str
@@ -237,7 +136,7 @@ class DeviceView(Message):
 
 
 class DevicesResult(Message):
-    """Devices in the configuration's order."""
+    """Devices in configuration order."""
 
     gateway: str
     paused: PauseFact | None
@@ -246,7 +145,7 @@ class DevicesResult(Message):
 
 
 class WatchResult(Message):
-    """What is new: first everything, then what changed."""
+    """First every device, then each change."""
 
     gateway: str
     devices: tuple[DeviceView, ...]
@@ -254,7 +153,10 @@ class WatchResult(Message):
 
 
 class JobView(Message):
-    """A job. `decision`: why; `topic`: its release's, or `push:DEVICE`; `duration_s`: of ended attempts."""
+    """A job. `decision`: why it exists; `topic`: its release's, or `push:DEVICE`.
+
+    `duration_s`: the total of its ended attempts.
+    """
 
     id: int
     device: str
@@ -277,7 +179,7 @@ class JobView(Message):
 
 
 class AttemptView(Message):
-    """One opening of the link, or `times` that were alike in vain. `offset`: where the device went on."""
+    """One attempt, or `times` identical failures in a row. `offset`: where the device resumed."""
 
     number: int
     times: int
@@ -319,7 +221,7 @@ Would = Literal["update", "ask for approval", "nothing"]
 
 
 class Forecast(Message):
-    """What the planner says of a device. `follows`: the message concerns it; `topics`: those it follows."""
+    """The planner's decision for a device. `topics`: those it follows; `follows`: the message's is one."""
 
     device: str
     topics: tuple[str, ...]
@@ -333,16 +235,17 @@ class Forecast(Message):
 
 
 class ExplainMessageResult(Message):
-    """What a message would lead to. `withdraws`: it is empty."""
+    """What a message would cause. `withdraws`: it is empty; `near_misses`: devices it just misses."""
 
     topic: str
     size_bytes: int
     withdraws: bool
     devices: tuple[Forecast, ...]
+    near_misses: tuple[str, ...] = ()
 
 
 class Assessment(Message):
-    """What a device makes of one release by itself."""
+    """One release assessed for one device, regardless of other releases."""
 
     topic: str
     version: str | None
@@ -353,7 +256,7 @@ class Assessment(Message):
 
 
 class ExplainDeviceResult(Message):
-    """Why a device gets what it gets."""
+    """Why a device gets an update, or does not."""
 
     forecast: Forecast
     paused: PauseFact | None
@@ -362,7 +265,7 @@ class ExplainDeviceResult(Message):
 
 
 class Outcome(Message):
-    """What a wish came to."""
+    """The result of a command for one device."""
 
     device: str
     job: int | None
@@ -371,7 +274,7 @@ class Outcome(Message):
 
 
 class Error(Message):
-    """Why not. `mistakes`: those of a configuration, each with file and line."""
+    """Why a request failed. `mistakes`: those in a configuration, each with file and line."""
 
     code: str
     message: str
@@ -380,21 +283,21 @@ class Error(Message):
 
 
 class Refusal(Message):
-    """One of several targets, as it was named, that nothing was done for."""
+    """A target, as named in the request, for which nothing was done."""
 
     target: str
     error: Error
 
 
 class OutcomesResult(Message):
-    """One for each target; `refused`: of several those that could not be met. One alone is a failure."""
+    """Results by target; `refused`: targets that failed. A request with a single target fails instead."""
 
     outcomes: tuple[Outcome, ...]
     refused: tuple[Refusal, ...] = ()
 
 
 class ReloadResult(Message):
-    """What another configuration changed, by device name; with another `mqtt` the gateway connects anew."""
+    """What a reload changed, by device name; `mqtt`: gatewayd reconnects."""
 
     file: str
     added: tuple[str, ...]
@@ -427,7 +330,7 @@ class Success(Message):
 
 
 class Failure(Message):
-    """The answer to a request that cannot be met."""
+    """The answer to a request that failed."""
 
     v: Literal[1] = 1
     ok: Literal[False] = False

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -11,11 +10,15 @@ import structlog
 
 from gatewayd import __version__
 from gatewayd.config import Settings
-from gatewayd.control import messages, views
-from gatewayd.control.server import Peer
-from gatewayd.errors import FirmwareError, GatewaydError, HostError, RequestError
+from gatewayd.config.changes import Reloaded
+from gatewayd.control import messages, requests, views
+from gatewayd.control.caller import Caller
+from gatewayd.errors import GatewaydError, HostError, RequestError
 from gatewayd.images.reader import FirmwareReader
-from gatewayd.jobs.model import ENDED, EVERYTHING, AttemptRecord, DeviceRecord, Job, pause_of
+from gatewayd.jobs.eligibility import installed_versions
+from gatewayd.jobs.model import EVERYTHING, AttemptRecord, DeviceRecord, Job, pause_of
+from gatewayd.jobs.near_misses import near_misses
+from gatewayd.jobs.transitions import ENDED
 from gatewayd.ota.version import Version
 from gatewayd.planning.commands import CommandResult, Commands, find_device
 from gatewayd.planning.planner import StoreSnapshot
@@ -23,6 +26,7 @@ from gatewayd.planning.preview import Preview, assessments, forecasts, with_mess
 from gatewayd.planning.reconciler import Reconciler
 from gatewayd.status.board import StatusBoard
 from gatewayd.status.feed import StatusFeed
+from gatewayd.status.gateway import BrokerStatus, LagFigures
 from gatewayd.store.database import Database
 from gatewayd.store.store import Store
 from gatewayd.timestamps import utc_now
@@ -30,15 +34,15 @@ from gatewayd.timestamps import utc_now
 log = structlog.get_logger()
 
 MIB = 1024 * 1024
-# A person sees movement, and thirty devices whose every chunk is news do not keep the daemon busy.
+# Short enough to show movement, long enough that thirty busy devices do not load the daemon.
 WATCH_INTERVAL_S = 0.2
-# Who changed something is told; who looks, several times a minute perhaps, only when asked for.
-_STEERING = (messages.Push, messages.Steer, messages.Hold, messages.Reload)
+# Log changes at info, queries (perhaps several a minute) at debug.
+_CHANGES = (requests.Push, requests.Steer, requests.Hold, requests.Reload)
 
 
 @dataclass(frozen=True)
 class ControlContext:
-    """What of the daemon is asked; made once by the composition root."""
+    """The parts of the daemon that operations use; built once by the composition root."""
 
     store: Store
     firmware: FirmwareReader
@@ -47,47 +51,48 @@ class ControlContext:
     board: StatusBoard
     feed: StatusFeed
     under_way: Callable[[int], AttemptRecord | None]
-    broker: Callable[[], messages.Broker]
-    loop_lag: Callable[[], messages.LoopLag]
-    reload: Callable[[], Awaitable[messages.ReloadResult]]
+    broker: Callable[[], BrokerStatus]
+    loop_lag: Callable[[], LagFigures]
+    reload: Callable[[], Awaitable[Reloaded]]
 
 
 class ControlOperations:
-    """Implements `server.Operations`."""
+    """The requests that a running gatewayd answers, however they arrive."""
 
-    def __init__(self, parts: ControlContext) -> None:
-        self._parts = parts
+    def __init__(self, context: ControlContext) -> None:
+        self._parts = context
         self._started_at = utc_now()
-        self._one_file = asyncio.Lock()  # each may take max_message_mib of memory, and all come at once
+        # One file at a time: each may take max_message_mib of memory, and many may arrive together.
+        self._one_file = asyncio.Lock()
 
-    async def answer(self, request: messages.AnyRequest, peer: Peer) -> AsyncIterator[messages.Result]:
+    async def answer(self, request: requests.AnyRequest, caller: Caller) -> AsyncIterator[messages.Result]:
         """Yield the answers to a request. Raises GatewaydError."""
-        note = log.info if isinstance(request, _STEERING) else log.debug
-        note("request", op=request.op, user=peer.name, uid=peer.uid, pid=peer.pid)
+        note = log.info if isinstance(request, _CHANGES) else log.debug
+        note("request", op=request.op, user=caller.name, uid=caller.uid, pid=caller.pid)
         match request:
-            case messages.Watch():
-                async with aclosing(self._watch()) as all_news:
-                    async for news in all_news:
-                        yield news
-            case messages.Devices():
+            case requests.Watch():
+                async with aclosing(self._watch()) as changes:
+                    async for change in changes:
+                        yield change
+            case requests.Devices():
                 yield await self._devices(request)
-            case messages.Jobs():
+            case requests.Jobs():
                 yield await self._jobs(request)
-            case messages.OneJob():
+            case requests.OneJob():
                 yield await self._job(request)
-            case messages.Status():
+            case requests.Status():
                 yield await self._status()
-            case messages.ExplainMessage():
-                yield await self._explain_message(request, peer)
-            case messages.ExplainDevice():
+            case requests.ExplainMessage():
+                yield await self._explain_message(request, caller)
+            case requests.ExplainDevice():
                 yield await self._explain_device(request)
-            case messages.Reload():
-                log.info("reload was asked for", by=peer.name)
-                yield await self._parts.reload()
+            case requests.Reload():
+                log.info("reload requested", by=caller.name)
+                yield views.reload_result(await self._parts.reload())
             case _:
-                yield await self._steer(request, peer)
+                yield await self._steer(request, caller)
 
-    # -- looking
+    # -- queries
 
     async def _status(self) -> messages.StatusResult:
         known = await self._parts.reconciler.known()
@@ -102,13 +107,13 @@ class ControlOperations:
             devices=len(settings.devices),
             active_jobs=sum(job.is_active for job in known.jobs),
             paused=views.pause_view(known.pauses.get(EVERYTHING)),
-            broker=self._parts.broker(),
-            loop_lag=self._parts.loop_lag(),
+            broker=views.broker_view(settings, self._parts.broker()),
+            loop_lag=views.loop_lag_view(self._parts.loop_lag()),
             watchdog_s=views.watchdog_s(),
             trouble=views.trouble_view(self._parts.store.trouble),
         )
 
-    async def _devices(self, request: messages.Devices) -> messages.DevicesResult:
+    async def _devices(self, request: requests.Devices) -> messages.DevicesResult:
         for name in request.names:
             find_device(self._settings, name)
         known = await self._parts.reconciler.known()
@@ -136,10 +141,10 @@ class ControlOperations:
                 )
                 await asyncio.sleep(WATCH_INTERVAL_S)
 
-    async def _jobs(self, request: messages.Jobs) -> messages.JobsResult:
+    async def _jobs(self, request: requests.Jobs) -> messages.JobsResult:
         jobs = await self._parts.store.run(Database.jobs)
         if request.device is not None and all(job.device != request.device for job in jobs):
-            find_device(self._settings, request.device)  # one that was removed still has its history
+            find_device(self._settings, request.device)  # a device that was removed still has its history
         wanted = [
             job
             for job in reversed(jobs)
@@ -147,7 +152,7 @@ class ControlOperations:
         ]
         return messages.JobsResult(jobs=await self._job_views(wanted[: request.limit]))
 
-    async def _job(self, request: messages.OneJob) -> messages.JobResult:
+    async def _job(self, request: requests.OneJob) -> messages.JobResult:
         job = await self._parts.store.run(lambda db: db.job(request.id))
         attempts = await self._parts.store.run(lambda db: db.attempts(request.id))
         now = self._parts.under_way(request.id)
@@ -156,18 +161,19 @@ class ControlOperations:
         return messages.JobResult(job=views.job_view(job, attempts), attempts=views.attempt_views(attempts))
 
     async def _explain_message(
-        self, request: messages.ExplainMessage, peer: Peer
+        self, request: requests.ExplainMessage, caller: Caller
     ) -> messages.ExplainMessageResult:
         settings = self._settings
         topic = settings.mqtt.ota_topic.parse(request.topic)
         if topic is None:
+            meant = settings.mqtt.ota_topic.suggest(request.topic)
             raise RequestError(
                 f"topic {request.topic[:200]!r} does not have the form {settings.mqtt.ota_topic.template}",
                 code="not_ours",
-                hint="mqtt.ota_topic sets it",
+                hint=f"did you mean {meant}? It is another topic" if meant else "mqtt.ota_topic sets it",
             )
         async with self._one_file:
-            message = await self._read(peer)
+            message = await self._read(caller)
             preview = await with_message(
                 settings,
                 await self._parts.reconciler.known(),
@@ -181,9 +187,10 @@ class ControlOperations:
             size_bytes=len(message),
             withdraws=not message,
             devices=tuple(views.forecast_view(one) for one in forecasts(settings, preview)),
+            near_misses=tuple(near_misses(topic, installed_versions(settings, preview.known.devices))),
         )
 
-    async def _explain_device(self, request: messages.ExplainDevice) -> messages.ExplainDeviceResult:
+    async def _explain_device(self, request: requests.ExplainDevice) -> messages.ExplainDeviceResult:
         settings = self._settings
         device = find_device(settings, request.device)
         known = await self._parts.reconciler.known()
@@ -199,25 +206,25 @@ class ControlOperations:
     # -- commands
 
     async def _steer(
-        self, request: messages.Push | messages.Steer | messages.Hold, peer: Peer
+        self, request: requests.Push | requests.Steer | requests.Hold, caller: Caller
     ) -> messages.OutcomesResult:
         commands = self._parts.commands
         match request:
-            case messages.Push():
-                return views.outcomes_result([await self._push(request, peer)])
-            case messages.Hold():
-                return await self._hold(request, peer.name)
+            case requests.Push():
+                return views.outcomes_result([await self._push(request, caller)])
+            case requests.Hold():
+                return await self._hold(request, caller.name)
             case _:
                 act = {"approve": commands.approve, "cancel": commands.cancel, "retry": commands.retry}
                 outcomes, refused = [], []
                 for target in dict.fromkeys(request.targets):
                     try:
-                        outcomes.append(await act[request.op](target, peer.name))
+                        outcomes.append(await act[request.op](target, caller.name))
                     except GatewaydError as error:
                         refused.append((target, error))
                 return _answer(request.targets, outcomes, refused)
 
-    async def _hold(self, request: messages.Hold, by: str) -> messages.OutcomesResult:
+    async def _hold(self, request: requests.Hold, by: str) -> messages.OutcomesResult:
         hold = {"pause": self._parts.commands.pause, "resume": self._parts.commands.resume}[request.op]
         names, refused = [], []
         for name in dict.fromkeys(request.devices):
@@ -225,20 +232,20 @@ class ControlOperations:
                 names.append(find_device(self._settings, name).name)
             except RequestError as error:
                 refused.append((name, error))
-        # Without a name it would be everything.
+        # An empty list would mean every device.
         outcomes = await hold(names, by) if names or not request.devices else ()
         return _answer(request.devices, outcomes, refused)
 
-    async def _push(self, request: messages.Push, peer: Peer) -> CommandResult:
+    async def _push(self, request: requests.Push, caller: Caller) -> CommandResult:
         try:
             version = Version.parse(request.version)
         except GatewaydError as error:
             raise RequestError(error.message, code=error.code, hint=error.hint) from None
         async with self._one_file:
-            content = await self._read(peer)
-            return await self._parts.commands.push(request.device, version, content, peer.name)
+            content = await self._read(caller)
+            return await self._parts.commands.push(request.device, version, content, caller.name)
 
-    # -- parts
+    # -- helpers
 
     @property
     def _settings(self) -> Settings:
@@ -266,47 +273,22 @@ class ControlOperations:
         )
 
     async def _known_about(self, names: set[str]) -> StoreSnapshot | None:
-        """What the planner knew last; read anew where a job has just ended, for that it may not know yet."""
+        """Return the planner's latest snapshot, or a new one if a job has just ended."""
         latest = self._parts.reconciler.latest
         if any(status.state in ENDED for status in self._parts.board.all() if status.name in names):
             with suppress(HostError):
                 return await self._parts.reconciler.known()
         return latest
 
-    async def _read(self, peer: Peer) -> bytes:
-        """Read the file that came along. Raises RequestError, FirmwareError `too_large`."""
-        limit = self._settings.mqtt.max_message_mib * MIB
-        return await asyncio.to_thread(_read_and_close, peer.take_file(), limit)
+    async def _read(self, caller: Caller) -> bytes:
+        """Read the attached file. Raises RequestError, FirmwareError `too_large`."""
+        return await caller.read_file(self._settings.mqtt.max_message_mib * MIB)
 
 
 def _answer(
     targets: Sequence[str], outcomes: Sequence[CommandResult], refused: Sequence[tuple[str, GatewaydError]]
 ) -> messages.OutcomesResult:
-    """Tell of several targets what was done and what was not. Raises the error of one that is alone."""
+    """Report what was done for each target and what was not. Raises the error of a single target."""
     if refused and len(targets) == 1:
         raise refused[0][1]
     return views.outcomes_result(outcomes, refused)
-
-
-def _read_and_close(descriptor: int, limit: int) -> bytes:
-    try:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode):
-            raise RequestError(
-                "what came along is no regular file", code="no_file", hint="copy it into a file first"
-            )
-        if about.st_size > limit:
-            raise FirmwareError(
-                f"the file has {about.st_size} bytes, more than {limit}",
-                code="too_large",
-                hint="mqtt.max_message_mib sets the limit",
-            )
-        return os.pread(descriptor, limit, 0)
-    except OSError as error:
-        raise RequestError(
-            f"the file that came along cannot be read: {error.strerror}",
-            code="no_file",
-            hint="open it for reading",
-        ) from None
-    finally:
-        os.close(descriptor)

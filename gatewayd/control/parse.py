@@ -1,31 +1,32 @@
-"""Requests from what was typed or sent; what is wrong with them, in words for whoever did."""
+"""Parse requests, and explain to the sender what is wrong with them."""
 
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from gatewayd.control.messages import REQUEST, VERSION, AnyRequest, Request
+from gatewayd.control.messages import VERSION
+from gatewayd.control.requests import REQUEST, AnyRequest, Request
 from gatewayd.errors import RequestError
 
 R = TypeVar("R", bound=Request)
 
-_SAME_VERSION = "are gatewayd and gatewayctl of the same version? restart gatewayd after an upgrade"
-_SCHEMA = "docs/control.schema.json has all requests"
-# Enough of what was said to recognise it.
+_SAME_VERSION = "are gatewayd and gatewayctl the same version? restart gatewayd after an upgrade"
+_SCHEMA = "docs/control.schema.json describes every request"
+# Enough of a value to recognise it.
 _SHOWN_CHARACTERS = 40
-# More than a person or a script gets wrong; what pydantic says of each fault costs memory.
+# More than a person or a script gets wrong; pydantic's account of each fault costs memory.
 _MOST_FAULTS = 100
 # pydantic's error types -> what was expected.
 _EXPECTED = {
-    "string_type": "a text",
-    "string_unicode": "a text in UTF-8",
+    "string_type": "text",
+    "string_unicode": "UTF-8 text",
     "int_type": "a whole number",
     "int_parsing": "a whole number",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
     "tuple_type": "a list",
-    "string_too_short": "a text that is not empty",
+    "string_too_short": "text that is not empty",
     "string_too_long": "at most {max_length} characters",
     "too_short": "at least {min_length}",
     "too_long": "at most {max_length}",
@@ -35,7 +36,7 @@ _EXPECTED = {
 
 
 def parse(line: bytes) -> AnyRequest:
-    """Read a request as it came in. Raises RequestError `bad_request`, `protocol_version`."""
+    """Parse a request as received. Raises RequestError `bad_request`, `protocol_version`."""
     try:
         return REQUEST.validate_json(line)
     except ValidationError as error:
@@ -43,7 +44,7 @@ def parse(line: bytes) -> AnyRequest:
 
 
 def build(request: type[R], **fields: Any) -> R:
-    """Make a request of what a person typed. Raises RequestError `bad_request`."""
+    """Build a request from what a person typed. Raises RequestError `bad_request`."""
     try:
         return request(**fields)
     except ValidationError as error:
@@ -52,7 +53,7 @@ def build(request: type[R], **fields: Any) -> R:
 
 def _refusal(error: ValidationError) -> RequestError:
     if error.error_count() > _MOST_FAULTS:
-        faults = f"a request with {error.error_count()} faults is none"
+        faults = f"the request has {error.error_count()} faults"
         return RequestError(faults, code="bad_request", hint=_SCHEMA)
     first = error.errors(include_url=False)[0]
     kind, value, context = first["type"], first["input"], first.get("ctx", {})
@@ -64,13 +65,13 @@ def _refusal(error: ValidationError) -> RequestError:
         case "union_tag_not_found" | "dict_type" | "model_attributes_type":
             said = "a request is an object that names its op"
         case "union_tag_invalid":
-            said = f"gatewayd knows no request {_shown(context['tag'])}"
+            said = f"unknown request {_shown(context['tag'])}"
             code, hint = "protocol_version", _SAME_VERSION
         case "literal_error" if first["loc"][-1:] == ("v",):
             said = f"gatewayd speaks version {VERSION} of the protocol, not {_shown(value)}"
             code, hint = "protocol_version", _SAME_VERSION
         case "extra_forbidden":
-            said, hint = f"{_shown(place)} is not known here", _SAME_VERSION
+            said, hint = f"unknown field {_shown(place)}", _SAME_VERSION
         case "missing":
             said = f"{place} is missing"
         case _:

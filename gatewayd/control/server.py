@@ -1,34 +1,27 @@
-"""The answering end of the control socket.
+"""The server side of the control socket.
 
-What a peer can cost is bounded: a request has 64 KiB and ten seconds to arrive, an answer half a minute to be
-taken, and there are so many connections at once. The socket belongs to the daemon's own group and lets nobody
-else in (0660).
+What a client can cost is bounded: a request has at most 64 KiB and ten seconds to arrive, an answer must be
+read within half a minute, and the number of connections is limited. Only the daemon's own user and group may
+connect (0660).
 """
 
 import asyncio
 import contextlib
 import errno
 import os
-import pwd
 import socket
-import struct
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
 from gatewayd.config import ConfigErrors
-from gatewayd.control.messages import (
-    MAX_REQUEST_BYTES,
-    AnyRequest,
-    Error,
-    Failure,
-    Result,
-    Success,
-)
+from gatewayd.control.caller import Caller
+from gatewayd.control.messages import Error, Failure, Result, Success
 from gatewayd.control.parse import parse
+from gatewayd.control.peer import Peer
+from gatewayd.control.requests import MAX_REQUEST_BYTES, AnyRequest
 from gatewayd.errors import GatewaydError, HostError, RequestError
 
 log = structlog.get_logger()
@@ -39,48 +32,16 @@ ANSWER_LIMIT_S = 30.0
 # After the system refused a connection, for instance because there are too many open files.
 ACCEPT_PAUSE_S = 1.0
 _MAX_DESCRIPTORS = 4  # one is used; the others are closed
-_UCRED = struct.Struct("3i")
 
 
-@dataclass
-class Peer:
-    """Who asks, and the files that came along; `close` closes what was not taken."""
-
-    pid: int = 0
-    uid: int = 0
-    files: list[int] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """The user's name, or number where it has none."""
-        try:
-            return pwd.getpwuid(self.uid).pw_name
-        except KeyError:
-            return f"uid {self.uid}"
-
-    def take_file(self) -> int:
-        """Return the descriptor that came along; it is the caller's to close. Raises RequestError."""
-        if not self.files:
-            raise RequestError(
-                "no file came along with the request", code="no_file", hint="docs/control.md tells how"
-            )
-        return self.files.pop(0)
-
-    def close(self) -> None:
-        """Close what came along and nobody took."""
-        for descriptor in self.files:
-            os.close(descriptor)
-        self.files.clear()
-
-
-class _Gone(Exception):  # noqa: N818 - what is so
-    """Nobody is there any more to be told anything."""
+class _Gone(Exception):  # noqa: N818 - named for the condition
+    """The client is gone, or does not read."""
 
 
 class Operations(Protocol):
-    """What the server asks. Errors of ours become failures."""
+    """Answers the requests. A GatewaydError becomes a Failure."""
 
-    def answer(self, request: AnyRequest, peer: Peer) -> AsyncIterator[Result]:
+    def answer(self, request: AnyRequest, caller: Caller) -> AsyncIterator[Result]:
         """Yield the answer, or the answers to a subscription."""
 
 
@@ -98,7 +59,7 @@ class ControlServer:
         try:
             self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             self._remove_stale()
-            mask = os.umask(0o117)  # so that it never was open to others, not even for a moment
+            mask = os.umask(0o117)  # so that it is never open to others, not even for a moment
             try:
                 listener.bind(str(self._path))
             finally:
@@ -110,7 +71,7 @@ class ControlServer:
             raise HostError(
                 f"cannot listen on {self._path}: {error.strerror or error}",
                 code="no_control_socket",
-                hint="gateway.control_socket names a place where the daemon may make one",
+                hint="set gateway.control_socket to a path where the daemon may create a socket",
             ) from error
         except HostError:
             listener.close()
@@ -118,35 +79,35 @@ class ControlServer:
         self._socket = listener
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
             self._path.unlink(missing_ok=True)
 
     async def run(self) -> None:
-        """Answer whoever connects, until cancelled."""
+        """Serve connections until cancelled."""
         if self._socket is None:
             return
         connections: set[asyncio.Task[None]] = set()
         try:
             while True:
-                # Not the loop's own sock_accept: it lets nobody else in between while connections are
-                # waiting, and loses the one that comes together with its cancellation.
+                # Not loop.sock_accept: it never yields while connections are waiting, and loses one that
+                # arrives just as it is cancelled.
                 await _readable(self._socket)
                 try:
                     connection, _ = self._socket.accept()
                 except BlockingIOError:
-                    continue  # whoever it was is gone
+                    continue  # the client is gone
                 except OSError as error:
-                    log.warning("cannot take a connection", reason=str(error))
+                    log.warning("cannot accept a connection", reason=str(error))
                     await asyncio.sleep(ACCEPT_PAUSE_S)
                     continue
                 connection.setblocking(False)
                 task = asyncio.create_task(self._serve(connection, len(connections)), name="control")
                 connections.add(task)
                 task.add_done_callback(connections.discard)
-                # One that is cancelled before it began closes nothing by itself.
+                # A task that is cancelled before it starts closes nothing itself.
                 task.add_done_callback(lambda _, connection=connection: connection.close())  # type: ignore[misc]
         finally:
             for task in connections:
@@ -160,7 +121,7 @@ class ControlServer:
         if (
             not self._path.is_socket()
         ):  # connecting to a file is refused as well, and it is not ours to remove
-            raise OSError(errno.EEXIST, "something else is there, and it is no socket")
+            raise OSError(errno.EEXIST, "it exists and is not a socket")
         with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
             probe.setblocking(False)
             try:
@@ -169,7 +130,7 @@ class ControlServer:
                 self._path.unlink(missing_ok=True)  # its daemon was killed
                 return
             except BlockingIOError:
-                pass  # its daemon has no room for one more
+                pass  # its daemon is busy
         raise HostError(
             f"another gatewayd answers on {self._path}",
             code="control_socket_in_use",
@@ -177,7 +138,7 @@ class ControlServer:
         )
 
     async def _serve(self, connection: socket.socket, others: int) -> None:
-        peer = _peer(connection)
+        peer = Peer.of(connection)
         try:
             _check_room(others)
             line = await _receive_request(connection, peer)
@@ -189,7 +150,7 @@ class ControlServer:
                 await _send(connection, Failure(error=_error(error)))
         except Exception:
             log.exception("this is a defect in gatewayd, please report it", user=peer.name)
-            internal = Error(code="internal", message="gatewayd made a mistake", hint="its log has more")
+            internal = Error(code="internal", message="internal error in gatewayd", hint="see its log")
             with contextlib.suppress(_Gone):
                 await _send(connection, Failure(error=internal))
         finally:
@@ -197,12 +158,12 @@ class ControlServer:
             connection.close()
 
     async def _answer(self, connection: socket.socket, request: AnyRequest, peer: Peer) -> None:
-        """Send answers until there are no more, or nobody listens."""
+        """Send answers until there are no more or the client disconnects."""
         sending = asyncio.create_task(self._send_answers(connection, request, peer))
         hanging_up = asyncio.create_task(_until_hung_up(connection))
         try:
             await asyncio.wait([sending, hanging_up], return_when=asyncio.FIRST_COMPLETED)
-            # Only a subscription ends with its listener: what was begun otherwise is brought to its end.
+            # Only a subscription ends when its client disconnects; any other request is completed.
             if not sending.done() and request.op != "watch":
                 await asyncio.wait([sending])
         finally:
@@ -218,16 +179,10 @@ class ControlServer:
                 await _send(connection, Success(result=result))
 
 
-def _peer(connection: socket.socket) -> Peer:
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    pid, uid, _ = _UCRED.unpack(credentials)
-    return Peer(pid, uid)
-
-
 def _check_room(others: int) -> None:
     if others >= MAX_CONNECTIONS:
         raise RequestError(
-            f"gatewayd serves {others} connections already",
+            f"gatewayd is already serving {others} connections",
             code="busy",
             hint="end a `gatewayctl watch` that is not needed, or try again",
         )
@@ -253,9 +208,9 @@ async def _receive_line(connection: socket.socket, peer: Peer) -> bytes:
             os.set_inheritable(descriptor, False)
         peer.files += descriptors
         if flags & socket.MSG_CTRUNC or len(peer.files) > _MAX_DESCRIPTORS:
-            raise RequestError("too many files came along", code="bad_request")
+            raise RequestError("too many files were attached", code="bad_request")
         if not data:
-            raise ConnectionResetError("it hung up")
+            raise ConnectionResetError("the client disconnected")
         received += data
         if len(received) > MAX_REQUEST_BYTES:
             raise RequestError(f"a request has at most {MAX_REQUEST_BYTES} bytes", code="bad_request")
@@ -273,7 +228,7 @@ async def _readable(connection: socket.socket) -> None:
 
 
 async def _until_hung_up(connection: socket.socket) -> None:
-    """Return when the peer has closed its end; what it still says is dropped, if it does not go on and on."""
+    """Return when the client disconnects or sends too much; what it sends is dropped."""
     dropped_bytes = 0
     with contextlib.suppress(OSError):
         while dropped_bytes <= MAX_REQUEST_BYTES:
@@ -285,13 +240,13 @@ async def _until_hung_up(connection: socket.socket) -> None:
 
 
 async def _send(connection: socket.socket, reply: Success | Failure) -> None:
-    """Raises _Gone when it is not taken."""
+    """Send a reply. Raises _Gone if it is not read in time."""
     line = reply.model_dump_json().encode() + b"\n"
     try:
         async with asyncio.timeout(ANSWER_LIMIT_S):
             await asyncio.get_running_loop().sock_sendall(connection, line)
     except TimeoutError:
-        raise _Gone("it does not take its answer") from None
+        raise _Gone("the answer was not read in time") from None
     except OSError as error:
         raise _Gone(str(error)) from None
 

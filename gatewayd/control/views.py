@@ -1,17 +1,22 @@
-"""From what the daemon knows to what is said of it."""
+"""Convert the daemon's state to messages of the control socket."""
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from gatewayd.config import Device, UartSettings
+from gatewayd.config import Device, Periodic, Settings, UartSettings
+from gatewayd.config.changes import Reloaded
 from gatewayd.control import messages
 from gatewayd.errors import GatewaydError, HostError
-from gatewayd.jobs.model import AttemptRecord, CreateJob, DeviceRecord, EndJob, Job, JobState, Pause
+from gatewayd.jobs.model import AttemptRecord, CreateJob, DeviceRecord, EndJob, Job, Pause
+from gatewayd.jobs.transitions import JobState
 from gatewayd.planning import commands, preview
 from gatewayd.status.board import DeviceStatus
 from gatewayd.status.feed import LinkHealth
+from gatewayd.status.gateway import BrokerStatus, LagFigures
+from gatewayd.timestamps import utc_text
 
 
 def device_view(
@@ -21,7 +26,7 @@ def device_view(
     record: DeviceRecord,
     last_ended: Job | None,
 ) -> messages.DeviceView:
-    """Everything about one device; before the first plan there is no status."""
+    """Everything about one device; `status` is None before the first plan."""
     info = record.info
     now = status or DeviceStatus(device.name, "unknown")
     return messages.DeviceView(
@@ -75,11 +80,8 @@ def job_view(job: Job, attempts: Sequence[AttemptRecord]) -> messages.JobView:
 
 
 def attempt_views(attempts: Sequence[AttemptRecord]) -> tuple[messages.AttemptView, ...]:
-    """All attempts of a job.
-
-    What one sends beyond where it goes on, and another had sent before, is sent again.
-    """
-    sent = 0  # the furthest that any got
+    """All attempts of a job. Bytes that an earlier attempt had already sent count as repeated."""
+    sent = 0  # the furthest that any attempt got
     views = []
     for attempt in attempts:
         again = attempt.bytes_repeated
@@ -125,7 +127,7 @@ def forecast_view(forecast: preview.Forecast) -> messages.Forecast:
 
 
 def assessment_view(assessment: preview.Assessment) -> messages.Assessment:
-    """What a device makes of a release."""
+    """A release as assessed for a device."""
     release = assessment.release
     return messages.Assessment(
         topic=release.topic,
@@ -138,7 +140,7 @@ def assessment_view(assessment: preview.Assessment) -> messages.Assessment:
 
 
 def outcome_view(outcome: commands.CommandResult) -> messages.Outcome:
-    """What a wish came to."""
+    """The result of a command."""
     job = outcome.job
     return messages.Outcome(
         device=outcome.device, job=job and job.id, state=job and str(job.state), text=outcome.text
@@ -148,7 +150,7 @@ def outcome_view(outcome: commands.CommandResult) -> messages.Outcome:
 def outcomes_result(
     outcomes: Iterable[commands.CommandResult], refused: Iterable[tuple[str, GatewaydError]] = ()
 ) -> messages.OutcomesResult:
-    """What several wishes came to, and why some did not."""
+    """The results of commands, and why some were refused."""
     return messages.OutcomesResult(
         outcomes=tuple(map(outcome_view, outcomes)),
         refused=tuple(
@@ -162,17 +164,50 @@ def outcomes_result(
 
 
 def pause_view(pause: Pause | None) -> messages.PauseFact | None:
-    """Who and since when."""
+    """Who paused it, and when."""
     return messages.PauseFact(by=pause.by, since=pause.since) if pause else None
 
 
 def trouble_view(error: HostError | None) -> messages.Trouble | None:
-    """What the store last failed with."""
+    """The store's last failure."""
     return messages.Trouble(code=error.code, reason=str(error)) if error else None
 
 
+def broker_view(settings: Settings, broker: BrokerStatus) -> messages.Broker:
+    """The configured broker, and the state of the connection to it."""
+    connect, next_in_s = settings.mqtt.connect, broker.next_connection_in_s
+    next_at = None if next_in_s is None else datetime.now(UTC) + timedelta(seconds=next_in_s)
+    return messages.Broker(
+        host=settings.mqtt.host,
+        port=settings.mqtt.port,
+        connected=broker.is_connected,
+        topics=tuple(sorted(broker.wanted)),
+        subscribed=tuple(sorted(broker.granted)),
+        every_s=round(connect.every.total_seconds()) if isinstance(connect, Periodic) else None,
+        next_connection_at=next_at and utc_text(next_at),
+        refused_messages=tuple(
+            messages.RefusedMessage(topic=topic, code=error.code, reason=str(error))
+            for topic, error in sorted(broker.refused.items())
+        ),
+    )
+
+
+def loop_lag_view(figures: LagFigures) -> messages.LoopLag:
+    """How late the event loop was."""
+    return messages.LoopLag(**asdict(figures))
+
+
+def reload_result(reloaded: Reloaded) -> messages.ReloadResult:
+    """What a reload changed."""
+    return messages.ReloadResult(
+        file=str(reloaded.settings.file),
+        warnings=tuple(str(warning) for warning in reloaded.settings.warnings),
+        **asdict(reloaded.changes),
+    )
+
+
 def watchdog_s() -> float | None:
-    """Return how long systemd waits for a sign of life; None: nobody waits for one."""
+    """Return systemd's watchdog timeout; None: there is no watchdog."""
     text = os.environ.get("WATCHDOG_USEC", "")
     return int(text) / 1_000_000 if text.isdecimal() else None
 

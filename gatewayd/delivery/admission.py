@@ -1,23 +1,33 @@
-"""What must be true of a device, now that it answers, before it gets an image: pass, or raise."""
+"""What must be true of a device before its port is opened, and, now that it answers, before it gets an image.
 
+Each check passes, or raises.
+"""
+
+from gatewayd.codes import Code
 from gatewayd.config import Device, Settings
-from gatewayd.errors import DeviceError
+from gatewayd.config.shared_ports import sharing_port
+from gatewayd.errors import DeviceError, LinkError
 from gatewayd.jobs.eligibility import installed_version
 from gatewayd.jobs.marks import Marked, builds_for, mark_of
 from gatewayd.jobs.model import DeviceRecord, Job
-from gatewayd.ota.rules import check_identity, check_rollback, check_version
+from gatewayd.ota.rules import check_rollback, check_version
 from gatewayd.ota.version import Version
 from gatewayd.protocol.session import DeviceInfo, ImageState
 
 
-def check_is_meant(settings: Settings, device: Device, info: DeviceInfo) -> None:
-    """Raise DeviceError unless this is the device the configuration means; name the one it looks like."""
-    try:
-        check_identity(device.app_id, device.hardware_id, info.app_id, info.hardware_id)
-    except DeviceError as error:
-        others = ", ".join(one.name for one in settings.devices if one != device and _fits(one, info))
-        hint = f"it looks like {others}: are the boards swapped?" if others else error.hint
-        raise DeviceError(f"{device.name}: {error.message}", code=error.code, hint=hint) from None
+def check_port_is_not_shared(settings: Settings, device: Device) -> None:
+    """No other device's port is the same one at the moment: which of them answers would be chance.
+
+    Raises LinkError `port_shared`.
+    """
+    others = sharing_port(device, settings.devices)
+    if others:
+        named = ", ".join(f"{other.name} ({other.link.address})" for other in others)
+        raise LinkError(
+            f"{device.link.address} leads to the same port as {named}",
+            code=Code.PORT_SHARED,
+            hint="name both by /dev/serial/by-path/…; adapters with one serial number share one by-id name",
+        )
 
 
 def check_is_newer(device: Device, info: DeviceInfo, version: str) -> Version:
@@ -48,7 +58,3 @@ def check_can_revert(device: Device, info: DeviceInfo) -> None:
             code="no_trial_boot",
             hint="allow_no_trial: true for this device accepts that risk",
         )
-
-
-def _fits(device: Device, info: DeviceInfo) -> bool:
-    return info.app_id in (None, device.app_id) and device.hardware_id in (None, info.hardware_id)

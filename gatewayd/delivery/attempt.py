@@ -1,7 +1,29 @@
-"""One attempt at one job: link up, identify, transfer, activate, confirm. The probe only identifies.
+"""One attempt at one job, from opening the link to its outcome; it leads an update's whole life.
 
-Every step is idempotent: whatever interrupted the attempt before, this one begins by asking the device where
-it stands, and `activation.next_step` says how to go on.
+Theory of operation. An attempt opens the link, identifies the device, and then repeats: ask the protocol for
+the next step (`TransferSession.next_step`), and take it. The steps follow from what the device answers now
+and from what the store holds about the job, never from how far an earlier attempt got. The normal course,
+with the job's states:
+
+    queued         identify; check that the device is the right one, and may take the image
+    transferring   transfer: the device says at which offset to resume
+    staged         the device holds the whole image and has verified it
+    activating     stored first; then (arm and) activate; wait for the restart; identify
+    succeeded      the device runs the image: confirm it, identify again, store success and rollback mark
+
+Idempotent: everything up to `activating`. A power cut, a lost link, a pause or a restart of gatewayd can come
+at any point; the next attempt identifies the device again and asks for the next step. Each state is stored
+before the device may act on it.
+
+Awkward: from `activating` on, the device may run the new image, although it never acknowledged. So the job
+cannot be cancelled any more, and only the device can say what happened: it restarted into the image,
+reverted, or ignored the command. `boot_id`, stored before activation, tells a restart from an answer of the
+old boot. A link that goes down with the device (Bluetooth, native USB) is opened again until a deadline; any
+other lost link ends the attempt.
+
+An attempt ends in success, GatewaydError (a failure that counts), Deferral (the device wants to be left
+alone) or Paused (a person does). The caller stores a failure with `record`, and the others with `put_off` and
+`hold_back`. An attempt without a job only identifies the device (`probe`).
 """
 
 import asyncio
@@ -15,9 +37,9 @@ from gatewayd.codes import meaning
 from gatewayd.config import Device, Settings, Wake
 from gatewayd.delivery.admission import (
     check_can_revert,
-    check_is_meant,
     check_is_newer,
     check_is_not_rolled_back,
+    check_port_is_not_shared,
 )
 from gatewayd.delivery.attempt_log import AttemptLog
 from gatewayd.delivery.console import ConsoleLog
@@ -27,9 +49,10 @@ from gatewayd.delivery.pump import Pump
 from gatewayd.delivery.retry import Retry
 from gatewayd.errors import DeviceError, GatewaydError, LinkError, LinkLost
 from gatewayd.images.reader import FirmwareReader, OpenFirmware
-from gatewayd.jobs.eligibility import profile_of
+from gatewayd.jobs.eligibility import check_is_meant, profile_of
 from gatewayd.jobs.marks import Marked, keys_of
-from gatewayd.jobs.model import INTERRUPTIBLE, AttemptRecord, Job, JobState
+from gatewayd.jobs.model import AttemptRecord, Job
+from gatewayd.jobs.transitions import INTERRUPTIBLE, JobState
 from gatewayd.link.base import Link
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.protocol.image import ImageId
@@ -71,7 +94,7 @@ STEPS_PER_ATTEMPT = 6
 
 
 class Watcher(Protocol):
-    """Who hears of what the worker does, at once and without waiting."""
+    """Notified of each event of an attempt; its methods return without waiting."""
 
     def job_moved(self, job: Job) -> None:
         """A job changed state or facts."""
@@ -80,12 +103,12 @@ class Watcher(Protocol):
         """Bytes arrived at the device."""
 
     def device_seen(self, device: Device, info: DeviceInfo) -> None:
-        """A device said who it is."""
+        """A device was identified."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """What a worker works with; made once by the daemon, faked by tests."""
+    """What an attempt needs; created once by the daemon, faked in tests."""
 
     store: Store
     firmware: FirmwareReader
@@ -114,7 +137,7 @@ class Attempt:
         self.job = job
         self.log = structlog.get_logger().bind(device=device.name, **({"job": job.id} if job else {}))
         self._console = ConsoleLog(self.log)
-        self._tally = AttemptLog(ends.clock(), utc_now(), job.durable if job else 0)
+        self._attempt_log = AttemptLog(ends.clock(), utc_now(), job.durable if job else 0)
         self._session: TransferSession | None = None
         self._opened: OpenFirmware | None = None  # held, so that other devices find it in memory
         self._talk: Pump
@@ -122,7 +145,7 @@ class Attempt:
     @property
     def durable(self) -> int:
         """The furthest the device ever got, in bytes of this job's image."""
-        return self._tally.durable
+        return self._attempt_log.durable
 
     @property
     def overdue_s(self) -> float:
@@ -132,7 +155,7 @@ class Attempt:
 
     def standing(self) -> AttemptRecord:
         """What it has moved so far."""
-        return self._tally.record(self._ends.clock(), self._session)
+        return self._attempt_log.record(self._ends.clock(), self._session)
 
     async def probe(self) -> None:
         """Ask the device who it is, and remember it. Raises GatewaydError, Deferral."""
@@ -159,13 +182,13 @@ class Attempt:
 
     async def record(self, retry: Retry, error: GatewaydError) -> Job:
         """Store what becomes of the job after a failed attempt. Raises HostError."""
-        job, reason = self._the_job, explain(self._device, error)
+        job, reason = self._the_job, with_address(self._device, error)
         changes: dict[str, Any] = {
             "failures": retry.failures,
             "code": error.code,
             "reason": reason,
             "durable": max(job.durable, self.durable),
-            "resumes": job.resumes + self._tally.resumes,
+            "resumes": job.resumes + self._attempt_log.resumes,
         }
         await self._go(retry.state, self._ended(error.code, reason), **changes)
         level = self.log.error if retry.state is JobState.FAILED else self.log.warning
@@ -201,7 +224,7 @@ class Attempt:
             "code": code,
             "reason": reason,
             "durable": max(job.durable, self.durable),
-            "resumes": job.resumes + self._tally.resumes,
+            "resumes": job.resumes + self._attempt_log.resumes,
         }
         note = self._ended(code, reason)
         self.job = await self._ends.store.run(lambda db: db.interrupt_job(job.id, note=note, **changes))
@@ -252,7 +275,7 @@ class Attempt:
         image = await self._image(info, second_try=second_try)
         await self._go(
             JobState.TRANSFERRING,
-            self._tally.record(self._talk.now, self._session),
+            self._attempt_log.record(self._talk.now, self._session),
             from_version=str(installed),
             image_sha256=image.sha256.hex(),
             image_size=len(image.content),
@@ -271,7 +294,7 @@ class Attempt:
             return await self._identify(PATIENCE_S)
         repeated = self._talk.session.traffic.image_bytes_repeated
         self.log.info(
-            "staged", size=len(image.content), seconds=round(self._tally.seconds, 3), repeated=repeated
+            "staged", size=len(image.content), seconds=round(self._attempt_log.seconds, 3), repeated=repeated
         )
         await self._go(JobState.STAGED, durable=len(image.content))
         await self._go(JobState.ACTIVATING, boot_id=outcome.info.boot_id, activated_at=utc_now())
@@ -316,6 +339,7 @@ class Attempt:
             await asyncio.sleep(RECONNECT_POLL_S)
             self._session = self._ends.make_session(self._device)
             try:
+                check_port_is_not_shared(self._settings, self._device)  # it may come back under another name
                 return await self._talk.reopen(self._session)
             except LinkError:
                 if self._talk.now >= deadline:
@@ -343,7 +367,7 @@ class Attempt:
             )
         attempt = self._ended("", "")
         boards, lowers = keys_of(self._device, info), self._device.allow_downgrade
-        resumes = job.resumes + self._tally.resumes
+        resumes = job.resumes + self._attempt_log.resumes
         self.job = await self._ends.store.run(
             lambda db: db.succeed(
                 job.id, mark, attempt, boards=boards, lowers=lowers, resumes=resumes, **changes
@@ -356,6 +380,8 @@ class Attempt:
     # -- parts
 
     def _conversation(self) -> Pump:
+        """Make what talks to the device. Raises LinkError `port_shared`."""
+        check_port_is_not_shared(self._settings, self._device)
         self._session = self._ends.make_session(self._device)
         self._talk = Pump(
             self._ends.make_link(self._device),
@@ -429,7 +455,7 @@ class Attempt:
     def _ended(self, code: str, reason: str) -> AttemptRecord:
         """Sum this attempt up, now that it is over."""
         now = self._ends.clock()
-        return self._tally.record(now, self._session, ended_at=utc_now(), code=code, reason=reason)
+        return self._attempt_log.record(now, self._session, ended_at=utc_now(), code=code, reason=reason)
 
     async def _go(self, state: JobState, note: AttemptRecord | None = None, **changes: Any) -> None:
         """Move the job, or change it where it stands; note the attempt with it."""
@@ -450,15 +476,15 @@ class Attempt:
         if isinstance(event, Console):
             self._console.add(event.text, self._talk.now)
         elif isinstance(event, TransferStarted):
-            self._tally.started(event, self._talk.now)
+            self._attempt_log.started(event, self._talk.now)
             self.log.info("transfer", offset=event.offset, size=event.size)
         elif isinstance(event, Progress):
-            rate = self._tally.progressed(event, self._talk.now)
-            progress = TransferProgress(event.received, rate, self._tally.resumes)
+            rate = self._attempt_log.progressed(event, self._talk.now)
+            progress = TransferProgress(event.received, rate, self._attempt_log.resumes)
             self._ends.watcher.progressed(self._the_job, progress)
 
 
-def explain(device: Device, error: GatewaydError) -> str:
-    """Say which port or address an error is about."""
+def with_address(device: Device, error: GatewaydError) -> str:
+    """Return the error as text that names the port or address."""
     text, address = str(error), device.link.address
     return text if address in text else f"{address}: {text}"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-# A boot log passes whole; what goes on for ever comes through as a line a second.
+# A boot log passes whole; endless output is cut down to a line a second.
 BURST = 200
 LINES_PER_S = 1.0
 

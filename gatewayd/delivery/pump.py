@@ -11,11 +11,11 @@ from gatewayd.link.base import Link
 from gatewayd.link.wake import wake
 from gatewayd.protocol.session import OUTCOMES, Event, LineSpeed, Outcome, TransferSession
 
-# A line that takes nothing for so long is dead, whatever the kernel says. A frame of 1 KiB takes 35 s at 300
-# baud.
+# A line that accepts nothing for this long is dead, whatever the kernel says. A frame of 1 KiB takes 35 s at
+# 300 baud.
 SEND_LIMIT_S = 60.0
-# A connection that does not confirm a write for so long is dead; Bluetooth itself waits for 30 s. Pairing may
-# be part of it.
+# A connection that does not confirm a write for this long is dead; Bluetooth itself waits for 30 s. Pairing
+# may be part of it.
 CONFIRM_LIMIT_S = 15.0
 
 
@@ -37,7 +37,7 @@ class Pump:
         self._news = asyncio.Event()
         self._broken: Exception | None = None  # what ended the reading
         self._reader: asyncio.Task[None] | None = None
-        # While an operation is under way: when it acts again at the latest. Who comes later than that hangs.
+        # While an operation is under way: its latest next action. Past it, the operation counts as hung.
         self.due: float | None = None
 
     async def __aenter__(self) -> Self:
@@ -51,7 +51,7 @@ class Pump:
         return self._link.vanishes_with_device
 
     async def reopen(self, session: TransferSession) -> None:
-        """Open anew a link that went down, for another session. Raises LinkError."""
+        """Reopen a link that went down, for a new session. Raises LinkError."""
         await self._stop_reading()
         await self._link.close()
         self.session, self._broken = session, None
@@ -139,7 +139,7 @@ class Pump:
             raise LinkLost(f"the {what} for {limit_s:.0f} s") from None
 
     async def _wait(self) -> None:
-        """Wait for news, or for the deadline: a timer that is news itself costs half of asyncio.timeout."""
+        """Wait for news, or for the deadline: the timer is news, too."""
         deadline = self.due = self.session.next_deadline()
         if deadline is None:
             await self._news.wait()

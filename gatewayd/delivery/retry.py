@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from gatewayd.codes import Attempt, Contact, meaning
 from gatewayd.errors import GatewaydError, LinkError, LinkLost
-from gatewayd.jobs.model import Job, JobState
+from gatewayd.jobs.model import Job
+from gatewayd.jobs.transitions import JobState
 
 LONGEST_WAIT_S = 300.0
 # Before a line that is away is tried again; the port's return ends the wait early.
@@ -35,7 +36,7 @@ def after_failure(
     Args:
         job: as it stands now.
         error: what ended the attempt.
-        advanced: the device has more durable bytes than ever before; then the count starts anew.
+        advanced: the device has more durable bytes than ever before; then the count restarts.
         attempts: fruitless attempts in a row that fail the job.
         grace: the trial after ACTIVATE may still be running, so silence means nothing yet.
         chance: 0 to 1; spreads the retries of devices that failed together.

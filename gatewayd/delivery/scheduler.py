@@ -13,13 +13,15 @@ from pathlib import Path
 
 import structlog
 
-from gatewayd.codes import Again, meaning
+from gatewayd.codes import Again, Code, meaning
 from gatewayd.config import BleSettings, Device, Settings, UartSettings
-from gatewayd.delivery.attempt import Attempt, Dependencies, explain
+from gatewayd.delivery.attempt import Attempt, Dependencies, with_address
 from gatewayd.delivery.deferral import Deferral, Paused
 from gatewayd.delivery.retry import TRIAL_MARGIN_S, after_failure, back_off_s
 from gatewayd.errors import GatewaydError, HostError, LinkLost
-from gatewayd.jobs.model import INTERRUPTIBLE, AttemptRecord, Job, JobState
+from gatewayd.jobs.model import AttemptRecord, Job
+from gatewayd.jobs.transitions import INTERRUPTIBLE, JobState
+from gatewayd.protocol.pace import LEAST_DURABLE_BYTES
 
 log = structlog.get_logger()
 
@@ -27,7 +29,7 @@ log = structlog.get_logger()
 # happen.
 PORT_POLL_S = 1.0
 RUNNABLE = frozenset({JobState.QUEUED, JobState.ACTIVATING}) | INTERRUPTIBLE
-# A radio's connection that broke is made anew after this long.
+# A radio's connection that broke is made again after this long.
 RECONNECT_S = 2.0
 # How many failures in a row our own trouble counts for: a minute, and for a defect five.
 HOST_FAILURES, DEFECT_FAILURES = 5, 8
@@ -97,7 +99,7 @@ class Scheduler:
     def assign(self, settings: Settings, jobs: dict[str, Job], paused: Collection[str] = frozenset()) -> None:
         """Give each configured device its active job, or none. What runs goes on undisturbed.
 
-        Of the devices named in `paused` none is begun anew; `halt` ends what runs.
+        Of the devices named in `paused` none is started; `interrupt` ends attempts that are running.
         """
         for device in settings.devices:
             lane = self._lanes.get(device.name)
@@ -138,7 +140,7 @@ class Scheduler:
             await _stop(lane, "paused", reason)
 
     def run_now(self, name: str, *, ask: bool = True) -> None:
-        """Do at once what a device is due for; with `ask`, when that is nothing, ask it who it is."""
+        """Do immediately what is due for a device; with `ask`, identify it if nothing is due."""
         lane = self._lanes.get(name)
         if lane is None:
             return
@@ -176,7 +178,7 @@ class Scheduler:
         lane.news.set()
 
     def _take_other_link(self, lane: Lane, *, ask: bool) -> None:
-        """Go on over another link, at once: who changed it waits for it. What was activated is let run."""
+        """Switch to another link immediately, as its settings changed. An activated image is left to run."""
         self._run_now(lane, ask=ask)
         if not lane.is_activating():
             _interrupt(lane, "reconfigured", "its link was changed in the configuration")
@@ -245,7 +247,7 @@ class Scheduler:
                     "device not reached",
                     device=lane.device.name,
                     code=error.code,
-                    reason=explain(lane.device, error),
+                    reason=with_address(lane.device, error),
                 )
             self._on_unreachable(lane.device, error)
 
@@ -281,7 +283,7 @@ class Scheduler:
         retry = after_failure(
             attempt.job or job,
             error,
-            advanced=attempt.durable > job.durable,
+            advanced=_has_advanced(attempt.durable - job.durable, error),
             attempts=lane.device.attempts,
             grace=grace,
             chance=self._chance(),
@@ -319,6 +321,14 @@ class Scheduler:
                 log.info("port is here", device=lane.device.name, port=lane.device.link.address)
                 self._run_now(lane, ask=lane.device.probe == "start")
                 lane.news.set()
+
+
+def _has_advanced(gained_bytes: int, error: GatewaydError) -> bool:
+    """Whether an attempt got far enough to be worth another one without being counted.
+
+    One that ended because next to nothing arrived counts: a byte more in each would go on for years.
+    """
+    return gained_bytes >= (LEAST_DURABLE_BYTES if error.code == Code.STALLED else 1)
 
 
 def port_identity(device: Device) -> PortIdentity:

@@ -1,7 +1,7 @@
-"""What is wrong with this gateway, and what to do about it.
+"""Checks of this gateway: what is wrong, and what to do about it.
 
-Each module looks at one subject: first facts, read from the system, then judgments, pure functions from facts
-to a `Finding`. Nothing is changed, neither here nor at the broker nor on a device.
+Each module covers one subject. `examine_…` reads facts from the system; `judge_…` are pure functions from
+facts to a `Finding`. Nothing is changed: not here, not at the broker, not on a device.
 """
 
 from gatewayd.doctor.examination import examine

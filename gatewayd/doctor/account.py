@@ -1,7 +1,8 @@
-"""For whom permissions are judged: the user that the daemon runs as, whoever runs the doctor.
+"""The account whose permissions are checked: the user the daemon runs as, not the one running the doctor.
 
-Root may open everything, so trying would prove nothing. So the doctor compares mode bits with the account;
-where it runs as that account itself, it asks the system, which also knows of access control lists.
+Root may open everything, so opening files as root would prove nothing. The doctor compares mode bits with the
+account instead; if it runs as that account itself, it asks the system, which also honours access control
+lists.
 """
 
 import os
@@ -23,7 +24,7 @@ class Account:
 
     @classmethod
     def of_process(cls, pid: int) -> "Account":
-        """As whom a process runs, with the groups it really has. Raises OSError when it is gone."""
+        """Return the account of a process, with its actual groups. Raises OSError if it has ended."""
         lines = (Path("/proc") / str(pid) / "status").read_text().splitlines()
         facts = {key: value.split() for key, _, value in (line.partition(":") for line in lines)}
         gids = {int(facts["Gid"][1]), *map(int, facts["Groups"])}
@@ -32,7 +33,7 @@ class Account:
 
     @classmethod
     def of_user(cls, uid: int) -> "Account":
-        """A user with the groups of the next login."""
+        """Return a user, with the groups of its next login."""
         try:
             entry = pwd.getpwuid(uid)
         except KeyError:
@@ -45,31 +46,31 @@ class Account:
         return self.uid == os.geteuid() != 0
 
     def may(self, status: os.stat_result, want: int) -> bool:
-        """Whether mode, owner and group allow what is wanted."""
+        """Whether mode, owner and group allow the access `want`."""
         if self.uid == 0:
             return True
         shift = 6 if status.st_uid == self.uid else 3 if status.st_gid in self.gids else 0
         return status.st_mode >> shift & want == want
 
     def obstacle(self, path: Path, want: int) -> str:
-        """Say what keeps this account from `path`; nothing when it may. Raises FileNotFoundError."""
+        """Describe what keeps this account from `path`; "" if nothing does. Raises FileNotFoundError."""
         try:
             status = path.stat()
         except PermissionError:
-            return self._told(path, want)  # true of whoever runs the doctor, which is all we can know
+            return self._denied(path, want)  # for the user running the doctor; nothing more can be known
         if self.is_me:
-            return "" if os.access(path, want, effective_ids=True) else self._told(path, want)
+            return "" if os.access(path, want, effective_ids=True) else self._denied(path, want)
         for folder in reversed(path.absolute().parents):
             if not self.may(folder.stat(), ENTER):
-                return self._told(folder, ENTER)
-        return "" if self.may(status, want) else self._told(path, want)
+                return self._denied(folder, ENTER)
+        return "" if self.may(status, want) else self._denied(path, want)
 
-    def _told(self, path: Path, want: int) -> str:
+    def _denied(self, path: Path, want: int) -> str:
         return f"{self.name} may not {_WORDS[want]} {path}"
 
 
 def owner_name(uid: int) -> str:
-    """Name a user."""
+    """Return a user's name."""
     return _name(uid)
 
 

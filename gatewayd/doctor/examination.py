@@ -1,4 +1,4 @@
-"""The order in which the doctor looks."""
+"""All checks, in order."""
 
 import errno
 import os
@@ -17,6 +17,7 @@ from gatewayd.doctor.host import (
     examine_state_dir,
 )
 from gatewayd.doctor.keys import examine_keys
+from gatewayd.doctor.mounts import examine_permanence
 from gatewayd.doctor.ports import examine_ports
 from gatewayd.doctor.process import daemon_findings, examine_watchdog, find_account
 from gatewayd.store.lock import LockHolder, find_daemon
@@ -25,9 +26,9 @@ _SUBJECT = "configuration"
 
 
 async def examine(config: Path) -> AsyncIterator[Finding]:
-    """Look at everything, and tell each finding as soon as it is known.
+    """Run all checks, and yield each finding as soon as it is known.
 
-    With a configuration that cannot be used, what depends on it is left out.
+    If the configuration is invalid, checks that depend on it are skipped.
     """
     try:
         settings = load(config)
@@ -52,10 +53,11 @@ def _examine_machine(settings: Settings) -> Iterator[Finding]:
     gateway = settings.gateway
     daemon = find_daemon(gateway.state_dir)
     account, why = find_account(gateway, daemon)
-    yield ok("account", f"permissions below are judged for {account.name}, {why}")
+    yield ok("account", f"checking permissions as {account.name}, {why}")
     yield from examine_ports(settings.devices, account, daemon)
     yield from examine_keys(settings, account)
     yield from examine_state_dir(gateway.state_dir, account, settings.mqtt.max_message_mib)
+    yield from examine_permanence(gateway.state_dir)
     yield examine_database(gateway, daemon)
     yield from examine_quarantine(gateway.state_dir)
     yield examine_sqlite()
@@ -77,7 +79,10 @@ def _mistake(mistake: Mistake) -> Finding:
 
 def _unwise(mistake: Mistake) -> Finding:
     return warning(
-        _SUBJECT, _place(mistake), code="unwise", hint=mistake.suggestion or "none, if it is meant"
+        _SUBJECT,
+        _place(mistake),
+        code="unwise",
+        hint=mistake.suggestion or "nothing to do if this is intended",
     )
 
 

@@ -1,4 +1,4 @@
-"""One line of the doctor's."""
+"""A finding: one result of a check."""
 
 from enum import StrEnum
 
@@ -8,7 +8,7 @@ from gatewayd.errors import GatewaydError
 
 
 class Level(StrEnum):
-    """How bad it is. A warning works today; a failure does not."""
+    """The severity. With a warning things work today; with a failure they do not."""
 
     OK = "ok"
     WARNING = "warning"
@@ -16,7 +16,7 @@ class Level(StrEnum):
 
 
 class Finding(BaseModel):
-    """What was found. `code` and `hint`, the next step, are null when all is well."""
+    """One result. `code` and `hint` (the next step) are null if all is well."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,7 +28,7 @@ class Finding(BaseModel):
 
 
 class DoctorReport(BaseModel):
-    """What `gatewayctl doctor --json` prints; `ok`: nothing failed."""
+    """The output of `gatewayctl doctor --json`; `ok`: there is no failure."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,22 +37,22 @@ class DoctorReport(BaseModel):
 
 
 def ok(subject: str, text: str) -> Finding:
-    """All is well."""
+    """Return a finding that all is well."""
     return Finding(subject=subject, level=Level.OK, code=None, text=text, hint=None)
 
 
 def warning(subject: str, text: str, *, code: str, hint: str) -> Finding:
-    """It works and should be looked at."""
+    """Return a finding that something works, but needs attention."""
     return Finding(subject=subject, level=Level.WARNING, code=code, text=text, hint=hint)
 
 
 def failure(subject: str, text: str, *, code: str, hint: str) -> Finding:
-    """It does not work."""
+    """Return a finding that something does not work."""
     return Finding(subject=subject, level=Level.FAILURE, code=code, text=text, hint=hint)
 
 
 def refused(subject: str, error: GatewaydError, *, hint: str = "") -> Finding:
-    """Tell of an error; `hint` stands in where the error has none."""
+    """Return a failure for an error; `hint` is used if the error has none."""
     return Finding(
         subject=subject,
         level=Level.FAILURE,

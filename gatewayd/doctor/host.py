@@ -1,4 +1,4 @@
-"""This machine: the clock, the state directory with its disk and database, SQLite."""
+"""Checks of this machine: clock, state directory, disk, database, SQLite."""
 
 import contextlib
 import os
@@ -19,18 +19,18 @@ from gatewayd.store.lock import LockHolder, held
 from gatewayd.store.quarantine import WHY
 
 MIB = 1024 * 1024
-# This version did not exist before.
+# No clock can be right that is before this version's release.
 RELEASED = datetime(2026, 11, 1, tzinfo=UTC)
-# A spool has some files; what runs short of this runs out soon.
+# A spool needs a few files; a file system this short of inodes will run out soon.
 LEAST_INODES = 1000
-# Before it, a WAL that two connections write to can be corrupted.
+# Before this version, a WAL that two connections write to can be corrupted.
 SQLITE_WITHOUT_WAL_BUG = (3, 51, 3)
 _WHY = "(log times and TLS certificates need the right time)"
 _COMMAND_LIMIT_S = 5.0
 
 
 def ask_system(*command: str) -> str | None:
-    """Return what a system's tool prints; None where it is not there, fails or hangs."""
+    """Return the output of a system tool; None if it is missing, fails or hangs."""
     program = shutil.which(command[0])
     if program is None:
         return None
@@ -48,27 +48,27 @@ def ask_system(*command: str) -> str | None:
 
 
 def examine_clock() -> Finding:
-    """Look at the clock, and at whether anything sets it."""
+    """Check the clock, and whether it is synchronised."""
     answer = ask_system("timedatectl", "show", "-p", "NTPSynchronized", "--value")
     return judge_clock(datetime.now(UTC), {"yes": True, "no": False}.get(answer or ""))
 
 
 def judge_clock(now: datetime, is_synchronised: bool | None) -> Finding:
-    """Say whether the clock can be right. `is_synchronised` is None where nobody says so."""
+    """Judge whether the clock can be right. `is_synchronised`: None if unknown."""
     shown = f"{now:%Y-%m-%d %H:%M} UTC"
     if now < RELEASED:
         return failure(
             "clock",
-            f"it says {shown}, which was before gatewayd {__version__} {_WHY}",
+            f"it says {shown}, which is before the release of gatewayd {__version__} {_WHY}",
             code="clock_wrong",
-            hint="`timedatectl set-ntp true`, or a battery for the clock",
+            hint="run `timedatectl set-ntp true`, or fit a battery-backed clock",
         )
     if is_synchronised is False:
         return warning(
             "clock",
             f"it says {shown} and is not synchronised {_WHY}",
             code="clock_not_synchronised",
-            hint="`timedatectl set-ntp true`; it takes some minutes after the start",
+            hint="run `timedatectl set-ntp true`; synchronising takes some minutes after boot",
         )
     return ok("clock", f"{shown}, synchronised" if is_synchronised else f"{shown} is plausible")
 
@@ -78,21 +78,21 @@ def judge_clock(now: datetime, is_synchronised: bool | None) -> Finding:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """What is free for the daemon; `inodes` is None on file systems that do not count them."""
+    """Free space for the daemon; `free_inodes` is None on file systems that do not count them."""
 
     free_bytes: int
     free_inodes: int | None
 
 
 def examine_state_dir(path: Path, account: Account, max_message_mib: int) -> list[Finding]:
-    """Look at the directory, or where it is to be made, and at its disk."""
+    """Check the directory, or where it will be created, and its disk."""
     place = path
     try:
         while not place.exists():  # the root does
             place = place.parent
         status = place.stat()
     except PermissionError as error:
-        text = f"{error.filename} is closed to whoever runs the doctor"
+        text = f"{error.filename} is not accessible to the user running the doctor"
         return [warning("state_dir", text, code="state_dir_unusable", hint="run the doctor as root")]
     obstacle = account.obstacle(place, WRITE | ENTER)
     found = [judge_directory(path, status, obstacle, is_missing=place != path, account=account)]
@@ -104,55 +104,55 @@ def examine_state_dir(path: Path, account: Account, max_message_mib: int) -> lis
 def judge_directory(
     path: Path, status: os.stat_result, obstacle: str, *, is_missing: bool, account: Account
 ) -> Finding:
-    """Say whether the daemon can keep its state. `status` is of `path`, or of what is there of it."""
+    """Judge whether the daemon can store its state. `status`: of `path` or its nearest existing parent."""
     subject = "state_dir"
     if not stat.S_ISDIR(status.st_mode):
         hint = "choose another gateway.state_dir"
-        return failure(subject, f"{path} is no directory", code="state_dir_unusable", hint=hint)
+        return failure(subject, f"{path} is not a directory", code="state_dir_unusable", hint=hint)
     if obstacle:
         why = f"{path} does not exist, and {obstacle}" if is_missing else obstacle
         hint = f"`install -d -o {account.name} -m 700 {path}`"
         return failure(subject, why, code="state_dir_unusable", hint=hint)
     if is_missing:
-        return ok(subject, f"{path} does not exist yet; gatewayd makes it")
+        return ok(subject, f"{path} does not exist yet; gatewayd will create it")
     return ok(subject, f"{path} is writable for {account.name}")
 
 
 def judge_disk(path: Path, disk: Disk, max_message_mib: int) -> Finding:
-    """Say whether there is room for twice the largest message."""
+    """Judge whether there is room for twice the largest message."""
     free, needed = disk.free_bytes // MIB, 2 * max_message_mib
-    hint = "make room: what does not fit is not acknowledged, and comes again"
+    hint = "free some space: messages that do not fit are not acknowledged, and are sent again"
     if free < needed:
-        text = f"{free} MiB are free at {path}; twice mqtt.max_message_mib, {needed} MiB, may be needed"
+        text = f"{free} MiB are free at {path}; up to {needed} MiB (twice mqtt.max_message_mib) may be needed"
         return failure("disk", text, code="disk_full", hint=hint)
     if disk.free_inodes is not None and disk.free_inodes < LEAST_INODES:
-        text = f"the file system of {path} has room for {disk.free_inodes} more files only"
+        text = f"the file system of {path} has room for only {disk.free_inodes} more files"
         return warning("disk", text, code="disk_full", hint="remove files there")
-    return ok("disk", f"{free} MiB are free at {path}, {needed} needed at most for messages coming in")
+    return ok("disk", f"{free} MiB are free at {path}; incoming messages need at most {needed}")
 
 
 # -- the database
 
 
 def examine_database(gateway: Gateway, daemon: LockHolder) -> Finding:
-    """Check a copy of the database. Not while the daemon runs, nor the other way round."""
+    """Check a copy of the database; never while the daemon runs, which cannot start during the copy."""
     path = gateway.state_dir / "gatewayd.db"
     if daemon.runs is not False:
         use = "is in use" if daemon.runs else "may be in use"
-        return ok("database", f"it {use} by gatewayd, and so not looked into")
+        return ok("database", f"not checked, because it {use} by gatewayd")
     try:
         if not path.exists():
-            return ok("database", f"{path} does not exist yet; gatewayd makes it")
+            return ok("database", f"{path} does not exist yet; gatewayd will create it")
         with tempfile.TemporaryDirectory() as folder:
             lock = gateway.state_dir / "lock"
             with held(lock) if lock.exists() else contextlib.nullcontext():
-                # Never the file itself: SQLite would leave files of ours beside it.
+                # Never open the original: SQLite would leave files beside it, owned by this user.
                 for suffix in ("", "-wal"):
                     if (file := path.with_name(path.name + suffix)).exists():
                         shutil.copyfile(file, Path(folder) / file.name)
             return judge_database(path, _damage(Path(folder) / path.name))
     except BlockingIOError:
-        return ok("database", "gatewayd has just started, so it is not looked into")
+        return ok("database", "not checked, because gatewayd has just started")
     except OSError as error:
         text = f"{error.filename or path} cannot be read: {error.strerror}"
         hint = "run the doctor as root, or as the user that gatewayd runs as"
@@ -160,12 +160,12 @@ def examine_database(gateway: Gateway, daemon: LockHolder) -> Finding:
 
 
 def judge_database(path: Path, damage: str) -> Finding:
-    """Say whether the database is whole."""
+    """Judge whether the database is intact."""
     if damage:
         text = f"{path} is damaged: {damage}"
-        hint = "gatewayd puts it into quarantine when it starts, and begins a new one; look at the disk"
+        hint = "at its next start gatewayd quarantines it and creates a new one; check the disk"
         return failure("database", text, code="database_damaged", hint=hint)
-    return ok("database", f"{path} is whole")
+    return ok("database", f"{path} is intact")
 
 
 def _damage(copy: Path) -> str:
@@ -180,14 +180,14 @@ def _damage(copy: Path) -> str:
 
 
 def examine_quarantine(state_dir: Path) -> list[Finding]:
-    """Tell of what was damaged, newest first, until a person who has read it deletes it."""
+    """Report what was damaged, newest first, until somebody deletes it."""
     found = []
     try:
         for folder in sorted((state_dir / "quarantine").iterdir(), reverse=True):
             note = folder / WHY
             why = note.read_text(errors="replace").strip() if note.exists() else "files were damaged"
-            text = f"{why} (what is left of it is in {folder})"
-            hint = "look at the disk with `dmesg`; when you have read this, delete that folder"
+            text = f"{why} (the remains are in {folder})"
+            hint = "check `dmesg` for disk errors; delete that folder to clear this warning"
             found.append(warning("quarantine", text, code="state_damaged", hint=hint))
     except FileNotFoundError:
         return []
@@ -199,12 +199,12 @@ def examine_quarantine(state_dir: Path) -> list[Finding]:
 
 
 def examine_sqlite() -> Finding:
-    """Look at the library."""
+    """Check the version of the SQLite library."""
     return judge_sqlite(sqlite3.sqlite_version_info)
 
 
 def judge_sqlite(version: tuple[int, ...]) -> Finding:
-    """Say what the library's version means."""
+    """Judge the version of the library."""
     shown = ".".join(map(str, version))
     if version < SQLITE_WITHOUT_WAL_BUG:
         return ok("SQLite", f"{shown}; its WAL bug needs two connections, and gatewayd uses one")

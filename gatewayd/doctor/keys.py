@@ -1,7 +1,7 @@
-"""The files with keys and the password: readable for the daemon, and for nobody who should not.
+"""Checks of key and password files: the daemon can read them, and nobody else can replace them.
 
-That they hold what they should, and that secrets are not readable by everybody, is part of loading the
-configuration: a file that fails there is told with the configuration's mistakes.
+Loading the configuration already checks their content, and that secrets are not readable by everybody; a file
+that fails there is reported among the configuration's mistakes.
 """
 
 import os
@@ -10,19 +10,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gatewayd.config import Settings
+from gatewayd.config.files import secret_advice
 from gatewayd.doctor.account import READ, Account, owner_name
 from gatewayd.doctor.finding import Finding, failure, ok, warning
 
 
 def examine_keys(settings: Settings, account: Account) -> Iterator[Finding]:
-    """Look at every file that the configuration names."""
+    """Check every file that the configuration names."""
     for subject, path in _files(settings):
         try:
             status = path.stat()
             obstacle = account.obstacle(path, READ)
         except OSError as error:
             text = f"{path} cannot be read: {error.strerror}"
-            yield failure(subject, text, code="file_unreadable", hint="it was there a moment ago: try again")
+            yield failure(subject, text, code="file_unreadable", hint="it existed a moment ago: try again")
         else:
             yield judge_file(subject, path, status, path.parent.stat(), account, obstacle)
 
@@ -30,24 +31,24 @@ def examine_keys(settings: Settings, account: Account) -> Iterator[Finding]:
 def judge_file(
     subject: str, path: Path, status: os.stat_result, folder: os.stat_result, account: Account, obstacle: str
 ) -> Finding:
-    """Say who may read and who may replace a file."""
+    """Judge who may read and who may replace a file."""
     mode = f"{stat.S_IMODE(status.st_mode):04o}"
     owner = owner_name(status.st_uid)
     if obstacle:
-        hint = f"`chgrp {account.name} {path}; chmod 640 {path}`, and 750 for folders, suit a file of root's"
+        hint = f"{secret_advice(path, account.name)}; a public key or certificate may have mode 644"
         return failure(
-            subject, f"{obstacle}; {path} is of {owner}, mode {mode}", code="file_unreadable", hint=hint
+            subject, f"{obstacle}; {path} is owned by {owner}, mode {mode}", code="file_unreadable", hint=hint
         )
-    others = f"{path} is of {owner}, who can read and replace it"
+    others = f"{path} is owned by {owner}, who can read and replace it"
     if status.st_uid not in (0, account.uid):
-        return warning(subject, others, code="file_exposed", hint=f"`chown root:{account.name} {path}`")
+        return warning(subject, others, code="file_exposed", hint=secret_advice(path, account.name))
     if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
         text = f"everybody can replace {path}: its folder is writable by all"
         return warning(subject, text, code="file_exposed", hint=f"`chmod o-w {path.parent}`")
     if folder.st_uid not in (0, account.uid):
         text = f"{owner_name(folder.st_uid)}, who owns its folder, can replace {path}"
         return warning(subject, text, code="file_exposed", hint=f"`chown root {path.parent}`")
-    return ok(subject, f"{path}: {status.st_size} bytes, mode {mode}, of {owner}")
+    return ok(subject, f"{path}: {status.st_size} bytes, mode {mode}, owned by {owner}")
 
 
 def _files(settings: Settings) -> Iterator[tuple[str, Path]]:

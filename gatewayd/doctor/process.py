@@ -1,4 +1,4 @@
-"""The daemon: whether it runs, as whom, and who watches over it."""
+"""Checks of the daemon: whether it runs, as which user, and under which watchdog."""
 
 import os
 import re
@@ -6,7 +6,8 @@ from pathlib import Path
 
 from gatewayd.config import Gateway
 from gatewayd.control.client import ask
-from gatewayd.control.messages import Status, StatusResult
+from gatewayd.control.messages import StatusResult
+from gatewayd.control.requests import Status
 from gatewayd.doctor.account import Account
 from gatewayd.doctor.finding import Finding, failure, ok, refused, warning
 from gatewayd.doctor.host import ask_system
@@ -14,21 +15,21 @@ from gatewayd.errors import GatewaydError
 from gatewayd.store.lock import LockHolder
 
 _SUBJECT = "daemon"
-_PUBLISH = "gatewayctl publish does it right; the next message that is stored ends this warning"
-# Beyond it acknowledgements of a fast line wait for us.
+_PUBLISH = "use gatewayctl publish; the next message that is stored clears this warning"
+# A longer lag delays acknowledgements on a fast line.
 LAG_LIMIT_MS = 100.0
 
 
 def daemon_findings(gateway: Gateway, daemon: LockHolder) -> list[Finding]:
-    """Say whether the daemon runs, by its lock, and whether it answers and how it is, by its own words."""
+    """Report whether the daemon runs (by its lock), whether it answers, and what it says about itself."""
     if daemon.runs is None:
-        text = f"{gateway.state_dir} is closed to this user, so whether gatewayd runs cannot be seen"
+        text = f"cannot tell whether gatewayd runs: {gateway.state_dir} is not accessible to this user"
         hint = "run the doctor as root, or as the user that gatewayd runs as"
         return [warning(_SUBJECT, text, code="daemon_unknown", hint=hint)]
     if not daemon.runs:
-        text = f"no gatewayd runs on {gateway.state_dir}"
+        text = f"gatewayd is not running on {gateway.state_dir}"
         return [warning(_SUBJECT, text, code="daemon_not_running", hint="start it: `gatewayd --config …`")]
-    runs = ok(_SUBJECT, "gatewayd runs" + (f" (process {daemon.pid})" if daemon.pid else ""))
+    runs = ok(_SUBJECT, "gatewayd is running" + (f" (process {daemon.pid})" if daemon.pid else ""))
     try:
         status = ask(gateway.control_socket, Status(), StatusResult)
     except GatewaydError as error:
@@ -37,18 +38,18 @@ def daemon_findings(gateway: Gateway, daemon: LockHolder) -> list[Finding]:
 
 
 def judge_status(gateway: Gateway, status: StatusResult) -> list[Finding]:
-    """Judge what the daemon says of itself."""
+    """Judge the daemon's own status."""
     findings = [ok("control socket", f"{gateway.control_socket} answers: gatewayd {status.version}")]
     if status.paused is not None:
         text = f"everything is paused, by {status.paused.by} since {status.paused.since}"
         findings.append(warning("updates", text, code="paused", hint="gatewayctl resume"))
     if status.trouble is not None:
-        hint = "see the disk's finding above; it goes on by itself when that is mended"
+        hint = "see the finding on the disk above; gatewayd continues by itself once that is fixed"
         findings.append(failure("storage", status.trouble.reason, code=status.trouble.code, hint=hint))
     broker = f"{status.broker.host}:{status.broker.port}"
     missing = sorted(set(status.broker.topics) - set(status.broker.subscribed))
     if status.broker.next_connection_at is not None:
-        text = f"gatewayd sleeps, and connects to {broker} next at {status.broker.next_connection_at}"
+        text = f"gatewayd is sleeping, and next connects to {broker} at {status.broker.next_connection_at}"
         findings.append(ok("connection", f"{text} (mqtt.connect); gatewayctl reload connects now"))
     elif not status.broker.connected:
         hint = "see the findings on the broker above, and the log"
@@ -56,21 +57,24 @@ def judge_status(gateway: Gateway, status: StatusResult) -> list[Finding]:
             failure("connection", f"gatewayd is not connected to {broker}", code="not_connected", hint=hint)
         )
     elif missing:
-        text = f"the broker refuses gatewayd {', '.join(missing)}"
-        hint = "let the broker's access list grant them"
+        text = f"the broker refuses gatewayd's subscriptions to {', '.join(missing)}"
+        hint = "allow them in the broker's access list"
         findings.append(failure("connection", text, code="subscription_refused", hint=hint))
     else:
         findings.append(ok("connection", f"gatewayd is connected to {broker}, and subscribed"))
     findings += [
         warning(
-            "messages", f"the last one on {one.topic} was refused: {one.reason}", code=one.code, hint=_PUBLISH
+            "messages",
+            f"the last message on {one.topic} was refused: {one.reason}",
+            code=one.code,
+            hint=_PUBLISH,
         )
         for one in status.broker.refused_messages
     ]
     lag = status.loop_lag
     if lag.p99_9_ms > LAG_LIMIT_MS:
         text = f"gatewayd is late: {lag.p99_9_ms:.0f} ms at p99.9, {lag.max_ms:.0f} ms at most"
-        hint = "is the machine overloaded, or swapping?"
+        hint = "check whether the machine is overloaded or swapping"
         findings.append(warning("event loop", text, code="loop_late", hint=hint))
     else:
         findings.append(ok("event loop", f"at most {lag.max_ms:.0f} ms late in the last minutes"))
@@ -78,20 +82,20 @@ def judge_status(gateway: Gateway, status: StatusResult) -> list[Finding]:
 
 
 def find_account(gateway: Gateway, daemon: LockHolder) -> tuple[Account, str]:
-    """Return for whom permissions are judged, and why for that one."""
+    """Return the account to check permissions for, and why this one."""
     if daemon.pid is not None:
         try:
-            return Account.of_process(daemon.pid), "as whom gatewayd runs"
+            return Account.of_process(daemon.pid), "the user gatewayd runs as"
         except OSError:  # it ended meanwhile
             pass
     try:
-        return Account.of_user(gateway.state_dir.stat().st_uid), f"who owns {gateway.state_dir}"
+        return Account.of_user(gateway.state_dir.stat().st_uid), f"the owner of {gateway.state_dir}"
     except OSError:
-        return Account.of_process(os.getpid()), "who runs the doctor"
+        return Account.of_process(os.getpid()), "the user running the doctor"
 
 
 def examine_watchdog(daemon: LockHolder) -> Finding:
-    """Look whether systemd watches the daemon, by the daemon's environment or by its unit."""
+    """Check whether systemd watches the daemon, from its environment or from its unit."""
     if (usec := environment(daemon.pid).get("WATCHDOG_USEC")) is not None:
         return judge_watchdog(f"{int(usec) / 1e6:g}s" if usec.isdecimal() else usec)
     return judge_watchdog(
@@ -100,16 +104,16 @@ def examine_watchdog(daemon: LockHolder) -> Finding:
 
 
 def judge_watchdog(interval: str | None) -> Finding:
-    """Judge what systemd calls the interval; None where there is no systemd."""
+    """Judge the interval as systemd gives it; None if there is no systemd."""
     if not interval or re.fullmatch(r"0s?|infinity|\[not set\]", interval):
-        text = "none: nobody restarts a gatewayd that hangs"
-        hint = "the package's service has one; in a unit of your own: Type=notify and WatchdogSec=60"
+        text = "none: if gatewayd hangs, nothing restarts it"
+        hint = "the packaged service has one; in your own unit, set Type=notify and WatchdogSec=60"
         return warning("watchdog", text, code="no_watchdog", hint=hint)
-    return ok("watchdog", f"systemd restarts gatewayd when it is silent for {interval}")
+    return ok("watchdog", f"systemd restarts gatewayd if it does not report for {interval}")
 
 
 def environment(pid: int | None) -> dict[str, str]:
-    """Return a process's environment, as it was at its start; nothing where it is not ours to see."""
+    """Return a process's environment at its start; empty if it is not readable."""
     try:
         content = (Path("/proc") / str(pid) / "environ").read_bytes()
     except OSError:

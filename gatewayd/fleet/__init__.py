@@ -1,1 +1,1 @@
-"""What a person asks once about many gateways."""
+"""One-off queries about all gateways of a broker."""

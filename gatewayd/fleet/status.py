@@ -1,17 +1,16 @@
-"""What all gateways at a broker say of themselves and their devices: the retained messages, read once.
+"""The status of all gateways of a broker and their devices, read once from the retained messages.
 
-Anybody whom the broker lets publish there may have written them, so they are judged like any other input:
-what is not a status is said to be unreadable, and size, number and time are limited.
+Anybody whom the broker lets publish there may have written them, so they are treated like any other input:
+what is not a valid status is reported as unreadable, and size, number and time are limited.
 
-How does one know that all of them have come? MQTT does not say: an answer to SUBSCRIBE may come before them,
-and a broker may send them piece by piece. So they are taken for complete when nothing new has come for a
-while. "New" is a topic that was not heard of yet: a fleet at work never falls silent. Gateways are found by
-`…/status`, and then their devices are asked for, a few gateways at a time: what does not fit into a broker's
-queue it throws away (mosquitto 2.0.11 sent 14,985 of 40,000 that were asked for at once).
+MQTT does not say when all retained messages have arrived: the answer to SUBSCRIBE may precede them, and a
+broker may send them in pieces. So the snapshot counts as complete when nothing new has arrived for a while.
+"New" means a topic not seen before, because a busy fleet never falls silent. Gateways are found by
+`…/status`; then their devices are requested, a few gateways at a time, because a broker discards what does
+not fit into its queue (mosquitto 2.0.11 sent 14,985 of 40,000 requested together).
 """
 
 import asyncio
-import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -19,31 +18,29 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from gatewayd.config import Settings
-from gatewayd.config.model import NAME_PATTERN
-from gatewayd.mqtt.connection import Connection, Delivery, connect
-from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, BrokerError, visitor
+from gatewayd.jobs.transitions import JobState
+from gatewayd.mqtt.connection import Connection, Delivery
+from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, BrokerError
+from gatewayd.mqtt.topics import FleetTopics, Presence
+from gatewayd.mqtt.visitor import Account, visit, visitor
+from gatewayd.status.board import Unwell
 
-# Ten times the longest status there is: names and reasons are short.
+# Ten times the longest real status: names and reasons are short.
 PAYLOAD_LIMIT_BYTES = 16 * 1024
 # Of gateways and devices together; 10,000 gateways with ten devices each have few more.
 TOPICS_LIMIT = 120_000
 TIME_LIMIT_S = 120.0
-# Nothing new for so long, and all has come. A packet that is lost on the way comes again within a second.
+# Seconds without news before the snapshot counts as complete. TCP resends a lost packet within a second.
 QUIET_S = 2.0
-# Gateways whose devices are asked for together; and how long to wait for as many.
+# How many gateways' devices are requested together, and how long to wait for a full batch.
 BATCH = 20
 BATCH_WAIT_S = 0.2
 
 GatewayStatus = Literal["online", "offline", "sleeping", "unknown", "unreadable"]
-_SAID: dict[bytes, GatewayStatus] = {
-    b"online": "online",
-    b"offline": "offline",
-    b"sleeping": "sleeping",
-}
-_ID = NAME_PATTERN[1:-1]  # within a topic
+_SAID: dict[bytes, GatewayStatus] = {one.payload: one.value for one in Presence}
 _UNREADABLE = "unreadable"
-# States in which a device stays until somebody does something.
-_STUCK = {"failed", "refused", "unreachable", _UNREADABLE}
+# States that a device does not leave by itself.
+_STUCK = {JobState.FAILED, *Unwell, _UNREADABLE}
 
 
 def _utc(moment: datetime) -> datetime:
@@ -54,7 +51,7 @@ def _utc(moment: datetime) -> datetime:
 
 
 class DeviceReport(BaseModel):
-    """What a gateway says of a device. A later version may say more."""
+    """What a gateway reports about a device. A later version may report more."""
 
     state: str = Field(max_length=64)
     app_id: str | None = Field(None, max_length=64)
@@ -70,20 +67,20 @@ class DeviceReport(BaseModel):
 
     @property
     def is_stuck(self) -> bool:
-        """Whether it needs somebody: not one that a person lets wait, nor one whose update is under way."""
+        """Whether it needs attention; not if it waits for a person, or an update is under way."""
         waits_after_failure = self.state == "queued" and self.code is not None and not self.paused
         return self.state in _STUCK or waits_after_failure
 
 
 class FleetDevice(DeviceReport):
-    """A device by its name; `updated_at`: since when it is so."""
+    """A device. `updated_at`: since when it has been in this state."""
 
     name: str
     stuck: bool
 
 
 class FleetGateway(BaseModel):
-    """A gateway; `unknown`: devices are reported, and nothing of the gateway itself."""
+    """A gateway. `unknown`: there are reports on its devices, but none on the gateway."""
 
     name: str
     status: GatewayStatus
@@ -91,71 +88,42 @@ class FleetGateway(BaseModel):
 
     @property
     def is_away(self) -> bool:
-        """Whether it is neither there nor meant to be asleep."""
+        """Whether it is neither online nor sleeping as configured."""
         return self.status not in {"online", "sleeping"}
 
 
 class FleetStatus(BaseModel):
-    """`fleet status`: `ok` when every gateway is online or asleep, and no device is stuck."""
+    """`fleet status`: `ok` if every gateway is online or sleeping and no device is stuck."""
 
     broker: str
     gateways: tuple[FleetGateway, ...]
     ok: bool
 
 
-class StatusTopics:
-    """The topics that `mqtt.status_topic` makes, for all gateways or one."""
-
-    def __init__(self, settings: Settings, gateway: str | None) -> None:
-        template = settings.mqtt.status_topic
-        if "{gateway_id}" not in template:  # there can be one gateway at such a topic: the one configured
-            gateway = settings.gateway.id
-        self.gateway = gateway
-        self._mqtt = settings.mqtt
-        before, _, after = template.partition("{gateway_id}")
-        name = re.escape(gateway) if gateway else _ID
-        place = "" if "{gateway_id}" not in template else f"(?P<gateway>{name})"
-        self._pattern = re.compile(
-            f"{re.escape(before)}{place}{re.escape(after)}/(status|devices/(?P<device>{_ID}))"
-        )
-
-    @property
-    def gateways(self) -> str:
-        """The filter for what gateways say of themselves. A wildcard stands for a whole level."""
-        if self.gateway is not None:
-            return f"{self._mqtt.status_root(self.gateway)}/status"
-        levels = self._mqtt.status_topic.split("/")
-        return "/".join("+" if "{gateway_id}" in level else level for level in levels) + "/status"
-
-    def devices_of(self, gateway: str) -> str:
-        """The filter for what a gateway says of its devices."""
-        return f"{self._mqtt.status_root(gateway)}/devices/+"
-
-    def parse(self, topic: str) -> tuple[str, str | None] | None:
-        """Return gateway and device (None: itself); None: nothing of ours."""
-        found = self._pattern.fullmatch(topic)
-        if found is None:
-            return None
-        return found.groupdict().get("gateway") or self.gateway or "", found["device"]
-
-
 async def read_fleet(
-    settings: Settings, *, gateway: str | None = None, app: str | None = None, quiet_s: float = QUIET_S
+    settings: Settings,
+    *,
+    gateway: str | None = None,
+    app: str | None = None,
+    quiet_s: float = QUIET_S,
+    account: Account | None = None,
 ) -> FleetStatus:
-    """Ask the broker of `settings` for what is retained. Raises BrokerError, also when there is nothing."""
-    topics = StatusTopics(settings, gateway)
+    """Read the retained messages from the broker of `settings`. Raises BrokerError if there are none."""
+    topics = FleetTopics(settings, gateway)
     limit = PAYLOAD_LIMIT_BYTES + 1
-    login = visitor(settings.mqtt, max_packet_bytes=PACKET_OVERHEAD_BYTES + limit, qos_0_bytes=limit)
-    connection = await connect(login)
+    login = visitor(
+        settings.mqtt, account=account, max_packet_bytes=PACKET_OVERHEAD_BYTES + limit, qos_0_bytes=limit
+    )
+    connection = await visit(login)
     where = f"{login.host}:{login.port}"
     try:
         async with asyncio.timeout(TIME_LIMIT_S):
-            found = await _Reading(connection, topics, quiet_s).run()
+            found = await _SnapshotReader(connection, topics, quiet_s).read_all()
     except TimeoutError:
         raise BrokerError(
-            f"{where}: statuses still come in after {TIME_LIMIT_S:.0f} s",
+            f"{where}: statuses still arrive after {TIME_LIMIT_S:.0f} s",
             code="fleet_too_large",
-            hint="look at one gateway with --gateway",
+            hint="select one gateway with --gateway",
         ) from None
     finally:
         await connection.close()
@@ -169,7 +137,7 @@ async def read_fleet(
 
 
 def judge(broker: str, found: dict[tuple[str, str | None], bytes], app: str | None) -> FleetStatus:
-    """Make of the messages, by gateway and device, what is shown; with `app`, of what runs it."""
+    """Turn the messages, by gateway and device, into a status; with `app`, only for its devices."""
     devices: dict[str, list[FleetDevice]] = {gateway: [] for gateway, _ in sorted(found, key=str)}
     for (gateway, device), payload in sorted(found.items(), key=str):
         if device is not None:
@@ -202,10 +170,10 @@ def _gateway_status(payload: bytes | None) -> GatewayStatus:
     return _SAID.get(payload, "unreadable")
 
 
-class _Reading:
-    """Takes what comes until nothing new does. An empty message is none: it clears a topic."""
+class _SnapshotReader:
+    """Receives messages until no new ones arrive. An empty message clears its topic, and does not count."""
 
-    def __init__(self, connection: Connection, topics: StatusTopics, quiet_s: float) -> None:
+    def __init__(self, connection: Connection, topics: FleetTopics, quiet_s: float) -> None:
         self._connection = connection
         self._topics = topics
         self._quiet_s = quiet_s
@@ -214,8 +182,8 @@ class _Reading:
         self._known = set(self._to_ask)
         self._coming: asyncio.Future[Delivery] | None = None
 
-    async def run(self) -> dict[tuple[str, str | None], bytes]:
-        """Raises BrokerError; TimeoutError is the caller's."""
+    async def read_all(self) -> dict[tuple[str, str | None], bytes]:
+        """Return all messages, by gateway and device. Raises BrokerError; the caller sets the time limit."""
         try:
             return await self._read()
         finally:
@@ -235,16 +203,16 @@ class _Reading:
                 is_new = await self._take(until)
             elif self._to_ask:
                 await self._ask_for_devices()
-                is_new = True  # what was asked for just now is waited for
+                is_new = True  # wait for what was just requested
             else:
                 return {key: payload for key, payload in self._found.items() if payload}
             if is_new:
                 newest_at = clock()
 
     async def _take(self, until: float) -> bool:
-        """Take one message, if one comes in time; whether something is known that was not.
+        """Take one message, if one arrives in time; return whether its topic is new.
 
-        Who does not wait any longer leaves `receive` alone: a message that has just come would be lost.
+        Never cancel `receive` on a timeout: a message that has just arrived would be lost.
         """
         if self._coming is None:
             self._coming = asyncio.ensure_future(self._connection.receive())
@@ -261,7 +229,7 @@ class _Reading:
             raise BrokerError(
                 f"more than {TOPICS_LIMIT} statuses are retained",
                 code="fleet_too_large",
-                hint="look at one gateway with --gateway",
+                hint="select one gateway with --gateway",
             )
         gateway, device = place
         if device is None and gateway not in self._known:
@@ -271,7 +239,7 @@ class _Reading:
 
     async def _ask_for_devices(self) -> None:
         batch, self._to_ask = self._to_ask[:BATCH], self._to_ask[BATCH:]
-        await self._look_at(self._topics.devices_of(gateway) for gateway in batch)
+        await self._look_at(self._topics.of(gateway).every_device for gateway in batch)
 
     async def _look_at(self, topics: Iterable[str]) -> None:
         for topic, reason in (await self._connection.look_at(list(topics))).items():

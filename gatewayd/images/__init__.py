@@ -1,1 +1,1 @@
-"""The part of a release that a device takes, opened once and shared."""
+"""Firmware opened once, for its verdict and for all transfers."""

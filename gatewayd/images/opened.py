@@ -1,4 +1,4 @@
-"""A message that passed, with the facts of each image in it: made in one pass over its bytes."""
+"""Firmware that passed verification, with the facts of each image, computed in one pass over its bytes."""
 
 import hashlib
 
@@ -6,15 +6,18 @@ from gatewayd.config import Device
 from gatewayd.jobs.model import DecodeProfile, RomFacts, Verdict
 from gatewayd.ota.firmware import Firmware, image_for, read_firmware
 from gatewayd.ota.keys import KeySet
+from gatewayd.protocol.kind import ProtocolKind
+from gatewayd.protocol.registry import PROTOCOLS
 
 
 class OpenFirmware:
-    """Decrypted, verified and hashed firmware. Buffers are shared by all devices that take them.
+    """Decrypted, verified and hashed firmware. All devices that take an image share its buffer.
 
     Each part is hashed once, here: the body as it was published, and each ROM in it.
     """
 
-    def __init__(self, firmware: Firmware) -> None:
+    def __init__(self, firmware: Firmware, kind: ProtocolKind) -> None:
+        """Raises FirmwareError where an image is none in the protocol."""
         self._firmware = firmware
         container = firmware.container
         self._body_sha256 = (
@@ -24,9 +27,11 @@ class OpenFirmware:
         )
         self._roms = () if container is None else container.roms
         self._rom_sha256 = [hashlib.sha256(rom.content).digest() for rom in self._roms]
+        self._own = [_own(kind, rom.content) for rom in self._roms]
+        self._body_own = _own(kind, firmware.body) if container is None else ("", "")
 
     def verdict(self) -> Verdict:
-        """Return the facts that are stored and planned with."""
+        """Return the facts that are stored and used for planning."""
         container = self._firmware.container
         return Verdict(
             patch=self._firmware.patch,
@@ -35,13 +40,15 @@ class OpenFirmware:
             container_sha256=container.sha256.hex() if container else "",
             timestamp_ms=self._firmware.authenticated_timestamp_ms,
             roms=tuple(
-                RomFacts(rom.address, len(rom.content), sha256.hex())
-                for rom, sha256 in zip(self._roms, self._rom_sha256, strict=True)
+                RomFacts(rom.address, len(rom.content), sha256.hex(), *own)
+                for rom, sha256, own in zip(self._roms, self._rom_sha256, self._own, strict=True)
             ),
+            body_own_id=self._body_own[0],
+            body_own_version=self._body_own[1],
         )
 
     def image(self, device: Device, slot_address: int | None) -> tuple[bytes | memoryview, bytes]:
-        """Return the bytes this device is sent and their SHA-256. Raises FirmwareError `no_rom_for_slot`."""
+        """Return the bytes for this device, and their SHA-256. Raises FirmwareError `no_rom_for_slot`."""
         content = image_for(
             self._firmware, deliver=device.deliver, slot_address=slot_address, slot_match=device.slot_match
         )
@@ -65,5 +72,12 @@ def open_firmware(message: bytes, profile: DecodeProfile, keys: KeySet | None) -
             allow_unsigned=profile.allow_unsigned,
             image_magic=profile.image_magic,
             image_check=profile.image_check,
-        )
+        ),
+        PROTOCOLS[profile.protocol],
     )
+
+
+def _own(kind: ProtocolKind, content: bytes | memoryview) -> tuple[str, str]:
+    """Return an image's own name and version, "" where it has none. Raises FirmwareError."""
+    version = kind.read_version(content)
+    return ("", "") if version is None else (str(kind.name_image(content, b"", version)), version)

@@ -1,8 +1,8 @@
-"""From a message in the spool to a verdict on it, and to the image that a device is sent.
+"""Read messages from the spool, verify them, and provide the images to send.
 
-A message is opened once for its verdict and the transfers that follow: what was opened last is kept for a
-while, so that the first device, and an attempt after a short break, find it in memory. Devices that take the
-same image share one buffer. Plaintext of encrypted firmware exists in memory only.
+A message is opened once for its verdict and the transfers that follow: the last one is kept for a while, so
+that it is still in memory for the first device, and for an attempt after a short break. Devices that take the
+same image share one buffer. The plaintext of encrypted firmware exists only in memory.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from gatewayd.jobs.model import DecodeProfile, Verdict
 from gatewayd.ota.keys import KeySet
 from gatewayd.store.spool import Spool
 
-# From a verdict to the first transfer takes a second or two; most attempts follow each other within a minute.
-# One message is kept, the latest: 16 MiB decrypted is not small on a Pi.
+# The first transfer follows a verdict within a second or two, and most attempts follow each other within a
+# minute. Only the latest message is kept: 16 MiB decrypted is not small on a Pi.
 KEEP_S = 60.0
 
 __all__ = ["KEEP_S", "FirmwareReader", "OpenFirmware"]
@@ -34,14 +34,14 @@ class FirmwareReader:
         self._release: asyncio.TimerHandle | None = None
 
     async def verify(self, sha256: str, profile: DecodeProfile, keys: KeySet | None) -> Verdict:
-        """Say what the message is in this profile. Raises HostError when the spool cannot be read."""
+        """Return the verdict on a message with this profile. Raises HostError if the spool cannot be read."""
         try:
             return (await self.open(sha256, profile, keys)).verdict()
         except FirmwareError as error:
             return _refusal(error)
 
     async def preview(self, message: bytes, profile: DecodeProfile, keys: KeySet | None) -> Verdict:
-        """Say what `verify` would make of a message that is not in the spool."""
+        """Return the verdict that `verify` would give on a message that is not in the spool."""
         async with self._turn:
             try:
                 return (await asyncio.to_thread(open_firmware, message, profile, keys)).verdict()
@@ -49,11 +49,11 @@ class FirmwareReader:
                 return _refusal(error)
 
     async def open(self, sha256: str, profile: DecodeProfile, keys: KeySet | None) -> OpenFirmware:
-        """Return the opened message; the same one to all who hold it. Raises HostError, FirmwareError."""
+        """Return the opened message, shared by all callers that hold it. Raises HostError, FirmwareError."""
         async with self._turn:
             opened = self._opened.get((sha256, profile.key))
             if opened is None:
-                self._let_go()  # two at once would be twice the memory
+                self._let_go()  # keeping both would take twice the memory
                 opened = await asyncio.to_thread(
                     lambda: open_firmware(self._spool.read(sha256), profile, keys)
                 )

@@ -1,1 +1,1 @@
-"""What has to be done, what was done, and who does it next."""
+"""The values that planning, delivery and the store share."""

@@ -1,26 +1,38 @@
-"""What one device makes of one genuine release: pure predicates on what is known of both.
+"""Which device a release is for, and what it makes of one that is genuine: pure predicates.
 
-The rules themselves (versions, rollback, size, slots) are in `ota.rules`; here they meet what a device last
-said of itself, and what the configuration believes until it has said anything.
+The rules themselves (versions, rollback, size, slots) are in `ota.rules`. Here they are applied to what a
+device last reported, or to what the configuration assumes until the device has reported anything.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gatewayd.codes import Code
 from gatewayd.config import Device, Settings
-from gatewayd.errors import GatewaydError
+from gatewayd.errors import DeviceError, GatewaydError
 from gatewayd.jobs.model import Decision, DecodeProfile, DeviceRecord, Release, RomFacts, Verdict
-from gatewayd.ota.rules import Deliver, Payload, check_rollback, check_size, check_version, select_rom
+from gatewayd.ota.rules import (
+    Deliver,
+    Payload,
+    check_identity,
+    check_rollback,
+    check_size,
+    check_version,
+    select_rom,
+)
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.ota.version import Version
-from gatewayd.protocol.session import ImageState
+from gatewayd.protocol.image import check_own_version
+from gatewayd.protocol.session import DeviceInfo, ImageState
 
 _PUSH = "push:"
+# In place of a fingerprint: with keys that cannot be used there is no verdict on any message.
+_NO_KEYS = "unusable"
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A genuine release in a device's reading."""
+    """A genuine release, as a device decodes it."""
 
     release: Release
     verdict: Verdict
@@ -32,12 +44,12 @@ class Candidate:
 
     @property
     def age(self) -> tuple[int, int]:
-        """Orders the releases of one topic: what vouches for the order first, then arrival."""
+        """The order of the releases of one topic: by authenticated timestamp, then by arrival."""
         return self.verdict.timestamp_ms or 0, self.release.seq
 
 
 def installed_version(device: Device, record: DeviceRecord) -> Version:
-    """Return what the device reported, or what the configuration believes until then."""
+    """Return the version the device reported; until then, the one in the configuration."""
     if record.info is None or record.info.version is None:
         return device.version
     try:
@@ -46,8 +58,18 @@ def installed_version(device: Device, record: DeviceRecord) -> Version:
         return device.version
 
 
+def installed_versions(
+    settings: Settings, records: Mapping[str, DeviceRecord]
+) -> list[tuple[Device, Version]]:
+    """Return what each device runs, as far as it is known."""
+    return [
+        (device, installed_version(device, records.get(device.name, DeviceRecord(device.name))))
+        for device in settings.devices
+    ]
+
+
 def topics_of(settings: Settings, device: Device, record: DeviceRecord) -> frozenset[str]:
-    """Return the topics a device follows: those of the major.minor it runs."""
+    """Return the topics a device follows: those of the major.minor version it runs."""
     version = installed_version(device, record)
     return frozenset(
         settings.mqtt.ota_topic.build(OtaTopic(device.app_id, version.major, version.minor, channel))
@@ -56,38 +78,48 @@ def topics_of(settings: Settings, device: Device, record: DeviceRecord) -> froze
 
 
 def push_topic(name: str) -> str:
-    """Where a person's own update of a device stands among the releases; no MQTT topic of ours looks so."""
+    """Return the topic that stands for a manual push to a device; it cannot clash with an MQTT topic."""
     return f"{_PUSH}{name}"
 
 
 def is_pushed(topic: str) -> bool:
-    """Whether a release came by hand."""
+    """Whether a release was pushed manually."""
     return topic.startswith(_PUSH)
 
 
 def profile_of(settings: Settings, device: Device) -> DecodeProfile:
-    """How the device reads messages, keys included: a corrected key makes another reading."""
-    keys = settings.keys_of(device) if device.payload is Payload.ADVANCED else None
+    """Return how the device decodes messages, including its keys: a corrected key changes the profile."""
+    if settings.missing_keys(device):
+        fingerprint = _NO_KEYS
+    else:
+        keys = settings.keys_of(device) if device.payload is Payload.ADVANCED else None
+        fingerprint = keys.fingerprint if keys else ""
     return DecodeProfile(
         device.patch_encoding,
         device.payload,
-        keys.fingerprint if keys else "",
+        fingerprint,
         device.allow_unsigned,
         bytes.fromhex(device.image_magic or ""),
         device.image_check,
+        device.protocol,
     )
 
 
 def images_of(device: Device, verdict: Verdict) -> tuple[RomFacts, ...]:
-    """Return what of a release can be sent to the device."""
+    """Return the images of a release that can be sent to the device."""
     if device.payload is Payload.STANDARD or device.deliver is Deliver.CONTAINER:
-        return (RomFacts(0, verdict.body_size, verdict.body_sha256),)
+        own = verdict.body_own_id, verdict.body_own_version
+        return (RomFacts(0, verdict.body_size, verdict.body_sha256, *own),)
     return verdict.roms
 
 
 def refusal_of(device: Device, record: DeviceRecord, candidate: Candidate) -> Decision | None:
-    """Why a device does not take a genuine release; None: it does."""
+    """Return why a device does not take a genuine release; None if it does."""
     installed = installed_version(device, record)
+    try:
+        _check_own_versions(device, candidate)
+    except GatewaydError as error:
+        return decision_on(device, candidate, error.code, str(error), refused=True)
     runs = _runs(device, record, candidate)
     on_trial = runs and record.info is not None and record.info.image_state is ImageState.ON_TRIAL
     if not on_trial and (runs or candidate.version == installed):
@@ -102,14 +134,14 @@ def refusal_of(device: Device, record: DeviceRecord, candidate: Candidate) -> De
             bytes.fromhex(candidate.verdict.container_sha256),
             allow_downgrade=device.allow_downgrade,
         )
-        # On trial: the job will find it running, and confirm it.
+        # On trial: the job finds it running, and confirms it.
         return None if on_trial else _unfit(device, record, candidate)
     except GatewaydError as error:
         return decision_on(device, candidate, error.code, str(error), refused=error.code != Code.NOT_NEWER)
 
 
 def _unfit(device: Device, record: DeviceRecord, candidate: Candidate) -> Decision | None:
-    """Why the device's free slot cannot take it; None while it has not said what it has."""
+    """Return why it does not fit the device's free slot; None if it fits or the slot is unknown."""
     info = record.info
     if info is None:
         return None
@@ -123,16 +155,37 @@ def _unfit(device: Device, record: DeviceRecord, candidate: Candidate) -> Decisi
     return None
 
 
+def _check_own_versions(device: Device, candidate: Candidate) -> None:
+    """Raise FirmwareError when an image says that it is another version than was published."""
+    for image in images_of(device, candidate.verdict):
+        if image.own_version:
+            check_own_version(image.own_version, str(candidate.version))
+
+
 def _runs(device: Device, record: DeviceRecord, candidate: Candidate) -> bool:
-    """Whether the device runs any image of it: of two ROMs the other one is for the slot that is free now."""
+    """Whether the device runs any image of the release. A second ROM is for the other slot."""
     info = record.info
     return info is not None and any(
         info.runs((image.id,), str(candidate.version)) for image in images_of(device, candidate.verdict)
     )
 
 
+def check_is_meant(settings: Settings, device: Device, info: DeviceInfo) -> None:
+    """Raise DeviceError unless this is the device the configuration means; name the one it looks like."""
+    try:
+        check_identity(device.app_id, device.hardware_id, info.app_id, info.hardware_id)
+    except DeviceError as error:
+        others = ", ".join(one.name for one in settings.devices if one != device and _fits(one, info))
+        hint = f"it looks like {others}: are the boards swapped?" if others else error.hint
+        raise DeviceError(f"{device.name}: {error.message}", code=error.code, hint=hint) from None
+
+
 def decision_on(
     device: Device, candidate: Candidate, code: str, reason: str, *, refused: bool = False
 ) -> Decision:
-    """Say something about a device and the release it is due to."""
+    """Return a decision about a device and the release that caused it."""
     return Decision(device.name, code, reason, refused, candidate.release.id, str(candidate.version))
+
+
+def _fits(device: Device, info: DeviceInfo) -> bool:
+    return info.app_id in (None, device.app_id) and device.hardware_id in (None, info.hardware_id)

@@ -1,74 +1,31 @@
-"""What the gateway knows: releases, how they read, devices, jobs; and how a job may move.
+"""The gateway's shared values: releases, verdicts, devices, jobs; and the transitions of a job.
 
     offered -> queued -> transferring -> staged -> activating -> succeeded
 
-`offered` waits for a person. `failed`, `superseded`, `cancelled` and `succeeded` are ends. A job goes back to
-`queued` when an attempt ended without success and there may be another. Everything here is a frozen value;
-time is text (UTC, ISO 8601) for people, and order is told by `seq`, a counter of the store: a Pi has no clock
-that can be trusted.
+`offered` waits for a person. `failed`, `superseded`, `cancelled` and `succeeded` are final. A job returns to
+`queued` when an attempt ends without success and another may follow. Everything here is a frozen value. Times
+are text (UTC, ISO 8601) for people; `seq`, a counter in the store, gives the order, because a Pi's clock
+cannot be trusted.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Self
 
+from gatewayd.jobs.transitions import ENDED, JobState
 from gatewayd.ota.patch import PatchEncoding
 from gatewayd.ota.rules import Payload, RollbackMark
 from gatewayd.ota.topic import Channel
 from gatewayd.ota.version import Version
 from gatewayd.protocol.image import ImageId
+from gatewayd.protocol.registry import DEFAULT_PROTOCOL
 from gatewayd.protocol.session import DeviceInfo
 from gatewayd.protocol.steps import BootId, Update
 
 
-class JobState(StrEnum):
-    """Each member says what is true now."""
-
-    OFFERED = "offered"
-    QUEUED = "queued"
-    TRANSFERRING = "transferring"
-    STAGED = "staged"
-    ACTIVATING = "activating"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    SUPERSEDED = "superseded"
-    CANCELLED = "cancelled"
-
-
-_S = JobState
-TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    _S.OFFERED: frozenset({_S.QUEUED, _S.SUPERSEDED, _S.CANCELLED}),
-    _S.QUEUED: frozenset({_S.TRANSFERRING, _S.SUCCEEDED, _S.FAILED, _S.SUPERSEDED, _S.CANCELLED}),
-    _S.TRANSFERRING: frozenset({_S.STAGED, _S.SUCCEEDED, _S.QUEUED, _S.FAILED, _S.CANCELLED}),
-    _S.STAGED: frozenset({_S.ACTIVATING, _S.QUEUED, _S.FAILED, _S.CANCELLED}),
-    # Not cancelled: from here on the device may already be running the new image. Transferring again: it says
-    # that ACTIVATE had no effect.
-    _S.ACTIVATING: frozenset({_S.TRANSFERRING, _S.SUCCEEDED, _S.QUEUED, _S.FAILED}),
-    _S.SUCCEEDED: frozenset(),
-    _S.FAILED: frozenset(),
-    _S.SUPERSEDED: frozenset(),
-    _S.CANCELLED: frozenset(),
-}
-ENDED = frozenset(state for state, following in TRANSITIONS.items() if not following)
-WAITING = frozenset({_S.OFFERED, _S.QUEUED})
-# What a stop of gatewayd, or a failure to write down how an attempt ended, leaves behind.
-INTERRUPTIBLE = frozenset({_S.TRANSFERRING, _S.STAGED})
-
-
-class IllegalTransitionError(RuntimeError):
-    """A job was asked to move where the table does not lead: our mistake. Nothing was changed."""
-
-
-def check_transition(old: JobState, new: JobState) -> None:
-    """Raise IllegalTransitionError unless the table leads from `old` to `new`."""
-    if new not in TRANSITIONS[old]:
-        raise IllegalTransitionError(f"a job cannot go from {old} to {new}")
-
-
 @dataclass(frozen=True, slots=True)
 class DecodeProfile:
-    """How a device reads a message: two devices that share it share the verdict."""
+    """How a device decodes a message; devices with equal profiles share the verdict."""
 
     patch_encoding: PatchEncoding
     payload: Payload
@@ -76,12 +33,14 @@ class DecodeProfile:
     allow_unsigned: bool
     image_magic: bytes = b""  # these two are about the standard payload
     image_check: bool = True
+    protocol: str = DEFAULT_PROTOCOL  # says what an image is
 
     @property
     def key(self) -> str:
-        """The text under which a verdict is stored."""
+        """The text under which a verdict is stored. Of the default protocol it is as it always was."""
         unsigned = "unsigned" if self.allow_unsigned else "signed"
-        key = f"{self.patch_encoding}/{self.payload}/{self.key_fingerprint or '-'}/{unsigned}"
+        protocol = "" if self.protocol == DEFAULT_PROTOCOL else f"/{self.protocol}"
+        key = f"{self.patch_encoding}/{self.payload}/{self.key_fingerprint or '-'}/{unsigned}{protocol}"
         if self.payload is not Payload.STANDARD:
             return key
         return f"{key}/{self.image_magic.hex() or '-'}" if self.image_check else f"{key}/unchecked"
@@ -89,24 +48,30 @@ class DecodeProfile:
 
 @dataclass(frozen=True, slots=True)
 class RomFacts:
-    """One ROM of a release without its bytes."""
+    """One ROM of a release without its bytes.
+
+    `own_id` is the device's own name for it, `own_version` what it says of itself; "" where it has none.
+    """
 
     address: int
     size: int
     sha256: str
+    own_id: str = ""
+    own_version: str = ""
 
     @property
     def id(self) -> ImageId:
-        """The ROM by the SHA-256 of its file."""
-        return ImageId.of_file(bytes.fromhex(self.sha256))
+        """What a device calls the ROM; by itself, the SHA-256 of its file."""
+        return ImageId.parse(self.own_id) if self.own_id else ImageId.of_file(bytes.fromhex(self.sha256))
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What verification made of a message in one reading: facts, or a refusal (`code` not empty).
+    """The result of verifying a message with one profile: facts, or a refusal (`code` is not empty).
 
     The body is what follows the patch header, as published; `container_sha256` is that of the container's
     plain form ("" for a standard payload), `timestamp_ms` its build timestamp where a key vouches for it.
+    `body_own_id` and `body_own_version` are a standard payload's, as RomFacts has them.
     """
 
     code: str = ""
@@ -117,6 +82,8 @@ class Verdict:
     container_sha256: str = ""
     timestamp_ms: int | None = None
     roms: tuple[RomFacts, ...] = ()
+    body_own_id: str = ""
+    body_own_version: str = ""
 
     @property
     def is_genuine(self) -> bool:
@@ -140,13 +107,13 @@ class Release:
     received_at: str
 
     def version(self, verdict: Verdict) -> Version:
-        """The version this release is, with the patch that `verdict` read."""
+        """Return this release's version, with the patch number from `verdict`."""
         return Version(self.major, self.minor, verdict.patch)
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceRecord:
-    """What a device last said, and when (`contact_seq`, 0: never)."""
+    """What a device last reported, and when (`contact_seq`; 0: never)."""
 
     name: str
     info: DeviceInfo | None = None
@@ -171,7 +138,7 @@ class Job:
     created_seq: int
     updated_seq: int
     attempt: int = 0
-    failures: int = 0  # attempts in a row that brought nothing durable
+    failures: int = 0  # consecutive attempts without a new durable byte
     code: str = ""
     reason: str = ""
     image_sha256: str = ""
@@ -182,29 +149,29 @@ class Job:
     boot_id: BootId | None = None  # of the device when it was last offered the image, or activated
     device_id: str | None = None
     second_try: bool = False
-    durable: int = 0  # the furthest the device ever got
+    durable: int = 0  # most bytes the device ever had, in durable memory
     resumes: int = 0
-    topic: str = ""  # where its release came from
-    decision: str = ""  # what the planner said when it made the job
-    retry_allowed: bool = False  # a person lets the same release be tried once more
-    image_id: str = ""  # the device's own name for the image, where that is not its SHA-256
-    is_armed: bool = False  # the device has acknowledged that its next boot is one into the image
+    topic: str = ""  # the topic of its release
+    decision: str = ""  # the planner's reason when it created the job
+    retry_allowed: bool = False  # a person has allowed the same release to be tried again
+    image_id: str = ""  # the device's own name for the image, if that is not its SHA-256
+    is_armed: bool = False  # the device has acknowledged that it will boot the image next
 
     @property
     def is_active(self) -> bool:
-        """Whether something is still to be done."""
+        """Whether the job has not ended."""
         return self.state not in ENDED
 
     @property
     def image(self) -> ImageId | None:
-        """What the device was offered, by its own name; None until it was offered anything."""
+        """The image that the device was offered, by the device's own name; None before the first offer."""
         if self.image_id:
             return ImageId.parse(self.image_id)
         return ImageId.of_file(bytes.fromhex(self.image_sha256)) if self.image_sha256 else None
 
     @property
     def update(self) -> Update:
-        """What the protocol compares a device's answer with."""
+        """The facts that the protocol compares a device's answer with."""
         return Update(
             image=self.image,
             version=self.version,
@@ -217,10 +184,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """What became of one opening of the link for a job. Without `ended_at` it is under way.
+    """One attempt at a job, from opening the link to the outcome. Without `ended_at` it is under way.
 
-    Attempts in a row that moved nothing and ended alike are one record: `times` counts them, `duration_s` is
-    their sum. Bytes are those of the image; `offset` is where the device wanted to go on first.
+    Consecutive attempts that transferred nothing and ended with the same code share a record: `times` counts
+    them, `duration_s` is their sum. Bytes count the image only; `offset` is where the device first resumed.
     """
 
     started_at: str
@@ -237,12 +204,12 @@ class AttemptRecord:
     reason: str = ""
 
     def continues(self, last: "AttemptRecord") -> bool:
-        """Whether this is the same in vain as `last`."""
-        in_vain = self.offset is None and last.offset is None
-        return in_vain and bool(self.code) and self.code == last.code
+        """Whether this attempt failed without a transfer, with the same code as `last`."""
+        no_transfer = self.offset is None and last.offset is None
+        return no_transfer and bool(self.code) and self.code == last.code
 
     def after(self, last: "AttemptRecord | None") -> Self:
-        """Return it with its number: that of `last` when it was that one's end, or the same in vain."""
+        """Return it numbered: as `last` if it completes or repeats that record, else one higher."""
         if last is None:
             return replace(self, number=1)
         if not last.ended_at:
@@ -260,18 +227,18 @@ class AttemptRecord:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A person keeps a device, or all (`EVERYTHING`), from being talked to."""
+    """A person has paused a device, or all (`EVERYTHING`)."""
 
     since: str
     by: str
 
 
-# In the place of a device's name, which cannot be that.
+# Used in place of a device's name; not a valid name.
 EVERYTHING = "*"
 
 
 def pause_of(pauses: Mapping[str, Pause], name: str) -> tuple[Pause, str] | None:
-    """Return the pause that keeps a device, and the command that ends it."""
+    """Return the pause that applies to a device, and the command that ends it."""
     if name in pauses:
         return pauses[name], f"gatewayctl resume {name}"
     return (pauses[EVERYTHING], "gatewayctl resume") if EVERYTHING in pauses else None
@@ -279,7 +246,7 @@ def pause_of(pauses: Mapping[str, Pause], name: str) -> tuple[Pause, str] | None
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the planner says about one device now, and why."""
+    """The planner's decision about one device, and the reason."""
 
     device: str
     code: str  # "update", "up_to_date", "no_release", "verifying", or a refusal's code
@@ -291,7 +258,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class CreateJob:
-    """Make a job; `offered` when a person has to approve."""
+    """Create a job; in state `offered` if a person must approve it."""
 
     device: str
     release_id: int
@@ -339,7 +306,7 @@ class SaveMark:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The planner's answer for all devices. `to_verify`: readings that no verdict exists for yet."""
+    """The planner's result for all devices. `to_verify`: releases and profiles without a verdict so far."""
 
     decisions: tuple[Decision, ...] = ()
     commands: tuple[Command, ...] = ()

@@ -1,1 +1,1 @@
-"""Bytes to and from a device; the only files that touch a port."""
+"""Bytes to and from a device; the only modules that touch a serial port or a radio."""

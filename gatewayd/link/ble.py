@@ -1,11 +1,13 @@
-"""A Bluetooth device as a Link: one frame a write or notification.
+"""A Bluetooth device as a Link: each write or notification carries one frame.
 
-- A write without response returns when BlueZ has queued it, also on a dead radio: nothing here pushes back.
-  The device's credits bound what is under way, and an ACK that does not come is the only sign of a dead link.
-- Several writes are in flight at once: each is a call to BlueZ and back, which keeps their order.
-- A write with response returns when all before it has arrived. What a session wants confirmed goes that way.
-- What one packet carries is known after each connect, and may be another each time.
-- A device that floods us: at most 64 KiB wait to be taken, and what comes beyond is dropped.
+- A write without response returns once BlueZ has queued it, even on a dead radio: there is no
+  back-pressure. The device's credits bound what is in flight, and a missing ACK is the only sign of a dead
+  link.
+- Several writes are in flight at a time. Each is a D-Bus call to BlueZ, which preserves their order.
+- A write with response returns once all writes before it have arrived. It carries what a session wants
+  confirmed.
+- The packet size is known only after connecting, and may differ each time.
+- If a device floods us, at most 64 KiB are buffered, and the rest is dropped.
 """
 
 import asyncio
@@ -14,21 +16,25 @@ from collections.abc import Callable
 
 from bleak.backends.characteristic import BleakGATTCharacteristic
 
+from gatewayd.codes import Code
 from gatewayd.errors import LinkError, LinkLost
-from gatewayd.link.bluetooth import FOREIGN, BleakClient, explain
+from gatewayd.link.bluetooth import FOREIGN, BleakClient, BLEDevice, translate_error
 from gatewayd.link.radio import Limits, Radio
 from gatewayd.link.target import Target
 from gatewayd.protocol.gatt import GattProfile
 
-# BlueZ drops longer values without a word.
+# BlueZ silently drops longer values.
 LONGEST_VALUE = 512
 # Measured: 18, 42 and 51 kB/s with 1, 4 and 16 in flight.
 WRITES_IN_FLIGHT = 16
 UNREAD_LIMIT = 64 * 1024
+CONNECT_TRIES = 3
+# A connect fails now and then on a good link (a lost packet at the wrong moment), and not twice in a row.
+RETRY_S = 0.5
 
 
 class BleLink:
-    """One device. `choose_radio`: by which adapter; `pair`: encrypt, and bond if there is no bond yet."""
+    """One device. `choose_radio` selects the adapter; `pair`: encrypt, and bond if there is no bond yet."""
 
     is_datagram = True
     vanishes_with_device = True
@@ -62,16 +68,15 @@ class BleLink:
         return min(self._outlet.max_write_without_response_size, LONGEST_VALUE)
 
     async def open(self) -> None:
-        """See Link; LinkError has the codes of `Radio.connect`, and `no_service`."""
+        """See Link; LinkError has the codes of `Radio.find` and `Radio.connect`, and `no_service`."""
         self._forget()
         radio = self._choose_radio()
-        self._client = await radio.connect(
-            self._target,
-            self._limits,
-            pair=self._pair,
-            is_patient=self._is_patient,
-            on_end=self._ended,
-        )
+        device = await radio.reserve(self._target, None if self._is_patient else self._limits.scan_s)
+        try:
+            self._client = await self._connect(radio, device)
+        except BaseException:
+            radio.release(device.address)
+            raise
         self._radio = radio
         try:
             await self._subscribe(self._client)
@@ -80,7 +85,7 @@ class BleLink:
             raise
 
     async def close(self) -> None:
-        """See Link. What BlueZ still has queued may be lost, without a word."""
+        """See Link. What BlueZ still has queued may be lost silently."""
         client, self._client, self._outlet = self._client, None, None
         for write in self._writes:
             write.cancel()
@@ -88,7 +93,7 @@ class BleLink:
             await self._radio.disconnect(client)
 
     async def send(self, data: bytes, *, confirmed: bool = False) -> None:
-        """See Link. `confirmed`: return when the device has it."""
+        """See Link. `confirmed`: return once the device has it."""
         client, outlet = self._opened()
         if confirmed and self._profile.takes_requests:
             if self._writes:  # not all of them may have been handed over yet
@@ -103,7 +108,7 @@ class BleLink:
         self._check()
 
     async def receive(self) -> bytes:
-        """See Link: one frame. Those that came before the link went away are still delivered."""
+        """See Link: one frame. Frames that arrived before the link was lost are still delivered."""
         self._opened(check=False)
         while not self._unread:
             self._check()
@@ -123,6 +128,18 @@ class BleLink:
         self._writes: set[asyncio.Task[None]] = set()
         self._lost: LinkLost | None = None
 
+    async def _connect(self, radio: Radio, device: BLEDevice) -> BleakClient:
+        """Connect, a few times if need be; what is wrong with the adapter or the bond is not tried again."""
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return await radio.connect(device, self._limits, pair=self._pair, on_end=self._ended)
+            except LinkError as error:
+                if tries == CONNECT_TRIES or error.code != Code.CONNECT_FAILED:
+                    raise
+            await asyncio.sleep(RETRY_S)
+
     async def _subscribe(self, client: BleakClient) -> None:
         profile = self._profile
         service = client.services.get_service(profile.service)
@@ -133,13 +150,13 @@ class BleLink:
                 f"{self._target} does not offer {profile.offers}: it has no service {profile.service}"
                 " with the characteristics for both directions",
                 code="no_service",
-                hint="is it the right device, and does its firmware have the receiver?",
+                hint="check that it is the right device and that its firmware includes the receiver",
             )
         try:
             async with asyncio.timeout(self._limits.discovery_s):
                 await client.start_notify(inlet, self._on_frame)
         except FOREIGN as error:
-            raise explain(str(self._target), error, "connect_failed") from error
+            raise translate_error(str(self._target), error, "connect_failed") from error
         self._outlet = outlet
 
     async def _write(
@@ -166,8 +183,8 @@ class BleLink:
 
     def _lose(self, why: str) -> None:
         if self._lost is None:
-            hint = "it is connected to again; the transfer resumes"
-            self._lost = LinkLost(f"{self._target} is gone: {why}", hint=hint)
+            hint = "gatewayd reconnects, and the transfer resumes"
+            self._lost = LinkLost(f"{self._target} was lost: {why}", hint=hint)
             self._news.set()
 
     def _check(self) -> None:

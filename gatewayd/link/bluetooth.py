@@ -1,4 +1,4 @@
-"""What bleak is called with, in all its versions, and what its failures mean: the one table to our errors.
+"""Adapter to bleak, in all its versions, and the one table that translates its errors to ours.
 
 bleak 0.22 is Debian 13's, 3.x the newest. The backend is BlueZ over D-Bus unless a test brings its own.
 """
@@ -18,9 +18,17 @@ from gatewayd.codes import Code
 from gatewayd.errors import LinkError
 from gatewayd.link.bluez import BluezConnections, Connections
 
-__all__ = ["FOREIGN", "AdvertisementData", "BLEDevice", "Backend", "BleakClient", "BleakScanner", "explain"]
+__all__ = [
+    "FOREIGN",
+    "AdvertisementData",
+    "BLEDevice",
+    "Backend",
+    "BleakClient",
+    "BleakScanner",
+    "translate_error",
+]
 
-# What comes out of bleak, dbus-fast and the sockets beneath: 0.22.3 lets an EOFError out of disconnect().
+# What bleak, dbus-fast and the sockets below can raise; in 0.22.3 disconnect() can raise EOFError.
 FOREIGN = (BleakError, TimeoutError, EOFError, OSError)
 _HAS_BLUEZ_ARGUMENTS = int(version("bleak").partition(".")[0]) >= 3  # noqa: PLR2004 - the version that has them
 
@@ -29,7 +37,7 @@ _NO_ADAPTER_HINT = "`bluetoothctl list` says which there are"
 _BLOCKED_HINT = "`rfkill unblock bluetooth`, then `bluetoothctl power on`"
 _BOND_HINT = "forget the bond on both sides: `bluetoothctl remove ADDRESS`, and on the device; then try again"
 
-# What to look for in a failure, in this order; first what concerns the adapter, then the device.
+# Words to look for in an error, in this order: first those about the adapter, then about the device.
 _TABLE: tuple[tuple[tuple[str, ...], Code, str, str], ...] = (
     (
         ("ServiceUnknown", "NameHasNoOwner", "No such file or directory", "Connection refused", "NoReply"),
@@ -37,7 +45,12 @@ _TABLE: tuple[tuple[tuple[str, ...], Code, str, str], ...] = (
         "BlueZ does not answer",
         _NO_BLUEZ_HINT,
     ),
-    (("AccessDenied",), Code.LINK_DENIED, "Bluetooth may not be used", "add the user to the group bluetooth"),
+    (
+        ("AccessDenied",),
+        Code.LINK_DENIED,
+        "permission to use Bluetooth is missing",
+        "add the user to the group bluetooth",
+    ),
     (
         ("No powered", "NotReady", "Not Ready", "POWERED_OFF", "Blocked"),
         Code.ADAPTER_BLOCKED,
@@ -61,7 +74,7 @@ _TABLE: tuple[tuple[tuple[str, ...], Code, str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What is used in place of BlueZ; None, and so by default: BlueZ."""
+    """Replacements for BlueZ, for tests; by default (None) BlueZ itself."""
 
     client: type[BaseBleakClient] | None = None
     scanner: type[BaseBleakScanner] | None = None
@@ -70,18 +83,18 @@ class Backend:
     def make_scanner(
         self, adapter: str | None, on_advertisement: Callable[[BLEDevice, AdvertisementData], None]
     ) -> BleakScanner:
-        """Return a scanner on an adapter; None: the first that is powered."""
+        """Return a scanner on an adapter; None: the first powered one."""
         return BleakScanner(on_advertisement, backend=self.scanner, **_on(adapter))
 
     def make_client(
         self, device: BLEDevice, on_end: Callable[[BleakClient], None], timeout_s: float
     ) -> BleakClient:
-        """Return a client of a device, which is reached by the adapter that has heard it."""
+        """Return a client for a device; it uses the adapter that heard the device."""
         return BleakClient(device, on_end, timeout=timeout_s, backend=self.client)
 
 
-def explain(subject: str, error: BaseException, code: str = Code.LINK_ERROR) -> LinkError:
-    """Return what to raise for a `FOREIGN` error; `code` is that of one which nothing is known of."""
+def translate_error(subject: str, error: BaseException, code: str = Code.LINK_ERROR) -> LinkError:
+    """Return the LinkError to raise for a `FOREIGN` error; `code` is used if the table has no entry."""
     text = " ".join(str(part) for part in error.args) or type(error).__name__
     for words, known, what, hint in _TABLE:
         if any(word in text or word in type(error).__name__ for word in words):

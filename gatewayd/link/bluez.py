@@ -1,9 +1,9 @@
-"""BlueZ over D-Bus, for what bleak has no call for: connections of others, and consent to a pairing.
+"""BlueZ over D-Bus, for what bleak does not offer: other programs' connections, and consent to pairing.
 
-Linux asks for consent also where neither side can show or enter anything, and on a machine without a desktop
-there is nobody to give it: each pairing would fail. So we pair on a connection to D-Bus of our own, with an
-agent on it, which BlueZ asks about this pairing and no other. bleak's own way to BlueZ is dbus-fast, so it
-is there.
+BlueZ asks for consent to a pairing even if neither side can display or enter anything. On a machine without a
+desktop nobody would answer, and each pairing would fail. So gatewayd pairs over its own D-Bus connection and
+registers an agent on it, which BlueZ asks about this pairing and no other. bleak depends on dbus-fast, so it
+is always installed.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ _IS_ABOUT_US = ("RequestConfirmation", "RequestAuthorization")
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """A device that is connected to this machine. `path` is what BlueZ calls it."""
+    """A device that is connected to this machine. `path` is its D-Bus object path."""
 
     path: str
     address: str
@@ -37,16 +37,16 @@ class Connected:
 
 
 class Connections(Protocol):
-    """The connections of this machine, whoever made them. Raises what bleak raises."""
+    """All Bluetooth connections of this machine, also those of other programs. Raises the same as bleak."""
 
     async def connected(self) -> list[Connected]:
         """List the devices that are connected now."""
 
     async def disconnect(self, device: Connected) -> None:
-        """End a connection; returns when it has ended."""
+        """End a connection; return when it has ended."""
 
     async def pair(self, client: BleakClient, device: BLEDevice) -> None:
-        """Pair with a device that `client` is connected to, unless there is a bond."""
+        """Pair with a device that `client` is connected to, unless there is a bond already."""
 
 
 class BluezConnections:
@@ -66,7 +66,7 @@ class BluezConnections:
             await _call(bus, device.path, _DEVICE, "Disconnect")
 
     async def pair(self, _: BleakClient, device: BLEDevice) -> None:
-        """See Connections. The agent goes with the bus."""
+        """See Connections. The agent is unregistered when the D-Bus connection ends."""
         path = device.details["path"]
         async with _system_bus() as bus:
             bus.add_message_handler(_consent_to(path))
@@ -79,7 +79,7 @@ class BluezConnections:
 
 
 def _consent_to(path: str) -> Callable[[Message], Message | None]:
-    """Return our agent: it agrees to what is asked about one device, and to nothing else."""
+    """Return the agent: it consents to requests about one device, and to no others."""
 
     def answer(asked: Message) -> Message | None:
         if asked.path != _AGENT_PATH or asked.interface != _AGENT:
@@ -124,7 +124,7 @@ async def _system_bus() -> AsyncIterator[MessageBus]:
 async def close(bus: MessageBus) -> None:
     """End a connection to D-Bus and close its socket; dbus-fast 2.44 leaves that to the garbage collector."""
     bus.disconnect()
-    with contextlib.suppress(Exception):  # why it ended; that it has is enough
+    with contextlib.suppress(Exception):  # the reason does not matter
         await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # until then the loop reads it
     _close_files(bus)
 

@@ -1,4 +1,4 @@
-"""From a device's configuration to its link. Bluetooth is loaded only where a device has it."""
+"""Create a device's link from its configuration. Bluetooth is imported only if a device uses it."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def radio_target(written: BleTarget) -> "Target":
-    """Return whom to listen for."""
+    """Return the target to listen for."""
     from gatewayd.link.target import Target  # noqa: PLC0415 - see the module's text
 
     data = written.service_data
@@ -28,7 +28,7 @@ def radio_target(written: BleTarget) -> "Target":
 
 
 class LinkFactory:
-    """Makes links; those by one Bluetooth adapter share its radio. `backend` stands in for BlueZ."""
+    """Creates links; those on one Bluetooth adapter share its radio. `backend` replaces BlueZ in tests."""
 
     def __init__(self, adapters: dict[str, Adapter], backend: "Backend | None" = None) -> None:
         self._adapters = adapters
@@ -45,13 +45,13 @@ class LinkFactory:
         return UartLink(link.uart, baud=link.baud, dtr=link.dtr, rts=link.rts)
 
     async def clear(self, devices: Iterable[Device]) -> None:
-        """End what a former life has left connected to these devices. Never raises."""
+        """Close stale connections to these devices from a previous run. Never raises."""
         targets = [radio_target(one.link.ble) for one in devices if isinstance(one.link, BleSettings)]
         if targets:
             await self._all_radios().stale_connections.clear(targets)
 
     async def close(self) -> None:
-        """Leave the radios alone; links are closed by whoever has them."""
+        """Stop using the radios. Links are closed by their owners."""
         if self._radios is not None:
             await self._radios.close()
 

@@ -1,7 +1,7 @@
-"""Who has a port, or any file, open, as far as /proc lets us look.
+"""Which process has a port, or any file, open, as far as /proc shows it.
 
-Root sees all. Others see their own processes, and of everybody else's those that a terminal controls (a login
-on a serial console, a shell): their terminal's number is in `stat`, which all may read.
+Root sees all. Other users see their own processes, and of everybody else's, those with a controlling terminal
+(a login on a serial console, a shell): the terminal's number is in `stat`, which everybody may read.
 """
 
 import os
@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gatewayd.config.shared_ports import PTY_MAJORS
+
 _TTY_NR = 4  # index into what follows the name in /proc/PID/stat
 _MASTERS = {"/dev/ptmx", "/dev/pts/ptmx"}
 _PTS = "/dev/pts/"
-_PTS_MAJORS = range(136, 144)  # Unix98 pseudo-terminals, in the kernel's devices.txt
 
 # A device's numbers, or a file's name.
 _Identity = tuple[int, int] | str
@@ -38,7 +39,7 @@ def find_holder(path: str | Path) -> Holder | None:
 def find_holders(paths: Iterable[str]) -> dict[str, Holder]:
     """Return a process, other than this one, for each of `paths` that one has open.
 
-    Who holds the other end of a pseudo-terminal does not count: that is the device.
+    A process that holds the other end of a pseudo-terminal does not count: it is the device.
     """
     wanted = {os.path.realpath(path): path for path in paths}
     identities = {_identity(path): path for path in wanted}
@@ -53,7 +54,7 @@ def find_holders(paths: Iterable[str]) -> dict[str, Holder]:
 
 
 def _held(process: Path, identities: dict[_Identity, str], terminals: dict[int, str]) -> set[str]:
-    """Which of the wanted paths the process has open."""
+    """Return which of the wanted paths the process has open."""
     held = set()
     try:
         # A name is cut off after 15 bytes, in the middle of a letter perhaps.
@@ -66,20 +67,20 @@ def _held(process: Path, identities: dict[_Identity, str], terminals: dict[int, 
         held |= {path for identity, path in identities.items() if identity in opened}
         if held:
             held -= _far_ends(process, links)
-    except (OSError, IndexError, ValueError):  # not ours to look into, or gone meanwhile
+    except (OSError, IndexError, ValueError):  # not readable for us, or the process has ended
         pass
     return held
 
 
 def _identity_of(fd: Path, target: str) -> _Identity:
-    """Return what a file that a process has open is told by."""
+    """Return the identity of a file that a process has open."""
     return _identity(str(fd), target) if target.startswith("/dev/") else target
 
 
 def _identity(path: str, name: str | None = None) -> _Identity:
-    """Return what a file is told by: a device by its number, which is the same in a container's /dev.
+    """Return a file's identity: for a device its number, which is the same in a container's /dev.
 
-    Not so a pseudo-terminal: each container numbers its own from 0, in a file system of their own.
+    Pseudo-terminals are different: each container numbers its own from 0, in its own file system.
     """
     try:
         status = Path(path).stat()
@@ -87,11 +88,11 @@ def _identity(path: str, name: str | None = None) -> _Identity:
         return name or path
     if not stat.S_ISCHR(status.st_mode):
         return name or path
-    return status.st_rdev, status.st_dev if os.major(status.st_rdev) in _PTS_MAJORS else 0
+    return status.st_rdev, status.st_dev if os.major(status.st_rdev) in PTY_MAJORS else 0
 
 
 def _is_elsewhere(process: Path) -> bool:
-    """Whether a process is known to have another view of the file system than this one has."""
+    """Whether a process is known to be in another mount namespace."""
     try:
         return (process / "ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink()
     except OSError:

@@ -1,29 +1,30 @@
-"""The serial ports of this machine: what to call them, and whether opening one may reset its board.
+"""The serial ports of this machine: their stable names, and whether opening one may reset its board.
 
-Linux raises DTR and RTS whenever a port with such lines is opened, before a program can say otherwise; on
-many boards one of them leads to the reset. USB adapters have the lines, and so has a PC's own connector. A
-UART inside a system-on-chip brings out data only, and a pseudo-terminal has no lines at all.
+Linux raises DTR and RTS whenever a port with these lines is opened, before a program can prevent it; on many
+boards one of them is wired to reset. USB adapters and a PC's own connector have the lines. A UART inside a
+system-on-chip usually exposes data only, and a pseudo-terminal has no lines at all.
 """
 
 import os
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from serial.tools.list_ports_linux import SysFS
 
 _TTYS = Path("/sys/class/tty")
 _BY = (Path("/dev/serial/by-id"), Path("/dev/serial/by-path"))
-# 8250 drivers reserve ttyS0 to ttyS31 on this placeholder, whatever is there.
+# 8250 drivers reserve ttyS0 to ttyS31 on this placeholder, with or without hardware.
 _PLACEHOLDER = "/platform/serial8250"
 _UNKNOWN_UART = "0"
 
 
 class Kind(StrEnum):
-    """What a port hangs on."""
+    """The kind of hardware behind a port."""
 
     USB = "usb"
     BUILT_IN = "built-in"
@@ -33,7 +34,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A port. `name` is what a configuration should call it, `node` the device it leads to now."""
+    """A port. `name`: the stable name for a configuration; `node`: the device node it now leads to."""
 
     name: str
     node: str
@@ -66,7 +67,7 @@ def named_port(path: str) -> Port:
 
 
 def make_port(info: SysFS, links: dict[str, list[str]], *, is_twin: bool) -> Port:
-    """Describe what the system says of a port. `is_twin`: another one has the same by-id name."""
+    """Describe a port from the system's facts. `is_twin`: another one has the same by-id name."""
     kind, may_reset = classify(info.subsystem or "", info.device_path or "")
     names = [link for link in links.get(info.device, []) if not (is_twin and "/by-id/" in link)]
     description = "" if info.description in ("n/a", info.name) else info.description
@@ -75,18 +76,18 @@ def make_port(info: SysFS, links: dict[str, list[str]], *, is_twin: bool) -> Por
 
 
 def classify(subsystem: str, device_path: str) -> tuple[Kind, bool]:
-    """Return the kind, and whether there are lines that may reset a board."""
+    """Return the kind, and whether the port has lines that may reset a board."""
     if subsystem in ("usb", "usb-serial"):
         return Kind.USB, True
     if re.match(r"/sys/devices/pnp|.*/pci", device_path) or _PLACEHOLDER in device_path:
         return Kind.BUILT_IN, True  # a PC's connector, or a card's
     if subsystem in ("serial-base", "platform", "amba", "spi", "i2c", "sc16is7xx"):
         return Kind.BUILT_IN, False
-    return Kind.OTHER, True  # rfcomm, gadgets: who knows
+    return Kind.OTHER, True  # rfcomm, gadgets: unknown, so assume it may
 
 
 def is_real(info: SysFS) -> bool:
-    """Whether there is hardware. The driver's own word for it is for root and its group only."""
+    """Whether there is hardware. Only root and the port's group can read the driver's answer."""
     try:
         return (_TTYS / info.name / "type").read_text().strip() != _UNKNOWN_UART
     except OSError:
@@ -103,10 +104,21 @@ def stable_links() -> dict[str, list[str]]:
 
 
 def twins_among(infos: Iterable[SysFS]) -> set[str]:
-    """Return the nodes of adapters that have no serial number and a twin: their by-id names are the same."""
-    nameless = [info for info in infos if info.vid is not None and not info.serial_number]
-    counts = Counter((info.vid, info.pid, info.interface) for info in nameless)
-    return {info.device for info in nameless if counts[info.vid, info.pid, info.interface] > 1}
+    """Return the nodes of adapters whose by-id name is that of another adapter, too.
+
+    They have the same serial number, or none. The ports of one adapter have names of their own.
+    """
+    ports = [info for info in infos if info.vid is not None]
+    adapters: dict[tuple[Any, ...], set[str]] = defaultdict(set)
+    for info in ports:
+        adapters[_by_id(info)].add(info.usb_device_path or info.device)
+    return {info.device for info in ports if len(adapters[_by_id(info)]) > 1}
+
+
+def _by_id(info: SysFS) -> tuple[Any, ...]:
+    """Return what udev makes a port's by-id name of: `…/1-1.3:1.0` is interface 0 of an adapter."""
+    interface = (info.usb_interface_path or "").rpartition(":")[2]
+    return info.vid, info.pid, info.serial_number or "", interface
 
 
 def _look_up(name: str) -> SysFS | None:

@@ -1,18 +1,19 @@
-"""A Bluetooth adapter: who is heard, and connections to them.
+"""A Bluetooth adapter: scanning for devices, and connecting to them.
 
-Theory of operation. A controller does some things at the same time and others not: established connections
-carry data side by side, but many controllers cannot connect while they scan, and some not connect twice at
-once. And each holds only so many connections. So whoever wants a device
+Theory of operation. A controller can do only some things at the same time: established connections carry data
+side by side, but many controllers cannot connect while they scan, and some cannot make two connections at the
+same time. Each supports a limited number of connections. So a link that wants a device
 
-    seeks it          one scan serves all who seek, and goes on while somebody does
-    takes a slot      `max_connections` of them; only for a device that was heard: absent ones take none
-    takes the turn    one connect or one stretch of scan at a time; with it come discovery and pairing
+    seeks it          one scan serves all seekers, and continues while there are any
+    takes a slot      there are `max_connections`; only for a device that was heard, so absent ones need none
+    takes the turn    one connect (with discovery and pairing) or one stretch of scanning at a time
 
-and gives the slot back when the connection is closed. Who seeks *patiently* waits for a sleepy device, for
-days if it must be: while nobody else seeks, the adapter scans a fraction of the time.
+and returns the slot when the connection is closed. A *patient* seeker waits for a sleeping device, for days
+if
+necessary: while all seekers are patient, the adapter scans only a fraction of the time.
 
-Whatever goes wrong with the adapter (absent, blocked, no BlueZ) fails all who seek, and is tried again with
-the next who does: it heals by itself.
+A problem with the adapter (absent, blocked, no BlueZ) fails all seekers. The next seeker tries again, so that
+gatewayd recovers by itself.
 """
 
 import asyncio
@@ -20,21 +21,25 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from gatewayd.codes import Code
 from gatewayd.errors import LinkError
-from gatewayd.link.bluetooth import FOREIGN, AdvertisementData, Backend, BleakClient, BLEDevice, explain
+from gatewayd.link.bluetooth import (
+    FOREIGN,
+    AdvertisementData,
+    Backend,
+    BleakClient,
+    BLEDevice,
+    translate_error,
+)
 from gatewayd.link.stale_connections import StaleConnections
 from gatewayd.link.target import Target
 
-# One stretch of scan: two rounds of the slowest advertisement in common use, 2 s, and not long for who waits.
+# One stretch of scanning: twice the slowest advertising interval in common use (2 s), and a short wait for
+# others.
 SCAN_S = 5.0
-# Between two stretches for the patient alone: a third of the time on the air.
+# The pause between stretches while all seekers are patient: the radio is on a third of the time.
 REST_S = 10.0
-# A call to BlueZ that needs no radio; an adapter that is not there makes some of them hang.
+# For a call to BlueZ that needs no radio; some of them hang if the adapter is missing.
 CALL_LIMIT_S = 10.0
-CONNECT_TRIES = 3
-# A connect fails now and then on a good link (a lost packet at the wrong moment), and not twice in a row.
-RETRY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +61,8 @@ class _Seeker:
 class Radio:
     """One adapter by its name (hci0); None: the first that is powered.
 
-    `stale_connections` knows which connections are ours, so that others to the device we look for are
-    ended; without it, none are.
+    `stale_connections` knows which connections are ours, so that others to the device we seek are closed;
+    without it, none are.
     """
 
     def __init__(
@@ -72,10 +77,10 @@ class Radio:
         self._backend = backend or Backend()
         self.free_slots = max_connections
         self._slots = asyncio.Semaphore(max_connections)
-        self._leftovers = stale_connections
+        self._stale_connections = stale_connections
         self._turn = asyncio.Lock()
         self._seekers: list[_Seeker] = []
-        self._run_now = asyncio.Event()  # somebody came who is not patient
+        self._impatient = asyncio.Event()  # an impatient seeker arrived
         self._heard = asyncio.Event()
         self._scanning: asyncio.Task[None] | None = None
 
@@ -83,17 +88,17 @@ class Radio:
         return f"Bluetooth adapter {self.adapter}" if self.adapter else "Bluetooth"
 
     async def find(self, target: Target, limit_s: float | None) -> BLEDevice:
-        """Wait until a device is heard; None: for as long as it takes, at a low duty.
+        """Wait until a device is heard; `limit_s` None: for as long as it takes, at a low duty cycle.
 
         Raises LinkError: `not_heard`, `bluetooth_missing`, `adapter_missing`, `adapter_blocked`,
         `link_denied`.
         """
-        if self._leftovers is not None:
-            await self._leftovers.clear([target])
+        if self._stale_connections is not None:
+            await self._stale_connections.clear([target])
         seeker = _Seeker(target, asyncio.get_running_loop().create_future(), is_patient=limit_s is None)
         self._seekers.append(seeker)
         if not seeker.is_patient:
-            self._run_now.set()
+            self._impatient.set()
         if self._scanning is None or self._scanning.done():
             self._scanning = asyncio.create_task(self._scan(), name=f"scan: {self}")
         try:
@@ -103,16 +108,17 @@ class Radio:
             raise LinkError(
                 f"{target} was not heard for {limit_s:.0f} s",
                 code="not_heard",
-                hint="is it on and near, and not connected to another? `gatewayctl scan ble` lists who is",
+                hint="check that it is on, in range, and not connected elsewhere;"
+                " `gatewayctl scan ble` lists devices",
             ) from None
         finally:
             self._seekers.remove(seeker)
             if not self._seekers:
                 self._heard.set()
-                self._run_now.set()
+                self._impatient.set()
 
     async def survey(self, duration_s: float) -> list[tuple[BLEDevice, AdvertisementData]]:
-        """Listen for so long; return who was heard, and what was said last. Raises LinkError as `find`."""
+        """Listen; return each device heard with its last advertisement. Raises LinkError as `find`."""
         heard: dict[str, tuple[BLEDevice, AdvertisementData]] = {}
 
         def note(device: BLEDevice, advertisement: AdvertisementData) -> None:
@@ -122,32 +128,48 @@ class Radio:
             async with self._turn, self._scanner(note):
                 await asyncio.sleep(duration_s)
         except FOREIGN as error:
-            raise explain(str(self), error, "adapter_blocked") from error
+            raise translate_error(str(self), error, "adapter_blocked") from error
         return list(heard.values())
 
-    async def connect(
-        self, target: Target, limits: Limits, *, pair: bool, is_patient: bool, on_end: Callable[[], None]
-    ) -> BleakClient:
-        """Find, connect, discover, pair. Whoever has the client gives it back with `disconnect`.
+    async def reserve(self, target: Target, limit_s: float | None) -> BLEDevice:
+        """Find a device, and take a slot for it, which `release` or `disconnect` gives back.
 
-        `on_end` is called when the connection ends. Raises LinkError: what `find` raises, `connect_failed`,
-        `pairing_failed`.
+        Raises LinkError as `find`.
         """
-        device = await self.find(target, None if is_patient else limits.scan_s)
+        device = await self.find(target, limit_s)
         await self._slots.acquire()
-        self._take_slot(device.address)
+        self.free_slots -= 1
+        if self._stale_connections is not None:
+            self._stale_connections.hold(device.address)
+        return device
+
+    def release(self, address: str) -> None:
+        """Give a slot back."""
+        if self._stale_connections is not None:
+            self._stale_connections.let_go(address)
+        self.free_slots += 1
+        self._slots.release()
+
+    async def connect(
+        self, device: BLEDevice, limits: Limits, *, pair: bool, on_end: Callable[[], None]
+    ) -> BleakClient:
+        """Connect to a device that has a slot, once: discover, pair. `disconnect` ends the connection.
+
+        `on_end` is called when the connection ends. Raises LinkError: `connect_failed`, `pairing_failed`, and
+        what is wrong with the adapter.
+        """
         try:
-            return await self._connect(device, limits, pair=pair, on_end=on_end)
-        except BaseException:
-            self._free_slot(device.address)
-            raise
+            async with self._turn:
+                return await self._connect(device, limits, pair=pair, on_end=on_end)
+        except FOREIGN as error:
+            raise translate_error(f"{device.address} on {self}", error, "connect_failed") from error
 
     async def disconnect(self, client: BleakClient) -> None:
         """End a connection and free its slot. Never raises."""
         try:
             await _part(client)
         finally:
-            self._free_slot(client.address)
+            self.release(client.address)
 
     async def close(self) -> None:
         """Stop scanning."""
@@ -155,33 +177,7 @@ class Radio:
             self._scanning.cancel()
             await asyncio.wait([self._scanning])
 
-    def _take_slot(self, address: str) -> None:
-        self.free_slots -= 1
-        if self._leftovers is not None:
-            self._leftovers.hold(address)
-
-    def _free_slot(self, address: str) -> None:
-        if self._leftovers is not None:
-            self._leftovers.let_go(address)
-        self.free_slots += 1
-        self._slots.release()
-
     async def _connect(
-        self, device: BLEDevice, limits: Limits, *, pair: bool, on_end: Callable[[], None]
-    ) -> BleakClient:
-        tries = 0
-        while True:
-            tries += 1
-            try:
-                async with self._turn:
-                    return await self._try_once(device, limits, pair=pair, on_end=on_end)
-            except FOREIGN as error:
-                failure = explain(f"{device.address} on {self}", error, "connect_failed")
-                if tries == CONNECT_TRIES or failure.code != Code.CONNECT_FAILED:
-                    raise failure from error
-            await asyncio.sleep(RETRY_S)
-
-    async def _try_once(
         self, device: BLEDevice, limits: Limits, *, pair: bool, on_end: Callable[[], None]
     ) -> BleakClient:
         client = self._backend.make_client(device, lambda _: on_end(), limits.connect_s + limits.discovery_s)
@@ -197,7 +193,7 @@ class Radio:
         return client
 
     async def _scan(self) -> None:
-        """Scan while somebody seeks."""
+        """Scan while there are seekers."""
         try:
             while self._is_sought():
                 async with self._turn:
@@ -205,7 +201,7 @@ class Radio:
                 if self._is_sought() and all(seeker.is_patient for seeker in self._seekers):
                     await self._rest()
         except FOREIGN as error:
-            failure = explain(str(self), error, "adapter_blocked")
+            failure = translate_error(str(self), error, "adapter_blocked")
             for seeker in self._seekers:
                 if not seeker.found.done():
                     seeker.found.set_exception(failure)
@@ -214,14 +210,14 @@ class Radio:
         return any(not seeker.found.done() for seeker in self._seekers)
 
     async def _rest(self) -> None:
-        """Leave the radio alone, until somebody comes who is in a run_now."""
-        self._run_now.clear()
+        """Leave the radio alone for a while, or until an impatient seeker arrives."""
+        self._impatient.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REST_S):
-                await self._run_now.wait()
+                await self._impatient.wait()
 
     async def _listen(self) -> None:
-        """Scan for one stretch; end it when somebody was found, who wants to connect then."""
+        """Scan for one stretch, or until a device is found, so that it can be connected to."""
         self._heard.clear()
         async with self._scanner(self._on_advertisement):
             with contextlib.suppress(TimeoutError):
@@ -250,7 +246,7 @@ class Radio:
 
 
 async def _part(client: BleakClient) -> None:
-    """Disconnect, or give up on it. Never raises but when cancelled."""
+    """Disconnect, or give up after a while. Raises only when cancelled."""
     with contextlib.suppress(*FOREIGN):
         async with asyncio.timeout(CALL_LIMIT_S):
             await client.disconnect()

@@ -1,4 +1,4 @@
-"""The adapters of this machine: which radio a device is reached by."""
+"""The Bluetooth adapters of this machine, and the choice of one for a device."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,12 +12,12 @@ DEFAULT_CONNECTIONS = 3
 
 
 def adapters_here() -> list[str]:
-    """List the adapters that the kernel knows."""
+    """List the adapters that the kernel has."""
     return sorted(path.name for path in _ADAPTERS.glob("hci*") if ":" not in path.name)
 
 
 class Radios:
-    """Radios by adapter, made when first asked for. `max_connections`: by adapter, where not the default."""
+    """Radios by adapter, created on first use. `max_connections`: by adapter, if not the default."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Radios:
         self._radios: dict[str, Radio] = {}
 
     def choose(self, adapter: str | None) -> Radio:
-        """Return the radio of an adapter, whether it is there or not; None: the least busy one that is."""
+        """Return the radio of an adapter, present or not; None: the present one with the most free slots."""
         if adapter is not None:
             return self._radio(adapter)
         radios = [self._radio(name) for name in self._list_adapters()]

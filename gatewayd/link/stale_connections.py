@@ -1,8 +1,8 @@
-"""What a former life of ours has left connected.
+"""Close stale connections from a previous run.
 
-Killed in mid-transfer we leave a connection that BlueZ keeps, and who is connected does not advertise: the
-device would not be heard any more. So a connection to one of our devices that this process has not made is
-ended, at start and before the device is looked for.
+If gatewayd is killed during a transfer, BlueZ keeps the connection. A connected device does not advertise, so
+it would never be heard again. So connections to our devices that this process did not make are closed, at
+start and before seeking a device.
 """
 
 import asyncio
@@ -15,29 +15,29 @@ from gatewayd.link.bluetooth import FOREIGN
 from gatewayd.link.bluez import Connected, Connections
 from gatewayd.link.target import Target
 
-# To end a connection takes BlueZ two seconds.
+# BlueZ takes two seconds to close a connection.
 CLEAR_LIMIT_S = 10.0
 
 log = structlog.get_logger()
 
 
 class StaleConnections:
-    """Knows what this process holds; one for all adapters."""
+    """Knows which connections this process holds; one instance for all adapters."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._held: set[str] = set()
 
     def hold(self, address: str) -> None:
-        """From now on a connection to it is ours."""
+        """Note that a connection to this address is ours."""
         self._held.add(address.upper())
 
     def let_go(self, address: str) -> None:
-        """We have no connection to it any more."""
+        """Note that we have no connection to this address any more."""
         self._held.discard(address.upper())
 
     async def clear(self, targets: Collection[Target]) -> None:
-        """End connections to targets that are not ours. Never raises: without BlueZ there is none."""
+        """Close connections to targets that are not ours. Never raises: without BlueZ there are none."""
         with contextlib.suppress(*FOREIGN):
             async with asyncio.timeout(CLEAR_LIMIT_S):
                 for device in await self._connections.connected():
@@ -48,9 +48,13 @@ class StaleConnections:
         try:
             await self._connections.disconnect(device)
         except FOREIGN as error:
-            log.warning("a connection of a former life remains", address=device.address, reason=str(error))
+            log.warning(
+                "cannot close a stale connection from a previous run",
+                address=device.address,
+                reason=str(error),
+            )
         else:
-            log.info("ended a connection of a former life", address=device.address)
+            log.info("closed a stale connection from a previous run", address=device.address)
 
     def _is_left(self, device: Connected, target: Target) -> bool:
         is_ours = device.address.upper() in self._held

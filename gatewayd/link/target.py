@@ -1,4 +1,4 @@
-"""Which Bluetooth device is meant."""
+"""The description of a Bluetooth device to look for."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from gatewayd.link.bluetooth import AdvertisementData, BLEDevice
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom to look for: all that is given must fit. `service_data` is a UUID and how its data begins."""
+    """What to look for; everything given must match. `service_data`: a UUID, and how its data begins."""
 
     address: str | None = None
     name: str | None = None
     service_data: tuple[str, bytes] | None = None
 
     def is_in(self, device: BLEDevice, advertisement: AdvertisementData) -> bool:
-        """Whether an advertisement is the target's."""
+        """Whether an advertisement is from the target."""
         names = (advertisement.local_name, device.name)
         return self.fits(device.address, names, advertisement.service_data)
 

@@ -1,11 +1,12 @@
-"""The serial port as a Link: pyserial-asyncio's transport with its rough edges taken off.
+"""A serial port as a Link: pyserial-asyncio's transport, with its rough edges smoothed.
 
-- Ours alone: flock (pyserial) and TIOCEXCL, both, as each is ignored by some.
-- No reset on open: DTR and RTS are chosen before the port is opened; HUPCL is off: closing leaves them alone.
-- What the kernel has cannot be taken back: `send` waits until at most its own frame is queued (TIOCOUTQ).
-- Nothing here blocks the loop: opening and draining happen in a thread.
-- A device that floods us: at most 64 KiB wait to be taken, then reading stops and the kernel drops. They are
-  taken in small pieces, and no faster than flood.py allows: the other lines come in between.
+- Exclusive: both flock (pyserial) and TIOCEXCL, because some programs ignore one of them.
+- No reset on open: DTR and RTS are chosen before the port is opened; HUPCL is off, so closing does not change
+  them.
+- The kernel's queue cannot be recalled: `send` waits until at most its own frame is queued (TIOCOUTQ).
+- Nothing here blocks the loop: opening and draining run in a thread.
+- If a device floods us, at most 64 KiB are buffered; then reading stops, and the kernel drops the rest. Data
+  is taken in small pieces, and no faster than flood.py allows, so that other lines get their turn.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ import serial_asyncio
 
 from gatewayd.errors import LinkError, LinkLost
 from gatewayd.link.flood import PIECE_BYTES, Allowance
-from gatewayd.link.open_errors import explain
+from gatewayd.link.open_errors import translate_error
 from gatewayd.link.wake import wake
 
 __all__ = ["UartLink", "wake"]
@@ -53,7 +54,7 @@ class UartLink:
 
     @property
     def vanishes_with_device(self) -> bool:
-        """See Link. As of the last opening: by then the port was there."""
+        """See Link. Determined when the port was last opened."""
         return self._is_native_usb
 
     async def open(self) -> None:
@@ -94,7 +95,7 @@ class UartLink:
 
     async def send(self, data: bytes, *, confirmed: bool = False) -> None:
         """See Link."""
-        del confirmed  # the other end of a wire says nothing by itself
+        del confirmed  # a wire gives no confirmation
         transport, port = self._opened()
         transport.write(data)
         await self._reader.wait_writable()
@@ -103,7 +104,7 @@ class UartLink:
             self._reader.check()
 
     async def receive(self) -> bytes:
-        """See Link. Bytes that came before the line went away are still delivered."""
+        """See Link. Bytes that arrived before the line was lost are still delivered."""
         transport, _ = self._opened(check=False)
         clock = asyncio.get_running_loop().time
         wait_s = self._allowance.wait_s(clock())
@@ -147,7 +148,7 @@ class UartLink:
                 port.set_low_latency_mode(True)  # an FTDI's 16 ms would cost a third of the speed
         except (serial.SerialException, OSError, ValueError, OverflowError, termios.error) as error:
             port.close()
-            raise explain(self.path, error) from error
+            raise translate_error(self.path, error) from error
         return port
 
     def _queued(self, port: serial.Serial) -> int:

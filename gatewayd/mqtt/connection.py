@@ -7,7 +7,6 @@ may queue behind an image of many MiB on a slow line. What ends a wait is the en
 for silence, `watch_progress` for a dribble.
 """
 
-import asyncio
 import contextlib
 import ssl
 from collections.abc import Awaitable, Callable, Collection
@@ -20,15 +19,65 @@ import aiomqtt
 from aiomqtt import ProtocolVersion
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from gatewayd.codes import Code, meaning
-from gatewayd.mqtt.login import FAILURE, BrokerError, Login, make_client, refusal
+from gatewayd.codes import Attempt, Code, meaning
+from gatewayd.mqtt.login import FAILURE, PACKET_TOO_LARGE, BrokerError, Login, make_client, refusal
 from gatewayd.mqtt.paho_callbacks import Hooks, bound_packets
-from gatewayd.tls import Facts, TlsError, explain, facts_of
+from gatewayd.tls import Facts, TlsError, facts_of, translate_error
 
 # A message in progress gains this much in each window, or the line is given up: 16 MiB then take at most two
 # days, and a phone on the edge of its cell is still faster.
 STALL_WINDOW_S = 20.0
 STALL_MIN_BYTES = 2048
+
+# Beside topic and payload of a PUBLISH: its fixed header, the topic's length, packet id, and no properties.
+AROUND_TOPIC_BYTES = 5 + 2 + 2 + 1
+
+# Longest wait between two tries: an operator who has repaired the broker does not want to wait longer.
+MAX_BACK_OFF_S = 60.0
+# A connection that held this long was a good one: the next back-off starts from the shortest. Longer than any
+# back-off, so that two gateways which throw each other out do not take that for peace.
+STEADY_S = 120.0
+# Errors that a quick retry cannot fix: back off for the longest time immediately.
+HOPELESS_ATTEMPT = 5
+
+
+def back_off_s(attempt: int, chance: float) -> float:
+    """Seconds to wait after failed try number `attempt` (from 0): 1..2, 2..4, … 30..60.
+
+    `chance` (0 to 1) picks a place in the upper half, so that gateways which lost the same broker do not
+    return as one.
+    """
+    longest = min(MAX_BACK_OFF_S, 2.0 ** (min(attempt, 16) + 1))
+    return longest / 2 * (1 + chance)
+
+
+class BackOff:
+    """How long to wait before the next connection, by how the last ones ended."""
+
+    def __init__(self, clock: Callable[[], float], chance: Callable[[], float]) -> None:
+        self._clock, self._chance = clock, chance
+        self._attempt = 0
+        self._connected_at: float | None = None
+
+    def connected(self) -> None:
+        """A connection was made."""
+        self._connected_at = self._clock()
+
+    def reset(self) -> None:
+        """The last connection ended as it should."""
+        self._attempt, self._connected_at = 0, None
+
+    def after(self, error: BrokerError) -> tuple[float, bool]:
+        """Return the seconds to wait, and whether several connections in a row did not hold."""
+        since, self._connected_at = self._connected_at, None
+        if since is not None and self._clock() - since >= STEADY_S:
+            self._attempt = 0
+        if meaning(error.code).attempt is Attempt.FINAL:
+            self._attempt = max(self._attempt, HOPELESS_ATTEMPT)
+        is_again = since is not None and self._attempt > 0
+        wait_s = back_off_s(self._attempt, self._chance())
+        self._attempt += 1
+        return wait_s, is_again
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +124,6 @@ class Connection:
         self.protocol = protocol
         self._client = make_client(login, protocol)
         self._hooks = Hooks(self._client, login)
-        self._paho = self._client._client  # noqa: SLF001 - acknowledgements and reasons live there
         self._messages = self._client.messages
         if login.max_packet_bytes:
             bound_packets(self._client, login.max_packet_bytes)
@@ -88,7 +136,7 @@ class Connection:
     @property
     def tls(self) -> Facts | None:
         """What the broker's side of TLS is; None without TLS."""
-        connection = self._paho.socket()
+        connection = self._hooks.socket
         return facts_of(connection) if isinstance(connection, ssl.SSLSocket) else None
 
     @property
@@ -104,11 +152,7 @@ class Connection:
     @property
     def received_of_packet_bytes(self) -> int:
         """How much of the packet that is coming in is here, header included; 0 between packets."""
-        packet: Any = self._paho._in_packet  # noqa: SLF001 - nobody else knows
-        if not packet["command"]:
-            return 0
-        body_bytes = packet["remaining_length"] - packet["to_process"] if packet["have_remaining"] else 0
-        return 1 + len(packet["remaining_count"]) + int(body_bytes)
+        return self._hooks.received_of_packet_bytes
 
     async def open(self) -> None:
         """Send CONNECT and wait for CONNACK. Raises BrokerError."""
@@ -142,7 +186,7 @@ class Connection:
         if self.login.trust is None:
             return
         for cause in (error, error.__context__, self._hooks.tls_error):
-            if cause is not None and (found := explain(cause, where, datetime.now(UTC))):
+            if cause is not None and (found := translate_error(cause, where, datetime.now(UTC))):
                 raise BrokerError(found.message, code=found.code, hint=found.hint) from None
 
     async def receive(self) -> Delivery:
@@ -159,20 +203,36 @@ class Connection:
     def acknowledge(self, delivery: Delivery) -> None:
         """Tell the broker that it may forget the message. Nothing happens when the connection has ended."""
         if delivery.message.qos:
-            self._paho.ack(delivery.packet_id, delivery.message.qos)
+            self._hooks.acknowledge(delivery.packet_id, delivery.message.qos)
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """Publish at QoS 1, wait for PUBACK. Raises BrokerError, `publish_refused` for a no."""
-        info = self._paho.publish(topic, payload, qos=1, retain=retain)
-        if info.rc:
-            raise self._hooks.end()
-        reason = await self._hooks.puback(info.mid)
+        reason = await self._hooks.publish(topic, payload, retain=retain)
+        if reason.value == PACKET_TOO_LARGE:
+            raise self._too_large(topic, len(payload), "it refuses a message of that size")
         if reason.value >= FAILURE:
             raise BrokerError(
                 f"the broker refuses a message on {topic}: {reason}",
                 code="publish_refused",
                 hint="check the broker's access rules",
             )
+
+    def check_packet(self, topic: str, payload: bytes) -> None:
+        """Raise BrokerError `exceeds_broker_limit` for what is larger than the broker says that it takes."""
+        limit = self._hooks.max_packet_bytes
+        if limit is not None and len(payload) + len(topic.encode()) + AROUND_TOPIC_BYTES > limit:
+            raise self._too_large(topic, len(payload), f"it takes packets of {limit} bytes at most")
+
+    def leave_nothing_behind(self) -> None:
+        """Have DISCONNECT end our session (MQTT 5)."""
+        self._hooks.end_session_on_disconnect()
+
+    def _too_large(self, topic: str, size_bytes: int, why: str) -> BrokerError:
+        return BrokerError(
+            f"{size_bytes} bytes on {topic} are too large for the broker at {self.login.host}: {why}",
+            code="exceeds_broker_limit",
+            hint="raise the broker's limit (mosquitto: max_packet_size, message_size_limit)",
+        )
 
     async def look_at(self, topics: Collection[str]) -> dict[str, str]:
         """Subscribe at QoS 0: all retained messages come, without waiting for each other, and may be lost.
@@ -200,10 +260,7 @@ class Connection:
 
     async def ended(self) -> NoReturn:
         """Wait for the end of the connection. Raises BrokerError that says why."""
-        await asyncio.wait(
-            [self._hooks.ended, self._client._disconnected],  # noqa: SLF001 - broken sockets show only there
-            return_when=asyncio.FIRST_COMPLETED,
-        )
+        await self._hooks.until_ended()
         raise self._hooks.end()
 
     async def watch_progress(self, sleep: Callable[[float], Awaitable[None]]) -> NoReturn:
@@ -226,8 +283,7 @@ class Connection:
                 )
             messages, received_bytes = self.messages_in, now_bytes
             if now_bytes:
-                # paho 2.1 gives up when a PINGRESP is late, even while it waits behind an image coming in.
-                self._paho._ping_t = 0.0  # noqa: SLF001 - see above
+                self._hooks.excuse_pingresp()
 
     async def close(self) -> None:
         """Disconnect; the broker then keeps the last will to itself. Never raises."""
@@ -261,5 +317,5 @@ class Connection:
 
     def _drop(self) -> None:
         """Give the socket back: aiomqtt leaves it open, and read by the loop, when something fails."""
-        self._paho._sock_close()  # noqa: SLF001 - the one call that also takes it from the loop
+        self._hooks.close_socket()
         self._hooks.finish()

@@ -2,7 +2,7 @@
 
 A connection ends when nothing has come in for `wait`. What comes in is a message, its first bytes, its way to
 the disk, and the answer to a subscription, which retained messages follow. Reports are let out, but keep
-nobody awake afterwards: a device that keeps failing would otherwise hold the line for ever.
+nobody awake afterwards: a device that keeps failing would otherwise keep the connection open forever.
 """
 
 import asyncio
@@ -82,7 +82,7 @@ class Visits:
 
     @contextmanager
     def coming_in(self) -> Iterator[None]:
-        """Something comes in while this lasts; the wait begins anew after it."""
+        """Something comes in while this lasts; the wait restarts after it."""
         self._coming_in += 1
         try:
             yield

@@ -11,6 +11,7 @@ import structlog
 
 from gatewayd.errors import FirmwareError
 from gatewayd.mqtt.connection import IncomingMessage
+from gatewayd.mqtt.router import Route
 from gatewayd.ota.topic import OtaTopic, TopicTemplate
 
 log = structlog.get_logger()
@@ -35,28 +36,25 @@ class Intake:
         self,
         store: ReleaseStore,
         *,
-        template: TopicTemplate,
         max_message_bytes: int,
         on_change: Callable[[], None],
     ) -> None:
         self._store = store
-        self._template = template
         self._max_message_bytes = max_message_bytes
         self._on_change = on_change
 
-    async def accept(self, message: IncomingMessage) -> None:
+    def route(self, template: TopicTemplate) -> Route[OtaTopic]:
+        """The messages that are meant for it."""
+        return Route(template.template, template.parse, self.accept)
+
+    async def accept(self, topic: OtaTopic, message: IncomingMessage) -> None:
         """Store a release, or withdraw it for an empty payload; durable when it returns.
 
-        Raises FirmwareError `not_ours`, `qos0` or `too_large` for what is refused for good; whatever the
+        Raises FirmwareError `qos0` or `too_large` for what is refused for good; whatever the
         store raises means that the message is not accepted yet.
         """
-        topic = self._template.parse(message.topic)
-        if topic is None:
-            raise FirmwareError(
-                f"topic {message.topic!r} does not have the form {self._template.template}", code="not_ours"
-            )
         # Brokers clear the retain flag on the way to a live subscriber, so an empty payload alone decides.
-        # Any QoS will do: `mosquitto_pub -r -n` uses 0, and there is nothing to lose on the way.
+        # Any QoS will do: other tools empty a topic with QoS 0, and there is nothing to lose on the way.
         if message.payload:
             self._check(message)
             changed = await self._store.add_release(topic, message.topic, message.payload)

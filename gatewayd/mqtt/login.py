@@ -1,7 +1,6 @@
 """Who we are to the broker, how a client is made from that, and what its refusals mean."""
 
 import logging
-import secrets
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +12,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from pydantic import SecretStr
 
-from gatewayd.config import Mqtt
 from gatewayd.errors import HostError
+from gatewayd.mqtt.topics import LastWill
 from gatewayd.tls import Trust, make_context
 
 # Two of these without an answer and the broker is gone.
@@ -24,6 +23,8 @@ KEEPALIVE_S = 60
 CONNECT_TIMEOUT_S = 5.0
 # Topic, properties and packet identifier, on top of the largest payload: a topic has at most 65,535 bytes.
 PACKET_OVERHEAD_BYTES = 128 * 1024
+# A gateway that was off for less than this finds every message still waiting.
+SESSION_EXPIRY_S = 7 * 24 * 3600
 # Nothing holds back messages with QoS 0, and a gateway refuses them whatever is in them.
 QOS_0_BYTES = 64
 
@@ -32,6 +33,7 @@ FAILURE = 0x80
 _UNSUPPORTED_PROTOCOL = 0x84
 _BAD_CREDENTIALS = (0x86, 0x87)
 _TAKEN_OVER = 0x8E
+PACKET_TOO_LARGE = 0x95
 
 
 # aiomqtt and paho log with stack traces what is told in one line here.
@@ -50,6 +52,8 @@ class BrokerError(HostError):
 class Login:
     """Whom to connect to and as whom. `session_expiry_s` 0: leave nothing behind.
 
+    `is_visitor`: see visitor.py; with MQTT 3.1.1, which cannot end a session later, it begins a clean one.
+
     Of a packet beyond `max_packet_bytes` the rest is read and thrown away; of a message with QoS 0 what is
     beyond `qos_0_bytes`.
     """
@@ -59,35 +63,19 @@ class Login:
     client_id: str
     username: str | None = None
     password: SecretStr | None = None
-    will_topic: str | None = None
+    will: LastWill | None = None
     session_expiry_s: int = 0
+    is_visitor: bool = False
     max_packet_bytes: int | None = None
     qos_0_bytes: int = QOS_0_BYTES
     trust: Trust | None = None
 
 
-def visitor(mqtt: Mqtt, *, max_packet_bytes: int | None = None, qos_0_bytes: int = QOS_0_BYTES) -> Login:
-    """A login beside the gateway's that leaves nothing behind.
-
-    Its client id is its own: with the gateway's, the broker would throw the gateway out.
-    """
-    return Login(
-        host=mqtt.host,
-        port=mqtt.port,
-        client_id=f"gatewayctl-{secrets.token_hex(6)}",
-        username=mqtt.username,
-        password=mqtt.password,
-        max_packet_bytes=max_packet_bytes,
-        qos_0_bytes=qos_0_bytes,
-        trust=mqtt.trust,
-    )
-
-
 def make_client(login: Login, protocol: ProtocolVersion) -> aiomqtt.Client:
     """A client for one connection, which it does not open yet. Raises TlsError `tls_files`."""
-    will = aiomqtt.Will(login.will_topic, b"offline", qos=1, retain=True) if login.will_topic else None
+    will = aiomqtt.Will(login.will.topic, login.will.payload, qos=1, retain=True) if login.will else None
     is_v5 = protocol is ProtocolVersion.V5
-    persistent = login.session_expiry_s > 0
+    persistent = login.session_expiry_s > 0 and (is_v5 or not login.is_visitor)
     return aiomqtt.Client(
         login.host,
         login.port,

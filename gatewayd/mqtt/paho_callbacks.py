@@ -1,24 +1,30 @@
-"""What paho's callbacks say before aiomqtt hears of it.
+"""What paho's callbacks say before aiomqtt hears of it, and all else that is private to the two libraries.
 
 Wrapped here because aiomqtt keeps it to itself: whether the broker still had our session, why a connection
 ended, that it ended before CONNACK (aiomqtt would wait for its time limit), and what a PUBACK says. Callbacks
 run on the loop, but for a failure inside connect(), which has a thread of its own.
+
+No other file reaches into aiomqtt or paho, and a test looks whether the names used here still exist.
 """
 
 import asyncio
+import functools
 import ssl
 from typing import Any
 
 import aiomqtt
 from paho.mqtt.client import Client as Paho
 from paho.mqtt.client import ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from gatewayd.mqtt.login import BrokerError, Login, ending
+from gatewayd.mqtt.login import PACKET_TOO_LARGE, BrokerError, Login, ending
 
 # Per read: large enough for speed, small enough for the loop to breathe.
 READ_BYTES = 256 * 1024
+# A refusal that the protocol, and so paho, allows in PUBACK.
+_QUOTA_EXCEEDED = 0x97
 
 
 def bound_packets(client: aiomqtt.Client, limit_bytes: int) -> None:
@@ -49,6 +55,7 @@ class Hooks:
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self.session_present = False
         self.session_expiry_s: int | None = None
+        self.max_packet_bytes: int | None = None
         self.closed_before_connack = False
         self.messages_in = 0
         self.tls_error: ssl.SSLError | None = None
@@ -59,6 +66,7 @@ class Hooks:
         self._paho.on_publish = self._on_publish
         self._paho.on_socket_register_write = self._on_socket_register_write
         self._note_tls_errors()
+        self._understand_size_refusals()
 
     def end(self) -> BrokerError:
         """Say why the connection ended."""
@@ -66,14 +74,56 @@ class Hooks:
         error = broken.exception() if broken.done() and not broken.cancelled() else None
         return ending(self._reason, error, self._login)
 
-    async def puback(self, packet_id: int) -> ReasonCode:
-        """Wait for what the broker says to a message of ours."""
+    async def until_ended(self) -> None:
+        """Return when the connection has ended; a socket that broke shows only in aiomqtt's own future."""
+        broken = self._client._disconnected  # noqa: SLF001 - see above
+        await asyncio.wait([self.ended, broken], return_when=asyncio.FIRST_COMPLETED)
+
+    @property
+    def socket(self) -> Any:
+        """The connection's socket, as paho wraps it; None without one."""
+        return self._paho.socket()
+
+    @property
+    def received_of_packet_bytes(self) -> int:
+        """How much of the packet that is coming in is here, header included; 0 between packets."""
+        packet: Any = self._paho._in_packet  # noqa: SLF001 - nobody else knows
+        if not packet["command"]:
+            return 0
+        body_bytes = packet["remaining_length"] - packet["to_process"] if packet["have_remaining"] else 0
+        return 1 + len(packet["remaining_count"]) + int(body_bytes)
+
+    def acknowledge(self, packet_id: int, qos: int) -> None:
+        """Tell the broker that it may forget a message."""
+        self._paho.ack(packet_id, qos)
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool) -> ReasonCode:
+        """Publish at QoS 1; returns what the broker says to it. Raises BrokerError."""
+        info = self._paho.publish(topic, payload, qos=1, retain=retain)
+        if info.rc:
+            raise self.end()
         answer: asyncio.Future[ReasonCode] = self._loop.create_future()
-        self._pubacks[packet_id] = answer
+        self._pubacks[info.mid] = answer
         try:
             return await answer
         finally:
-            self._pubacks.pop(packet_id, None)
+            self._pubacks.pop(info.mid, None)
+
+    def excuse_pingresp(self) -> None:
+        """Let a PINGRESP be late: paho 2.1 gives up on it even while it waits behind an image coming in."""
+        self._paho._ping_t = 0.0  # noqa: SLF001 - see above
+
+    def end_session_on_disconnect(self) -> None:
+        """Let the DISCONNECT that aiomqtt sends, which says nothing of it, end the session."""
+        make: Any = Properties  # untyped, and its attributes are made up at run time
+        properties = make(PacketTypes.DISCONNECT)
+        properties.SessionExpiryInterval = 0
+        paho: Any = self._paho
+        paho.disconnect = functools.partial(self._paho.disconnect, properties=properties)
+
+    def close_socket(self) -> None:
+        """Close the socket by the one call that also takes it from the loop."""
+        self._paho._sock_close()  # noqa: SLF001 - see above
 
     def abandon(self) -> None:
         """Close whatever connect(), which cannot be stopped in its thread, may still open."""
@@ -105,6 +155,21 @@ class Hooks:
 
         paho._sock_recv = receive_and_note  # noqa: SLF001 - see above
 
+    def _understand_size_refusals(self) -> None:
+        """Read a PUBACK with "packet too large": mosquitto sends it, and paho ends the connection for it."""
+        paho: Any = self._paho
+        handle = paho._handle_pubackcomp  # noqa: SLF001 - see above
+
+        def handle_size_refusal(kind: str) -> Any:
+            packet: bytearray = paho._in_packet["packet"]  # noqa: SLF001 - see above
+            if packet[2:3] == bytes([PACKET_TOO_LARGE]):
+                reason = ReasonCode(PacketTypes.DISCONNECT, identifier=PACKET_TOO_LARGE)
+                self._answer(int.from_bytes(packet[:2], "big"), reason)
+                packet[2] = _QUOTA_EXCEEDED
+            return handle(kind)
+
+        paho._handle_pubackcomp = handle_size_refusal  # noqa: SLF001 - see above
+
     def _on_connect(
         self,
         paho: Paho,
@@ -115,6 +180,7 @@ class Hooks:
     ) -> None:
         self.session_present = flags.session_present
         self.session_expiry_s = getattr(properties, "SessionExpiryInterval", None)
+        self.max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
         self._call(0, paho, userdata, flags, reason, properties)
 
     def _on_disconnect(
@@ -138,6 +204,9 @@ class Hooks:
     def _on_publish(
         self, _paho: Paho, _userdata: Any, packet_id: int, reason: ReasonCode, _properties: Properties | None
     ) -> None:
+        self._answer(packet_id, reason)
+
+    def _answer(self, packet_id: int, reason: ReasonCode) -> None:
         answer = self._pubacks.get(packet_id)
         if answer and not answer.done():
             answer.set_result(reason)

@@ -1,9 +1,9 @@
 """Device statuses as retained messages: level-triggered, so nothing is lost while there is no broker.
 
-A name travels through at most two sets: `_progress` holds those with nothing but progress to tell, and moves
-into `_due` once a second; `_due` is sent at once. What is sent is read from the board at that moment. What
-could not be sent stays due, and every new connection makes everything due. On a metered link (`with_progress`
-false) progress alone is no reason to send.
+A name travels through at most two sets: `_progress` holds those with nothing but progress to tell, and lets
+them into `_due` once a second; `_due` is sent immediately. What is sent is read from the board at that
+moment. What could not be sent stays due, and every new connection makes everything due. On a metered link
+(`with_progress` false) progress alone is no reason to send.
 """
 
 import asyncio
@@ -13,13 +13,12 @@ from typing import Protocol
 import structlog
 
 from gatewayd.codes import Code
+from gatewayd.delivery.progress import ProgressThrottle
 from gatewayd.errors import GatewaydError
+from gatewayd.mqtt.topics import GatewayTopics
 from gatewayd.status.board import DeviceStatus, StatusBoard
 
 log = structlog.get_logger()
-
-# A person watching sees movement, and two hundred devices at once stay below two hundred messages a second.
-PROGRESS_INTERVAL_S = 1.0
 
 
 class Publisher(Protocol):
@@ -31,27 +30,25 @@ class Publisher(Protocol):
 
 
 class Reports:
-    """Publishes each device's status to `<status topic>/devices/<name>`."""
+    """Publishes each device's status on its topic."""
 
     def __init__(
         self,
         board: StatusBoard,
         publisher: Publisher,
         *,
-        status_topic: str,
+        topics: GatewayTopics,
         with_progress: bool = True,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._board = board
         self._publisher = publisher
-        self._status_topic = status_topic
+        self._topics = topics
         self._with_progress = with_progress
-        self._sleep = sleep
         self._sent: dict[str, DeviceStatus | None] = {}
         self._due: dict[str, None] = {}
-        self._progress: dict[str, None] = {}
         self._something_due = asyncio.Event()
-        self._some_progress = asyncio.Event()
+        self._progress = ProgressThrottle(sleep)
 
     def resend(self) -> None:
         """Send every device again: there is a new connection, perhaps to a broker that knows nothing."""
@@ -60,7 +57,7 @@ class Reports:
         self._something_due.set()
 
     async def run(self) -> None:
-        """Report changes, for ever."""
+        """Report changes until cancelled."""
         with self._board.subscribe() as changes:
             self.resend()
             async with asyncio.TaskGroup() as tasks:
@@ -74,19 +71,14 @@ class Reports:
         if status and sent and status.differs_in_progress_only(sent):
             if not self._with_progress:
                 return
-            self._progress[name] = None
-            self._some_progress.set()
+            self._progress.hold(name)
         else:
             self._due[name] = None
             self._something_due.set()
 
     async def _release_progress(self) -> None:
         while True:
-            await self._some_progress.wait()
-            await self._sleep(PROGRESS_INTERVAL_S)
-            self._some_progress.clear()
-            self._due |= self._progress
-            self._progress.clear()
+            self._due |= await self._progress.release()
             self._something_due.set()
 
     async def _send_what_is_due(self) -> None:
@@ -104,14 +96,14 @@ class Reports:
         """Send the latest of one device; False when it has to be tried again with the next connection."""
         status = self._board.get(name)
         # What changes from here on is compared with this one, which is on its way, and is sent after it.
-        self._progress.pop(name, None)
+        self._progress.forget(name)
         if status:
             self._sent[name] = status
         else:
             self._sent.pop(name, None)
         try:
             await self._publisher.publish(
-                f"{self._status_topic}/devices/{name}", status.to_bytes() if status else b"", retain=True
+                self._topics.device(name), status.to_bytes() if status else b"", retain=True
             )
         except GatewaydError as error:
             if error.code != Code.PUBLISH_REFUSED:

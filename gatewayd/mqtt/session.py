@@ -10,20 +10,18 @@ again.
     anything else         not acknowledged: kept, and tried again after a back-off
     the connection ends   `on_message` is cancelled; the message comes again with the next connection
 
-`_held` is what we know the broker's session to be subscribed to. It follows `set_topics` by the difference,
-and is emptied when the broker no longer had the session. With MQTT 5 each connection subscribes to everything
-once more, which brings no retained message where there is a subscription: another client of our name may have
-unsubscribed. It may have acknowledged our messages, too: when we were thrown out, and then hold out for long
-enough to be alone, the retained ones come again. The awkward case is a new process with an old
-session: the broker may hold topics nobody wants any more. They show when a message comes: it is dropped, and
-the topic unsubscribed, even when it is wanted again a moment later, so that the new subscription brings the
-retained message back.
+`subscriptions.py` decides which topics the broker's session holds and which retained messages come. Another
+client of our name may have acknowledged our messages: when we were thrown out, and then hold out for long
+enough to be alone, the retained ones come again. The awkward case is a new process with an old session: the
+broker may hold topics nobody wants any more. They show when a message comes: it is dropped, and the topic
+unsubscribed, even when it is wanted again a moment later, so that the new subscription brings the retained
+message back.
 
-Nothing connects before the first `set_topics`: until then nobody can tell a stale topic from a wanted one.
+Nothing connects before the first `set_topics`: until then stale topics cannot be told from wanted ones.
 
-With `connect: {every: …, wait: …}` a connection ends by itself when it was quiet for `wait` (see `visits`):
-the broker hears `sleeping` and DISCONNECT, and so keeps the last will to itself. A message that begins
-meanwhile keeps us connected; one that is cut off all the same was not acknowledged, and comes again.
+With `connect: {every: …, wait: …}` a connection ends after `wait` without a message (see `duty_cycle`): it
+publishes `sleeping` and sends DISCONNECT, so the broker does not publish the last will. A message that begins
+to arrive keeps the connection open; one that is cut off was not acknowledged, and is sent again.
 """
 
 import asyncio
@@ -36,42 +34,33 @@ from typing import NoReturn
 import structlog
 from aiomqtt import ProtocolVersion
 
-from gatewayd.codes import Attempt, Code, meaning
+from gatewayd.codes import Code
 from gatewayd.config import Mqtt
 from gatewayd.errors import FirmwareError
-from gatewayd.mqtt.connection import Connection, Delivery, IncomingMessage, connect
+from gatewayd.mqtt.connection import (
+    STEADY_S,
+    BackOff,
+    Connection,
+    Delivery,
+    IncomingMessage,
+    back_off_s,
+    connect,
+)
 from gatewayd.mqtt.duty_cycle import Visits
-from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, BrokerError, Login
+from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, SESSION_EXPIRY_S, BrokerError, Login
+from gatewayd.mqtt.subscriptions import Subscriptions
+from gatewayd.mqtt.topics import GatewayTopics, Presence
 
-__all__ = ["BrokerError", "IncomingMessage", "MqttSession", "back_off_s"]
+__all__ = ["BrokerError", "IncomingMessage", "MqttSession"]
 
 log = structlog.get_logger()
 
-# A gateway that was off for less than this finds every message still waiting.
-SESSION_EXPIRY_S = 7 * 24 * 3600
-# Longest wait between two tries: an operator who has repaired the broker does not want to wait longer.
-MAX_BACK_OFF_S = 60.0
-# A connection that held this long was a good one: the next back-off starts from the shortest. Longer than any
-# back-off, so that two gateways which throw each other out do not take that for peace.
-STEADY_S = 120.0
 # Longest wait before a message is offered to the store again. A person who made room sees it stored within a
 # minute, whatever the disk itself adds.
 MAX_STORE_BACK_OFF_S = 30.0
-# What trying again soon cannot change backs off for the longest time at once.
-HOPELESS_ATTEMPT = 5
 # `offline`, its PUBACK and DISCONNECT; the whole daemon has five seconds to stop.
 GOODBYE_S = 2.0
 MIB = 1024 * 1024
-
-
-def back_off_s(attempt: int, chance: float) -> float:
-    """Seconds to wait after failed try number `attempt` (from 0): 1..2, 2..4, … 30..60.
-
-    `chance` (0 to 1) picks a place in the upper half, so that gateways which lost the same broker do not
-    return as one.
-    """
-    longest = min(MAX_BACK_OFF_S, 2.0 ** (min(attempt, 16) + 1))
-    return longest / 2 * (1 + chance)
 
 
 class _Visited(Exception):  # noqa: N818 - how a visit ends is no error
@@ -81,50 +70,46 @@ class _Visited(Exception):  # noqa: N818 - how a visit ends is no error
 class MqttSession:
     """Connects, subscribes, receives, publishes, and starts over; `run` it once.
 
-    `status_topic` is the root: `<status_topic>/status` is retained `online`, `offline` or `sleeping`.
-    `on_connected` is called after each CONNACK. `replay_retained`: this gateway's store is new, so let the
-    broker send every retained message once even if its session says that we have them.
+    `on_connected` is called after each CONNACK. `subscriptions`: those of an earlier session of this process
+    with the same broker and client id, if there was one.
     """
 
     def __init__(
         self,
         settings: Mqtt,
         *,
-        status_topic: str,
+        topics: GatewayTopics,
         on_message: Callable[[IncomingMessage], Awaitable[None]],
         on_connected: Callable[[], None],
-        replay_retained: bool = False,
+        subscriptions: Subscriptions | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._status_topic = f"{status_topic}/status"
+        self._status_topic = topics.status
         self._login = Login(
             host=settings.host,
             port=settings.port,
             client_id=settings.client_id,
             username=settings.username,
             password=settings.password,
-            will_topic=self._status_topic,
+            will=topics.will,
             session_expiry_s=SESSION_EXPIRY_S,
             max_packet_bytes=settings.max_message_mib * MIB + PACKET_OVERHEAD_BYTES,
             trust=settings.trust,
         )
         self._on_message = on_message
         self._on_connected = on_connected
-        self._replay_retained = replay_retained
+        self._subscriptions = subscriptions or Subscriptions()
         self._sleep, self._clock, self._chance = sleep, clock, chance
         self._visits = Visits(settings.connect, sleep=sleep, clock=clock, chance=chance)
         self._protocol = ProtocolVersion.V5
         self._connection: Connection | None = None
-        self._connected_at: float | None = None
-        self._topics: frozenset[str] | None = None
-        self._topics_changed = asyncio.Event()
+        self._back_off = BackOff(clock, chance)
+        self._may_connect = asyncio.Event()
         self._stopping = False
         self._refused: dict[str, FirmwareError] = {}
-        self._was_shared = self._to_all = False
-        self._held: set[str] = set()
-        self._stale: set[str] = set()
+        self._was_shared = False
 
     @property
     def is_connected(self) -> bool:
@@ -141,25 +126,29 @@ class MqttSession:
         self._visits.wake()
 
     @property
+    def subscriptions(self) -> Subscriptions:
+        """What a later session with the same broker and client id goes on with."""
+        return self._subscriptions
+
+    @property
     def subscribed_topics(self) -> frozenset[str]:
         """What the broker has granted, as far as we know."""
-        return frozenset(self._held)
+        return self._subscriptions.held
 
     @property
     def refused_messages(self) -> dict[str, FirmwareError]:
         """Topics whose last message was refused, and why."""
-        wanted = self._topics or frozenset()
+        wanted = self._subscriptions.wanted
         return {topic: error for topic, error in self._refused.items() if topic in wanted}
 
     def set_topics(self, topics: frozenset[str]) -> None:
         """Say which topics to be subscribed to; the first call lets `run` connect."""
-        self._topics = topics
-        self._topics_changed.set()
+        self._subscriptions.want(topics)
+        self._may_connect.set()
 
     def ask_again(self, topic: str) -> None:
         """Let the broker send a topic's retained message once more, if it has one."""
-        self._stale.add(topic)
-        self._topics_changed.set()
+        self._subscriptions.ask_again(topic)
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
         """Publish at QoS 1 and wait for PUBACK.
@@ -177,7 +166,7 @@ class MqttSession:
             raise BrokerError(error.message) from None
 
     async def run(self) -> None:
-        """Keep connected, for ever. Cancelled, it publishes `offline` and disconnects within two seconds."""
+        """Stay connected until cancelled; then it publishes `offline` and disconnects within two seconds."""
         # A task of its own and a flag: in Python before 3.13 a cancellation that comes together with the end
         # of a connection is lost, in asyncio.TaskGroup and in asyncio.wait_for.
         keeping = asyncio.create_task(self._keep_connected(), name="mqtt: session")
@@ -191,42 +180,34 @@ class MqttSession:
         keeping.result()
 
     async def _keep_connected(self) -> None:
-        await self._topics_changed.wait()
-        attempt = 0
+        await self._may_connect.wait()
         while not self._stopping:
             try:
                 await self._connect_and_serve()
             except BrokerError as error:
                 if not self._stopping:
-                    attempt = await self._pause(error, attempt)
+                    await self._pause(error)
             else:
-                attempt, self._connected_at = 0, None
+                self._back_off.reset()
                 if not self._stopping:  # unless that came together with the connection's end
                     await self._visits.until_due()
 
-    async def _pause(self, error: BrokerError, attempt: int) -> int:
-        """Back off after try number `attempt`; returns the number of the next."""
-        since, self._connected_at = self._connected_at, None
-        if since is not None and self._clock() - since >= STEADY_S:
-            attempt = 0
-        if meaning(error.code).attempt is Attempt.FINAL:
-            attempt = max(attempt, HOPELESS_ATTEMPT)
+    async def _pause(self, error: BrokerError) -> None:
+        wait_s, is_again = self._back_off.after(error)
         reason = str(error)
-        if since is not None and attempt and error.code == Code.CONNECTION_LOST:
+        if is_again and error.code == Code.CONNECTION_LOST:
             # Not every broker says why: mosquitto 2.0 just closes when a session is taken over.
             reason += f"; again, and soon: is there another client with id {self._login.client_id}?"
         # Only what the broker says for certain: asking for every image again is dear on a line that flaps.
         self._was_shared |= error.code == Code.TAKEN_OVER
-        wait_s = back_off_s(attempt, self._chance())
         log.warning("no connection to the broker", code=error.code, reason=reason, retry_in_s=round(wait_s))
         await self._sleep(wait_s)
-        return attempt + 1
 
     async def _connect_and_serve(self) -> None:
         """Return when the connection has served its purpose. Raises BrokerError when it ends otherwise."""
         connection = await connect(self._login, self._protocol)
         self._protocol = connection.protocol
-        self._connected_at = self._clock()
+        self._back_off.connected()
         self._connection = connection
         try:
             self._tell_connected(connection)
@@ -264,7 +245,7 @@ class MqttSession:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(connection.ended(), name="mqtt: end")
                 tasks.create_task(connection.watch_progress(self._sleep), name="mqtt: progress")
-                tasks.create_task(self._say(connection, b"online"), name="mqtt: online")
+                tasks.create_task(self._say(connection, Presence.ONLINE), name="mqtt: online")
                 tasks.create_task(self._keep_subscribed(connection), name="mqtt: subscribe")
                 tasks.create_task(self._receive(connection), name="mqtt: receive")
                 if self._was_shared:
@@ -282,15 +263,15 @@ class MqttSession:
         self._visits.begin()
         while True:
             await self._visits.until_quiet(connection)
-            await self._say(connection, b"sleeping")
+            await self._say(connection, Presence.SLEEPING)
             if self._visits.is_quiet(connection):
                 self._visits.end()
                 raise _Visited
-            await self._say(connection, b"online")
+            await self._say(connection, Presence.ONLINE)
 
-    async def _say(self, connection: Connection, status: bytes) -> None:
+    async def _say(self, connection: Connection, presence: Presence) -> None:
         try:
-            await connection.publish(self._status_topic, status, retain=True)
+            await connection.publish(self._status_topic, presence.payload, retain=True)
         except BrokerError as error:
             if error.code != Code.PUBLISH_REFUSED:
                 raise
@@ -305,10 +286,10 @@ class MqttSession:
     async def _say_goodbye(self, connection: Connection) -> None:
         try:
             async with asyncio.timeout(GOODBYE_S):
-                await connection.publish(self._status_topic, b"offline", retain=True)
+                await connection.publish(self._status_topic, Presence.OFFLINE.payload, retain=True)
                 await connection.close()
         except (BrokerError, TimeoutError):
-            log.info("the broker did not hear us out; it will publish the last will")
+            log.info("disconnected before `offline` was confirmed; the broker will publish the last will")
 
     async def _ask_again(self) -> None:
         """Have retained messages come again: the client that took our place may have acknowledged them."""
@@ -316,45 +297,14 @@ class MqttSession:
             await self._sleep(STEADY_S)
             log.info("alone again; asking for all retained messages")
             self._was_shared = False
-            self._to_all = self._replay_retained = True
-            self._topics_changed.set()
+            self._subscriptions.ask_for_all_again()
 
     async def _keep_subscribed(self, connection: Connection) -> None:
-        if not connection.session_present:
-            self._held.clear()
-            self._replay_retained = True
-        self._to_all = connection.protocol is ProtocolVersion.V5
+        self._subscriptions.begin(connection)
         while True:
-            self._topics_changed.clear()
             with self._visits.coming_in():
-                await self._subscribe(connection)
-            await self._topics_changed.wait()
-
-    async def _subscribe(self, connection: Connection) -> None:
-        """Make what the broker holds what is wanted."""
-        wanted = self._topics or frozenset()
-        if gone := (self._held - wanted) | self._stale:
-            await connection.unsubscribe(sorted(gone))
-            self._held -= gone
-            self._stale -= gone
-            log.info("unsubscribed", topics=sorted(gone))
-        if new := sorted(wanted if self._to_all else wanted - self._held):
-            refused = await connection.subscribe(new, replay_retained=self._replay_retained)
-            self._held.difference_update(refused)
-            self._held.update(topic for topic in new if topic not in refused)
-            self._tell_subscribed(new, refused)
-        self._to_all = self._replay_retained = False
-
-    def _tell_subscribed(self, topics: list[str], refused: dict[str, str]) -> None:
-        for topic, reason in refused.items():
-            log.error(
-                "the broker refuses a subscription",
-                topic=topic,
-                code="subscription_refused",
-                reason=f"{reason}; check the broker's access rules (tried again with the next connection)",
-            )
-        if granted := [topic for topic in topics if topic not in refused]:
-            log.info("subscribed", topics=granted)
+                await self._subscriptions.apply(connection)
+            await self._subscriptions.changed.wait()
 
     async def _receive(self, connection: Connection) -> None:
         while True:
@@ -390,9 +340,8 @@ class MqttSession:
             return
 
     def _is_wanted(self, message: IncomingMessage) -> bool:
-        if message.topic in (self._topics or ()):
+        if message.topic in self._subscriptions.wanted:
             return True
         log.info("message dropped: no device is subscribed to its topic any more", topic=message.topic)
-        self._stale.add(message.topic)
-        self._topics_changed.set()
+        self._subscriptions.ask_again(message.topic)
         return False

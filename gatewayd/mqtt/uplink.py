@@ -1,19 +1,121 @@
-"""All that hangs on one broker: the session, what comes in, and what is reported."""
+"""All that hangs on the broker, for as long as gatewayd runs: the session, what comes in, what is reported.
+
+A reload may name another broker. Then the connection is replaced by one to that broker, with the same topics.
+"""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from gatewayd.config import Periodic, Settings
+import structlog
+
+from gatewayd.config import Mqtt, Periodic, Settings
 from gatewayd.mqtt.intake import Intake, ReleaseStore
 from gatewayd.mqtt.reports import Reports
+from gatewayd.mqtt.router import Router
 from gatewayd.mqtt.session import MqttSession
+from gatewayd.mqtt.subscriptions import Subscriptions
+from gatewayd.mqtt.topics import GatewayTopics
 from gatewayd.status.board import StatusBoard
+from gatewayd.status.gateway import BrokerStatus
+
+log = structlog.get_logger()
 
 MIB = 1024 * 1024
 
 
 class Uplink:
-    """Messages from the broker to the store, statuses from the board to the broker; `run` it once."""
+    """Messages from the broker to the store, statuses from the board to the broker; `run` it once.
+
+    `settings` are those in force; `on_change` is called when a message was stored or withdrawn.
+    """
+
+    def __init__(
+        self,
+        settings: Callable[[], Settings],
+        store: ReleaseStore,
+        board: StatusBoard,
+        *,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._board = board
+        self._on_change = on_change
+        self._topics: frozenset[str] | None = None
+        self._asked_again: frozenset[str] = frozenset()
+        self._another = asyncio.Event()
+        self._broker = self._make_broker(Subscriptions())
+
+    async def run(self) -> None:
+        """Serve one broker after the other until cancelled; then the broker hears `offline`."""
+        while True:
+            self._another.clear()
+            running = asyncio.create_task(self._broker.run(), name="uplink: run")
+            changed = asyncio.create_task(self._another.wait(), name="uplink: changed")
+            try:
+                await asyncio.wait([running, changed], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                running.cancel()
+                changed.cancel()
+                await asyncio.wait([running])
+            if not running.cancelled():
+                running.result()
+            self._broker = self._make_broker(self._subscriptions_for(self._broker))
+            if self._topics is not None:
+                self._broker.session.set_topics(self._topics)
+
+    def reconnect(self) -> None:
+        """Leave the broker, and connect by the settings that are in force now."""
+        self._another.set()
+
+    def wake(self) -> None:
+        """Connect now if the session sleeps."""
+        self._broker.session.wake()
+
+    def follow(self, topics: frozenset[str], damaged: Collection[str]) -> None:
+        """Be subscribed to exactly these topics; of those that are damaged, ask for the message once more."""
+        session = self._broker.session
+        lost = topics.intersection(damaged)
+        for topic in lost - self._asked_again:
+            log.warning("a message is damaged; the broker is asked for it again", topic=topic)
+            session.ask_again(topic)
+        self._asked_again, self._topics = lost, topics
+        session.set_topics(topics)
+
+    def status(self) -> BrokerStatus:
+        """How things stand with the broker."""
+        session = self._broker.session
+        return BrokerStatus(
+            is_connected=session.is_connected,
+            wanted=self._topics or frozenset(),
+            granted=session.subscribed_topics,
+            next_connection_in_s=session.next_connection_in_s,
+            refused=session.refused_messages,
+        )
+
+    def _subscriptions_for(self, last: "_Broker") -> Subscriptions:
+        """Those of the last broker, if it is still the same session: nothing is downloaded twice then."""
+        if last.identity == _identity(self._settings().mqtt):
+            return last.session.subscriptions
+        return Subscriptions()
+
+    def _make_broker(self, subscriptions: Subscriptions) -> "_Broker":
+        return _Broker(
+            self._settings(),
+            self._store,
+            self._board,
+            on_change=self._on_change,
+            subscriptions=subscriptions,
+        )
+
+
+def _identity(mqtt: Mqtt) -> tuple[str, int, str | None]:
+    """What makes it the same session at the same broker."""
+    return mqtt.host, mqtt.port, mqtt.client_id
+
+
+class _Broker:
+    """All that hangs on one broker; `run` it once."""
 
     def __init__(
         self,
@@ -22,26 +124,22 @@ class Uplink:
         board: StatusBoard,
         *,
         on_change: Callable[[], None],
-        replay_retained: bool,
+        subscriptions: Subscriptions,
     ) -> None:
-        root = settings.mqtt.status_root(settings.gateway.id)
-        intake = Intake(
-            store,
-            template=settings.mqtt.ota_topic,
-            max_message_bytes=settings.mqtt.max_message_mib * MIB,
-            on_change=on_change,
-        )
+        self.identity = _identity(settings.mqtt)
+        topics = GatewayTopics.of(settings)
+        intake = Intake(store, max_message_bytes=settings.mqtt.max_message_mib * MIB, on_change=on_change)
         self.session = MqttSession(
             settings.mqtt,
-            status_topic=root,
-            on_message=intake.accept,
+            topics=topics,
+            on_message=Router([intake.route(settings.mqtt.ota_topic)]).accept,
             on_connected=self._connected,
-            replay_retained=replay_retained,
+            subscriptions=subscriptions,
         )
         self._reports = Reports(
             board,
             self.session,
-            status_topic=root,
+            topics=topics,
             with_progress=not isinstance(settings.mqtt.connect, Periodic),
         )
 

@@ -72,7 +72,7 @@ class Rom:
 class Container:
     """What a container says, after its signature or MD5 was found right.
 
-    `sha256` is that of the plain form, so that encrypting anew does not make another container.
+    `sha256` is that of the plain form, so that encrypting it again does not change it.
     """
 
     timestamp_ms: int

@@ -111,7 +111,7 @@ def parse_raw_key(content: bytes, name: str) -> bytes:
 def find_shared_keys(apps: Mapping[str, KeySet] | Iterable[tuple[str, KeySet]]) -> list[tuple[str, str]]:
     """Find application ids that share the key which vouches for their firmware, without leave to.
 
-    Neither a signature nor encryption covers the application id, so whoever can publish could give one
+    Neither a signature nor encryption covers the application id, so anyone who can publish could give one
     application's firmware to the other's devices. Each key set of the two must say `allow_shared_key`.
     Returns pairs of ids in their given order; of a larger group only neighbours.
     """

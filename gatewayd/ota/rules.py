@@ -108,7 +108,7 @@ def check_rollback(
         f"the container's build timestamp {timestamp_ms} is {age} {mark.timestamp_ms}, that of the newest"
         " image that the board is known to have run",
         code="rollback",
-        hint="build it anew, or set allow_downgrade: true while you go back",
+        hint="rebuild it, or set allow_downgrade: true while you go back",
     )
 
 
@@ -125,8 +125,10 @@ R = TypeVar("R", bound=Addressed)
 
 
 def select_rom(roms: Sequence[R], slot_address: int | None, match: SlotMatch) -> R:
-    """Return the first ROM for the device's free slot; without a slot address, the only ROM there is.
+    """Return the ROM for the device's free slot; without a slot address, the only ROM there is.
 
+    `low20` prefers the ROM at the exact address: where two slots are 1 MiB apart, the other slot's ROM
+    matches in the low 20 bits as well, and would not run in this one. Otherwise the first match is taken.
     Raises FirmwareError `no_rom_for_slot`.
     """
     if slot_address is None:
@@ -134,10 +136,10 @@ def select_rom(roms: Sequence[R], slot_address: int | None, match: SlotMatch) ->
             return roms[0]
         slot, hint = "no slot address", "only a container with a single ROM fits such a device"
     else:
-        mask = _LOW20 if match is SlotMatch.LOW20 else ~0
-        for rom in roms:
-            if rom.address & mask == slot_address & mask:
-                return rom
+        for mask in (~0, _LOW20) if match is SlotMatch.LOW20 else (~0,):
+            for rom in roms:
+                if (rom.address ^ slot_address) & mask == 0:
+                    return rom
         slot, hint = f"its free slot at {slot_address:#x} (slot_match: {match})", ""
         if any((rom.address ^ slot_address) & _LOW20 == 0 for rom in roms):
             hint = "slot_match: low20 would match"

@@ -107,6 +107,12 @@ class TopicTemplate:
         except ConfigError:
             return None
 
+    def suggest(self, topic: str) -> str | None:
+        """Return the topic of ours that this one, which is none, was probably meant to be."""
+        bare = topic.strip().strip("/")
+        near = (text for text in (f"/{bare}", bare) if self.parse(text) is not None)
+        return next(near, None)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TopicTemplate) and self.template == other.template
 

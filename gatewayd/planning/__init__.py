@@ -1,1 +1,1 @@
-"""What should happen: the planner, its preview, and what people order."""
+"""What should happen: the planner, its preview, and people's commands."""

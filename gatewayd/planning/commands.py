@@ -1,8 +1,8 @@
-"""What a person may do to updates: approve, try again, cancel, let wait, push one by hand.
+"""What a person may do to updates: approve, cancel, retry, pause, resume, and push one by hand.
 
-Every wish is stored before it takes effect, so it survives a restart; then the planner is asked again. It is
-held while a wish is carried out, so that the two never pull at one job. What cannot be done raises
-RequestError, and nothing has changed.
+Every command is stored before it takes effect, so it survives a restart; then the planner runs again. It does
+not run while a command is carried out, so the two never change one job at the same time. A command that
+cannot be carried out raises RequestError and changes nothing.
 """
 
 import asyncio
@@ -18,7 +18,8 @@ from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.errors import FirmwareError, RequestError
 from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.eligibility import push_topic
-from gatewayd.jobs.model import EVERYTHING, EndJob, Job, JobState, pause_of
+from gatewayd.jobs.model import EVERYTHING, EndJob, Job, pause_of
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.file_kinds import refuse_keys, refuse_nesting
 from gatewayd.ota.patch import encode_patch
 from gatewayd.ota.topic import Channel, OtaTopic
@@ -33,7 +34,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """What a wish came to: the device, its job as it stands now, and a sentence."""
+    """The result of a command: the device, its job as it is now, and a sentence."""
 
     device: str
     job: Job | None
@@ -41,7 +42,7 @@ class CommandResult:
 
 
 class Commands:
-    """Carries out a person's wishes; `by` is the person's name, for the log and for who looks later."""
+    """Carries out people's commands; `by` is the person's name, which is logged and stored."""
 
     def __init__(
         self, store: Store, firmware: FirmwareReader, scheduler: Scheduler, reconciler: Reconciler
@@ -52,12 +53,12 @@ class Commands:
         self._reconciler = reconciler
 
     async def approve(self, target: str, by: str) -> CommandResult:
-        """Let a job that waits for approval begin."""
+        """Let a job that is waiting for approval begin."""
         async with self._reconciler.between_passes():
             job = _active(await self._job_of(target), target)
             if job.state is not JobState.OFFERED:
                 raise RequestError(
-                    f"job {job.id} of {job.device} waits for no approval: it is {job.state}",
+                    f"job {job.id} of {job.device} is not waiting for approval: it is {job.state}",
                     code="not_offered",
                 )
             await self._store.run(lambda db: db.move_job(job.id, JobState.QUEUED))
@@ -65,7 +66,7 @@ class Commands:
         return await self._outcome(job, f"job {job.id} ({job.version}) is approved")
 
     async def cancel(self, target: str, by: str) -> CommandResult:
-        """Call an update off; the same release is not tried again by itself."""
+        """Cancel an update; the same release is not tried again automatically."""
         async with self._reconciler.between_passes():
             job = _active(await self._job_of(target), target)
             reason = f"cancelled by {by}"
@@ -74,15 +75,15 @@ class Commands:
             end = EndJob(job.id, JobState.CANCELLED, "cancelled", reason)
             if await self._store.run(lambda db: db.end_job(end)) is None:
                 raise RequestError(
-                    f"job {job.id} is past calling off: {job.device} was told to start {job.version}",
+                    f"job {job.id} can no longer be cancelled: {job.device} was told to start {job.version}",
                     code="too_late",
-                    hint="wait for what it reports",
+                    hint="wait for the device to report",
                 )
         log.info("cancelled", device=job.device, job=job.id, version=job.version, by=by)
         return await self._outcome(job, f"job {job.id} ({job.version}) is cancelled")
 
     async def retry(self, target: str, by: str) -> CommandResult:
-        """Try again now: a job that waits, failed or was cancelled, or a device that did not answer."""
+        """Try again now: a job that is waiting, failed or was cancelled, or a device that did not answer."""
         device = self._device_of(target, await self._jobs())
         async with self._reconciler.between_passes():
             known = await self._reconciler.known()
@@ -95,13 +96,13 @@ class Commands:
             await self._reconciler.settled()
             return await self._tried_again(last, by)
         self._scheduler.run_now(device)
-        log.info("tried at once", device=device, job=last.id if last and last.is_active else None, by=by)
+        log.info("retried now", device=device, job=last.id if last and last.is_active else None, by=by)
         if last is not None and last.is_active:
             return await self._outcome(last, f"job {last.id} ({last.version}) is tried now")
-        return CommandResult(device, None, f"{device} is asked who it is; nothing else is to be done")
+        return CommandResult(device, None, f"{device} is asked to identify itself; there is no job to retry")
 
     async def pause(self, names: Sequence[str], by: str) -> tuple[CommandResult, ...]:
-        """Let devices wait, or all of them without a name; a transfer stops where it is."""
+        """Pause the named devices, or everything without a name; a transfer stops where it is."""
         devices = self._named(names)
         async with self._reconciler.between_passes():
             for name in names or (EVERYTHING,):
@@ -112,7 +113,7 @@ class Commands:
         return tuple(CommandResult(device, None, f"{device} is paused") for device in devices)
 
     async def resume(self, names: Sequence[str], by: str) -> tuple[CommandResult, ...]:
-        """End a pause; without a name that of everything, which leaves those of single devices."""
+        """Resume the named devices; without a name end the pause of everything, but not of single devices."""
         devices = self._named(names)
         async with self._reconciler.between_passes():
             for name in names or (EVERYTHING,):
@@ -124,9 +125,9 @@ class Commands:
         return tuple(CommandResult(device, None, self._go_on(known, device)) for device in devices)
 
     async def push(self, name: str, version: Version, content: bytes, by: str) -> CommandResult:
-        """Bring a firmware to one device without MQTT: the same checks, the same job.
+        """Push firmware to one device without MQTT: the same checks, the same job.
 
-        Raises FirmwareError with the planner's code when it makes no job of it; then nothing was stored.
+        Raises FirmwareError with the planner's code if no job would follow; then nothing is stored.
         """
         settings = self._reconciler.settings
         device = self._device(name)
@@ -145,7 +146,7 @@ class Commands:
                 message=message,
             )
             self._check_push(settings, preview, device)
-            # Alone: an order takes the place of the one before, and the same order once more is a new one.
+            # Alone: a push replaces the one before, and pushing the same file again is a new push.
             await self._store.run(lambda db: db.add_release(topic, push_topic(name), message, alone=True))
         log.info("pushed", device=name, version=str(version), size_bytes=len(message), by=by)
         await self._reconciler.settled()
@@ -153,16 +154,16 @@ class Commands:
         job = jobs[-1]
         return CommandResult(name, job, f"job {job.id} ({job.version}) is {_standing(job)}")
 
-    # -- parts
+    # -- helpers
 
     def _check_push(self, settings: Settings, preview: Preview, device: Device) -> None:
         name, release = device.name, preview.release
         answer: Forecast = next(one for one in forecasts(settings, preview) if one.device == name)
         if release is None:
-            raise FirmwareError(f"{name}: there is nothing in the file", code="empty_firmware")
+            raise FirmwareError(f"{name}: the file is empty", code="empty_firmware")
         if answer.creates is not None and answer.creates.message_sha256 == release.sha256:
             return
-        # What is wrong with it by itself says more than what is better.
+        # A fault of the file itself says more than the fact that another release is preferred.
         found = next(one for one in assessments(settings, preview.known, device) if one.release == release)
         if found.code != Code.UPDATE:
             raise FirmwareError(f"{name}: {found.reason}", code=found.code)
@@ -180,23 +181,23 @@ class Commands:
         raise FirmwareError(f"{name}: {answer.decision.reason}", code=answer.decision.code)
 
     async def _forget_pauses(self, known: StoreSnapshot, devices: Sequence[str]) -> None:
-        """Jobs that were stopped by a pause which is over wait for that reason no more."""
+        """Clear the reason of jobs that were stopped by a pause which is over."""
         for job in known.jobs:
             is_over = job.device in devices and pause_of(known.pauses, job.device) is None
             if is_over and job.is_active and job.code == Code.PAUSED:
                 await self._store.run(lambda db, id_=job.id: db.update_job(id_, code="", reason=""))  # type: ignore[misc]
 
     def _go_on(self, known: StoreSnapshot, device: str) -> str:
-        """Let a device go on, or say why it does not."""
+        """Let a device continue, or say why it stays paused."""
         if device in known.pauses:
-            return f"{device} stays paused, by {known.pauses[device].by} (gatewayctl resume {device})"
+            return f"{device} stays paused by {known.pauses[device].by} (gatewayctl resume {device})"
         if EVERYTHING in known.pauses:
             return f"{device} stays paused with everything else (gatewayctl resume)"
         self._scheduler.run_now(device, ask=self._device(device).probe == "start")
         return f"{device} goes on"
 
     async def _permit(self, last: Job) -> bool:
-        """Whether a new job is needed to try again, and then let the planner make it."""
+        """Return whether trying again needs a new job; if so, let the planner create it."""
         if last.state is JobState.OFFERED:
             raise RequestError(
                 f"job {last.id} of {last.device} waits for approval",
@@ -229,7 +230,7 @@ class Commands:
                 code=answer.code,
             )
         log.info("tried again", device=job.device, job=job.id, version=job.version, by=by)
-        text = f"job {job.id} ({job.version}) takes the place of job {last.id}"
+        text = f"job {job.id} ({job.version}) replaces job {last.id}"
         if job.state is JobState.OFFERED:
             text += f" and waits for approval (gatewayctl approve {job.device})"
         return CommandResult(job.device, job, text)
@@ -242,7 +243,7 @@ class Commands:
         return await self._store.run(lambda db: db.jobs())
 
     async def _job_of(self, target: str) -> Job | None:
-        """Return the last job of a device, or the job of that number; a device's name goes first."""
+        """Return the last job of a device, or the job of that number; a device's name takes precedence."""
         jobs = await self._jobs()
         device = self._device_of(target, jobs)
         if device != target:
@@ -250,7 +251,7 @@ class Commands:
         return next((job for job in reversed(jobs) if job.device == device), None)
 
     def _device_of(self, target: str, jobs: Sequence[Job]) -> str:
-        """Return the device that a target, a device's name or the number of its last job, stands for."""
+        """Return the device that a target names, by its own name or by the number of its last job."""
         if any(device.name == target for device in self._reconciler.settings.devices):
             return target
         if not target.isascii() or not target.isdecimal():
@@ -278,7 +279,7 @@ class Commands:
 
 
 def find_device(settings: Settings, name: str) -> Device:
-    """Return a configured device. Raises RequestError `no_such_device`; it names one that is spelt alike."""
+    """Return a configured device. Raises RequestError `no_such_device`, with a similar name as a hint."""
     for device in settings.devices:
         if device.name == name:
             return device
@@ -298,5 +299,5 @@ def _active(job: Job | None, target: str) -> Job:
 
 def _standing(job: Job) -> str:
     if job.state is JobState.OFFERED:
-        return f"made and waits for approval (gatewayctl approve {job.device})"
+        return f"created and waits for approval (gatewayctl approve {job.device})"
     return str(job.state)

@@ -2,14 +2,14 @@
 
     (configuration, releases, verdicts, devices, jobs) -> a decision for each device, and commands
 
-The gateway is level-triggered. Nothing here reacts to an event; whenever anything it looks at has changed the
-whole question is asked again, and the answer is the same however often it is asked. So a device added later,
-a spare board with old firmware or a corrected key lead to the update without anybody publishing again.
+The planner is level-triggered. Nothing here reacts to an event: whenever an input changes, everything is
+planned again, and the same input always gives the same plan. So a device added later, a spare board with old
+firmware or a corrected key leads to the update without publishing again.
 
-For one device: the topics it follows are those of the major.minor it *runs*. Of each topic the newest genuine
+For one device: the topics it follows are those of the major.minor it *runs*. On each topic the newest genuine
 message counts: by authenticated build timestamp, then by arrival, so that a replayed old message displaces
-nothing (with `allow_downgrade` by arrival alone). Of several channels the highest patch counts. A message
-that is refused does not hide an older one that is genuine, but it is what a person is told about.
+nothing (with `allow_downgrade` by arrival alone). Among several channels the highest patch counts. A message
+that is refused does not hide an older one that is genuine, but the refusal is what is reported.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +29,6 @@ from gatewayd.jobs.eligibility import (
 )
 from gatewayd.jobs.marks import Marked, effective
 from gatewayd.jobs.model import (
-    WAITING,
     BoardKey,
     Command,
     CreateJob,
@@ -38,13 +37,13 @@ from gatewayd.jobs.model import (
     DeviceRecord,
     EndJob,
     Job,
-    JobState,
     Pause,
     Plan,
     Release,
     SaveMark,
     Verdict,
 )
+from gatewayd.jobs.transitions import WAITING, JobState
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.version import Version
 
@@ -64,7 +63,7 @@ class StoreSnapshot:
 
 
 def plan(settings: Settings, known: StoreSnapshot) -> Plan:
-    """Decide for every configured device. Jobs of devices that are configured no more are cancelled."""
+    """Decide for every configured device. Jobs of devices that are no longer configured are cancelled."""
     decisions: list[Decision] = []
     commands: list[Command] = []
     to_verify: dict[tuple[str, str], tuple[Release, DecodeProfile, str]] = {}
@@ -77,18 +76,21 @@ def plan(settings: Settings, known: StoreSnapshot) -> Plan:
         record = records.get(device.name, DeviceRecord(device.name))
         jobs = jobs_of.get(device.name, [])
         topics |= topics_of(settings, device, record)
+        if reason := settings.missing_keys(device):
+            decisions.append(Decision(device.name, "keys_unusable", reason, refused=True))
+            continue
         releases = releases_for(settings, device, known)
-        reading = profile_of(settings, device)
+        profile = profile_of(settings, device)
         for release in releases:
-            if (release.sha256, reading.key) not in known.verdicts:
-                to_verify[release.sha256, reading.key] = (release, reading, device.keys or "")
-        decision, following = _decide(device, record, _Offers(releases, known.verdicts, reading.key), jobs)
+            if (release.sha256, profile.key) not in known.verdicts:
+                to_verify[release.sha256, profile.key] = (release, profile, device.keys or "")
+        decision, following = _decide(device, record, _Offers(releases, known.verdicts, profile.key), jobs)
         decisions.append(decision)
         commands += following
     configured = {device.name for device in settings.devices}
     commands += [
         EndJob(
-            job.id, JobState.CANCELLED, "not_configured", f"{job.device} is not in the configuration any more"
+            job.id, JobState.CANCELLED, "not_configured", f"{job.device} is no longer in the configuration"
         )
         for job in known.jobs
         if job.device not in configured and job.is_active and job.state is not JobState.ACTIVATING
@@ -99,7 +101,7 @@ def plan(settings: Settings, known: StoreSnapshot) -> Plan:
 def records_of(
     settings: Settings, known: StoreSnapshot
 ) -> tuple[Mapping[str, DeviceRecord], tuple[SaveMark, ...]]:
-    """Return every device with the anti-rollback mark that counts now, and what of it is not stored yet."""
+    """Return every device's record with its anti-rollback mark, and the marks that are not stored yet."""
     return effective(settings, Marked(known.devices, known.marks, known.verdicts, known.jobs))
 
 
@@ -111,16 +113,16 @@ def releases_for(settings: Settings, device: Device, known: StoreSnapshot) -> li
 
 
 def superfluous(known: StoreSnapshot) -> list[int]:
-    """Return ids of releases that newer ones stand for.
+    """Return ids of releases that are no longer needed.
 
-    Of each topic the newest message stays, the newest genuine one in each reading, and what a job is about.
-    What was pushed is an order, not a state: it goes when it has been carried out, or was called off.
+    Needed are the newest message of each topic, its newest genuine one for each decode profile, and those
+    that active jobs use. A push is a command, not a state: it goes once it is carried out or cancelled.
     """
     in_use = {job.message_sha256 for job in known.jobs if job.is_active}
     keep = {release.id for release in known.releases if release.sha256 in in_use}
     keep |= {release.id for release in _last_messages(known.releases)}
-    for reading in {reading for _, reading in known.verdicts}:
-        offers = _Offers(known.releases, known.verdicts, reading)
+    for profile_key in {key for _, key in known.verdicts}:
+        offers = _Offers(known.releases, known.verdicts, profile_key)
         for by_arrival in (False, True):
             newest = _newest(offers, by_arrival=by_arrival).values()
             keep |= {candidate.release.id for candidate in newest}
@@ -132,7 +134,7 @@ def superfluous(known: StoreSnapshot) -> list[int]:
 
 
 def damaged_topics(known: StoreSnapshot) -> frozenset[str]:
-    """Return the topics whose message is damaged or gone, so that the broker is to be asked for it again."""
+    """Return the topics whose message is damaged or gone, and must be requested from the broker again."""
     lost = {sha256 for (sha256, _), verdict in known.verdicts.items() if verdict.code == Code.SPOOL_DAMAGED}
     failed = {job.message_sha256: job.updated_seq for job in known.jobs if job.code == Code.SPOOL_DAMAGED}
     return frozenset(
@@ -143,7 +145,7 @@ def damaged_topics(known: StoreSnapshot) -> frozenset[str]:
 
 
 def _is_spent(release: Release, jobs: Sequence[Job]) -> bool:
-    """Whether this was pushed, and a job that came of it has ended; one that failed may be tried again."""
+    """Whether this was pushed and its job has ended, but not failed: a failed one may be retried."""
     return is_pushed(release.topic) and any(
         release.topic == push_topic(job.device)
         and release.sha256 == job.message_sha256
@@ -155,14 +157,14 @@ def _is_spent(release: Release, jobs: Sequence[Job]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Offers:
-    """The releases of a device's topics with the verdicts in its reading."""
+    """The releases of a device's topics with the verdicts for its decode profile."""
 
     releases: Sequence[Release]
     verdicts: Verdicts
-    reading: str
+    profile_key: str
 
     def verdict(self, release: Release) -> Verdict | None:
-        return self.verdicts.get((release.sha256, self.reading))
+        return self.verdicts.get((release.sha256, self.profile_key))
 
 
 def _last_messages(releases: Iterable[Release]) -> list[Release]:
@@ -235,7 +237,7 @@ def _choose(
             return candidate, None
         told.append((candidate.release.seq, refusal))
         if refusal.code == Code.UP_TO_DATE:
-            break  # with allow_downgrade the next channel would lead back and forth between the two
+            break  # with allow_downgrade the next channel would alternate between the two
     told.sort(key=lambda one: (one[1].refused, one[0]))
     return None, told[-1][1] if told else None
 
@@ -243,7 +245,7 @@ def _choose(
 def _stale(
     device: Device, record: DeviceRecord, offers: _Offers, newest: Mapping[str, Candidate]
 ) -> Iterable[tuple[Candidate, Decision]]:
-    """Yield what was published last, is genuine, and older than what the device got."""
+    """Yield each topic's last message if it is genuine and older than what the device got."""
     for release in _last_messages(offers.releases):
         verdict = offers.verdict(release)
         if verdict is None or not verdict.is_genuine or newest[release.topic].release == release:
@@ -256,30 +258,30 @@ def _stale(
 def _end_of(
     device: Device, record: DeviceRecord, active: Job, best: Candidate | None, offers: _Offers
 ) -> EndJob | None:
-    """Why an active job does not stand: its release is gone, or a newer one supersedes it while it waits."""
+    """Return how an active job must end: its release is gone, or superseded while the job waits."""
     is_waiting = active.state in WAITING
     is_same = best is not None and best.release.sha256 == active.message_sha256
     if best is not None and _supersedes(device, best, active):
-        # What runs is let run; the newer one follows when it has ended.
-        reason = "no approval is needed any more" if is_same else f"{best.version} was published"
+        # A running job is left to finish; the newer release follows.
+        reason = "approval is no longer needed" if is_same else f"{best.version} was published"
         return EndJob(active.id, JobState.SUPERSEDED, "superseded", reason) if is_waiting else None
     if is_same:
         return None
     release = next((one for one in offers.releases if one.sha256 == active.message_sha256), None)
     if release is None:
-        reason = f"{active.version} is not published for it any more"
+        reason = f"{active.version} is no longer published for it"
         return EndJob(active.id, JobState.CANCELLED, "withdrawn", reason)
     verdict = offers.verdict(release)
     if verdict is not None and not verdict.is_genuine:
         return EndJob(active.id, JobState.CANCELLED, verdict.code, verdict.reason)
     refusal = refusal_of(device, record, Candidate(release, verdict)) if verdict and is_waiting else None
     if refusal is None or (active.activated_at and meaning(refusal.code).is_outcome):
-        return None  # what was activated is found by the next attempt, which writes it down
+        return None  # the next attempt finds what was activated, and records it
     return EndJob(active.id, JobState.CANCELLED, refusal.code, refusal.reason)
 
 
 def _supersedes(device: Device, best: Candidate, active: Job) -> bool:
-    """A higher patch, and an authenticated timestamp that is not older; or no approval needed any more."""
+    """Whether `best` has a higher patch and no older authenticated timestamp, or no longer needs approval."""
     if best.release.sha256 == active.message_sha256:
         return active.state is JobState.OFFERED and device.install == "auto"
     if best.version.patch <= Version.parse(active.version).patch:
@@ -290,7 +292,7 @@ def _supersedes(device: Device, best: Candidate, active: Job) -> bool:
 def _settled_before(
     device: Device, record: DeviceRecord, best: Candidate, jobs: Sequence[Job]
 ) -> Decision | None:
-    """What an earlier job with this very release says of another one; None: nothing against it."""
+    """Return why an earlier job with this release rules out another; None: it does not."""
     version = str(best.version)
     same = [job for job in jobs if job.message_sha256 == best.release.sha256 and job.version == version]
     if not same:
@@ -300,27 +302,27 @@ def _settled_before(
     if last.retry_allowed or (is_pushed_again and meaning(last.code).again is not Again.NEVER):
         return None
     if last.state is JobState.SUCCEEDED and _still_runs(record, last):
-        return decision_on(device, best, "up_to_date", f"it runs what job {last.id} brought")
+        return decision_on(device, best, "up_to_date", f"it runs what job {last.id} installed")
     if last.state is JobState.CANCELLED and last.code == Code.CANCELLED:
         return decision_on(
             device,
             best,
             "cancelled",
-            f"job {last.id} was cancelled (gatewayctl retry {device.name} takes it up again)",
+            f"job {last.id} was cancelled (gatewayctl retry {device.name} tries it again)",
         )
     is_published_again = last.code == Code.SPOOL_DAMAGED and best.release.seq > last.updated_seq
     if last.state is not JobState.FAILED or is_published_again or _may_try_again(record, last):
-        return None  # what the planner itself cancelled, it would have found again
+        return None  # a reason of the planner's own to cancel it would have been found again
     return decision_on(device, best, last.code, f"job {last.id} failed: {last.reason}", refused=True)
 
 
 def _still_runs(record: DeviceRecord, job: Job) -> bool:
-    """Whether the device runs the job's image, by its own name for it and whatever version it calls it."""
+    """Whether the device runs the job's image, compared by image id, whatever version it reports."""
     return record.info is not None and job.image is not None and record.info.running == job.image
 
 
 def _may_try_again(record: DeviceRecord, failed: Job) -> bool:
-    """Whether the device, heard from since, gives a reason: it answers, is another board, has restarted."""
+    """Whether later contact gives a reason: the device answers, is another board, or has restarted."""
     info = record.info
     if info is None or record.contact_seq <= failed.updated_seq:
         return False
@@ -331,7 +333,7 @@ def _may_try_again(record: DeviceRecord, failed: Job) -> bool:
 
 
 def _not_genuine(offers: _Offers) -> list[tuple[Release, Verdict]]:
-    """Return what is refused and not obsolete: a topic's last message."""
+    """Return the last message of each topic where it is refused; older ones are obsolete."""
     found = [(release, offers.verdict(release)) for release in _last_messages(offers.releases)]
     return [
         (release, verdict) for release, verdict in found if verdict is not None and not verdict.is_genuine

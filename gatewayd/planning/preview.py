@@ -1,7 +1,7 @@
-"""What would happen if: the planner's own answers, given before anything is stored.
+"""What would happen: the planner's own answers, before anything is stored.
 
-A message that nobody has published is added to what is known, read and verified as it would be, and the
-planner is asked as ever. Nothing is written, nothing begun.
+A message that is not published is added to the snapshot and verified as it would be, and the planner runs as
+usual. Nothing is written or started.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What one device makes of one release by itself, whatever else was published."""
+    """One release assessed for one device, regardless of other releases."""
 
     release: Release
     version: str
@@ -39,7 +39,7 @@ class Assessment:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What would be known with one more message, and which of the releases that message is."""
+    """The snapshot with one more message, and the release which that message is."""
 
     known: StoreSnapshot
     release: Release | None
@@ -54,7 +54,7 @@ async def with_message(
     topic_text: str,
     message: bytes,
 ) -> Preview:
-    """Add a message to what is known; an empty one withdraws what its topic has."""
+    """Add a message to the snapshot; an empty one withdraws its topic's releases."""
     others = [release for release in known.releases if release.topic != topic_text]
     if not message:
         return Preview(replace(known, releases=others), None)
@@ -78,7 +78,7 @@ async def with_message(
 
 
 def forecasts(settings: Settings, preview: Preview) -> tuple[Forecast, ...]:
-    """Ask the planner, and say for each device what it answers."""
+    """Run the planner, and return its answer for each device."""
     answer = plan(settings, preview.known)
     devices = {device.name: device for device in settings.devices}
     by_id = {job.id: job.device for job in preview.known.jobs}
@@ -98,12 +98,12 @@ def forecasts(settings: Settings, preview: Preview) -> tuple[Forecast, ...]:
 
 
 def assessments(settings: Settings, known: StoreSnapshot, device: Device) -> tuple[Assessment, ...]:
-    """Look at every release of a device's topics by itself, oldest first."""
-    reading = profile_of(settings, device).key
+    """Assess every release of a device's topics separately, oldest first."""
+    profile_key = profile_of(settings, device).key
     releases = releases_for(settings, device, known)
     record = records_of(settings, known)[0].get(device.name, DeviceRecord(device.name))
     return tuple(
-        _assess(device, record, release, known.verdicts.get((release.sha256, reading)))
+        _assess(device, record, release, known.verdicts.get((release.sha256, profile_key)))
         for release in releases
     )
 
@@ -123,13 +123,13 @@ def _assess(device: Device, record: DeviceRecord, release: Release, verdict: Ver
 async def _verdicts(
     settings: Settings, known: StoreSnapshot, firmware: FirmwareReader, release: Release, message: bytes
 ) -> dict[tuple[str, str], Verdict]:
-    """Verify the message once in each reading that a device concerned has."""
+    """Verify the message once with each decode profile of the devices concerned."""
     verdicts: dict[tuple[str, str], Verdict] = {}
     for device in settings.devices:
-        reading = profile_of(settings, device)
-        place = release.sha256, reading.key
-        if place not in verdicts and release in releases_for(settings, device, known):
-            verdicts[place] = await firmware.preview(message, reading, settings.keys_of(device))
+        profile = profile_of(settings, device)
+        key = release.sha256, profile.key
+        if key not in verdicts and release in releases_for(settings, device, known):
+            verdicts[key] = await firmware.preview(message, profile, settings.keys_of(device))
     return verdicts
 
 
@@ -138,7 +138,7 @@ def _record(known: StoreSnapshot, name: str) -> DeviceRecord:
 
 
 def _next_seq(known: StoreSnapshot) -> int:
-    """Return a number later than everything that happened: the store's counter would give such a one."""
+    """Return a number above all that are in use, as the store's counter would."""
     numbers = [release.seq for release in known.releases]
     numbers += [job.updated_seq for job in known.jobs]
     numbers += [record.contact_seq for record in known.devices.values()]

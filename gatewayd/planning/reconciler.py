@@ -1,7 +1,7 @@
-"""Keeps asking the planner, and does what it says.
+"""Runs the planner, pass after pass, and carries out what it decides.
 
-`changed` may be called from anywhere on the loop, as often as one likes: any change to what the planner looks
-at ends in one more pass.
+`changed` may be called from anywhere on the loop, any number of times: every change to the planner's input
+leads to another pass.
 """
 
 import asyncio
@@ -24,18 +24,19 @@ from gatewayd.jobs.model import (
     SaveMark,
     Verdict,
 )
+from gatewayd.jobs.transitions import JobState
 from gatewayd.planning.planner import StoreSnapshot, plan, superfluous
 from gatewayd.store.database import Database
 from gatewayd.store.store import Store
 
 log = structlog.get_logger()
 
-# After storage failed: soon enough for a person who made room, seldom enough for a full disk.
+# After a storage failure: short for a person who has made room, long enough for a disk still full.
 STORAGE_RETRY_S = 10.0
 
 
 class Reconciler:
-    """One pass after another. `on_plan` hears each result, also for the topics to follow."""
+    """Plans pass after pass. `on_plan` is called with each result, which has the topics to follow."""
 
     def __init__(
         self,
@@ -54,25 +55,25 @@ class Reconciler:
         self._news = asyncio.Event()
         self._turn = asyncio.Lock()
         self._waiting: list[asyncio.Future[None]] = []
-        self._told: dict[str, tuple[str, str]] = {}
+        self._logged: dict[str, tuple[str, str]] = {}
         self.latest: StoreSnapshot | None = None  # what the last pass planned with
 
     @property
     def settings(self) -> Settings:
-        """The configuration that is planned with."""
+        """The configuration in force."""
         return self._settings
 
     def changed(self) -> None:
-        """Something the planner looks at has changed."""
+        """Note that the planner's input has changed."""
         self._news.set()
 
     async def known(self) -> StoreSnapshot:
-        """Return what the planner would look at now. Raises HostError."""
+        """Return the planner's input as it is now. Raises HostError."""
         return await self._store.run(_read)
 
     @asynccontextmanager
     async def between_passes(self) -> AsyncIterator[None]:
-        """Hold the planner while a person's wish is carried out; afterwards, also in vain, it plans anew."""
+        """Hold the planner while a command is carried out; then, even if it failed, plan again."""
         try:
             async with self._turn:
                 yield
@@ -92,7 +93,7 @@ class Reconciler:
         await waiting
 
     async def run(self) -> None:
-        """Pass after pass, for ever."""
+        """Plan, pass after pass, until cancelled."""
         while True:
             self._news.clear()
             waiting, self._waiting = self._waiting, []
@@ -101,20 +102,20 @@ class Reconciler:
                     again = await self._pass()
             except HostError as error:
                 log.error("cannot plan", code=error.code, reason=str(error))  # noqa: TRY400 - the cause is outside
-                _tell(waiting, error)
+                _resolve(waiting, error)
                 await asyncio.sleep(STORAGE_RETRY_S)
                 continue
             if again:
                 self._waiting += waiting
             else:
-                _tell(waiting)
+                _resolve(waiting)
                 await self._news.wait()
 
     async def _pass(self) -> bool:
-        """Plan once and act; True when what was done changes what is known."""
+        """Plan once and act; True if that changed the planner's input."""
         known = await self._store.run(_read)
         result = plan(self._settings, known)
-        self._tell(result)
+        self._log_decisions(result)
         for mark in result.marks:
             await self._save_mark(mark)
         for command in result.commands:
@@ -124,9 +125,14 @@ class Reconciler:
         self.latest = known
         self._on_plan(result, known)
         everybody = [device.name for device in self._settings.devices]
+        keyless = {one.name for one in self._settings.devices if self._settings.missing_keys(one)}
         self._scheduler.assign(
             self._settings,
-            {job.device: job for job in known.jobs if job.is_active},
+            {
+                job.device: job
+                for job in known.jobs
+                if job.is_active and (job.device not in keyless or job.state is JobState.ACTIVATING)
+            },
             everybody if EVERYTHING in known.pauses else known.pauses.keys(),
         )
         if result.to_verify:
@@ -135,20 +141,20 @@ class Reconciler:
         await self._tidy(known)
         return bool(result.commands)
 
-    async def _verify(self, release: Release, reading: DecodeProfile, keys: str) -> None:
-        """Make one verdict, and remember it: the next pass plans with it."""
+    async def _verify(self, release: Release, profile: DecodeProfile, keys: str) -> None:
+        """Verify one release, and store the verdict for the next pass."""
         try:
-            verdict = await self._firmware.verify(release.sha256, reading, self._settings.key_sets.get(keys))
-        except HostError as error:  # one bad sector must not keep the others waiting
+            verdict = await self._firmware.verify(release.sha256, profile, self._settings.key_sets.get(keys))
+        except HostError as error:  # one bad sector must not hold up the other releases
             verdict = Verdict(code=error.code, reason=str(error))
-        await self._store.run(lambda db: db.save_verdict(release.sha256, reading, verdict))
+        await self._store.run(lambda db: db.save_verdict(release.sha256, profile, verdict))
         if verdict.is_genuine:
             log.info("release verified", topic=release.topic, patch=verdict.patch)
         else:
             log.warning("release refused", topic=release.topic, code=verdict.code, reason=verdict.reason)
 
     async def _save_mark(self, command: SaveMark) -> None:
-        """Store it before anything it rests on, such as a release, is tidied away."""
+        """Store a mark before anything that it is derived from, such as a release, is removed."""
         await self._store.run(lambda db: db.save_mark(command))
         log.info(
             "anti-rollback mark",
@@ -182,17 +188,17 @@ class Reconciler:
             await self._store.run(lambda db: db.drop_releases(drop))
         await self._store.run(lambda db: db.sweep_spool())
 
-    def _tell(self, result: Plan) -> None:
-        """Log decisions that are new; the planner repeats itself, the log does not."""
+    def _log_decisions(self, result: Plan) -> None:
+        """Log decisions that differ from those of the last pass."""
         for decision in result.decisions:
             told = (decision.code, decision.reason)
-            if self._told.get(decision.device) != told:
-                self._told[decision.device] = told
+            if self._logged.get(decision.device) != told:
+                self._logged[decision.device] = told
                 level = log.warning if decision.refused else log.info
                 level("decision", device=decision.device, code=decision.code, reason=decision.reason)
 
 
-def _tell(waiting: list[asyncio.Future[None]], error: HostError | None = None) -> None:
+def _resolve(waiting: list[asyncio.Future[None]], error: HostError | None = None) -> None:
     for one in waiting:
         if not one.done():
             one.set_exception(error) if error else one.set_result(None)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Self
 
+from gatewayd.errors import FirmwareError
+
 # Of the whole file, as it is sent.
 SHA256 = "sha256"
 
@@ -29,3 +31,13 @@ class ImageId:
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.digest.hex()}"
+
+
+def check_own_version(own: str, claimed: str) -> None:
+    """Raise FirmwareError `image_version_differs` unless an image carries the version claimed for it."""
+    if own != claimed:
+        raise FirmwareError(
+            f"the image itself says that it is {own}, topic and patch header say {claimed}",
+            code="image_version_differs",
+            hint=f"publish it as {own}, or build it as {claimed}",
+        )

@@ -41,6 +41,11 @@ def named_by_file(_content: bytes | memoryview, sha256: bytes, _version: str) ->
     return ImageId.of_file(sha256)
 
 
+def no_version(_content: bytes | memoryview) -> str | None:
+    """Of files that do not carry a version."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class ProtocolKind:
     """One protocol.
@@ -53,6 +58,9 @@ class ProtocolKind:
         gatt: where it is found on a Bluetooth device; None: it does not go over Bluetooth.
         name_image: returns what a device calls an image, from content, SHA-256 of that, and version. Raises
             FirmwareError where the content is no image for such a device, or one of another version.
+        read_version: returns the version M.m.p that an image carries in itself; None: it carries none. Raises
+            FirmwareError where the content is no image for such a device.
+        caution: what it cannot promise, for a warning of check-config; and `advice`, what to do about that.
         settings: the model of its own settings, if it has any; each of them needs a default.
         is_asked_in_scans: whether `gatewayctl scan uart` asks a port in this protocol.
     """
@@ -62,5 +70,8 @@ class ProtocolKind:
     make_session: Callable[[SessionContext], TransferSession]
     gatt: GattProfile | None = None
     name_image: Callable[[bytes | memoryview, bytes, str], ImageId] = named_by_file
+    read_version: Callable[[bytes | memoryview], str | None] = no_version
+    caution: str = ""
+    advice: str = ""
     settings: type[BaseModel] | None = None
     is_asked_in_scans: bool = True

@@ -32,6 +32,9 @@ _LOSSES = 8  # whose distance tells how noisy the line is
 _RECENT_LOSSES = 2  # of these, when the line has become better since
 _BYTES_BEFORE = 32768  # without a loss, as a sender assumes before it has seen any
 _COST_OF_LOSS = 2.0  # chunks: the one that was spoilt, and of the two behind it those that are in the queue
+# In ten minutes at least this much, or an erase block, has to become durable, whatever the device asks for.
+LEAST_DURABLE_BYTES = 4096
+LEAST_DURABLE_S = 600.0
 PACE_S = 60.0  # over which a transfer has to get somewhere, waits that the device asked for not counted
 _LEAST_SHARE = 100  # of the line's rate, the least that counts as progress: at 1 byte/s it would take weeks
 
@@ -181,3 +184,37 @@ def best_chunk(overhead: int, loss_rate: float) -> float:
     the latter does not depend on the chunk. The sum is least where the first two are the same.
     """
     return math.sqrt(overhead / (_COST_OF_LOSS * loss_rate)) if loss_rate else math.inf
+
+
+class DurableFloor:
+    """The least that must become durable in a while, however the device spends its time.
+
+    A device that takes a byte, says BUSY and takes another byte advances, is never silent and would need two
+    years for 1 MiB. What it asks for between two bytes therefore counts here.
+
+    Args:
+        least_bytes: what has to become durable in each period; less at the image's end.
+        period_s: how long that may take.
+        size: of the image.
+    """
+
+    def __init__(self, least_bytes: int, period_s: float, size: int) -> None:
+        self.period_s = period_s
+        self._least_bytes = least_bytes
+        self._size = size
+        self._since: float | None = None
+        self._durable = 0
+
+    def begin(self, durable: int, now: float) -> None:
+        """The device wants bytes from `durable` on; counts from the first time on."""
+        if self._since is None:
+            self._since, self._durable = now, durable
+
+    def note(self, durable: int, now: float) -> None:
+        """So many bytes are durable now."""
+        if durable - self._durable >= min(self._least_bytes, self._size - self._durable):
+            self._since, self._durable = now, durable
+
+    def is_missed(self, now: float) -> bool:
+        """Whether the last period brought less."""
+        return self._since is not None and now - self._since >= self.period_s

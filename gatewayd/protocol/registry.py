@@ -2,8 +2,9 @@
 
 from gatewayd.protocol.kind import ProtocolKind
 from gatewayd.protocol.rcp.kind import RCP
+from gatewayd.protocol.smp.kind import SMP
 
-PROTOCOLS: dict[str, ProtocolKind] = {kind.name: kind for kind in (RCP,)}
+PROTOCOLS: dict[str, ProtocolKind] = {kind.name: kind for kind in (RCP, SMP)}
 
 # Of devices whose configuration names none.
 DEFAULT_PROTOCOL = RCP.name

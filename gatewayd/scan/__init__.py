@@ -1,1 +1,1 @@
-"""Which devices are there: `uart` looks at ports, `ble` listens to the radio; `answers` is HELLO for both."""
+"""Find devices: `uart` scans ports, `ble` listens for advertisements, and `answers` identifies devices."""

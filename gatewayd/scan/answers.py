@@ -1,4 +1,4 @@
-"""The question who is there, which changes nothing in a device, and what it answers."""
+"""Identify a device, which changes nothing on it, and report its answer."""
 
 import asyncio
 from typing import Any
@@ -12,13 +12,13 @@ from gatewayd.protocol.session import DeviceInfo, Event, Failed, Identified, Tra
 
 
 class Frozen(BaseModel):
-    """What a report is made of."""
+    """The base of all parts of a report."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Answer(Frozen):
-    """What a device said of itself; null is what it did not say."""
+    """A device's identity as it reported it; null for what it did not report."""
 
     app_id: str | None
     hardware_id: str | None
@@ -28,11 +28,11 @@ class Answer(Frozen):
 
 
 async def ask_identity(link: Link, session: TransferSession, patience_s: float) -> DeviceInfo:
-    """Open the link and ask. Raises what keeps the device from answering: LinkError, DeviceError."""
+    """Open the link and identify the device. Raises LinkError or DeviceError if it does not answer."""
     clock = asyncio.get_running_loop().time
-    async with Pump(link, session, clock=clock, on_notice=_ignore) as talk:
-        session.identify(talk.now, patience_s)
-        outcome = await talk.outcome()
+    async with Pump(link, session, clock=clock, on_notice=_ignore) as pump:
+        session.identify(pump.now, patience_s)
+        outcome = await pump.outcome()
     if isinstance(outcome, Failed):
         raise outcome.error
     assert isinstance(outcome, Identified), outcome  # noqa: S101 - identify ends in nothing else
@@ -40,7 +40,7 @@ async def ask_identity(link: Link, session: TransferSession, patience_s: float) 
 
 
 def identity(info: DeviceInfo, protocol: str) -> dict[str, Any]:
-    """Return the fields of an Answer."""
+    """Return the fields of an Answer, as keyword arguments."""
     said = {name: getattr(info, name) for name in Answer.model_fields if name != "protocol"}
     return {**said, "protocol": protocol}
 

@@ -1,8 +1,8 @@
-"""Which devices advertise, and who those are that offer a protocol of ours.
+"""Find Bluetooth devices that advertise, and identify those that offer a supported protocol.
 
-Listening disturbs nobody. Asking needs a connection, which a device has only one of: so it is done when it is
-wished for, one device at a time, and not to what a running gatewayd has for its own. Nothing is paired: that
-would change the device.
+Listening disturbs nobody. Identifying needs a connection, and a device has only one; so it is done only on
+request, for one device at a time, and never for devices of a running gatewayd. Devices are not paired,
+because pairing would change them.
 """
 
 from collections.abc import Mapping
@@ -18,18 +18,18 @@ from gatewayd.protocol.registry import DEFAULT_PROTOCOL, PROTOCOLS
 from gatewayd.protocol.session import DeviceInfo
 from gatewayd.scan.answers import Answer, Frozen, ask_identity, identity
 
-# It was heard a moment ago.
+# Short limits: the device was heard a moment ago.
 LIMITS = Limits(scan_s=10.0, connect_s=10.0, discovery_s=10.0)
 PATIENCE_S = 5.0
 _BOND_HINT = (
-    "does it want a bond? with pair: true gatewayd makes one, and so does `bluetoothctl pair ADDRESS`"
+    "it may require a bond: gatewayd makes one with pair: true, and so does `bluetoothctl pair ADDRESS`"
 )
 
 
 class HeardDevice(Frozen):
-    """A device that advertises. `code` and `text` say why one that was to be asked has no `device`.
+    """A device that advertises. `code` and `text` say why a device that was asked has no `device`.
 
-    `protocols` are those that it advertises. `offers_rcp` says it of one, as earlier versions did.
+    `protocols`: those it advertises. `offers_rcp`: the same for RCP alone, as in earlier versions.
     """
 
     address: str
@@ -45,7 +45,7 @@ class HeardDevice(Frozen):
 
 
 class BleReport(Frozen):
-    """What `gatewayctl scan ble --json` prints: the nearest first, and which of ours it missed."""
+    """The output of `gatewayctl scan ble --json`: nearest first, and the configured devices not heard."""
 
     devices: tuple[HeardDevice, ...]
     not_heard: tuple[str, ...]
@@ -53,9 +53,9 @@ class BleReport(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """What this gateway has, by the name of the device.
+    """This gateway's own devices, by name.
 
-    `targets`: whom to listen for; `claimed`: why it is not asked; `protocols`: what it speaks.
+    `targets`: what to listen for; `claimed`: why a device is not asked; `protocols`: the configured ones.
     """
 
     gateway_id: str
@@ -65,27 +65,29 @@ class Ours:
 
 
 async def scan_ble(radio: Radio, ours: Ours, *, duration_s: float, ask: bool, everything: bool) -> BleReport:
-    """Listen for so long, ask if that is wished, and tell. Raises LinkError when the adapter cannot be used.
+    """Listen for devices, and identify them if `ask`. Raises LinkError if the adapter cannot be used.
 
     Args:
-        radio: by which adapter.
-        ours: what is known already.
+        radio: the adapter to use.
+        ours: this gateway's own devices.
         duration_s: how long to listen.
-        ask: whether to connect to those that offer a protocol, and ask who they are.
-        everything: whether to list also those that do not say that they offer one.
+        ask: whether to connect to devices that offer a protocol, and identify them.
+        everything: whether to list devices that do not advertise a protocol too.
     """
-    heard = [_told(*one, ours.targets) for one in await radio.survey(duration_s)]
+    heard = [_describe(*one, ours.targets) for one in await radio.survey(duration_s)]
     heard.sort(key=lambda one: one.rssi_dbm, reverse=True)
     names = {one.configured_as for one in heard}
     found = [one for one in heard if everything or one.protocols or one.configured_as]
     if ask:
-        found = [await _asked(radio, ours, one) for one in found]
+        found = [await _with_identity(radio, ours, one) for one in found]
     return BleReport(
         devices=tuple(found), not_heard=tuple(name for name in ours.targets if name not in names)
     )
 
 
-def _told(device: BLEDevice, advertisement: AdvertisementData, targets: Mapping[str, Target]) -> HeardDevice:
+def _describe(
+    device: BLEDevice, advertisement: AdvertisementData, targets: Mapping[str, Target]
+) -> HeardDevice:
     services = {*advertisement.service_uuids, *advertisement.service_data}
     offered = tuple(
         name for name, kind in PROTOCOLS.items() if kind.gatt is not None and kind.gatt.service in services
@@ -100,14 +102,14 @@ def _told(device: BLEDevice, advertisement: AdvertisementData, targets: Mapping[
     )
 
 
-async def _asked(radio: Radio, ours: Ours, heard: HeardDevice) -> HeardDevice:
+async def _with_identity(radio: Radio, ours: Ours, heard: HeardDevice) -> HeardDevice:
     if not heard.protocols and heard.configured_as is None:
         return heard
     configured = ours.protocols.get(heard.configured_as or "", DEFAULT_PROTOCOL)
     protocol = next(iter(heard.protocols), configured)
     try:
         if text := ours.claimed.get(heard.configured_as or ""):
-            raise LinkError(text, code="link_busy", hint="gatewayd asks who is there by itself")
+            raise LinkError(text, code="link_busy", hint="gatewayd identifies its devices itself")
         info = await _identify(radio, heard.address, protocol, ours.gateway_id)
     except GatewaydError as error:
         hint = _BOND_HINT if isinstance(error, LinkLost) else error.hint
@@ -119,7 +121,7 @@ async def _identify(radio: Radio, address: str, protocol: str, gateway_id: str) 
     kind = PROTOCOLS[protocol]
     if kind.gatt is None:
         raise LinkError(
-            f"{address} is configured for {kind.title}, which has no Bluetooth", code="no_service"
+            f"{address} is configured for {kind.title}, which does not support Bluetooth", code="no_service"
         )
     link = BleLink(lambda: radio, Target(address=address), kind.gatt, limits=LIMITS, pair=False)
     context = SessionContext(gateway_id, is_datagram=True, settings=kind.settings and kind.settings())

@@ -1,15 +1,14 @@
-"""Which ports are there, and who answers on them.
+"""Find serial ports, and identify the devices on them.
 
-A port is asked by opening it and asking who is there, which changes nothing in a device. Two rules come
-before that:
+A scan opens a port and asks the device for its identity, which changes nothing on it. Two rules come first:
 
-- A port in use is left alone: what any process has open (as far as /proc shows it to us), what a running
-  gatewayd has for its own, the kernel's console, and what refuses to be opened beside another (flock,
-  TIOCEXCL).
-- A board is not reset unless that is allowed. On a port with DTR and RTS opening alone may do it, because
-  Linux raises both before we can say otherwise (link/ports.py). So such ports are listed and not opened.
+- A port in use is left alone: one that a process has open (as far as /proc shows), one that belongs to a
+  running gatewayd, the kernel's console, and one that is locked (flock, TIOCEXCL).
+  - A board is not reset unless that is allowed. Opening a port with DTR and RTS may already do it, because
+  Linux
+raises both before a program can prevent it (link/ports.py). Such ports are listed, but not opened.
 
-All ports are asked at the same time, the speeds and protocols of each one after the other.
+All ports are scanned at the same time; on each of them, speeds and protocols are tried in turn.
 """
 
 import asyncio
@@ -26,22 +25,22 @@ from gatewayd.protocol.registry import PROTOCOLS
 from gatewayd.protocol.session import DeviceInfo
 from gatewayd.scan.answers import Answer, Frozen, ask_identity, identity
 
-# A device that runs answers the first HELLO, or after a lost frame the next, a quarter of a second later.
+# A running device answers the first request or, if a frame is lost, the next one a quarter of a second later.
 PATIENCE_S = 2.0
-# One that was reset boots first, for up to 3 s.
+# A device that was reset boots first, for up to 3 s.
 RESET_PATIENCE_S = 5.0
-# To open and close a port, on top.
+# Added for opening and closing the port.
 SPARE_S = 3.0
 
 
 class FoundDevice(Answer):
-    """What a device said of itself, and at which speed."""
+    """A device's identity, and the speed at which it answered."""
 
     baud: int
 
 
 class FoundPort(Frozen):
-    """A port. Without `device`, `code` and `text` say why; `configured_as` is a device's name."""
+    """A port. `code` and `text` say why there is no `device`; `configured_as` is a device's name."""
 
     port: str
     node: str
@@ -69,43 +68,43 @@ async def scan_uart(
     configured: Mapping[str, str],
     claimed: Mapping[str, str],
 ) -> ScanReport:
-    """Ask who is there, and tell of every port in the order given.
+    """Identify the device on each port; the report keeps the order of the ports.
 
     Args:
-        ports: what to look at.
-        gateway_id: who asks; of the gateway itself, so that its own transfers are not put off.
+        ports: the ports to scan.
+        gateway_id: this gateway's own id, so that a device does not defer its transfers.
         bauds: speeds to try, in this order.
-        may_reset: whether ports may be opened although that may reset the board.
+        may_reset: whether to open ports even if that may reset the board.
         configured: the configuration's devices by the node of their port.
-        claimed: ports that are gatewayd's own, open at the moment or not: by node, how to say so.
+        claimed: ports that belong to gatewayd, open now or not: by node, the reason to give.
     """
     ports = list(ports)
     holders = await asyncio.to_thread(find_holders, {port.node for port in ports})
 
-    async def look(port: Port) -> FoundPort:
+    async def scan(port: Port) -> FoundPort:
         error = _reason_to_leave(port, holders.get(port.node), claimed, may_reset=may_reset)
         if error is None:
             patience_s = RESET_PATIENCE_S if port.may_reset else PATIENCE_S
-            return _told(port, await _ask(port, gateway_id, bauds, patience_s), configured.get(port.node))
-        return _told(port, error, configured.get(port.node))
+            return _describe(port, await _ask(port, gateway_id, bauds, patience_s), configured.get(port.node))
+        return _describe(port, error, configured.get(port.node))
 
-    return ScanReport(ports=tuple(await asyncio.gather(*(look(port) for port in ports))))
+    return ScanReport(ports=tuple(await asyncio.gather(*(scan(port) for port in ports))))
 
 
 def _reason_to_leave(
     port: Port, holder: Holder | None, claimed: Mapping[str, str], *, may_reset: bool
 ) -> LinkError | None:
-    """Why a port is not opened."""
+    """Return why a port is not to be opened; None if it may be."""
     if port.node in claimed:
-        return LinkError(claimed[port.node], code="link_busy", hint="gatewayd asks who is there by itself")
+        return LinkError(claimed[port.node], code="link_busy", hint="gatewayd identifies its devices itself")
     if holder is not None:
         return LinkError(f"in use by {holder}", code="link_busy", hint="stop it, then scan again")
     if port.is_console:
-        hint = "take console=… from the kernel's command line to use it for a device"
+        hint = "remove console=… from the kernel command line to use it for a device"
         return LinkError("in use by the kernel for its console", code="link_busy", hint=hint)
     if port.may_reset and not may_reset:
         return LinkError(
-            "not asked: opening it may reset the board", code="may_reset", hint="--reset asks all the same"
+            "not opened: opening it may reset the board", code="may_reset", hint="--reset opens it anyway"
         )
     return None
 
@@ -117,20 +116,20 @@ async def _ask(
     silences: list[GatewaydError] = []
     kinds = [kind for kind in PROTOCOLS.values() if kind.is_asked_in_scans]
     for baud, kind in itertools.product(bauds, kinds):
-        # By its node: what the name leads to may have changed since it was found free.
+        # Open the node: the name may lead elsewhere since the port was found free.
         link = UartLink(port.node, baud=baud)
         try:
             async with asyncio.timeout(patience_s + SPARE_S):
                 info = await _identify(link, kind, gateway_id, baud, patience_s)
         except TimeoutError:
-            return LinkError(f"{port.name} does not let itself be opened and closed", code="link_error")
+            return LinkError(f"timed out opening or closing {port.name}", code="link_error")
         except GatewaydError as error:
             if not meaning(error.code).is_silence:
                 return error
             silences.append(error)
         else:
             return FoundDevice(**identity(info, kind.name), baud=baud)
-    # At one of several speeds what came instead of an answer may have made sense.
+    # Prefer an error that says more than silence, which one of the speeds may have given.
     return next((error for error in silences if error.code != Code.NO_ANSWER), silences[-1])
 
 
@@ -142,7 +141,7 @@ async def _identify(
     return await ask_identity(link, session, patience_s)
 
 
-def _told(port: Port, answer: FoundDevice | GatewaydError, configured_as: str | None) -> FoundPort:
+def _describe(port: Port, answer: FoundDevice | GatewaydError, configured_as: str | None) -> FoundPort:
     facts = FoundPort(
         port=port.name,
         node=port.node,

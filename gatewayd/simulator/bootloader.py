@@ -17,7 +17,7 @@ from typing import Any
 
 from gatewayd.errors import HostError
 from gatewayd.protocol.session import ImageState
-from gatewayd.simulator.file_store import Shelf
+from gatewayd.simulator.file_store import FileStore
 from gatewayd.simulator.profile import DeviceProfile
 
 RECORD = "device.json"
@@ -40,9 +40,9 @@ _KEPT = (
 class Bootloader:
     """Decides which image runs. `profile` is the one given, as changed by an existing device.json."""
 
-    def __init__(self, shelf: Shelf, profile: DeviceProfile) -> None:
-        self._shelf = shelf
-        raw = shelf.read(RECORD)
+    def __init__(self, files: FileStore, profile: DeviceProfile) -> None:
+        self._files = files
+        raw = files.read(RECORD)
         self._record: dict[str, Any] = {"version": profile.version} if raw is None else _parse(raw)
         kept: dict[str, Any] = {name: self._record[name] for name in _KEPT if name in self._record}
         self.profile = dataclasses.replace(profile, **kept)
@@ -51,7 +51,7 @@ class Bootloader:
     @property
     def image(self) -> bytes | None:
         """The running image; None for the factory's."""
-        return self._shelf.read(ACTIVE)
+        return self._files.read(ACTIVE)
 
     @property
     def version(self) -> str:
@@ -75,7 +75,7 @@ class Bootloader:
 
     def set_flag(self, image: bytes, version: str, trial_s: int) -> None:
         """Have `image` started at the next boot."""
-        self._shelf.write(PENDING, image)
+        self._files.write(PENDING, image)
         self._save(
             pending={"version": version, "trial_s": trial_s, "sha256": hashlib.sha256(image).hexdigest()}
         )
@@ -94,16 +94,16 @@ class Bootloader:
 
     def _swap(self, now: float) -> str:
         pending = self._record["pending"]
-        if self._shelf.read(PENDING) is not None:
+        if self._files.read(PENDING) is not None:
             self._copy_active_to_previous()
-            self._shelf.move(PENDING, ACTIVE)
+            self._files.move(PENDING, ACTIVE)
         trial = None
         if self.profile.can_revert:
             trial = {
                 "ends": now + pending["trial_s"],
                 "sha256": pending["sha256"],
                 "previous_version": self.version,
-                "previous_is_factory": self._shelf.read(PREVIOUS) is None,
+                "previous_is_factory": self._files.read(PREVIOUS) is None,
             }
         self._save(version=pending["version"], pending=None, trial=trial, reverted_sha256=None)
         return f"starts {self.version}" + (f" on trial for {pending['trial_s']} s" if trial else "")
@@ -114,23 +114,23 @@ class Bootloader:
         # From here on there is no way but back, whatever the clock does.
         self._save(trial={**trial, "ends": 0.0})
         if trial["previous_is_factory"]:
-            self._shelf.remove(ACTIVE)
-        elif self._shelf.read(PREVIOUS) is not None:
-            self._shelf.move(PREVIOUS, ACTIVE)
+            self._files.remove(ACTIVE)
+        elif self._files.read(PREVIOUS) is not None:
+            self._files.move(PREVIOUS, ACTIVE)
         self._save(version=trial["previous_version"], trial=None, reverted_sha256=trial["sha256"])
         return f"gives {given_up} up, not confirmed in time; runs {self.version} again"
 
     def _copy_active_to_previous(self) -> None:
-        active = self._shelf.read(ACTIVE)
+        active = self._files.read(ACTIVE)
         if active is None:
-            self._shelf.remove(PREVIOUS)
+            self._files.remove(PREVIOUS)
         else:
-            self._shelf.write(PREVIOUS, active)
+            self._files.write(PREVIOUS, active)
 
     def _save(self, **changes: object) -> None:
         identity = {name: getattr(self.profile, name) for name in _KEPT}
         self._record = {**identity, **self._record, **changes}
-        self._shelf.write(RECORD, json.dumps(self._record, indent=2).encode() + b"\n")
+        self._files.write(RECORD, json.dumps(self._record, indent=2).encode() + b"\n")
 
 
 def _parse(raw: bytes) -> dict[str, Any]:

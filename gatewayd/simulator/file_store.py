@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 
-class Shelf(Protocol):
+class FileStore(Protocol):
     """A handful of named files."""
 
     def read(self, name: str) -> bytes | None:
@@ -21,30 +21,30 @@ class Shelf(Protocol):
         """Remove; harmless when there is no such file."""
 
 
-class MemoryShelf:
-    """A shelf in memory, for tests."""
+class MemoryFileStore:
+    """A file store in memory, for tests."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
 
     def read(self, name: str) -> bytes | None:
-        """See Shelf."""
+        """See FileStore."""
         return self.files.get(name)
 
     def write(self, name: str, content: bytes) -> None:
-        """See Shelf."""
+        """See FileStore."""
         self.files[name] = content
 
     def move(self, source: str, target: str) -> None:
-        """See Shelf."""
+        """See FileStore."""
         self.files[target] = self.files.pop(source)
 
     def remove(self, name: str) -> None:
-        """See Shelf."""
+        """See FileStore."""
         self.files.pop(name, None)
 
 
-class DirectoryShelf:
+class DirectoryFileStore:
     """A directory. Survives the death of the process; not made to survive that of the machine."""
 
     def __init__(self, path: Path) -> None:
@@ -52,22 +52,22 @@ class DirectoryShelf:
         self.path = path
 
     def read(self, name: str) -> bytes | None:
-        """See Shelf."""
+        """See FileStore."""
         try:
             return (self.path / name).read_bytes()
         except FileNotFoundError:
             return None
 
     def write(self, name: str, content: bytes) -> None:
-        """See Shelf."""
+        """See FileStore."""
         new = self.path / f"{name}.new"
         new.write_bytes(content)
         new.replace(self.path / name)
 
     def move(self, source: str, target: str) -> None:
-        """See Shelf."""
+        """See FileStore."""
         os.replace(self.path / source, self.path / target)  # noqa: PTH105 - reads like what it is
 
     def remove(self, name: str) -> None:
-        """See Shelf."""
+        """See FileStore."""
         (self.path / name).unlink(missing_ok=True)

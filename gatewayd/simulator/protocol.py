@@ -1,8 +1,8 @@
 """What a device says, from one boot to the next: the state table of protocol.md, section 10.
 
-Requests are answered at once; only two states do work of their own, when `work_at` has come: PREPARE erases
-block by block, HASH reads back slice by slice, both under BUSY. A PowerCut passes through: then this object
-is worth nothing.
+Requests are answered immediately; only two states do work of their own, when `work_at` has come: PREPARE
+erases block by block, HASH reads back slice by slice, both under BUSY. A PowerCut passes through: then this
+object is worth nothing.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """The receiver, in Python and sans-I/O: with docs/protocol.md the specification of a device.
 
 What survives a restart lives in two things made once: the flash (journal and slot) and the bootloader (what
-the device is, which image runs). All else is a `DeviceProtocol`, made anew at every boot. A restart, of
+the device is, which image runs). All else is a `DeviceProtocol`, created again at every boot. A restart, of
 whatever cause, is: nothing for `boot_s`, then a boot with another boot id.
 """
 
@@ -13,7 +13,7 @@ from gatewayd.protocol.rcp.base import FrameType
 from gatewayd.protocol.rcp.framing import BrokenFrame, StreamDeframer, encode_stream
 from gatewayd.protocol.rcp.packets import Assembler, ShortData, clamp, split
 from gatewayd.simulator.bootloader import Bootloader
-from gatewayd.simulator.file_store import MemoryShelf
+from gatewayd.simulator.file_store import MemoryFileStore
 from gatewayd.simulator.flash import Flash, PowerCut
 from gatewayd.simulator.profile import DeviceProfile
 from gatewayd.simulator.protocol import DeviceProtocol
@@ -43,7 +43,7 @@ class Receiver:
         log: Callable[[str], None] = lambda _line: None,
         now: float = 0.0,
     ) -> None:
-        self.bootloader = bootloader or Bootloader(MemoryShelf(), profile)
+        self.bootloader = bootloader or Bootloader(MemoryFileStore(), profile)
         self.profile = profile = self.bootloader.profile
         self.flash = flash or blank_flash(profile)
         self._boot_ids = boot_ids or random_boot_ids()
@@ -167,7 +167,7 @@ class Receiver:
         return self._fragments.popleft() if self._fragments else b""
 
     def power_cut(self, now: float) -> None:
-        """Lose the power in this instant; it comes back at once, and the device boots."""
+        """Lose power; it returns immediately, and the device boots."""
         self._lose_power("power cut", now)
 
     @property

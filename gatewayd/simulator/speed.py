@@ -13,7 +13,7 @@ class LineSpeed:
         self.reset()
 
     def reset(self) -> None:
-        """Back to the base speed at once."""
+        """Return to the base speed immediately."""
         self.baud = self._base_baud
         self._agreed: int | None = None
         self._switch_at: float | None = None

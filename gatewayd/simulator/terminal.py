@@ -1,4 +1,4 @@
-"""A pseudo-terminal that looks like a serial port to whoever opens its path."""
+"""A pseudo-terminal that looks like a serial port to the program that opens its path."""
 
 import contextlib
 import fcntl

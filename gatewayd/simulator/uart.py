@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gatewayd.errors import HostError
 from gatewayd.simulator.bootloader import Bootloader
-from gatewayd.simulator.file_store import DirectoryShelf
+from gatewayd.simulator.file_store import DirectoryFileStore
 from gatewayd.simulator.flash import BLANK, Flash
 from gatewayd.simulator.line import Line, LineProfile
 from gatewayd.simulator.profile import DeviceProfile
@@ -37,7 +37,7 @@ def open_device(
 ) -> Receiver:
     """Start the device that lives in `state`, a new one if the directory is empty. Raises HostError."""
     try:
-        bootloader = Bootloader(DirectoryShelf(state), profile)
+        bootloader = Bootloader(DirectoryFileStore(state), profile)
         kept = bootloader.profile
         cells = _open_cells(state / _FLASH, kept.flash_size)
     except OSError as error:
@@ -60,13 +60,15 @@ def _open_cells(path: Path, size: int) -> mmap.mmap:
             code="bad_device_state",
             hint="remove the state directory for a new device",
         )
-    fd = os.open(path, os.O_RDWR)
+    lock = os.open(path, os.O_RDONLY)  # stays open, and with it the lock
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(fd)
+        os.close(lock)
         raise HostError(f"another process runs the device in {path.parent}", code="device_in_use") from None
-    return mmap.mmap(fd, size)  # the descriptor stays open, and with it the lock
+    # Opened a second time: a lock on the mapped file outlives a killed process while `ps` reads its memory.
+    with path.open("r+b") as file:
+        return mmap.mmap(file.fileno(), size)
 
 
 class VirtualUart:

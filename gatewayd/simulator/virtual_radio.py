@@ -54,7 +54,7 @@ class Air:
         self._devices: list[Device] = []
 
     def controller(self, name: str, address: str | None = None, **host: Any) -> Controller:
-        """Put a controller there. `host_source`, `host_sink`: the transport to whoever uses it."""
+        """Add a controller. `host_source`, `host_sink`: the transport to its host."""
         controller = self._make_controller(name, link=self._link, public_address=address, **host)
         controller.le_acl_data_packet_length = ACL_BYTES
         return controller

@@ -1,1 +1,1 @@
-"""What is known of each device, and who hears of changes."""
+"""The latest status of each device, and subscriptions to changes."""

@@ -1,7 +1,8 @@
-"""What is known of each device right now, for whoever wants to hear of changes.
+"""The latest status of each device, and subscriptions to changes.
 
-The board holds the latest status of every device and nothing older. A subscription remembers the names that
-changed, not the changes: a slow reader sees the latest, and costs at most one entry per device.
+The board holds only the latest status of every device. A subscription remembers which devices changed, not
+the
+changes: a slow reader sees the latest status, and costs at most one entry per device.
 """
 
 import asyncio
@@ -9,10 +10,18 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 from types import TracebackType
 from typing import Any, Self
 
 from gatewayd.timestamps import utc_text
+
+
+class Unwell(StrEnum):
+    """The states that no job has: nobody reaches the device, or nothing that was published is fit for it."""
+
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +50,13 @@ class DeviceStatus:
 
     @property
     def seconds_left(self) -> int | None:
-        """What the transfer still takes at its present speed."""
+        """Seconds that the transfer still needs at its present speed."""
         if self.received_bytes is None or self.image_bytes is None or not self.bytes_per_s:
             return None
         return -(-(self.image_bytes - self.received_bytes) // self.bytes_per_s)
 
     def to_json(self) -> dict[str, Any]:
-        """The document that is published; times in UTC, ISO 8601."""
+        """Return the document that is published; times in UTC, ISO 8601."""
         at = self.updated_at
         return {
             "state": self.state,
@@ -65,11 +74,11 @@ class DeviceStatus:
         }
 
     def to_bytes(self) -> bytes:
-        """`to_json` as compact UTF-8."""
+        """Return `to_json` as compact UTF-8."""
         return json.dumps(self.to_json(), ensure_ascii=False, separators=(",", ":")).encode()
 
     def differs_in_progress_only(self, other: "DeviceStatus") -> bool:
-        """Whether nothing but progress, speed and time sets the two apart."""
+        """Whether the two differ only in progress, speed and time."""
         mine = replace(
             self,
             progress=other.progress,
@@ -89,40 +98,40 @@ class StatusBoard:
         self._subscriptions: list[Subscription] = []
 
     def update(self, name: str, **changes: Any) -> None:
-        """Change fields of a device, making it known when it is not; a change of nothing is not news."""
+        """Change fields of a device, adding it if it is unknown; no change, no notification."""
         old = self._devices.get(name)
         new = replace(old or DeviceStatus(name, "unknown"), **changes)
         if new == old:
             return
         self._devices[name] = replace(new, updated_at=self._clock())
-        self._tell(name)
+        self._notify(name)
 
     def remove(self, name: str) -> None:
-        """Forget a device; subscribers hear its name and find nothing."""
+        """Forget a device; subscribers get its name, and `get` then returns None."""
         if self._devices.pop(name, None):
-            self._tell(name)
+            self._notify(name)
 
     def get(self, name: str) -> DeviceStatus | None:
-        """The latest status of a device."""
+        """Return the latest status of a device."""
         return self._devices.get(name)
 
     def all(self) -> tuple[DeviceStatus, ...]:
-        """The latest status of every device, in the order they became known."""
+        """Return the latest status of every device, in the order they became known."""
         return tuple(self._devices.values())
 
     def subscribe(self) -> "Subscription":
-        """Hear of changes from now on; use it in a `with`, which ends it."""
+        """Subscribe to changes from now on; use it in a `with` statement, which ends it."""
         subscription = Subscription(self._subscriptions)
         self._subscriptions.append(subscription)
         return subscription
 
-    def _tell(self, name: str) -> None:
+    def _notify(self, name: str) -> None:
         for subscription in self._subscriptions:
             subscription._note(name)  # noqa: SLF001 - the two classes are one mechanism
 
 
 class Subscription:
-    """Names of devices that changed, each once however often it changed since it was last read."""
+    """The names of devices that changed; each once, no matter how often it changed since it was read."""
 
     def __init__(self, subscriptions: "list[Subscription]") -> None:
         self._subscriptions = subscriptions
@@ -130,7 +139,7 @@ class Subscription:
         self._news = asyncio.Event()
 
     def close(self) -> None:
-        """Hear no more."""
+        """End the subscription."""
         if self in self._subscriptions:
             self._subscriptions.remove(self)
 
@@ -146,7 +155,7 @@ class Subscription:
         return name
 
     def take(self) -> tuple[str, ...]:
-        """Return the names that are there already, for who can use several at once."""
+        """Return all names that are waiting, without blocking."""
         names = tuple(self._names)
         self._names.clear()
         self._news.clear()

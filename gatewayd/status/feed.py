@@ -1,4 +1,4 @@
-"""Turns what jobs and the planner do into the statuses on the board."""
+"""Translates events of jobs and the planner into statuses on the board."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,30 +6,22 @@ from typing import Any
 
 from gatewayd.codes import Code, meaning
 from gatewayd.config import Device
-from gatewayd.delivery.attempt import explain
+from gatewayd.delivery.attempt import with_address
 from gatewayd.delivery.progress import TransferProgress
 from gatewayd.errors import GatewaydError
 from gatewayd.jobs.eligibility import installed_version
-from gatewayd.jobs.model import (
-    WAITING,
-    Decision,
-    DeviceRecord,
-    Job,
-    JobState,
-    Pause,
-    Plan,
-    pause_of,
-)
+from gatewayd.jobs.model import Decision, DeviceRecord, Job, Pause, Plan, pause_of
+from gatewayd.jobs.transitions import WAITING, JobState
 from gatewayd.planning.planner import StoreSnapshot
 from gatewayd.protocol.session import DeviceInfo
-from gatewayd.status.board import StatusBoard
+from gatewayd.status.board import StatusBoard, Unwell
 
 _OK = "ok"
 
 
 @dataclass(frozen=True, slots=True)
 class LinkHealth:
-    """How a device's link did when it was last used: `ok`, `unknown` (never), or the code of what failed."""
+    """The state of a device's link at its last use: `ok`, `unknown` (never used) or a failure's code."""
 
     code: str = "unknown"
     reason: str = ""
@@ -41,7 +33,7 @@ class LinkHealth:
 
 
 class StatusFeed:
-    """Turns what jobs and the planner do into the statuses on the board."""
+    """Translates events of jobs and the planner into statuses on the board."""
 
     def __init__(self, board: StatusBoard) -> None:
         self._board = board
@@ -50,10 +42,10 @@ class StatusFeed:
         self._pauses: dict[str, tuple[Pause, str] | None] = {}
 
     def link_health(self, name: str) -> LinkHealth:
-        """How the link of a device did when it was last used."""
+        """Return the state of a device's link at its last use."""
         return self._links.get(name, LinkHealth())
 
-    # -- from the worker and the scheduler
+    # -- from attempts and the scheduler
     # ---------------------------------------------------------------------
 
     def job_moved(self, job: Job) -> None:
@@ -99,15 +91,15 @@ class StatusFeed:
             self._board.update(device.name, installed_version=info.version)
 
     def unreachable(self, device: Device, error: GatewaydError) -> None:
-        """A probe failed; the next plan shows it, unless there is more to say."""
+        """Note that a device could not be identified; the next plan shows it, if nothing matters more."""
         self._unreachable[device.name] = error
-        self._links[device.name] = LinkHealth(error.code, explain(device, error))
+        self._links[device.name] = LinkHealth(error.code, with_address(device, error))
 
     # -- from the planner
     # --------------------------------------------------------------------------------------
 
     def planned(self, plan: Plan, known: StoreSnapshot, devices: Sequence[Device]) -> None:
-        """Show what the planner says of each device, and forget devices that are configured no more."""
+        """Show the planner's decision for each device, and forget devices that are no longer configured."""
         configured = {device.name: device for device in devices}
         for status in self._board.all():
             if status.name not in configured:
@@ -122,7 +114,7 @@ class StatusFeed:
             self._show(device, record, decision, jobs.get(decision.device))
 
     def _show(self, device: Device, record: DeviceRecord, decision: Decision, last: Job | None) -> None:
-        """Show what is true now: a job that has ended only for as long as it says why things are so."""
+        """Show a device's present state; a job that has ended, only while it still explains that state."""
         installed = str(installed_version(device, record))
         latest = installed if decision.code == Code.NOT_NEWER else decision.version or installed
         self._board.update(
@@ -131,14 +123,14 @@ class StatusFeed:
         if last is not None and last.is_active:
             status = self._board.get(device.name)
             if last.state in WAITING or status is None or status.job != last.id:
-                self.job_moved(last)  # otherwise it runs, and speaks for itself
+                self.job_moved(last)  # otherwise it is running, and reports its own status
         elif last is not None and _is_told_by(last, decision):
             self.job_moved(last)
         elif decision.refused:
-            self._settle(device, "refused", decision.code, decision.reason)
+            self._settle(device, str(Unwell.REFUSED), decision.code, decision.reason)
         elif device.name in self._unreachable:
             error = self._unreachable[device.name]
-            self._settle(device, "unreachable", error.code, explain(device, error))
+            self._settle(device, str(Unwell.UNREACHABLE), error.code, with_address(device, error))
         else:
             state = "idle" if record.contact_seq else "unknown"
             self._settle(device, state, decision.code, decision.reason)
@@ -150,7 +142,7 @@ class StatusFeed:
         self._put(device.name, state=state, code=code, reason=reason, **nothing)
 
     def _put(self, name: str, *, state: str, code: str | None, reason: str | None, **more: Any) -> None:
-        """Show a state; of a paused device, unless it was activated already, that a person lets it wait."""
+        """Show a state; for a paused device, unless it is activating, show the pause instead."""
         pause = None if state == JobState.ACTIVATING else self._pauses.get(name)
         if pause is not None:
             who, way_out = pause
@@ -159,7 +151,7 @@ class StatusFeed:
 
 
 def _is_told_by(ended: Job, decision: Decision) -> bool:
-    """Whether the planner's answer is what this job came to."""
+    """Whether this job's result is the reason for the planner's decision."""
     if ended.state is JobState.SUCCEEDED:
         return decision.code == Code.UP_TO_DATE
     failed = ended.state is JobState.FAILED and ended.release_id == decision.release_id

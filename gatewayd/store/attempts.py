@@ -1,7 +1,7 @@
-"""The attempts of each job, as they are kept.
+"""The stored attempts of each job.
 
-The same in vain once more is counted in memory, and written with what comes next: a port may be missing for
-years, and SD cards wear.
+A failure identical to the one before is only counted in memory, and written with the next change: a port may
+be missing for years, and SD cards wear.
 """
 
 from dataclasses import replace
@@ -17,16 +17,16 @@ KEPT_ATTEMPTS = 100
 
 
 class Attempts:
-    """The table. Whoever writes has a transaction open."""
+    """The table. Callers that write have a transaction open."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        # Attempts that were counted and not written, by job.
+        # Attempts that were counted but not written yet, by job.
         self._counted: dict[int, AttemptRecord] = {}
 
     @property
     def unwritten(self) -> list[int]:
-        """The jobs that have attempts which were only counted."""
+        """The jobs with attempts that were only counted."""
         return list(self._counted)
 
     def of(self, job_id: int) -> list[AttemptRecord]:
@@ -36,7 +36,7 @@ class Attempts:
         return [*kept[:-1], self._counted[job_id]] if job_id in self._counted else kept
 
     def count(self, job_id: int, attempt: AttemptRecord | None) -> bool:
-        """Count an attempt that was in vain like the last one; False: there is something to write."""
+        """Count a failed attempt that is identical to the last one; False: it must be written."""
         last = self.of(job_id)[-1:]
         if attempt is None or not last or not attempt.continues(last[0]):
             return False
@@ -44,7 +44,7 @@ class Attempts:
         return True
 
     def save(self, job_id: int, attempt: AttemptRecord | None) -> None:
-        """Note an attempt: over the one under way, or with the last one when both were alike in vain."""
+        """Store an attempt, replacing the one under way or merged with an identical failure before it."""
         if attempt is None:
             return
         last = self.of(job_id)[-1:]
@@ -57,7 +57,7 @@ class Attempts:
             self._write(job_id, self._counted.pop(job_id))
 
     def close_open(self) -> None:
-        """End what a stop of gatewayd left open; when it ended nobody knows."""
+        """End the attempts that a stop of gatewayd left open; when they really ended is unknown."""
         open_jobs = f"WHERE job_id IN (SELECT id FROM jobs WHERE state NOT IN ({ENDED_STATES}))"  # noqa: S608 - a constant
         for row, attempt in list(self._tables.read("attempts", open_jobs, (), attempt_of)):
             if not attempt.ended_at:

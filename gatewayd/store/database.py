@@ -1,6 +1,7 @@
 """Releases, verdicts, devices and jobs in SQLite; the messages themselves are in the spool.
 
-Each public method of `Database` is one transaction: it happened, durably, when it returns, or it did not.
+Each public method of `Database` is one transaction: either it is durable when the method returns, or it did
+not happen.
 """
 
 import sqlite3
@@ -13,8 +14,6 @@ from typing import Any
 from gatewayd.codes import Code
 from gatewayd.errors import HostError
 from gatewayd.jobs.model import (
-    INTERRUPTIBLE,
-    TRANSITIONS,
     AttemptRecord,
     BoardKey,
     CreateJob,
@@ -22,13 +21,12 @@ from gatewayd.jobs.model import (
     DeviceRecord,
     EndJob,
     Job,
-    JobState,
     Pause,
     Release,
     SaveMark,
     Verdict,
-    check_transition,
 )
+from gatewayd.jobs.transitions import INTERRUPTIBLE, TRANSITIONS, JobState, check_transition
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.protocol.session import DeviceInfo
@@ -77,7 +75,7 @@ class Database:
         return self._db.total_changes
 
     def close(self) -> None:
-        """Write what was only counted, if the disk lets us, and close the connection."""
+        """Write what was only counted, if the disk allows it, and close the connection."""
         with suppress(sqlite3.Error):
             if waiting := self._attempts.unwritten:
                 with self._tables.transaction():
@@ -86,7 +84,7 @@ class Database:
         self._db.close()
 
     def fold(self) -> None:
-        """Bring what is in SQLite's log into the file, so that it stands alone once this is closed."""
+        """Move what is in SQLite's log into the file, which is then complete once this is closed."""
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @property
@@ -98,8 +96,8 @@ class Database:
     def _look_through(self) -> None:
         """Read everything once, so that damage shows now; end jobs that cannot be read.
 
-        Each of those would be its device's one job under way for ever. The planner makes another one where an
-        update is still due.
+        Each of those would block its device forever, as its one active job. The planner creates another where
+        an update is still due.
         """
         self._tables.mend_counter()
         for read in (self.releases, self.verdicts, self.devices, self.marks, self.pauses):
@@ -115,9 +113,9 @@ class Database:
                 )
 
     def adopt(self, rows: dict[str, list[dict[str, Any]]]) -> None:
-        """Take rows over, by table, from a database that was damaged. Messages that are gone are left out.
+        """Insert rows, by table, that were salvaged from a damaged database.
 
-        So are columns that we do not have: damage may be in their names.
+        Left out are releases whose message is gone, and unknown columns: damage may be in their names.
         """
         with self._tables.transaction():
             for table, each in rows.items():
@@ -137,10 +135,10 @@ class Database:
     # -- releases
 
     def add_release(self, topic: OtaTopic, topic_text: str, payload: bytes, *, alone: bool = False) -> bool:
-        """Make a message its topic's newest release; with `alone` its only one, and a new one in any case.
+        """Make a message its topic's newest release; with `alone` its only one, always as a new release.
 
-        False: it is that already, and nothing changed. An older one that comes again is the newest from then
-        on; one whose file had been damaged or lost is repaired, and verified again.
+        False: it already is the newest, and nothing changed. An older one that arrives again becomes the
+        newest; one whose file was damaged or lost is repaired, and verified again.
         """
         sha256, is_new_file = self._spool.write(payload)
         with self._tables.transaction() as seq:
@@ -172,7 +170,7 @@ class Database:
             return True
 
     def withdraw(self, topic_text: str) -> bool:
-        """Take back whatever a topic has. False: there was nothing."""
+        """Withdraw all releases of a topic. False: there were none."""
         with self._tables.transaction():
             return self._db.execute("DELETE FROM releases WHERE topic = ?", (topic_text,)).rowcount > 0
 
@@ -181,14 +179,14 @@ class Database:
         return [release for _, release in self._tables.read("releases", "ORDER BY seq", (), release_of)]
 
     def drop_releases(self, ids: list[int]) -> None:
-        """Remove releases that newer ones stand for."""
+        """Remove releases that are no longer needed."""
         with self._tables.transaction():
             self._db.executemany("DELETE FROM releases WHERE id = ?", [(id_,) for id_ in ids])
 
     def sweep_spool(self) -> list[str]:
         """Remove spool files that no release and no active job refers to; returns their names.
 
-        Files go last.
+        The files are removed last.
         """
         wanted = {row[0] for row in self._db.execute("SELECT sha256 FROM releases")}
         wanted |= {
@@ -197,7 +195,7 @@ class Database:
         }
         judged = [row[0] for row in self._db.execute("SELECT DISTINCT sha256 FROM verdicts")]
         obsolete = [(sha256,) for sha256 in judged if sha256 not in wanted]
-        if obsolete:  # every pass of the planner ends here: most have nothing to write, and SD cards wear
+        if obsolete:  # every planning pass ends here: most have nothing to write, and SD cards wear
             with self._tables.transaction():
                 self._db.executemany("DELETE FROM verdicts WHERE sha256 = ?", obsolete)
         return self._spool.keep_only(wanted)
@@ -209,29 +207,31 @@ class Database:
         rows = self._tables.read("verdicts", "", (), verdict_of)
         return {(row["sha256"], row["reading"]): verdict for row, verdict in rows}
 
-    def save_verdict(self, sha256: str, reading: DecodeProfile, verdict: Verdict) -> None:
-        """Remember what verification made of a message."""
+    def save_verdict(self, sha256: str, profile: DecodeProfile, verdict: Verdict) -> None:
+        """Store the verdict on a message."""
         with self._tables.transaction():
             self._db.execute(
                 "INSERT INTO verdicts (sha256, reading, verdict) VALUES (?, ?, ?)"
                 " ON CONFLICT (sha256, reading) DO UPDATE SET verdict = excluded.verdict",
-                (sha256, reading.key, write_json(verdict)),
+                (sha256, profile.key, write_json(verdict)),
             )
 
     def _forget_damage(self, sha256: str | None = None) -> None:
-        """Let messages that could not be read be looked at again: this one, or all."""
-        for (other, reading), verdict in self.verdicts().items():
+        """Let messages that could not be read be verified again: this one, or all."""
+        for (other, profile_key), verdict in self.verdicts().items():
             if verdict.code == Code.SPOOL_DAMAGED and sha256 in (None, other):
-                self._db.execute("DELETE FROM verdicts WHERE sha256 = ? AND reading = ?", (other, reading))
+                self._db.execute(
+                    "DELETE FROM verdicts WHERE sha256 = ? AND reading = ?", (other, profile_key)
+                )
 
     # -- devices
 
     def devices(self) -> dict[str, DeviceRecord]:
-        """Return what every device last said, by name."""
+        """Return what every device last reported, by name."""
         return {record.name: record for _, record in self._tables.read("devices", "", (), device_of)}
 
     def save_contact(self, name: str, info: DeviceInfo) -> None:
-        """Remember what a device says of itself."""
+        """Store what a device reported about itself."""
         with self._tables.transaction() as seq:
             for _, old in self._tables.read("devices", "WHERE name = ?", (name,), device_of):
                 if old.info is not None and old.info.app_id != info.app_id:
@@ -248,7 +248,7 @@ class Database:
         return self._marks.all()
 
     def save_mark(self, command: SaveMark) -> None:
-        """Raise what is stored of a board's mark."""
+        """Raise a board's stored mark."""
         with self._tables.transaction():
             self._marks.save(command.device, command.keys, command.mark, lowers=False)
 
@@ -265,7 +265,7 @@ class Database:
         raise HostError(f"there is no job {id_}", code="no_such_job", hint="gatewayctl jobs lists them")
 
     def create_job(self, command: CreateJob) -> Job | None:
-        """Make a job; None when its device has one under way already."""
+        """Create a job; None if its device already has an active one."""
         with self._tables.transaction() as seq:
             cursor = self._db.execute(
                 "INSERT OR IGNORE INTO jobs" + JOB_INSERT, new_job(command, seq, self._tables.now())
@@ -282,7 +282,7 @@ class Database:
         return self.job(int(id_ or 0))
 
     def move_job(self, id_: int, state: JobState, note: AttemptRecord | None = None, **changes: Any) -> Job:
-        """Move a job along the transition table, changing other fields and noting an attempt with it.
+        """Move a job along the transition table, change other fields with it, and store an attempt.
 
         Raises IllegalTransitionError.
         """
@@ -293,10 +293,9 @@ class Database:
             return self._save_job(replace(old, state=state, **changes), seq)
 
     def update_job(self, id_: int, note: AttemptRecord | None = None, **changes: Any) -> Job:
-        """Change fields of a job that stays in its state, and note an attempt.
+        """Change fields of a job that stays in its state, and store an attempt.
 
-        The same in vain once more is counted in memory, and written with what comes next: a port may be
-        missing for years, and SD cards wear.
+        A failure identical to the one before is only counted in memory (see attempts.py).
         """
         old = self.job(id_)
         if replace(old, **changes) == old and self._attempts.count(id_, note):
@@ -306,9 +305,9 @@ class Database:
             return self._save_job(replace(self.job(id_), **changes), seq)
 
     def interrupt_job(self, id_: int, note: AttemptRecord | None = None, **changes: Any) -> Job:
-        """Let a job wait again whose attempt was ended from outside; one that was activated stays that.
+        """Queue a job again after its attempt was interrupted; one that was activated stays so.
 
-        Its last move may have been stored without anybody having heard of it: one that has ended stands.
+        If the attempt's last move had already ended the job, it stays ended.
         """
         old = self.job(id_)
         if not old.is_active:
@@ -321,7 +320,7 @@ class Database:
             return self._save_job(replace(old, state=state, **changes), seq)
 
     def end_job(self, command: EndJob) -> Job | None:
-        """Supersede or cancel a job; None when it has gone where that is not possible, which then stands."""
+        """Supersede or cancel a job; None if its state no longer allows that, and it is unchanged."""
         with self._tables.transaction() as seq:
             old = self.job(command.job_id)
             if command.state not in TRANSITIONS[old.state]:
@@ -350,7 +349,7 @@ class Database:
             return self._save_job(replace(old, state=JobState.SUCCEEDED, **changes), seq)
 
     def recover(self) -> list[Job]:
-        """After a start, let what was under way wait again; `activating` stays, there the device is asked."""
+        """After a start, queue interrupted jobs again; those in `activating` wait for the device."""
         with self._tables.transaction():
             self._forget_damage()
             self._attempts.close_open()
@@ -377,7 +376,7 @@ class Database:
     # -- what a person decides
 
     def allow_retry(self, id_: int) -> Job:
-        """Let the planner make another job of an ended job's release."""
+        """Let the planner create another job for an ended job's release."""
         with self._tables.transaction() as seq:
             return self._save_job(replace(self.job(id_), retry_allowed=True), seq)
 

@@ -1,8 +1,8 @@
-"""What a failed read or write means, and a ballast to throw off when the disk is full.
+"""What a failed read or write means, and a ballast that is released when the disk is full.
 
-A full disk fails INSERT and UPDATE alike. So 1 MiB is kept in reserve, and given up when something must be
-recorded: that a job failed, that a device was told to start what it has. Messages do not get it: one that
-does not fit is not acknowledged, and comes again.
+A full disk fails INSERT and UPDATE alike. So 1 MiB is kept in reserve, and released when something must be
+recorded: that a job failed, or that a device was told to start its new image. Messages may not use it: one
+that does not fit is not acknowledged, and the broker sends it again.
 """
 
 import errno
@@ -13,14 +13,14 @@ from pathlib import Path
 from gatewayd.errors import HostError
 
 BALLAST_BYTES = 1024 * 1024
-# Made anew only when that leaves as much free again: it must not be what fills the disk.
+# Created again only if as much stays free besides: it must not be what fills the disk.
 _NEEDED_BYTES = 2 * BALLAST_BYTES
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _MIB = 1024 * 1024
-# How SQLite puts it when the full disk has no room for its -shm or its journal.
+# What SQLite reports when a full disk has no room for its -shm or its journal.
 _FOR_WANT_OF_SPACE = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
-# What makes it useless to go on with a database: nothing that it says can be trusted.
+# After these nothing in the database can be trusted.
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -32,11 +32,11 @@ class Ballast:
 
     @property
     def is_there(self) -> bool:
-        """Whether there is something to throw off."""
+        """Whether there is a reserve to release."""
         return self._file.exists()
 
     def take(self) -> None:
-        """Make it, where there is room. Never raises: without it there is one safety less, and no more."""
+        """Create it if there is room. Never raises: the reserve is only a safety margin."""
         try:
             if self.is_there or _free_bytes(self._file.parent) < _NEEDED_BYTES:
                 return
@@ -49,7 +49,7 @@ class Ballast:
             self.throw_off()
 
     def throw_off(self) -> bool:
-        """Give it up; False: there was none."""
+        """Release it; False: there was none."""
         try:
             self._file.unlink()
         except OSError:
@@ -58,12 +58,12 @@ class Ballast:
 
 
 def make_directory(directory: Path, mode: int = 0o777) -> None:
-    """Make a directory and what is missing above it, durably: with each parent synced."""
+    """Create a directory and its missing parents, durably: each parent is synced."""
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     for path in reversed(missing):
         path.mkdir(mode=mode if path == directory else 0o777, exist_ok=True)
         sync(path.parent)
-    directory.mkdir(mode=mode, exist_ok=True)  # raises where something else is in its place
+    directory.mkdir(mode=mode, exist_ok=True)  # raises if something else is in its place
 
 
 def sync(path: Path) -> None:
@@ -76,49 +76,49 @@ def sync(path: Path) -> None:
 
 
 def is_full(error: Exception) -> bool:
-    """Whether a failure is for want of space."""
+    """Whether a failure is due to a full disk."""
     return getattr(error, "errno", None) in _FULL or _sqlite_code(error) == sqlite3.SQLITE_FULL
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether a failure says that the database is not one any more."""
+    """Whether a failure shows that the database is damaged."""
     return _sqlite_code(error) in _DAMAGED
 
 
-def explain(error: Exception, state_dir: Path) -> HostError:
+def translate_error(error: Exception, state_dir: Path) -> HostError:
     """Return what to raise for an OSError or sqlite3.Error at the state directory."""
     number, sqlite_code = getattr(error, "errno", None), _sqlite_code(error)
     if is_damage(error):
         return HostError(
             f"the database in {state_dir} is damaged: {error}",
             code="database_damaged",
-            hint="it is put into quarantine at the next start, and a new one begun; look at the disk",
+            hint="the next start puts it into quarantine and creates a new one; check the disk",
         )
     if is_full(error) or (sqlite_code in _FOR_WANT_OF_SPACE and _is_nearly_full(state_dir)):
         free = _free_bytes(state_dir) // 1024
         return HostError(
             f"the disk under {state_dir} is full ({free} KiB are free)",
             code="disk_full",
-            hint="make room; it goes on by itself within a minute",
+            hint="make room; gatewayd resumes by itself within a minute",
         )
     if number == errno.EROFS or sqlite_code == sqlite3.SQLITE_READONLY or _is_read_only(state_dir):
         return HostError(
             f"the disk under {state_dir} is read-only",
             code="disk_read_only",
-            hint="the kernel does that after errors: see `dmesg`; `mount -o remount,rw` if the disk is good",
+            hint="the kernel does that after errors: see `dmesg`; `mount -o remount,rw` if the disk is sound",
         )
-    # SQLite does not say why it cannot open a file: where it may, the disk failed.
+    # SQLite does not say why it cannot open a file: if permissions allow it, the disk failed.
     has_failed = sqlite_code == sqlite3.SQLITE_CANTOPEN and _may_write(state_dir)
     if number == errno.EIO or sqlite_code == sqlite3.SQLITE_IOERR or has_failed:
         return HostError(
-            f"the disk under {state_dir} fails: {error}",
+            f"the disk under {state_dir} is failing: {error}",
             code="disk_failing",
             hint="see `dmesg`; an SD card that does this needs replacing",
         )
     return HostError(
         f"cannot read or write {state_dir}: {error}",
         code="storage_failed",
-        hint="does it belong to gatewayd's user, with all that is in it?",
+        hint="is it owned by gatewayd's user, with everything in it?",
     )
 
 
@@ -141,7 +141,7 @@ def _is_nearly_full(directory: Path) -> bool:
 
 
 def _may_write(directory: Path) -> bool:
-    """Whether nothing but the disk keeps us from the directory and what is directly in it."""
+    """Whether permissions allow reading and writing the directory and what is directly in it."""
     try:
         return all(os.access(path, os.R_OK | os.W_OK) for path in (directory, *directory.iterdir()))
     except OSError:

@@ -1,4 +1,4 @@
-"""Whether a gatewayd runs on a state directory, without being in its way."""
+"""Find out whether a gatewayd runs on a state directory, without disturbing it."""
 
 import fcntl
 import os
@@ -12,14 +12,14 @@ from gatewayd.link.holders import find_holder
 
 @dataclass(frozen=True, slots=True)
 class LockHolder:
-    """`runs` is None when we may not look; `pid` is None when it runs and we cannot see its process."""
+    """`runs` is None if permissions forbid looking; `pid` is None if its process cannot be seen."""
 
     runs: bool | None
     pid: int | None = None
 
 
 def find_daemon(state_dir: Path) -> LockHolder:
-    """Look who holds the lock of `state_dir`."""
+    """Find which process holds the lock of `state_dir`."""
     lock = state_dir / "lock"
     holder = find_holder(lock)  # first, as it touches nothing
     if holder is not None:
@@ -37,7 +37,7 @@ def find_daemon(state_dir: Path) -> LockHolder:
 
 @contextmanager
 def held(lock: Path) -> Iterator[None]:
-    """Keep a daemon from starting meanwhile. Raises BlockingIOError when one runs, other OSErrors."""
+    """Keep a daemon from starting meanwhile. Raises BlockingIOError if one runs, or another OSError."""
     descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

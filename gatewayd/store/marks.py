@@ -1,4 +1,4 @@
-"""The anti-rollback marks of boards, and those that wait under the names of entries (see jobs/marks.py)."""
+"""The anti-rollback marks of boards, and those of configuration entries (see jobs/marks.py)."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,13 @@ from gatewayd.ota.rules import RollbackMark
 from gatewayd.store.rows import board_mark_of
 from gatewayd.store.tables import Tables
 
-# A device that tells another id each time must not fill the disk. A board whose mark is forgotten inherits
+# A device that reports another id each time must not fill the disk. A board whose mark is dropped inherits
 # that of its entry, which is not lower.
 KEPT_BOARDS = 2000
 
 
 class StoredMarks:
-    """The table, and the columns of `devices`. Whoever writes has a transaction open."""
+    """The table, and the columns of `devices`. Callers that write have a transaction open."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -23,7 +23,7 @@ class StoredMarks:
         return dict(value for _, value in self._tables.read("marks", "ORDER BY rowid", (), board_mark_of))
 
     def save(self, name: str, keys: Sequence[BoardKey], mark: RollbackMark, *, lowers: bool) -> None:
-        """Store a mark for an entry and its board; without `lowers` only where it is higher than what is."""
+        """Store a mark for an entry and its board; without `lowers` only where it is higher than before."""
         db, text = self._tables.db, str(mark.timestamp_ms)
         stored = self.all()
         for key in keys:
@@ -47,7 +47,7 @@ class StoredMarks:
         )
 
     def forget_entry(self, name: str) -> None:
-        """Forget what waits under a name: the entry is for another application now."""
+        """Forget an entry's own mark: the entry is for another application now."""
         self._tables.db.execute(
             "UPDATE devices SET mark_timestamp_ms = NULL, mark_container = NULL WHERE name = ?", (name,)
         )

@@ -1,4 +1,4 @@
-"""Where damaged files go: out of the way, and not lost for a person who wants to look at them."""
+"""Where damaged files go: out of the way, but kept for a person to examine."""
 
 import contextlib
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gatewayd.store.disk import make_directory, sync
 
-# Enough to see whether it happens again and again; not so many that they fill the disk.
+# Enough to show that damage recurs, without filling the disk.
 KEPT = 3
 WHY = "why.txt"
 
@@ -20,9 +20,9 @@ class Quarantine:
         self.directory = directory
 
     def put(self, files: Sequence[Path], why: str) -> Path:
-        """Move files, of those that are there, into a folder of their own, durably; return that.
+        """Move those of `files` that exist into a folder of their own, durably, and return the folder.
 
-        `why` is kept with them, for the doctor to tell until a person deletes the folder.
+        `why` is kept with them; `doctor` reports it until the folder is deleted.
         """
         folder = self._new_folder()
         with contextlib.suppress(OSError):  # a full disk must not keep a damaged file in its place
@@ -38,7 +38,7 @@ class Quarantine:
         return folder
 
     def _new_folder(self) -> Path:
-        """Make a folder named by the time, which says little where the clock is wrong, but is its own."""
+        """Create a folder named after the time; it is unique even if the clock is wrong."""
         make_directory(self.directory, mode=0o700)
         while True:
             folder = self.directory / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")

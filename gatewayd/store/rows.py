@@ -1,4 +1,4 @@
-"""Values of the model to rows of the database, and back; how each is read is told in stored.py.
+"""Convert values of the model to rows of the database and back (stored.py has the rules of reading).
 
 Numbers up to 2**64 - 1 are text: SQLite's integers end at 2**63 - 1.
 """
@@ -56,12 +56,12 @@ _RELEASE = Format(
 _ATTEMPT = Format(AttemptRecord)
 
 
-# All of it: with anything guessed a refusal could pass. What a verdict lacks is found by verifying again.
 def _check_roms(roms: tuple[RomFacts, ...]) -> None:
     for rom in roms:
         a_digest(rom.sha256)
 
 
+# All fields are essential: a guessed one could let a refused message pass. Verifying again restores them.
 _VERDICT = Format(
     Verdict,
     essential=(
@@ -77,7 +77,7 @@ _VERDICT = Format(
 
 
 def _as_now(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Read what 0.1.0 wrote of a device, which was always one that speaks RCP."""
+    """Convert what 0.1.0 stored of a device; all of its devices spoke RCP."""
     now = dict(info)
     for name in ("running", "tried"):
         if name not in info and isinstance(sha256 := info.get(f"{name}_sha256"), str):
@@ -97,7 +97,7 @@ _PAUSE = Format(Pause)
 
 @dataclass(frozen=True, slots=True)
 class Read(Generic[T_co]):
-    """A value out of a row (None: it cannot be used), and what could not be read of it."""
+    """A value from a row (None: it cannot be used), and the parts that could not be read."""
 
     value: T_co
     unread: tuple[str, ...] = ()
@@ -131,7 +131,7 @@ def job_row(job: Job) -> dict[str, Any]:
     if job.timestamp_ms is not None:
         values["timestamp_ms"] = str(job.timestamp_ms)
     values["boot_token"] = None
-    if isinstance(job.boot_id, str):  # in the column of numbers "007" would become 7
+    if isinstance(job.boot_id, str):  # in the integer column "007" would become 7
         values |= {"boot_id": None, "boot_token": job.boot_id}
     return values
 
@@ -160,12 +160,12 @@ def verdict_of(row: sqlite3.Row) -> Read[Verdict | None]:
 
 
 def pause_in(row: sqlite3.Row) -> Read[Pause | None]:
-    """Read a row of pauses. It stands, whatever cannot be read of it."""
+    """Read a row of pauses. The pause stays in force whatever part cannot be read."""
     return _of(_PAUSE, dict(row))
 
 
 def device_of(row: sqlite3.Row) -> Read[DeviceRecord]:
-    """Read a row of devices. What the device said and its mark are lost apart, if at all."""
+    """Read a row of devices. If the device's report cannot be read, its mark still can, and vice versa."""
     info = _of_json(_INFO, row["info"])
     mark = mark_of_row(row["mark_timestamp_ms"], row["mark_container"])
     seq, at = row["contact_seq"], row["contact_at"]
@@ -180,7 +180,7 @@ def device_of(row: sqlite3.Row) -> Read[DeviceRecord]:
 
 
 def mark_of_row(timestamp_ms: object, container: object) -> Read[RollbackMark | None]:
-    """Read an anti-rollback mark. Without its container it still refuses what is not newer."""
+    """Read an anti-rollback mark. Even without its container it refuses what is not newer."""
     if timestamp_ms is None:
         return Read(None)
     text = str(timestamp_ms)

@@ -1,18 +1,17 @@
-"""A damaged database is replaced by one that has what could be read of it.
+"""Replace a damaged database with one that has what could be read of it.
 
-What can still be read and rests on nothing else is taken over: which messages are the releases, what devices
-said, anti-rollback marks, and what is paused. Jobs are not: their history is lost, and what is under way is
-found out by asking the devices, whose own record of what they tried keeps a reverted image from being tried
-again.
+What can still be read and depends on nothing else is kept: which messages are the releases, what devices
+reported, anti-rollback marks, and what is paused. Jobs are not: their history is lost, and what was under way
+is learnt from the devices, whose own record of what they tried keeps a reverted image from being tried again.
 
-Whatever moment a kill or a power cut falls on, either the old one is there, whole with its log of changes, or
-all of the new one:
+At whatever moment a kill or a power cut comes, either the old database is there, whole with its log of
+changes, or all of the new one:
 
 1. the new one is built beside the old one (`gatewayd.db.new`), filled, closed, so that it is one file, and
-   synced; what a kill leaves of it is removed by the next start, which begins again;
-2. it is renamed to `gatewayd.db.rebuilt`: from here on a start does not look at the old one any more;
+   synced; what a kill leaves of it is removed by the next start, which builds it again;
+2. it is renamed to `gatewayd.db.rebuilt`: from here on a start ignores the old one;
 3. the old one and its log, which SQLite would apply to the new one, go into quarantine;
-4. the new one gets its name.
+4. the new one is renamed to `gatewayd.db`.
 """
 
 import sqlite3
@@ -33,7 +32,7 @@ SUFFIXES = ("", "-wal", "-shm", "-journal")
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What is read of a damaged database at once, and what a row of it must be able to become."""
+    """A part of a damaged database that is read together, and the value each row must parse to."""
 
     table: str
     columns: str
@@ -41,7 +40,7 @@ class _Part:
     has_marks: bool = False
 
 
-# Marks once more by themselves: they may be readable where the rest of a device's row is not.
+# Marks a second time on their own: they may be readable where the rest of a device's row is not.
 _PARTS = (
     _Part("releases", "*", release_of),
     _Part("devices", "*", device_of),
@@ -80,11 +79,11 @@ class Replacement:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it is complete, and only has to take the old one's place."""
+        """Whether it is complete and only has to be installed."""
         return self._rebuilt.exists()
 
     def build(self, spool: Spool) -> Salvage:
-        """Make it of what can be read of the old one, which stays as it is."""
+        """Build it from what can be read of the old one, which is not changed."""
         for suffix in SUFFIXES:
             self._draft.with_name(self._draft.name + suffix).unlink(missing_ok=True)
         found = salvage(self._path)
@@ -97,9 +96,9 @@ class Replacement:
         return found
 
     def install(self, why: str) -> Path:
-        """Let it take the old one's place; return where that is now."""
+        """Replace the old one; return where the old one is now."""
         names = [self._path.with_name(self._path.name + suffix) for suffix in SUFFIXES]
-        old = [path for path in names if path.exists()]  # a kill may have come after they were moved
+        old = [path for path in names if path.exists()]  # none if a kill came after they were moved
         folder = self._quarantine.put(old, why) if old else self._quarantine.directory
         self._rebuilt.rename(self._path)
         sync(self._path.parent)
@@ -107,12 +106,12 @@ class Replacement:
 
 
 def salvage(path: Path) -> Salvage:
-    """Read what can be read of a damaged database, and change nothing in it."""
+    """Read what can be read of a damaged database, without changing it."""
     rows: dict[str, list[dict[str, Any]]] = {part.table: [] for part in _PARTS}
     has_all_marks = True
     for part in _PARTS:
         found = rows[part.table]
-        # From both ends: what comes before a bad page counts, and what comes after it.
+        # From both ends: rows before a bad page count, and rows after it.
         for order in ("ASC", "DESC"):
             try:
                 for row, is_good in _read(path, part, order):
@@ -126,11 +125,11 @@ def salvage(path: Path) -> Salvage:
 
 
 def _read(path: Path, part: _Part, order: str) -> Iterator[tuple[dict[str, Any] | None, bool]]:
-    """Yield rows (None: it says nothing that can be used), each with whether all of it is readable."""
+    """Yield rows (None: not usable), each with whether all of it is readable."""
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         connection.row_factory = sqlite3.Row
         connection.text_factory = lambda content: content.decode(errors="replace")
-        query = f"SELECT {part.columns} FROM {part.table} ORDER BY rowid {order}"  # noqa: S608 - words of ours
+        query = f"SELECT {part.columns} FROM {part.table} ORDER BY rowid {order}"  # noqa: S608 - constants
         for row in connection.execute(query):
             try:
                 read = part.check(row)

@@ -1,11 +1,11 @@
-"""The tables, and how those of an earlier or later gatewayd become these.
+"""The tables, and how those of an earlier or later gatewayd are adapted.
 
-SCHEMA_VERSION, which is SQLite's user_version, says who may open the file at all: a gatewayd opens its own
-and earlier ones. It goes up only when an earlier gatewayd would misread what is there. Everything else is an
-*addition* and leaves it as it is: a table, or a column that may be NULL or has a default. What of _SCHEMA is
-not there is added at each start, and what is there and not in _SCHEMA is left alone; so two versions may take
-turns with one file, and neither loses anything. For that, statements name the columns they write, and none
-replaces a whole row.
+SCHEMA_VERSION, stored as SQLite's user_version, says which versions may open the file: a gatewayd opens its
+own schema and earlier ones. It goes up only if an earlier gatewayd would misread the file. Everything else is
+an *addition*, and leaves it unchanged: a table, or a column that may be NULL or has a default. At each start
+whatever is missing from _SCHEMA is added, and whatever is not in _SCHEMA is left alone; so two versions may
+use one file in turns, and neither loses anything. To allow that, statements name the columns they write, and
+none replaces a whole row.
 """
 
 import sqlite3
@@ -13,9 +13,9 @@ from contextlib import closing
 from pathlib import Path
 
 from gatewayd.errors import HostError
-from gatewayd.jobs.model import ENDED
+from gatewayd.jobs.transitions import ENDED
 
-# For SQL, and ours: no value ever becomes part of a statement.
+# Constants for SQL: no value from outside ever becomes part of a statement.
 ENDED_STATES = ", ".join(f"'{state}'" for state in sorted(ENDED))
 
 _SCHEMA = f"""
@@ -51,7 +51,7 @@ CREATE TABLE marks (
 CREATE UNIQUE INDEX one_active_job ON jobs (device) WHERE state NOT IN ({ENDED_STATES});
 CREATE INDEX jobs_by_device ON jobs (device, id);
 """  # noqa: S608 - a constant
-# From each version to the next; what they end in, completed, is what _SCHEMA makes at once.
+# From each version to the next. All of them, completed with additions, give the same tables as _SCHEMA.
 _UPGRADES = {
     1: """
 ALTER TABLE jobs ADD COLUMN topic TEXT NOT NULL DEFAULT '';
@@ -68,12 +68,12 @@ UPDATE jobs SET created_at = replace(created_at, '+00:00', 'Z'),
 """,
     2: "",
 }
-# 3: fields of stored values come and go (see stored.py), which 0.1.0 took for damage.
+# 3: fields of stored values may be added and removed (see stored.py), which 0.1.0 took for damage.
 SCHEMA_VERSION = 3
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> bool:
-    """Make or upgrade the tables, in one transaction; True: there were none.
+    """Create or upgrade the tables, in one transaction; True: there were none.
 
     Raises HostError `newer_database`.
     """
@@ -97,7 +97,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> bool:
 
 
 def columns_of(connection: sqlite3.Connection, table: str) -> dict[str, str]:
-    """Return the columns of a table, each with what declares it. Empty: there is no such table."""
+    """Return the columns of a table, each with its declaration. Empty: there is no such table."""
     return {
         row[1]: f"{row[1]} {row[2]}{' NOT NULL' if row[3] else ''}{f' DEFAULT {row[4]}' if row[4] else ''}"
         for row in connection.execute(f"PRAGMA table_info({table})")
@@ -105,7 +105,7 @@ def columns_of(connection: sqlite3.Connection, table: str) -> dict[str, str]:
 
 
 def _additions(connection: sqlite3.Connection) -> list[str]:
-    """Return the statements that add what of _SCHEMA is not there."""
+    """Return the statements that add what is missing from _SCHEMA."""
     with closing(sqlite3.connect(":memory:")) as model:
         model.executescript(_SCHEMA)
         objects = model.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()

@@ -1,10 +1,10 @@
-"""The one thread in front of the one database connection, and the lock that makes it the only one.
+"""The single thread and database connection of the store, and the lock that keeps out other processes.
 
 SQLite before 3.51.3 can corrupt a WAL that two connections write to.
 
-A database that is damaged is put into quarantine and a new one begun (see salvage.py), at the start: what
-is in memory rests on what was read. So damage that shows while gatewayd runs ends it, and the mark that it
-leaves makes sure of the next start, also where SQLite's check finds nothing.
+A damaged database is put into quarantine and replaced (see salvage.py), but only at start-up, because what is
+in memory depends on what was read. So gatewayd exits if damage shows while it runs, and leaves a mark for the
+next start to replace the database even if SQLite's check finds nothing.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ import structlog
 from gatewayd.errors import HostError
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.store.database import Database
-from gatewayd.store.disk import Ballast, explain, is_damage, is_full, make_directory, sync
+from gatewayd.store.disk import Ballast, is_damage, is_full, make_directory, sync, translate_error
 from gatewayd.store.quarantine import Quarantine
 from gatewayd.store.salvage import SUFFIXES, Replacement, Salvage
 from gatewayd.store.spool import Spool
@@ -32,14 +32,14 @@ T = TypeVar("T")
 
 log = structlog.get_logger()
 
-# How often it is tried to have the ballast back.
+# How often to try to create the ballast again.
 _BALLAST_RETRY_S = 60.0
 
 
 class Store:
-    """Durable truth, for the event loop. Open it with `async with`.
+    """Durable state, for use from the event loop. Open it with `async with`.
 
-    `is_new`: the database was begun by this start, or lacks something that the broker may still have.
+    `is_new`: this start created the database, or it lacks something that the broker may still have.
     """
 
     def __init__(self, state_dir: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -50,22 +50,22 @@ class Store:
         self._ballast = Ballast(state_dir)
         self._ballast_due = 0.0
         self.is_new = False
-        # Why messages and records could last not be written. What is read in between says nothing of that.
+        # The last failures to write messages and records; a successful read does not clear them.
         self._troubles: dict[str, HostError] = {}
         self.damaged = asyncio.Event()
         self.spool: Spool
         self._database: Database | None = None
 
     async def __aenter__(self) -> Self:
-        """Open it, unless it is. Raises what `open` raises."""
+        """Open it, unless it is open. Raises what `open` raises."""
         if self._lock is None:
             await self.open()
         return self
 
     async def open(self) -> None:
-        """Open, create what is missing, lock.
+        """Lock the state directory, create what is missing, and open the database.
 
-        Raises HostError `state_dir_locked`, `newer_database`, or one of those of `disk.explain`.
+        Raises HostError `state_dir_locked`, `newer_database`, or one from `disk.translate_error`.
         """
         try:
             await self._in_thread(lambda: self._with_ballast(self._open))
@@ -78,19 +78,19 @@ class Store:
         await self.close()
 
     async def close(self) -> None:
-        """Close it, and let another have the directory."""
+        """Close it, and release the directory."""
         await self._in_thread(self._close)
         self._thread.shutdown()
 
     @property
     def trouble(self) -> HostError | None:
-        """Why something could not be written, until something of its kind could."""
+        """Why a write failed, until one of the same kind succeeds."""
         return next(iter(self._troubles.values()), None)
 
     async def run(self, work: Callable[[Database], T]) -> T:
-        """Do `work` on the store's thread, on a full disk with the space of the ballast.
+        """Do `work` on the store's thread; on a full disk, with the space of the ballast.
 
-        Failures of disk and database become HostErrors: see `disk.explain`.
+        Failures of disk and database become HostErrors: see `disk.translate_error`.
         """
         return await self._in_thread(lambda: self._with_ballast(lambda: work(self._opened)))
 
@@ -108,7 +108,7 @@ class Store:
                 self._thread, lambda: self._observed(work)
             )
         except (sqlite3.Error, OSError) as error:
-            trouble = self._troubles[kind] = explain(error, self._state_dir)
+            trouble = self._troubles[kind] = translate_error(error, self._state_dir)
             if is_damage(error):
                 self.damaged.set()
             raise trouble from error
@@ -117,7 +117,7 @@ class Store:
         return result
 
     def _observed(self, work: Callable[[], T]) -> tuple[bool, T]:
-        """Do `work`; say whether it changed anything in the database."""
+        """Do `work`; return whether it changed the database, and its result."""
         before = self._database.changes if self._database else 0
         result = work()
         return self._database is not None and self._database.changes > before, result
@@ -149,7 +149,7 @@ class Store:
         self.spool = Spool(self._state_dir / "spool", quarantine)
         try:
             if replacement.is_ready:
-                raise damaged("it was damaged when gatewayd was started last")
+                raise damaged("it was damaged when gatewayd last started")
             self._check_mark()
             self._database = Database(path, self.spool)
         except sqlite3.DatabaseError as error:
@@ -157,24 +157,24 @@ class Store:
                 raise
             self._replace(replacement, error)
             self._database = Database(path, self.spool)
-            self.is_new = True  # the broker is asked for everything, whatever was found
+            self.is_new = True  # everything is requested from the broker, whatever was found
         self.is_new = self.is_new or self._database.is_new or self._database.has_lost_a_release
 
     def _clear_the_way(self, quarantine: Quarantine, replacement: Replacement) -> None:
-        """Move directories away that are where files of ours belong: SQLite only says "unable to open"."""
+        """Move away directories that are in the place of our files: SQLite only says "unable to open"."""
         names = [*(f"gatewayd.db{suffix}" for suffix in SUFFIXES), "ballast", self._damage_mark.name]
         names += replacement.names
         if in_the_way := [path for name in names if (path := self._state_dir / name).is_dir()]:
-            folder = quarantine.put(in_the_way, "directories were in the place of files of gatewayd's")
+            folder = quarantine.put(in_the_way, "directories were in the place of gatewayd's files")
             log.error(
-                "directories were in the place of files, and are moved away",
+                "directories in the place of gatewayd's files were moved away",
                 code="state_damaged",
                 files=[str(path) for path in in_the_way],
                 quarantine=str(folder),
             )
 
     def _replace(self, replacement: Replacement, error: Exception) -> None:
-        """Put a damaged database away, and a new one with what could be read of it in its place."""
+        """Put a damaged database into quarantine, and a new one with what could be read in its place."""
         found = Salvage({}, has_all_marks=False) if replacement.is_ready else replacement.build(self.spool)
         marks = "kept" if found.has_all_marks else "some may be lost: an old signed container could pass"
         self._damage_mark.unlink(missing_ok=True)
@@ -182,7 +182,7 @@ class Store:
             f"the database was damaged; the history of jobs is lost, anti-rollback marks: {marks}"
         )
         log.error(
-            "the database was damaged, and a new one is begun; the history of jobs is lost",
+            "the database was damaged and has been replaced; the history of jobs is lost",
             code="database_damaged",
             reason=str(error),
             quarantine=str(folder),
@@ -208,16 +208,16 @@ class Store:
         return self._state_dir / "damaged"
 
     def _check_mark(self) -> None:
-        """Raise sqlite3.DatabaseError when damage showed while gatewayd ran last."""
+        """Raise sqlite3.DatabaseError if damage showed while gatewayd last ran."""
         if self._damage_mark.exists():
-            raise damaged("damage showed while gatewayd ran last")
+            raise damaged("damage showed while gatewayd last ran")
 
     def _mark_damaged(self) -> None:
         try:
             self._damage_mark.touch()
             sync(self._state_dir)
         except OSError as error:
-            log.warning("cannot leave a mark of the damage", reason=error.strerror)
+            log.warning("cannot mark the database as damaged", reason=error.strerror)
 
     @property
     def _opened(self) -> Database:

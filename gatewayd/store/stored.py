@@ -1,12 +1,12 @@
-"""Reading values that another version of gatewayd wrote, or that a failing card has changed.
+"""Read values that another version of gatewayd wrote, or that a failing card has changed.
 
-A stored value outlives the version that wrote it. So a field that we do not know is ignored; one that is
-missing has its default; one that cannot be read is treated as missing, and is named. Only where a value says
-nothing, or something dangerous, without one of its fields (`essential`) is the whole value unreadable: a
-verdict without its code would read as genuine.
+A stored value outlives the version that wrote it. So an unknown field is ignored, a missing one has its
+default, and one that cannot be read is treated as missing and reported. Only if a value would be meaningless
+or dangerous without a field (`essential`) is the whole value unreadable: a verdict without its code would
+read as genuine.
 
 What is readable follows from the type hints of a dataclass: int, float, str, bool, bytes (as hex), enums,
-dataclasses, names of images, tuples of one type, and each of them or None. Numbers may be decimal text
+dataclasses, image ids, tuples of one type, and each of them or None. Numbers may be decimal text
 (see rows.py).
 """
 
@@ -37,8 +37,8 @@ class UnreadableError(ValueError):
 class Format(Generic[T]):
     """How values of one dataclass are stored.
 
-    `checks` raise ValueError or GatewaydError for content that has the right type and cannot be. `earlier`
-    turns the fields that earlier versions wrote into those of today.
+    `checks` raise ValueError or GatewaydError for an invalid value of the right type. `earlier` converts
+    the fields that earlier versions wrote to those of today.
     """
 
     cls: type[T]
@@ -47,7 +47,7 @@ class Format(Generic[T]):
     earlier: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
 
     def read(self, stored: object) -> tuple[T, list[str]]:
-        """Return the value, and what of it could not be read. Raises UnreadableError."""
+        """Return the value, and the fields that could not be read. Raises UnreadableError."""
         if not isinstance(stored, Mapping):
             raise UnreadableError(f"expected fields, got {type(stored).__name__}")
         stored = self.earlier(stored)
@@ -75,7 +75,7 @@ class Format(Generic[T]):
         try:
             stored = json.loads(text) if isinstance(text, str) else text
         except (ValueError, RecursionError) as error:
-            raise UnreadableError(f"no JSON: {error}") from None
+            raise UnreadableError(f"not JSON: {error}") from None
         return self.read(stored)
 
 
@@ -115,7 +115,7 @@ def _hints(cls: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Turn what JSON does not know into what it does."""
+    """Convert a value to what JSON can hold."""
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, ImageId):
@@ -128,7 +128,7 @@ def _plain(value: Any) -> Any:
 
 
 def _convert(value: Any, hint: Any) -> Any:
-    """Return `value` as what the hint says. Raises ValueError."""
+    """Convert `value` to the type `hint`. Raises ValueError."""
     if get_origin(hint) in (Union, types.UnionType):
         if value is None and type(None) in get_args(hint):
             return None
@@ -148,8 +148,12 @@ def _convert(value: Any, hint: Any) -> Any:
 
 
 def _whole(cls: Any, value: Any) -> Any:
-    """Read a dataclass within another: with a field that cannot be read it is no use to that one."""
-    read, unread = Format(cls, essential=[one.name for one in fields(cls)]).read(value)
+    """Read a dataclass within another. It must be readable in full.
+
+    Fields without a default are essential; those that came later have one.
+    """
+    essential = [one.name for one in fields(cls) if one.default is MISSING]
+    read, unread = Format(cls, essential=essential).read(value)
     if unread:
         raise UnreadableError(", ".join(unread))
     return read
@@ -196,6 +200,6 @@ _CONVERTERS: dict[Any, Callable[[Any], Any]] = {
 
 
 def _shown(value: Any) -> str:
-    """Show enough of it to recognise it by."""
+    """Show enough of a value to recognise it."""
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:40]}…"  # noqa: PLR2004 - characters on a line of a log

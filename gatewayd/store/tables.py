@@ -1,4 +1,4 @@
-"""The connection to the database: transactions, and reading that survives a value it cannot read."""
+"""The connection to the database: transactions, and reads that tolerate an unreadable value."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -18,15 +18,15 @@ log = structlog.get_logger()
 
 
 class Tables:
-    """One connection. `now` is the time for people."""
+    """One connection. `now` returns the time as text, for the stored timestamps."""
 
     def __init__(self, path: Path, now: Callable[[], str] | None = None) -> None:
         self.now = now or utc_now
         self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self.db.row_factory = sqlite3.Row
-        # Text that a failing card has changed may be no UTF-8: that must not fail a query for all other rows.
+        # Text that a failing card has changed may not be UTF-8: that must not fail the query for other rows.
         self.db.text_factory = lambda content: content.decode(errors="replace")
-        self._told: set[tuple[str, str, tuple[str, ...]]] = set()
+        self._logged: set[tuple[str, str, tuple[str, ...]]] = set()
         try:
             self.is_new = prepare(self.db, path)
             _check(self.db)
@@ -43,12 +43,12 @@ class Tables:
             yield int(self.db.execute("SELECT seq FROM counter").fetchone()[0])
             self.db.execute("COMMIT")
         except BaseException:
-            if self.db.in_transaction:  # some failures, a full disk among them, have rolled back already
+            if self.db.in_transaction:  # some failures, such as a full disk, have already rolled back
                 self.db.execute("ROLLBACK")
             raise
 
     def mend_counter(self) -> None:
-        """Let events go on after all that are stored, whatever the counter says."""
+        """Raise the counter above every stored event, whatever it says."""
         (highest,) = self.db.execute(
             "SELECT ifnull(max(seq), 0) FROM (SELECT seq FROM releases UNION SELECT contact_seq FROM devices"
             " UNION SELECT updated_seq FROM jobs) WHERE typeof(seq) = 'integer'"
@@ -61,19 +61,19 @@ class Tables:
     def read(
         self, table: str, rest: str, values: tuple[Any, ...], convert: Callable[[sqlite3.Row], Read[T | None]]
     ) -> Iterator[tuple[sqlite3.Row, T]]:
-        """Yield each row of a table that can be used, with its value. The log names what cannot be read."""
-        for row in self.db.execute(f"SELECT * FROM {table} {rest}", values).fetchall():  # noqa: S608 - words of ours
+        """Yield each usable row of a table with its value. What cannot be read is logged."""
+        for row in self.db.execute(f"SELECT * FROM {table} {rest}", values).fetchall():  # noqa: S608 - constants
             read = convert(row)
             if read.unread:
-                self._tell(table, row, read.unread, is_lost=read.value is None)
+                self._log_unread(table, row, read.unread, is_lost=read.value is None)
             if read.value is not None:
                 yield row, read.value
 
-    def _tell(self, table: str, row: sqlite3.Row, unread: tuple[str, ...], *, is_lost: bool) -> None:
-        """Log it the first time it is met: the tables are read again and again."""
+    def _log_unread(self, table: str, row: sqlite3.Row, unread: tuple[str, ...], *, is_lost: bool) -> None:
+        """Log what cannot be read, but only the first time: the tables are read again and again."""
         named = "/".join(str(row[at])[:80] for at in range(2 if table in ("verdicts", "attempts") else 1))
-        if (table, named, unread) not in self._told:
-            self._told.add((table, named, unread))
+        if (table, named, unread) not in self._logged:
+            self._logged.add((table, named, unread))
             log.error(
                 "a stored value cannot be read; it is ignored"
                 if is_lost
@@ -86,14 +86,14 @@ class Tables:
 
 
 def _check(connection: sqlite3.Connection) -> None:
-    """Raise sqlite3.DatabaseError when the file is damaged. Some ms for a few MiB."""
+    """Raise sqlite3.DatabaseError if the file is damaged. Takes a few ms for a few MiB."""
     (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if answer != "ok":
         raise damaged(str(answer))
 
 
 def damaged(why: str) -> sqlite3.DatabaseError:
-    """Return the error that SQLite itself raises where it notices."""
+    """Return the error that SQLite itself raises when it notices damage."""
     error = sqlite3.DatabaseError(why)
     error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     return error

@@ -1,1 +1,1 @@
-"""What systemd is told, and what it is given: notify, watchdog, health, journal."""
+"""The interface to systemd: notifications, watchdog, health checks, journal."""

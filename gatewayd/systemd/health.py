@@ -1,9 +1,9 @@
-"""Whether gatewayd is well: how late its event loop is, whether its database answers, whether transfers move.
+"""gatewayd's health: event-loop lag, whether the database answers, and whether transfers make progress.
 
-The loop's lag is what every device on every line waits for. Ten times a second something falls due on the
-loop. How late it runs is the lag that a frame which arrived at that moment would have met. The awkward case
-is a loop that is held up for longer than a tenth of a second: the ticks that fell due meanwhile were late,
-too, and count, or one long stop would vanish among the short ones.
+Event-loop lag delays every device on every line. A tick is due on the loop ten times a second; how late it
+runs is the delay that a frame arriving at that moment would have seen. The awkward case is a loop that is
+blocked for longer than the interval: the ticks that became due meanwhile were late too and are counted, or
+one long stop would vanish among the many short ones.
 """
 
 import asyncio
@@ -16,32 +16,23 @@ from dataclasses import dataclass
 import structlog
 
 from gatewayd.errors import HostError
+from gatewayd.status.gateway import LagFigures
 
 log = structlog.get_logger()
 
 INTERVAL_S = 0.1  # often enough for a p99.9 within minutes, too seldom to be noticed on a Pi
 KEPT = 6000  # ticks, ten minutes: 48 KB
-# A gateway is not restarted for what passes by itself, nor for what a restart would not mend: a machine that
-# swaps, the largest message on the slowest SD card.
+# Generous limits: do not restart a gateway for what passes by itself or what a restart would not fix, such as
+# swapping, or the largest message on the slowest SD card.
 LATE_LOOP_S = 10.0
 SILENT_DATABASE_S = 300.0
 OVERDUE_TRANSFER_S = 60.0
-# How often the database is asked whether it is there.
+# How often the database is probed.
 DATABASE_PROBE_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class LagFigures:
-    """The loop's lag over the last ten minutes, or since it began; zeros without samples."""
-
-    p50_ms: float = 0.0
-    p99_9_ms: float = 0.0
-    max_ms: float = 0.0
-    samples: int = 0
-
-
 class LoopLag:
-    """Measures while `run` runs; `figures` any time. `clock` is the loop's."""
+    """Measures event-loop lag while `measure` runs. `clock` is the loop's."""
 
     def __init__(
         self, clock: Callable[[], float], *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -52,8 +43,8 @@ class LoopLag:
         self._oldest = 0
         self._worst_ms = 0.0
 
-    async def run(self) -> None:
-        """Measure until cancelled; then log what was found."""
+    async def measure(self) -> None:
+        """Measure until cancelled, then log the figures."""
         due = self._clock() + INTERVAL_S
         try:
             while True:
@@ -70,24 +61,24 @@ class LoopLag:
             )
 
     def woke(self, due: float, now: float) -> float:
-        """Note that what was due at `due` runs at `now`, with all that fell due in between.
+        """Record that the tick due at `due` runs at `now`, and all that became due in between.
 
-        Returns when the next one is due.
+        Returns the time of the next one.
         """
         missed = int((now - due) / INTERVAL_S)
-        due += max(0, missed - KEPT) * INTERVAL_S  # what the ring would forget again at once
+        due += max(0, missed - KEPT) * INTERVAL_S  # skip those that the ring could not keep
         while due <= now:
             self._note((now - due) * 1000)
             due += INTERVAL_S
         return due
 
     def take_worst_s(self) -> float:
-        """Return how late the loop was at most since this was last asked."""
+        """Return the worst lag since the last call."""
         worst_ms, self._worst_ms = self._worst_ms, 0.0
         return worst_ms / 1000
 
     def figures(self) -> LagFigures:
-        """What is known now."""
+        """Return the figures so far."""
         lags = sorted(self._lags_ms)
         if not lags:
             return LagFigures()
@@ -103,7 +94,7 @@ class LoopLag:
 
 
 class DatabaseProbe:
-    """Asks the database's thread for a sign of life, again and again while `run` runs."""
+    """Sends a trivial request to the database's thread at regular intervals while `keep_asking` runs."""
 
     def __init__(
         self,
@@ -117,24 +108,24 @@ class DatabaseProbe:
         self._sleep = sleep
         self._asked_at: float | None = None
 
-    async def run(self) -> None:
-        """Until cancelled."""
+    async def keep_asking(self) -> None:
+        """Ask until cancelled."""
         while True:
             self._asked_at = self._clock()
-            with contextlib.suppress(HostError):  # the disk has trouble, and the thread says so
+            with contextlib.suppress(HostError):  # the disk fails, but the thread answers
                 await self._ask()
             self._asked_at = None
             await self._sleep(DATABASE_PROBE_S)
 
     @property
     def silent_s(self) -> float:
-        """How long the question that was asked last has waited for its answer."""
+        """How long the current request has waited for its answer."""
         return 0.0 if self._asked_at is None else self._clock() - self._asked_at
 
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """What shows whether gatewayd hangs; `overdue_device` has the transfer that is overdue the longest."""
+    """The signs of a hang. `overdue_device`: the device whose transfer is overdue the longest."""
 
     late_loop_s: float = 0.0
     silent_database_s: float = 0.0
@@ -142,18 +133,48 @@ class Vitals:
     overdue_device: str = ""
 
 
+class Health:
+    """Collects the vital signs while `measure` runs.
+
+    `ask_database` returns when the database's thread has answered; `most_overdue` returns by how many seconds
+    the most overdue transfer is late, and its device.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        ask_database: Callable[[], Awaitable[object]],
+        most_overdue: Callable[[], tuple[float, str]],
+    ) -> None:
+        self.loop_lag = LoopLag(clock)
+        self._database = DatabaseProbe(ask_database, clock)
+        self._most_overdue = most_overdue
+
+    async def measure(self) -> None:
+        """Measure until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.loop_lag.measure(), name="loop lag")
+            tasks.create_task(self._database.keep_asking(), name="database probe")
+
+    def vitals(self) -> Vitals:
+        """Return the vital signs; the loop's lag is the worst since the last call."""
+        overdue_s, device = self._most_overdue()
+        return Vitals(self.loop_lag.take_worst_s(), self._database.silent_s, overdue_s, device)
+
+
 def complaint(vitals: Vitals) -> str:
-    """Say why a restart is called for; empty when nothing hangs."""
+    """Return why gatewayd should be restarted; "" if nothing hangs."""
     if vitals.late_loop_s > LATE_LOOP_S:
         return f"the event loop was late by {vitals.late_loop_s:.0f} s"
     if vitals.silent_database_s > SILENT_DATABASE_S:
         return f"the database has not answered for {vitals.silent_database_s:.0f} s"
     if vitals.overdue_transfer_s > OVERDUE_TRANSFER_S:
         since = f"for {vitals.overdue_transfer_s:.0f} s"
-        return f"the transfer to {vitals.overdue_device} should have acted {since}, and has not"
+        return f"the transfer to {vitals.overdue_device} has been overdue {since}"
     return ""
 
 
 def _share(ordered: list[float], share: float) -> float:
-    """Return the smallest value that so large a share of all does not exceed."""
+    """Return the smallest value that this share of all values does not exceed."""
     return ordered[math.ceil(share * len(ordered)) - 1]

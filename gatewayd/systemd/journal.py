@@ -1,8 +1,8 @@
-"""The journal's native protocol: a line of the log as fields, so that `journalctl DEVICE=pump-1` finds it.
+"""The journal's native protocol: log entries as fields, so that `journalctl DEVICE=pump-1` finds them.
 
-A message is one datagram of `NAME=value` lines. A value with a line break in it comes with its length instead
-(`NAME`, a line break, 64 bits little-endian, the value, a line break). What is too large for a datagram goes
-into a sealed memory file, whose descriptor is sent. https://systemd.io/JOURNAL_NATIVE_PROTOCOL
+A message is one datagram of `NAME=value` lines. A value that contains a line break is sent with its length
+instead (`NAME`, a line break, 64 bits little-endian, the value, a line break). A message too large for a
+datagram goes into a sealed memory file, whose descriptor is sent. https://systemd.io/JOURNAL_NATIVE_PROTOCOL
 """
 
 import errno
@@ -18,10 +18,10 @@ import structlog
 
 SOCKET = "/run/systemd/journal/socket"
 IDENTIFIER = "gatewayd"
-# A journal that is stuck must not hold up the devices for long.
+# A journal that hangs must not delay the devices for long.
 PATIENCE_S = 1.0
 PRIORITIES = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
-# Ours alone; a key of the log that is called so gets a line behind its name.
+# Reserved field names; a log key by one of these gets an underscore appended.
 _OURS = ("MESSAGE", "PRIORITY", "SYSLOG_IDENTIFIER")
 _LONGEST_NAME = 64
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
@@ -29,7 +29,7 @@ _SAID = ("event", "level", "reason", "exception")
 
 
 def is_behind(stream: TextIO, stated: str | None) -> bool:
-    """Whether a stream is the one in `stated`: $JOURNAL_STREAM, device and inode of one to the journal."""
+    """Whether `stream` goes to the journal; `stated` is $JOURNAL_STREAM, its device and inode."""
     try:
         status = os.fstat(stream.fileno())
     except (OSError, ValueError):
@@ -38,14 +38,14 @@ def is_behind(stream: TextIO, stated: str | None) -> bool:
 
 
 class Journal:
-    """Where lines go; to `fallback` while the journal does not take them."""
+    """Sends log entries to the journal; to `fallback` while the journal does not accept them."""
 
     def __init__(self, fallback: TextIO, address: str = SOCKET) -> None:
         self._fallback = fallback
         self._address = address
 
     def send(self, **fields: str) -> None:
-        """Send a line. What structlog calls a logger's method, whatever the level."""
+        """Send an entry. structlog calls this under the name of each level."""
         content = frame(fields.items())
         try:
             self._send(content)
@@ -72,14 +72,14 @@ class Journal:
 
 
 def frame(fields: Iterable[tuple[str, str]]) -> bytes:
-    """Return the datagram that says these fields."""
+    """Encode fields as a datagram."""
     return b"".join(_field(name.encode(), value.encode(errors="replace")) for name, value in fields)
 
 
 def as_fields(
     _logger: object, _method: str, event: structlog.typing.EventDict
 ) -> tuple[tuple[()], dict[str, str]]:
-    """Turn a line of the log into the fields of the journal; the last of structlog's processors."""
+    """Turn a log entry into journal fields; the last of structlog's processors."""
     fields = {
         "MESSAGE": sentence(event),
         "PRIORITY": str(PRIORITIES[event["level"]]),
@@ -90,7 +90,7 @@ def as_fields(
 
 
 def sentence(event: Mapping[str, Any]) -> str:
-    """Say a whole line for a person, who sees nothing but the message unless asked for more."""
+    """Format an entry as one line for people; journalctl shows only the message by default."""
     reason = f": {event['reason']}" if "reason" in event else ""
     more = [f"{key}={_text(value)}" for key, value in event.items() if key not in _SAID]
     trace = f"\n{event['exception']}" if "exception" in event else ""
@@ -98,7 +98,7 @@ def sentence(event: Mapping[str, Any]) -> str:
 
 
 def field_name(key: str) -> str:
-    """Return what journald takes for a name: A-Z, digits and lines, a letter first, at most 64."""
+    """Return a valid journal field name: A-Z, digits and underscores, a letter first, at most 64."""
     name = re.sub(r"[^A-Z0-9_]", "_", key.upper())
     name = name if re.match(r"[A-Z]", name) else f"X{name}"
     return f"{name}_" if name in _OURS else name[:_LONGEST_NAME]

@@ -1,6 +1,6 @@
-"""What systemd is told, and what it asks for: as much of sd_notify(3) as a daemon needs.
+"""Notifications to systemd: the part of sd_notify(3) that a daemon needs.
 
-Without systemd, or when it does not listen, nothing is said and nothing fails: no update depends on it.
+Without systemd, or if it does not listen, nothing is sent and nothing fails: no update depends on it.
 """
 
 import os
@@ -9,14 +9,14 @@ import time
 from collections.abc import Mapping
 from typing import Self
 
-# systemd takes 4 KiB for a whole message; a line that is longer is not read by anybody.
+# systemd accepts messages of up to 4 KiB, but nobody reads a longer line than this.
 LONGEST_STATUS = 400
-# What is not repeated must arrive: a manager that is busy for a moment is waited for.
+# Messages that are not repeated must arrive, so wait this long for a manager that is busy.
 PATIENCE_S = 1.0
 
 
 class Notifier:
-    """The service that systemd takes us for. `watchdog_s`: it wants to hear of us so often; None: never."""
+    """This process as a systemd service. `watchdog_s`: how often systemd expects a ping; None: never."""
 
     def __init__(self, address: str | None = None, watchdog_s: float | None = None) -> None:
         self._address = address
@@ -25,36 +25,36 @@ class Notifier:
 
     @classmethod
     def of(cls, environment: Mapping[str, str], pid: int) -> Self:
-        """Read what systemd left in the environment of the process `pid`."""
+        """Read the settings that systemd put into the environment of the process `pid`."""
         usec = environment.get("WATCHDOG_USEC", "")
         is_meant = environment.get("WATCHDOG_PID", str(pid)) == str(pid)
         watchdog_s = int(usec) / 1e6 if usec.isdecimal() and is_meant else None
         return cls(environment.get("NOTIFY_SOCKET"), watchdog_s or None)
 
     def ready(self) -> None:
-        """Updates can begin; or a reload is over, whatever came of it."""
-        self._tell("READY=1", PATIENCE_S)
+        """Report that start-up is complete, or that a reload has ended, successful or not."""
+        self._send("READY=1", PATIENCE_S)
 
     def reloading(self) -> None:
-        """The configuration is read again, from now until `ready`."""
-        self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}", PATIENCE_S)
+        """Report that a reload has begun; `ready` ends it."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}", PATIENCE_S)
 
     def stopping(self) -> None:
-        """No more updates."""
-        self._tell("STOPPING=1")
+        """Report that the daemon is stopping."""
+        self._send("STOPPING=1")
 
-    def feed_watchdog(self) -> None:
-        """Say that all is well."""
-        self._tell("WATCHDOG=1")
+    def ping_watchdog(self) -> None:
+        """Report that all is well."""
+        self._send("WATCHDOG=1")
 
     def status(self, text: str) -> None:
-        """Show a line in `systemctl status`; the same one again is not sent."""
+        """Show a line in `systemctl status`; an unchanged one is not sent again."""
         line = " ".join(text.split())[:LONGEST_STATUS]
-        if line != self._status and self._tell(f"STATUS={line}"):
+        if line != self._status and self._send(f"STATUS={line}"):
             self._status = line
 
-    def _tell(self, message: str, patience_s: float = 0.0) -> bool:
-        """Return whether it was taken; a manager that is stuck must not hold up the loop."""
+    def _send(self, message: str, patience_s: float = 0.0) -> bool:
+        """Send a message; return whether it was accepted. A manager that hangs must not block the loop."""
         if not self._address:
             return False
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
@@ -68,5 +68,5 @@ class Notifier:
 
 
 def from_environment() -> Notifier:
-    """Return the service that this process is."""
+    """Return the notifier for this process."""
     return Notifier.of(os.environ, os.getpid())

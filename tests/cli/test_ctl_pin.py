@@ -15,7 +15,7 @@ def test_the_pin_alone_goes_to_the_standard_output(tmp_path: Path) -> None:
     with tls_broker(tmp_path / "b", identity) as broker:
         ran = gatewayctl("pin", f"127.0.0.1:{broker.port}")
         assert (ran.exit_code, ran.out) == (0, f"{identity.pin}\n")
-        for told in ("CN=barn.example", "by none", "openssl x509", f'pins: ["{identity.pin}"]'):
+        for told in ("CN=barn.example", "trusted  no", "openssl x509", f'pins: ["{identity.pin}"]'):
             assert told in ran.err
         printed = check_printed("pin", gatewayctl("pin", f"localhost:{broker.port}", "--json").out)
         assert (printed["pin"], printed["vouched"]) == (identity.pin, False)

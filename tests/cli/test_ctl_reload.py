@@ -122,7 +122,7 @@ def test_another_broker_is_gone_to_in_mid_transfer(barn: Desk) -> None:
     with Mosquitto(barn.folder / "other") as other:
         barn.gateway.config["mqtt"]["port"] = other.port
         barn.write()
-        assert barn.good("reload").startswith("changed: mqtt; the gateway connects to the broker anew\n")
+        assert barn.good("reload").startswith("changed: mqtt; gatewayd reconnects to the broker\n")
         barn.publish("pump", "4.3.2", IMAGE)  # where the configuration says now
         barn.until_state("pump-1", "succeeded", installed_version="4.3.2")
         undisturbed(barn)

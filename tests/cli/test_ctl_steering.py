@@ -120,7 +120,7 @@ def test_everything_is_paused_and_one_stays_so(barn: Desk) -> None:
     assert barn.good("resume", "valve-1") == "valve-1 stays paused with everything else (gatewayctl resume)\n"
     told = barn.good("resume")
     assert "valve-1 goes on" in told
-    assert "pump-1 stays paused, by root (gatewayctl resume pump-1)" in told
+    assert "pump-1 stays paused by root (gatewayctl resume pump-1)" in told
     assert [name for name, view in barn.views().items() if view.paused] == ["pump-1"]
     barn.good("resume", "pump-1")
 
@@ -128,5 +128,5 @@ def test_everything_is_paused_and_one_stays_so(barn: Desk) -> None:
 def test_a_device_without_an_update_is_asked_who_it_is(barn: Desk) -> None:
     before = barn.views()["pump-1"].last_contact_at
     assert before is not None
-    assert "is asked who it is" in barn.good("retry", "pump-1")
+    assert "is asked to identify itself" in barn.good("retry", "pump-1")
     barn.until(lambda: (barn.views()["pump-1"].last_contact_at or "") >= before, "another contact")

@@ -9,7 +9,7 @@ from lab.jobs import World, a_device, a_job, genuine
 from gatewayd.codes import Again, Attempt, Code, Contact, Fault, meaning
 from gatewayd.delivery.retry import after_failure
 from gatewayd.errors import DeviceError, LinkError, LinkLost
-from gatewayd.jobs.model import JobState
+from gatewayd.jobs.transitions import JobState
 from gatewayd.status.board import StatusBoard
 from gatewayd.status.feed import StatusFeed
 
@@ -18,7 +18,7 @@ S = JobState
 NEVER_AGAIN = {"reverted", "version_mismatch", "already_tried"}
 NOT_REACHED = {
     *("no_answer", "only_text", "garbled", "incomplete", "late", "echo", "wake_failed"),
-    *("link_missing", "link_lost", "link_busy", "link_denied", "link_error"),
+    *("link_missing", "link_lost", "link_busy", "port_shared", "too_many_files", "link_denied", "link_error"),
     *("not_heard", "connect_failed", "pairing_failed", "no_service"),
     *("adapter_missing", "adapter_blocked", "bluetooth_missing"),
 }

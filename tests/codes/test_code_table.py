@@ -101,7 +101,7 @@ def test_every_code_that_is_raised_is_in_the_table() -> None:
 
 
 def test_every_code_in_the_table_is_raised_somewhere() -> None:
-    """As a text of its own, or as a member in a table from the errors of a library to ours."""
+    """As text of its own, or as a member in a table from the errors of a library to ours."""
     said = {text for _, node in nodes() for text in texts(node)} | {one.name.lower() for one in RcpCode}
     said |= {
         node.attr.lower()

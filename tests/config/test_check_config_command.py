@@ -125,7 +125,7 @@ def test_a_fragment_alone_is_a_usage_error(lab: Lab, run: Run) -> None:
     fragment.parent.mkdir()
     fragment.write_text("mqtt: {port: 1}\n")
     assert run(fragment).exit_code == 2
-    assert run(lab.file).stdout == f"{lab.file}: ok, 1 device, with 1 file of conf.d\n"
+    assert run(lab.file).stdout == f"{lab.file}: ok, 1 device, with 1 file from conf.d\n"
 
 
 # -- for another host
@@ -151,7 +151,7 @@ def test_another_hosts_files_are_warned_about(elsewhere: Lab, run: Run) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     *warnings, end = result.stdout.splitlines()
     assert end == f"{elsewhere.file}: ok, 1 device"
-    missing = [line.split(": ")[2] for line in warnings if "was not looked at: No such file" in line]
+    missing = [line.split(": ")[2] for line in warnings if "was not checked: No such file" in line]
     assert missing == [
         "mqtt.password_file",
         *(f"mqtt.tls.{name}" for name in ("ca_file", "cert_file", "key_file", "key_password_file")),
@@ -161,8 +161,8 @@ def test_another_hosts_files_are_warned_about(elsewhere: Lab, run: Run) -> None:
     ]
     # That they are not here is no reason to warn of what follows from it.
     assert len(warnings) == len(missing) + 1
-    assert "holds the key that signs, too" in warnings[-1]
-    assert "It has to be on barn-pi." in warnings[0]
+    assert "also holds the signing key" in warnings[-1]
+    assert "It must exist on barn-pi." in warnings[0]
 
 
 def test_another_hosts_mistakes_are_mistakes(elsewhere: Lab, run: Run) -> None:

@@ -78,10 +78,12 @@ def test_the_example_is_valid_when_its_files_exist(tmp_path: Path) -> None:
         text = text.replace(written, real)
     lab.file.write_text(text)
     settings = load(lab.file)
-    assert [device.name for device in settings.devices] == ["pump-1", "pump-3", "pump-2", "sensor-1"]
+    names = ["pump-1", "pump-3", "sensor-3", "pump-2", "sensor-1"]
+    assert [device.name for device in settings.devices] == names
     assert [str(warning).split(": ")[1] for warning in settings.warnings] == [
         "mqtt.password_file",
-        "devices[3].payload",
+        "devices[2].payload",
+        "devices[2].protocol",
     ]
 
 

@@ -15,7 +15,7 @@ from lab.configuration import KEY, PASSWORD, Lab, private_file
 from lab.jobs import a_device
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from gatewayd.config import BleSettings, ConfigErrors, Periodic, UartSettings, Wake, load
+from gatewayd.config import BleSettings, ConfigErrors, Periodic, UartSettings, Wake, load, load_at_start
 from gatewayd.config.duration import PATTERN as DURATION_PATTERN
 from gatewayd.config.duration import duration_text, read_duration
 from gatewayd.errors import ConfigError
@@ -159,7 +159,7 @@ def test_an_ota_key_gives_both_keys_and_a_warning(lab: Lab) -> None:
     lab.tree["keys"]["pump"] = {"ota_key_file": "ota.key", "allow_shared_key": True}
     assert lab.settings().key_sets["pump"] == KeySet(KEY.decrypt_key, KEY.verify_key, allow_shared_key=True)
     [warning] = lab.warnings()
-    assert "keys.pump.ota_key_file: holds the key that signs" in warning
+    assert "keys.pump.ota_key_file: also holds the signing key" in warning
 
 
 def test_secrets_are_in_no_text(lab: Lab) -> None:
@@ -186,7 +186,10 @@ def test_a_secret_that_everybody_may_read_is_refused(lab: Lab, name: str, key: s
     assert lab.errors() == []
     (lab.folder / name).chmod(0o644)
     [error] = lab.errors()
-    assert f"{key}: {name} is readable by everybody (mode 0644). Run: chmod o-rwx {name}." in error
+    assert (
+        f"{key}: {name} is readable by everybody (mode 0644). Run: chown gatewayd {name} && chmod 600 {name}."
+        in error
+    )
 
 
 @pytest.mark.attack("a key that everybody may change", "bad_configuration")
@@ -230,16 +233,55 @@ def test_a_named_pipe_in_place_of_a_key_does_not_block(lab: Lab) -> None:
     assert "pipe is not a regular file" in error
 
 
-@pytest.mark.attack("two devices on one port, one of them through a link", "bad_configuration")
-def test_one_port_through_a_link_is_still_one_port(lab: Lab) -> None:
+def test_what_leads_to_one_port_at_the_moment_is_a_warning_and_stops_nobody(lab: Lab) -> None:
     (lab.folder / "port").touch()
     (lab.folder / "by-id").symlink_to("port")
     lab.tree["devices"] = [
         lab.device("a", link={"uart": str(lab.folder / "port")}),
         lab.device("b", link={"uart": str(lab.folder / "by-id")}),
     ]
-    [error] = lab.errors()
-    assert "devices[1].link.uart: by-id is the port of devices[0] as well" in error
+    assert lab.errors() == []
+    there, here = warned(lab, "at the moment")
+    assert "devices[0].link.uart: leads to the port of b at the moment" in there
+    assert "devices[1].link.uart: leads to the port of a at the moment" in here
+    (lab.folder / "by-id").unlink()
+    assert warned(lab, "at the moment") == []
+
+
+def break_key(lab: Lab, how: str) -> None:
+    key = lab.folder / "decrypt.key.bin"
+    if how == "gone":
+        key.unlink()
+    elif how == "damaged":
+        key.write_bytes(b"short")
+    else:
+        key.chmod(0o666 if how == "open to all" else 0o604)
+
+
+@pytest.mark.parametrize("how", ["gone", "damaged", "open to all", "readable by all"])
+def test_at_a_start_a_bad_key_file_costs_its_key_set_alone(lab: Lab, how: str) -> None:
+    lab.tree["devices"].append(lab.device("tag-1", app_id="tag", payload="standard", keys=None))
+    assert lab.settings() == load_at_start(lab.file)
+    break_key(lab, how)
+    assert len(lab.errors()) >= 1, "check-config and reload refuse it"
+    settings = load_at_start(lab.file)
+    pump, tag = settings.devices
+    assert "decrypt.key.bin" in settings.missing_keys(pump)
+    assert settings.missing_keys(tag) == ""
+    assert settings.key_sets == {}, "half a key set is none"
+    with pytest.raises(ConfigError) as refused:
+        settings.keys_of(pump)
+    assert refused.value.code == "keys_unusable"
+    assert any("decrypt.key.bin" in str(warning) for warning in settings.warnings)
+
+
+def test_a_start_refuses_everything_else_and_tells_the_keys_too(lab: Lab) -> None:
+    break_key(lab, "gone")
+    lab.tree["devices"][0]["attempts"] = 0
+    assert len(lab.errors()) == 2
+    with pytest.raises(ConfigErrors) as refused:
+        load_at_start(lab.file)
+    assert len(refused.value.mistakes) == 2
 
 
 @pytest.mark.attack("one key for two applications", "bad_configuration")
@@ -286,7 +328,7 @@ def test_unwise_settings_are_warned_about(lab: Lab) -> None:
     assert warned(lab, "allow_downgrade: older firmware is accepted")
     assert warned(lab, "keys has no effect; deliver: container has no effect")
     lab.tree["devices"][0]["link"]["uart"] = "/dev/ttyUSB0"
-    assert warned(lab, "devices[0].link.uart: this number changes")
+    assert warned(lab, "devices[0].link.uart: this number can change")
 
 
 def test_settings_cannot_be_changed(lab: Lab) -> None:
@@ -354,5 +396,5 @@ def test_a_protocol_that_does_not_go_over_bluetooth_is_refused_there(monkeypatch
     monkeypatch.setitem(PROTOCOLS, "lamp", lamp)
     device = a_device(protocol="lamp")
     assert device.protocol_settings == LampSettings()
-    with pytest.raises(ValidationError, match="over which LAMP does not go"):
+    with pytest.raises(ValidationError, match="which LAMP does not support"):
         a_device(protocol="lamp", link={"ble": "C0:FF:EE:00:00:01"})

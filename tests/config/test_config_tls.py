@@ -60,7 +60,10 @@ def test_a_renewed_certificate_is_another_configuration(lab: Lab) -> None:
 def test_a_secret_that_everybody_can_read_is_refused(lab: Lab, name: str) -> None:
     (lab.folder / name).chmod(0o644)
     (error,) = lab.errors()
-    assert f"{name} is readable by everybody (mode 0644). Run: chmod o-rwx {name}" in error
+    assert (
+        f"{name} is readable by everybody (mode 0644). Run: chown gatewayd {name} && chmod 600 {name}"
+        in error
+    )
 
 
 def test_a_key_inside_the_certificate_makes_that_a_secret(lab: Lab) -> None:

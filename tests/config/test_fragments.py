@@ -112,7 +112,7 @@ def test_clashes_name_both_files(tree: Tree) -> None:
     tree.add("1.yaml", "\n" + device("pump-1", "/dev/1"))
     name, port = tree.told()
     assert name.startswith("conf.d/1.yaml:2: devices[1].name: pump-1 is also the name of devices[0] (")
-    assert "devices[1].link.uart: /dev/1 is the port of devices[0] as well" in port
+    assert "devices[1].link.uart: /dev/1 is also the port of devices[0] (" in port
     assert "(config.yaml:5). Give each device" in name
     assert "(config.yaml:5). Give each device" in port
 
@@ -124,7 +124,7 @@ def test_two_at_one_address_are_told_with_both_files(tree: Tree) -> None:
         )
         tree.add(f"{number}.yaml", f"devices:\n{text}")
     (told,) = tree.told()
-    assert told.startswith("conf.d/2.yaml:5: devices[2].link.ble: devices[1] is looked for in the same way")
+    assert told.startswith("conf.d/2.yaml:5: devices[2].link.ble: devices[1] has the same Bluetooth target")
     assert "(conf.d/1.yaml:5)" in told
 
 
@@ -192,7 +192,7 @@ def test_what_is_left_behind_is_passed_over_and_the_rest_warned_about(tree: Tree
         tree.add(name, "nonsense: true\n")
     (warned,) = tree.warned()
     assert warned.startswith(
-        "conf.d: what is not plainly named *.yaml is not read: 'README', 'new\\nline.yaml', 'x.yml'. "
+        "conf.d: only files named *.yaml are read; ignored: 'README', 'new\\nline.yaml', 'x.yml'. "
     )
     assert load(tree.file).files == (tree.file,)
 
@@ -200,7 +200,7 @@ def test_what_is_left_behind_is_passed_over_and_the_rest_warned_about(tree: Tree
 def test_a_name_that_is_no_text_is_named_all_the_same(tree: Tree) -> None:
     (Path(os.fsdecode(os.fsencode(tree.fragments) + b"/\xff.yaml"))).write_text("nonsense: true\n")
     (warned,) = tree.warned()
-    assert "is not read: '\\udcff.yaml'. " in warned
+    assert "are read; ignored: '\\udcff.yaml'. " in warned
 
 
 def test_of_many_files_that_do_not_count_a_few_are_named(tree: Tree) -> None:
@@ -214,7 +214,7 @@ def test_conf_d_must_be_a_folder(tree: Tree) -> None:
     tree.fragments.rmdir()
     tree.fragments.write_text("")
     assert tree.told() == [
-        "conf.d: cannot be read: Not a directory. It holds parts of the configuration: check its permissions."
+        "conf.d: cannot be read: Not a directory. It holds part of the configuration: check its permissions."
     ]
 
 
@@ -236,7 +236,7 @@ def test_links_are_followed_and_dead_ones_are_mistakes(tree: Tree) -> None:
 
 def test_a_named_pipe_is_not_waited_for(tree: Tree) -> None:
     os.mkfifo(tree.fragments / "1.yaml")
-    assert tree.told() == ["conf.d/1.yaml: is not a regular file. Only files belong into conf.d."]
+    assert tree.told() == ["conf.d/1.yaml: is not a regular file. Keep only regular files in conf.d."]
 
 
 @pytest.mark.attack("a configuration or conf.d that everybody may write", "bad_configuration")
@@ -268,14 +268,14 @@ def test_the_size_of_all_is_limited(tree: Tree) -> None:
     tree.add("1.yaml", half)
     tree.add("2.yaml", half)
     tree.add("3.yaml", "a: &b c\n")  # not looked at any more
-    assert tree.told() == ["conf.d/2.yaml: with it the configuration has more than 1048576 bytes."]
+    assert tree.told() == ["conf.d/2.yaml: brings the configuration to more than 1048576 bytes."]
 
 
 def test_the_number_of_values_in_all_is_limited(tree: Tree) -> None:
     for name in "ab":
         half = "".join(f"{name}{number}: x\n" for number in range(VALUES_LIMIT // 2))
         tree.add(f"{name}.yaml", half)
-    assert tree.told() == ["conf.d/b.yaml: with it the configuration has more than 50000 values."]
+    assert tree.told() == ["conf.d/b.yaml: brings the configuration to more than 50000 values."]
 
 
 def test_the_number_of_mistakes_in_all_is_limited(tree: Tree) -> None:

@@ -50,7 +50,7 @@ def test_anything_else_is_a_mistake(tmp_path: Path, text: str) -> None:
     lab.tree["mqtt"]["client_id"] = text
     (told,) = lab.errors()
     assert told.startswith(
-        "config.yaml:7: mqtt.client_id: ${…} holds neither hostname nor machine_id. Write $${ for"
+        "config.yaml:7: mqtt.client_id: ${…} must be ${hostname} or ${machine_id}. Write $${ for"
     )
 
 
@@ -73,7 +73,7 @@ def test_not_in_keys(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     lab.tree["keys"]["${hostname}"] = dict(lab.tree["keys"]["pump"])
     (told,) = lab.errors()
-    assert told.startswith("config.yaml:11: keys.${hostname}: expected 1 to 64 of the characters")
+    assert told.startswith("config.yaml:11: keys.${hostname}: expected a name of 1 to 64 of the characters")
 
 
 def test_what_is_put_in_is_text_whatever_it_looks_like(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_machine_without_an_id_says_so(
     assert not lab.errors()  # who does not ask for it needs none
     lab.tree["mqtt"]["client_id"] = "${machine_id}"
     (told,) = lab.errors()
-    what = "cannot be read: No such file or directory" if content is None else "holds no machine id"
+    what = "cannot be read: No such file or directory" if content is None else "does not hold a machine id"
     assert told.startswith(f"config.yaml:7: mqtt.client_id: machine-id {what}")
 
 

@@ -12,7 +12,7 @@ from lab.control_schema import SCHEMA, SCHEMA_FILE, check, check_printed, check_
 from gatewayd.cli.ctl import COMMANDS
 from gatewayd.cli.schema import json_schema, schema_text
 from gatewayd.control import messages
-from gatewayd.control.messages import REQUEST
+from gatewayd.control.requests import REQUEST, AnyRequest
 
 # Until Ctrl-C, or text for a shell.
 WITHOUT_JSON = {"completion", "demo", "simulate"}
@@ -30,7 +30,7 @@ def test_the_schema_is_a_schema() -> None:
 
 def test_every_request_result_and_command_is_in_it() -> None:
     requests = {one["$ref"].rsplit("/")[-1] for one in SCHEMA["$defs"]["Request"]["oneOf"]}
-    assert requests == {model.__name__ for model in get_args(get_args(messages.AnyRequest)[0])}
+    assert requests == {model.__name__ for model in get_args(get_args(AnyRequest)[0])}
     results = {
         one["$ref"].rsplit("/")[-1] for one in SCHEMA["$defs"]["Success"]["properties"]["result"]["anyOf"]
     }

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from gatewayd.control.operations import ControlContext, ControlOperations
 from gatewayd.control.parse import parse
-from gatewayd.control.server import Peer
+from gatewayd.control.peer import Peer
 from gatewayd.ota.version import Version
 from gatewayd.planning.commands import CommandResult
 
@@ -26,7 +26,7 @@ LIMIT = 1024 * 1024
 
 
 class Taken:
-    """Stands for steering: keeps what was pushed."""
+    """Stands for commands: keeps what was pushed."""
 
     def __init__(self) -> None:
         self.contents: list[bytes] = []
@@ -42,13 +42,13 @@ class Taken:
 
 
 class Lab:
-    """The real operations, before steering that only notes."""
+    """The real operations, before commands that only notes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.steering = Taken()
+        self.commands = Taken()
         settings = SimpleNamespace(mqtt=SimpleNamespace(max_message_mib=1))
-        parts = SimpleNamespace(reconciler=SimpleNamespace(settings=settings), commands=self.steering)
+        parts = SimpleNamespace(reconciler=SimpleNamespace(settings=settings), commands=self.commands)
         self.operations = ControlOperations(cast("ControlContext", parts))
         self.path = Path()
 
@@ -86,7 +86,7 @@ def test_a_file_is_read_from_its_beginning(lab: Lab) -> None:
         file.read(3)
         assert lab.push(file.fileno()) == ""
         assert file.read() == b"mware", "and its reader does not notice"
-    assert lab.steering.contents == [b"firmware"]
+    assert lab.commands.contents == [b"firmware"]
 
 
 def test_of_several_the_first_is_taken_and_the_others_are_closed(lab: Lab) -> None:
@@ -94,14 +94,14 @@ def test_of_several_the_first_is_taken_and_the_others_are_closed(lab: Lab) -> No
         first = files.enter_context(lab.file().open("rb"))
         null = files.enter_context(Path(os.devnull).open("rb"))
         assert lab.push(first.fileno(), null.fileno(), null.fileno()) == ""
-    assert lab.steering.contents == [b"firmware"]
+    assert lab.commands.contents == [b"firmware"]
 
 
 @pytest.mark.parametrize("count", [5, 20, 250])
 def test_too_many_are_refused(lab: Lab, count: int) -> None:
     with lab.file().open("rb") as file:
         assert lab.push(*[file.fileno()] * count) == "bad_request"
-    assert lab.steering.contents == []
+    assert lab.commands.contents == []
 
 
 def test_too_many_in_several_pieces_are_refused(lab: Lab) -> None:
@@ -136,7 +136,7 @@ def test_a_pipe_is_refused(lab: Lab) -> None:
 def test_what_cannot_be_read_as_a_file_is_refused(lab: Lab, flags: int, path: str) -> None:
     lab.file()
     assert opened(lab, lambda: os.open(lab.folder / path, flags)) == "no_file"
-    assert lab.steering.contents == []
+    assert lab.commands.contents == []
 
 
 def test_one_byte_too_large_is_refused_and_the_limit_itself_is_not(lab: Lab) -> None:
@@ -153,7 +153,7 @@ def test_a_device_node_may_be_handed_over_by_nobody(lab: Lab) -> None:
     os.close(master)
 
 
-@pytest.mark.attack("steering that nobody would own up to")
+@pytest.mark.attack("commands that nobody would own up to")
 def test_who_steers_is_logged_with_credentials_and_who_looks_is_not(lab: Lab) -> None:
     with capture_logs() as logs:
         with lab.file().open("rb") as file:
@@ -173,7 +173,7 @@ def test_an_operation_closes_what_it_takes_and_nothing_else(lab: Lab) -> None:
     asyncio.run(ask())
     assert len(peer.files) == 1, "what was not taken stays for whoever closes"
     peer.close()
-    assert lab.steering.contents == [b"firmware"]
+    assert lab.commands.contents == [b"firmware"]
 
 
 @pytest.mark.attack("memory, with many large files at once")
@@ -187,4 +187,4 @@ def test_of_many_at_once_only_one_is_in_memory(lab: Lab) -> None:
         await asyncio.gather(*(ask() for _ in range(20)))
 
     asyncio.run(ask_often())
-    assert (len(lab.steering.contents), lab.steering.most_at_once) == (20, 1)
+    assert (len(lab.commands.contents), lab.commands.most_at_once) == (20, 1)

@@ -10,7 +10,7 @@ import pytest
 from lab.control_server import DEADLINE_S, FakeOperations, WatchedOperations, connect, hear, serving
 
 from gatewayd.control import server
-from gatewayd.control.messages import MAX_REQUEST_BYTES
+from gatewayd.control.requests import MAX_REQUEST_BYTES
 from gatewayd.control.server import ControlServer
 
 STATUS = b'{"v": 1, "op": "status"}\n'

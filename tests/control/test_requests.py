@@ -27,8 +27,9 @@ from lab.control_server import (
 from structlog.testing import capture_logs
 
 from gatewayd.control import server
-from gatewayd.control.messages import MAX_REQUEST_BYTES, AnyRequest, Outcome, OutcomesResult, Result
-from gatewayd.control.server import Peer
+from gatewayd.control.caller import Caller
+from gatewayd.control.messages import Outcome, OutcomesResult, Result
+from gatewayd.control.requests import MAX_REQUEST_BYTES, AnyRequest
 from gatewayd.errors import RequestError
 
 STATUS = b'{"v": 1, "op": "status"}\n'
@@ -49,7 +50,7 @@ def _path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (b"\xff\xfe\n", "bad_request", "JSON"),
         (b"[]\n", "bad_request", "an object that names its op"),
         (b"{}\n", "bad_request", "op"),
-        (b'{"op": 7}\n', "protocol_version", "no request '7'"),
+        (b'{"op": 7}\n', "protocol_version", "unknown request '7'"),
         (b'{"v": 1, "op": "format_disk"}\n', "protocol_version", "format_disk"),
         (b'{"v": 2, "op": "status"}\n', "protocol_version", "version 1 of the protocol, not 2"),
         (b'{"v": 1, "op": "status", "verbose": true}\n', "bad_request", "verbose"),
@@ -175,7 +176,7 @@ class _Thorough(FakeOperations):
         super().__init__()
         self.begun, self.may_end, self.ended = threading.Event(), threading.Event(), threading.Event()
 
-    async def answer(self, request: AnyRequest, peer: Peer) -> AsyncIterator[Result]:  # noqa: ARG002 - the protocol's
+    async def answer(self, request: AnyRequest, caller: Caller) -> AsyncIterator[Result]:  # noqa: ARG002 - the protocol's
         self.begun.set()
         await asyncio.to_thread(self.may_end.wait, DEADLINE_S)
         self.ended.set()

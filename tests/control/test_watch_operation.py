@@ -11,10 +11,11 @@ from lab.configuration import Lab
 from lab.jobs import a_job
 
 from gatewayd.control import operations
-from gatewayd.control.messages import Watch, WatchResult
+from gatewayd.control.messages import WatchResult
 from gatewayd.control.operations import ControlContext, ControlOperations
-from gatewayd.control.server import Peer
-from gatewayd.jobs.model import JobState
+from gatewayd.control.peer import Peer
+from gatewayd.control.requests import Watch
+from gatewayd.jobs.transitions import JobState
 from gatewayd.planning.planner import StoreSnapshot
 from gatewayd.status.board import StatusBoard
 from gatewayd.status.feed import StatusFeed

@@ -9,7 +9,7 @@ from gatewayd.codes import Attempt, Code
 from gatewayd.delivery.progress import ProgressMeter
 from gatewayd.delivery.retry import LONGEST_WAIT_S, Retry, after_failure, back_off_s
 from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, HostError, LinkError, LinkLost
-from gatewayd.jobs.model import TRANSITIONS, JobState
+from gatewayd.jobs.transitions import TRANSITIONS, JobState
 
 S = JobState
 

@@ -18,7 +18,8 @@ from structlog.testing import capture_logs
 from gatewayd.config import Device
 from gatewayd.delivery.pump import SEND_LIMIT_S
 from gatewayd.delivery.retry import TRIAL_MARGIN_S
-from gatewayd.jobs.model import Job, JobState
+from gatewayd.jobs.model import Job
+from gatewayd.jobs.transitions import JobState
 from gatewayd.protocol.session import Deferred
 from gatewayd.store.database import Database
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 from lab.board import Bench
+from lab.commands_rig import Rig
 from lab.jobs import a_device, timeless
 from lab.lamp.device import Lamp, LampLink
 from lab.lamp.kind import LAMP, crc_name
-from lab.steering_rig import Rig
 
 from gatewayd.delivery.attempt import Attempt
 from gatewayd.delivery.sessions import make_session
-from gatewayd.jobs.model import JobState
+from gatewayd.jobs.transitions import JobState
 from gatewayd.planning.planner import plan
 from gatewayd.protocol.registry import PROTOCOLS
 from gatewayd.store.database import Database
@@ -80,7 +80,7 @@ async def test_from_the_offer_to_success(tmp_path: Path) -> None:
     async with a_rig(tmp_path, lamp, install="manual") as rig:
         await rig.publish(2, NEW)
         assert await rig.states() == ["4.3.2 offered"]
-        await rig.steering.approve("lamp-1", "root")
+        await rig.commands.approve("lamp-1", "root")
         job = await rig.until_state(JobState.SUCCEEDED)
         assert (lamp.running, lamp.state, lamp.boots) == (NEW, "steady", [NEW])
         assert (job.image, job.is_armed) == (crc_name(NEW), True)

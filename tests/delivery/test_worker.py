@@ -17,7 +17,8 @@ from gatewayd.delivery.attempt import STEPS_PER_ATTEMPT, Attempt
 from gatewayd.delivery.deferral import LONGEST_DEFERRAL_S, SHORTEST_DEFERRAL_S, Deferral
 from gatewayd.delivery.retry import Retry
 from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, LinkError
-from gatewayd.jobs.model import BoardKey, Job, JobState, SaveMark
+from gatewayd.jobs.model import BoardKey, Job, SaveMark
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.protocol.session import Deferred, Failed, ImageState
 from gatewayd.store.database import Database

@@ -13,7 +13,7 @@ from lab.jobs import IMAGE, a_device, an_rcp_info, timeless, until
 from gatewayd.delivery.attempt import Attempt
 from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.errors import GatewaydError
-from gatewayd.jobs.model import ENDED, JobState
+from gatewayd.jobs.transitions import ENDED, JobState
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.store.database import Database
 

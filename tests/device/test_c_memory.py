@@ -14,7 +14,7 @@ OTHER = IMAGE[::-1]
 def test_a_confirmed_image_that_a_cable_replaced_was_not_reverted() -> None:
     on = c_bench(tells_revert=False)
     assert on.update()
-    on.device.shelf.write("active.bin", OTHER)
+    on.device.files.write("active.bin", OTHER)
     on.device.power_cut(on.now)
     info = on.hello()
     assert (info.tried_sha256, info.image_state) == (SHA, ImageState.CONFIRMED)

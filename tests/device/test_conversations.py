@@ -17,7 +17,7 @@ from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.base import FrameType
 from gatewayd.protocol.session import ImageState
 from gatewayd.simulator.bootloader import Bootloader
-from gatewayd.simulator.file_store import MemoryShelf
+from gatewayd.simulator.file_store import MemoryFileStore
 from gatewayd.simulator.journal import Journal
 from gatewayd.simulator.profile import DeviceProfile
 from gatewayd.simulator.receiver import Receiver, blank_flash
@@ -114,13 +114,13 @@ def receiver_in_python(facts: dict[str, str], boot_ids: Iterator[int]) -> Replay
         can_short_data=bool(features & 4),
         **numbers,  # type: ignore[arg-type]  # mypy cannot match a dict with keywords
     )
-    flash, shelf = blank_flash(profile), MemoryShelf()
+    flash, files = blank_flash(profile), MemoryFileStore()
     running = bytes.fromhex(facts.get("running_image", ""))
     tried = bytes.fromhex(facts.get("tried_image", ""))
     state = int(facts.get("image_state", "0"))
     if running and state != ImageState.ON_TRIAL:
-        shelf.write("active.bin", running)
-    bootloader = Bootloader(shelf, profile)
+        files.write("active.bin", running)
+    bootloader = Bootloader(files, profile)
     if tried:
         Journal(flash, area_size=profile.journal_area).tried(
             hashlib.sha256(tried).digest(), int(facts["tried_count"])

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from gatewayd.protocol.rcp.framing import StreamDeframer, encode_stream
 from gatewayd.protocol.rcp.tlv_frames import Offer
 from gatewayd.protocol.session import ImageState
 from gatewayd.simulator.bootloader import Bootloader
-from gatewayd.simulator.file_store import DirectoryShelf
+from gatewayd.simulator.file_store import DirectoryFileStore
 from gatewayd.simulator.profile import DeviceProfile
 
 pytestmark = pytest.mark.slow
@@ -58,9 +59,11 @@ class Device:
 
     async def log_line(self, text: str) -> str:
         assert self.process.stderr is not None
+        said: list[str] = []
         async with asyncio.timeout(LIMIT_S):
             while text not in (line := (await self.process.stderr.readline()).decode()):
-                assert line, f"it ended without saying {text!r}"
+                said.append(line)
+                assert line, f"it ended without saying {text!r}, but: {''.join(said)}"
         return line
 
 
@@ -290,6 +293,17 @@ async def test_one_directory_is_one_device(start: Start, who: str) -> None:
     assert first.port.readlink() == target
 
 
+async def test_the_lock_ends_with_the_process_even_while_its_memory_is_read(start: Start) -> None:
+    """While `ps` looks, a mapping lives on and holds its file: the locked one is another."""
+    assert _modes_of_locked_files((await start()).process.pid) == [os.O_RDONLY]
+
+
+def _modes_of_locked_files(pid: int) -> list[int]:
+    known = [info.read_text() for info in Path(f"/proc/{pid}/fdinfo").iterdir()]
+    flags = [re.findall(r"(?m)^flags:\t(\d+)$", text) for text in known if "FLOCK" in text]
+    return [int(found, 8) & os.O_ACCMODE for (found,) in flags]
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -375,7 +389,7 @@ async def test_the_python_device_takes_the_directory_over(start: Start) -> None:
     async with gateway(device) as plain:
         await plain.update(IMAGE, "1.0.1")
     await device.stop()
-    bootloader = Bootloader(DirectoryShelf(device.state), DeviceProfile(app_id="fan", version="9.9.9"))
+    bootloader = Bootloader(DirectoryFileStore(device.state), DeviceProfile(app_id="fan", version="9.9.9"))
     assert (bootloader.image, bootloader.version) == (IMAGE, "1.0.1")
     assert (bootloader.profile.app_id, bootloader.profile.slot_address) == ("pump", 0x8000)
     assert bootloader.profile.slot_size == 0x20000
@@ -385,7 +399,7 @@ async def test_the_python_device_takes_the_directory_over(start: Start) -> None:
 @only_c
 async def test_it_takes_a_directory_of_the_python_device_over(start: Start, tmp_path: Path) -> None:
     profile = DeviceProfile(app_id="pümp", version="1.0.0", slot_size=0x20000, erase_block=8192)
-    python = Bootloader(DirectoryShelf(tmp_path / "state"), profile)
+    python = Bootloader(DirectoryFileStore(tmp_path / "state"), profile)
     python.set_flag(IMAGE, "1.0.1", 600)
     device = await start()
     async with gateway(device) as plain:

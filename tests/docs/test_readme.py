@@ -11,7 +11,7 @@ from gatewayd.cli.ctl import cli
 from gatewayd.cli.daemon import command as daemon
 from gatewayd.config import Host, load
 from gatewayd.config.host import APPLICATION
-from gatewayd.jobs.model import JobState
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.keys import generate
 from gatewayd.status.board import DeviceStatus
 
@@ -123,7 +123,7 @@ def test_the_files_of_a_fleet_are_good_for_any_host(tmp_path: Path) -> None:
     assert [file.name for file in settings.files] == ["config.yaml", "10-fleet.yaml", "50-devices.yaml"]
     assert (settings.gateway.id, settings.mqtt.username) == ("barn-pi", "barn-pi")
     assert [(device.name, device.app_id) for device in settings.devices] == [("pump-1", "pump")]
-    assert {"was not looked at" in warning.message for warning in settings.warnings} == {True}
+    assert {"was not checked" in warning.message for warning in settings.warnings} == {True}
 
 
 def test_the_identifier_in_the_page_is_ours() -> None:

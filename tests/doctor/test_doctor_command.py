@@ -101,7 +101,7 @@ def test_a_secret_that_everybody_can_read_is_told_with_the_remedy(lab: Lab) -> N
     document = json.loads(run("--config", lab.file, "--json").stdout)
     (first,) = [one for one in document["findings"] if one["level"] == "failure"]
     assert "is readable by everybody" in first["text"]
-    assert first["hint"].startswith("Run: chmod o-rwx ")
+    assert first["hint"].startswith("Run: chown gatewayd ")
 
 
 def test_json_is_what_its_schema_says(lab: Lab) -> None:

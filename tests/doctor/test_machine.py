@@ -108,9 +108,9 @@ TTY = stat.S_IFCHR | 0o660
 @pytest.mark.parametrize(
     ("facts", "daemon", "expected", "words"),
     [
-        (PortFacts(PORT, TTY), OFF, "ok", "is there, usb; a name that stays is /dev/serial/by-id/x"),
+        (PortFacts(PORT, TTY), OFF, "ok", "is there, usb; its stable name is /dev/serial/by-id/x"),
         (PortFacts(PORT, None), OFF, "link_missing", "/dev/pump-1 does not exist"),
-        (PortFacts(PORT, stat.S_IFREG), OFF, "link_error", "is no port"),
+        (PortFacts(PORT, stat.S_IFREG), OFF, "link_error", "is not a port"),
         (PortFacts(PORT, TTY, "barn may not open /dev/x"), OFF, "link_denied", "barn may not open"),
         (PortFacts(PORT, TTY, holder=Holder("picocom", 12)), ON, "link_busy", "by picocom (process 12)"),
         (PortFacts(PORT, TTY, holder=Holder("gatewayd", 77)), ON, "ok", "in use by gatewayd"),
@@ -143,6 +143,10 @@ def test_real_ports(tmp_path: Path) -> None:
     ]
     devices = lab.settings().devices
     assert [code(one) for one in examine_ports(devices, ROOT, OFF)] == ["ok", "link_missing", "link_error"]
+    twice = [*devices, devices[0].model_copy(update={"name": "d"})]
+    shared = [one for one in examine_ports(twice, ROOT, OFF) if code(one) == "port_shared"]
+    assert [one.subject for one in shared] == ["a", "d"]
+    assert "leads to the same port as d: /dev/pts/" in shared[0].text
     os.fchmod(slave, 0o600)
     (denied, *_) = examine_ports(devices, BARN, OFF)
     assert denied.text == f"barn may not open {os.ttyname(slave)}"
@@ -220,9 +224,9 @@ def test_no_watchdog(interval: str | None) -> None:
 def test_the_watchdog_of_a_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "ask_system", lambda *_: "1min")
     monkeypatch.setattr(process, "environment", lambda _: {"WATCHDOG_USEC": "30000000"})
-    assert examine_watchdog(ON).text == "systemd restarts gatewayd when it is silent for 30s"
+    assert examine_watchdog(ON).text == "systemd restarts gatewayd if it does not report for 30s"
     monkeypatch.setattr(process, "environment", lambda _: {})
-    assert examine_watchdog(ON).text == "systemd restarts gatewayd when it is silent for 1min"
+    assert examine_watchdog(ON).text == "systemd restarts gatewayd if it does not report for 1min"
 
 
 def test_the_environment_of_a_process() -> None:
@@ -242,14 +246,14 @@ def test_a_tool_that_is_not_there_or_fails() -> None:
 def test_a_state_directory(tmp_path: Path) -> None:
     path = tmp_path / "state"
     (directory, disk) = examine_state_dir(path, ROOT, 16)
-    assert directory.text == f"{path} does not exist yet; gatewayd makes it"
+    assert directory.text == f"{path} does not exist yet; gatewayd will create it"
     assert code(disk) == "ok"
     path.mkdir(mode=0o700)
     assert examine_state_dir(path, ROOT, 16)[0].text == f"{path} is writable for root"
     assert code(examine_state_dir(path, BARN, 16)[0]) == "state_dir_unusable"
     assert code(examine_state_dir(path, ROOT, 2**40)[1]) == "disk_full"
     (tmp_path / "file").write_bytes(b"")
-    assert examine_state_dir(tmp_path / "file", ROOT, 16)[0].text == f"{tmp_path}/file is no directory"
+    assert examine_state_dir(tmp_path / "file", ROOT, 16)[0].text == f"{tmp_path}/file is not a directory"
 
 
 def test_a_state_directory_that_cannot_be_made() -> None:
@@ -297,7 +301,7 @@ def make_database(gateway: Gateway) -> Path:
 def test_a_database_that_is_whole(gateway: Gateway) -> None:
     assert code(examine_database(gateway, OFF)) == "ok"
     path = make_database(gateway)
-    assert examine_database(gateway, OFF).text == f"{path} is whole"
+    assert examine_database(gateway, OFF).text == f"{path} is intact"
     assert list(gateway.state_dir.iterdir()) == [path], "nothing is left beside it"
 
 
@@ -318,7 +322,7 @@ def test_a_database_with_a_wal_that_was_not_written_back(
     writer.commit()
     before = {file.name: file.read_bytes() for file in gateway.state_dir.iterdir()}
     assert "gatewayd.db-wal" in before
-    assert examine_database(gateway, OFF).text == f"{path} is whole"
+    assert examine_database(gateway, OFF).text == f"{path} is intact"
     assert copies == [{"gatewayd.db", "gatewayd.db-wal"}], "without it, a sound one may look damaged"
     assert {file.name: file.read_bytes() for file in gateway.state_dir.iterdir()} == before
     writer.close()
@@ -336,9 +340,9 @@ def test_a_database_that_is_damaged(gateway: Gateway, at: int) -> None:
 def test_a_database_in_use_is_not_opened(gateway: Gateway) -> None:
     make_database(gateway).write_bytes(b"not a database, which opening would show" * 100)
     for daemon in (ON, UNKNOWN):
-        assert "not looked into" in examine_database(gateway, daemon).text
+        assert "not checked, because" in examine_database(gateway, daemon).text
     with locked(gateway):
-        assert "not looked into" in examine_database(gateway, OFF).text
+        assert "not checked, because" in examine_database(gateway, OFF).text
     assert code(examine_database(gateway, OFF)) == "database_damaged"
 
 
@@ -358,16 +362,16 @@ def test_what_is_said_of_the_daemon(gateway: Gateway) -> None:
     found = [daemon_findings(gateway, daemon) for daemon in (ON, OFF, UNKNOWN)]
     codes = [[code(one) for one in findings] for findings in found]
     assert codes == [["ok", "daemon_unreachable"], ["daemon_not_running"], ["daemon_unknown"]]
-    assert found[0][0].text == "gatewayd runs (process 77)"
+    assert found[0][0].text == "gatewayd is running (process 77)"
 
 
 def test_for_whom_permissions_are_judged(gateway: Gateway) -> None:
     running = LockHolder(runs=True, pid=os.getpid())
-    assert find_account(gateway, running) == (Account.of_process(os.getpid()), "as whom gatewayd runs")
+    assert find_account(gateway, running) == (Account.of_process(os.getpid()), "the user gatewayd runs as")
     owner = Account.of_user(gateway.state_dir.stat().st_uid)
-    assert find_account(gateway, OFF) == (owner, f"who owns {gateway.state_dir}")
+    assert find_account(gateway, OFF) == (owner, f"the owner of {gateway.state_dir}")
     gone = gateway.model_copy(update={"state_dir": gateway.state_dir / "none"})
-    assert find_account(gone, OFF)[1] == "who runs the doctor"
+    assert find_account(gone, OFF)[1] == "the user running the doctor"
 
 
 def test_as_an_ordinary_user_the_system_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,14 +6,7 @@ from typing import Any
 import pytest
 
 from gatewayd.config import Gateway
-from gatewayd.control.messages import (
-    Broker,
-    LoopLag,
-    PauseFact,
-    RefusedMessage,
-    StatusResult,
-    Trouble,
-)
+from gatewayd.control.messages import Broker, LoopLag, PauseFact, RefusedMessage, StatusResult, Trouble
 from gatewayd.doctor.process import judge_status
 
 GATEWAY = Gateway(id="barn", control_socket=Path("/run/x"))
@@ -63,7 +56,7 @@ def test_what_the_daemon_says_of_itself(values: dict[str, Any], codes: list[str]
 def test_a_message_that_was_refused_is_told() -> None:
     message = RefusedMessage(topic="/a", code="qos0", reason="came with QoS 0")
     finding = judge_status(GATEWAY, a_status(broker={"refused_messages": (message,)}))[2]
-    assert (finding.code, finding.text) == ("qos0", "the last one on /a was refused: came with QoS 0")
+    assert (finding.code, finding.text) == ("qos0", "the last message on /a was refused: came with QoS 0")
 
 
 def test_a_daemon_that_sleeps_says_until_when() -> None:
@@ -71,4 +64,4 @@ def test_a_daemon_that_sleeps_says_until_when() -> None:
         broker={"connected": False, "every_s": 21600, "next_connection_at": "2026-11-26T06:00:00"}
     )
     finding = judge_status(GATEWAY, status)[1]
-    assert "sleeps, and connects to mq:1883 next at 2026-11-26T06:00:00" in finding.text
+    assert "is sleeping, and next connects to mq:1883 at 2026-11-26T06:00:00" in finding.text

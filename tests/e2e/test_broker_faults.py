@@ -17,15 +17,16 @@ from lab.relay import Relay
 from suites.bench.daemons import memory_mib
 
 from gatewayd.control.client import ask
-from gatewayd.control.messages import Status, StatusResult
+from gatewayd.control.messages import StatusResult
+from gatewayd.control.requests import Status
 
 TOPIC = "/a/pump/u/4.3"
 # The broker's own durability: without these lines a mosquitto that is killed forgets what it had confirmed.
 DURABLE = ("persistence true", "autosave_on_changes true", "autosave_interval 1")
 # What is a minute, and rightly so, would be a minute for each test.
 FAST = """
-from gatewayd.mqtt import duty_cycle, login, session
-login.KEEPALIVE_S, session.MAX_BACK_OFF_S, duty_cycle.LOOK_S = 1, 0.5, 0.1
+from gatewayd.mqtt import connection, duty_cycle, login
+login.KEEPALIVE_S, connection.MAX_BACK_OFF_S, duty_cycle.LOOK_S = 1, 0.5, 0.1
 duty_cycle.next_visit_s = lambda connected_at_s, every_s, _: connected_at_s + every_s / 2
 """
 REPLAYS = 1000

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from lab.desk import Desk, desk
 
-from gatewayd.jobs.model import CreateJob, JobState
+from gatewayd.jobs.model import CreateJob
+from gatewayd.jobs.transitions import JobState
 from gatewayd.store.store import Store
 
 IMAGE = random.Random(7).randbytes(600_000)

@@ -49,7 +49,7 @@ async def test_a_corrected_key_leads_to_the_update(farm: Farm) -> None:
     gateway.write_keys(wrong.decrypt_key, wrong.verify_key)
     gateway.start()
     container = gateway.pack(IMAGE)
-    gateway.ctl("publish", "--config", "config.yaml", "--app", "pump", "--version", "4.3.2", container)
+    gateway.publish(container, "4.3.2")
     status = await gateway.until_state("pump-1", "refused")
     assert status["code"] == "bad_signature"
     assert gateway.stop() == 0

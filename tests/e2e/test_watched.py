@@ -1,12 +1,12 @@
 """The daemon under a service manager, which is a socket here."""
 
-import random
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from lab.desk import Desk
+from lab.farm import image_of
 from lab.service_manager import Manager
 
 pytestmark = pytest.mark.daemon
@@ -14,15 +14,15 @@ pytestmark = pytest.mark.daemon
 # A loop that a defect holds up for ever.
 HANGS = """
 import time
-import gatewayd.daemon as daemon
-line, lines = daemon.status_line, []
+import gatewayd.systemd.status_line as told
+line, lines = told.status_line, []
 def a_line_that_never_comes(*words, **more):
     lines.append(0)
     if len(lines) > 3:
         open("it hangs", "w").close()
         time.sleep(3600)
     return line(*words, **more)
-daemon.status_line = a_line_that_never_comes
+told.status_line = a_line_that_never_comes
 """
 FED = "WATCHDOG="
 
@@ -84,7 +84,7 @@ def test_neither_broker_nor_device_is_waited_for(desk: Desk, manager: Manager) -
 def test_a_transfer_is_in_the_status(desk: Desk, manager: Manager) -> None:
     desk.configure(desk.device("pump-1", rate=11520).config())
     desk.start()
-    desk.publish("pump", "4.3.2", random.Random(4).randbytes(100_000))
+    desk.publish("pump", "4.3.2", image_of(5, 100_000))
     seen: set[str] = set()
     while (text := manager.heard(FED)) != "STATUS=1 device, broker connected" or not seen:
         seen |= {text} if text.startswith("STATUS=1 device, 1 updating (pump-1 ") else set()

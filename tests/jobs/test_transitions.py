@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from lab.jobs import digest
 
-from gatewayd.jobs.model import ENDED, CreateJob, IllegalTransitionError, Job, JobState
+from gatewayd.jobs.model import CreateJob, Job
+from gatewayd.jobs.transitions import ENDED, IllegalTransitionError, JobState
 from gatewayd.store.database import Database
 from gatewayd.store.spool import Spool
 

@@ -13,7 +13,8 @@ from gatewayd.delivery.attempt import Dependencies
 from gatewayd.delivery.progress import TransferProgress
 from gatewayd.errors import DeviceError, LinkError, LinkLost
 from gatewayd.images.reader import FirmwareReader
-from gatewayd.jobs.model import CreateJob, Job, JobState
+from gatewayd.jobs.model import CreateJob, Job
+from gatewayd.jobs.transitions import JobState
 from gatewayd.protocol.rcp.activation import has_restarted, next_step
 from gatewayd.protocol.rcp.info import RcpInfo
 from gatewayd.protocol.session import (

@@ -11,10 +11,11 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from gatewayd.config import Mqtt
-from gatewayd.mqtt.connection import STALL_WINDOW_S, Connection, IncomingMessage, connect
+from gatewayd.mqtt.connection import STALL_WINDOW_S, STEADY_S, Connection, IncomingMessage, connect
 from gatewayd.mqtt.duty_cycle import LOOK_S
 from gatewayd.mqtt.login import Login
-from gatewayd.mqtt.session import STEADY_S, MqttSession
+from gatewayd.mqtt.session import MqttSession
+from gatewayd.mqtt.topics import GatewayTopics
 from lab.brokers import DEADLINE_S, until
 
 TOPIC = "/a/pump/u/4.3"
@@ -112,7 +113,6 @@ async def session_lab(port: int, *, accept: Any = None, **options: Any) -> Async
     connected: list[bool] = []
     password = options.pop("password", None)
     host = options.pop("host", "127.0.0.1")
-    replay = options.pop("replay_retained", False)
     naps = Naps()
 
     async def on_message(message: IncomingMessage) -> None:
@@ -126,10 +126,9 @@ async def session_lab(port: int, *, accept: Any = None, **options: Any) -> Async
     with capture_logs() as log:
         session = MqttSession(
             settings,
-            status_topic="gatewayd/barn",
+            topics=GatewayTopics("gatewayd/barn"),
             on_message=on_message,
             on_connected=lambda: connected.append(True),
-            replay_retained=replay,
             sleep=naps,
             clock=lambda: lab.now_s,
             chance=lambda: 0.5,

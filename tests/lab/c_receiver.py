@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gatewayd.protocol.session import ImageState
 from gatewayd.simulator.bootloader import Bootloader
-from gatewayd.simulator.file_store import MemoryShelf
+from gatewayd.simulator.file_store import MemoryFileStore
 from gatewayd.simulator.profile import DeviceProfile
 
 DEVICE = Path(__file__).parents[2] / "device"
@@ -188,7 +188,7 @@ class CReceiver:
         max_datagram: int | None = None,
         now: float = 0.0,
     ) -> None:
-        self.bootloader = bootloader or Bootloader(MemoryShelf(), profile)
+        self.bootloader = bootloader or Bootloader(MemoryFileStore(), profile)
         self.profile = profile = self.bootloader.profile
         self._lab = library(library_path, ble=max_datagram is not None)
         setup = _setup(
@@ -209,7 +209,7 @@ class CReceiver:
         self.says_on_trial = False  # whatever the bootloader knows
         self.starts = 0  # how often the bootloader started a new image
         self.boots = 0
-        self.shelf = MemoryShelf()  # where c_device() put the images
+        self.files = MemoryFileStore()  # where c_device() put the images
         self._bootloader_waits = False
         self._is_on = False
         self._boot_at = now
@@ -369,11 +369,11 @@ class CReceiver:
 
 def c_device(profile: DeviceProfile, running: bytes | None = None, **options: object) -> CReceiver:
     """A device with the receiver in C that runs an image."""
-    shelf = MemoryShelf()
+    files = MemoryFileStore()
     if running is not None:
-        shelf.write("active.bin", running)
-    device = CReceiver(profile, bootloader=Bootloader(shelf, profile), **options)  # type: ignore[arg-type]  # by name
-    device.shelf = shelf
+        files.write("active.bin", running)
+    device = CReceiver(profile, bootloader=Bootloader(files, profile), **options)  # type: ignore[arg-type]  # by name
+    device.files = files
     return device
 
 

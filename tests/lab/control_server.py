@@ -8,8 +8,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from gatewayd.control.messages import AnyRequest, OutcomesResult, Result
-from gatewayd.control.server import ControlServer, Peer
+from gatewayd.control.caller import Caller
+from gatewayd.control.messages import OutcomesResult, Result
+from gatewayd.control.peer import Peer
+from gatewayd.control.requests import AnyRequest
+from gatewayd.control.server import ControlServer
 
 DEADLINE_S = 20.0
 NOTHING = OutcomesResult(outcomes=())
@@ -23,9 +26,10 @@ class FakeOperations:
         self.requests: list[AnyRequest] = []
         self.files: list[int] = []
 
-    async def answer(self, request: AnyRequest, peer: Peer) -> AsyncIterator[Result]:
+    async def answer(self, request: AnyRequest, caller: Caller) -> AsyncIterator[Result]:
         self.requests.append(request)
-        self.files.append(len(peer.files))
+        assert isinstance(caller, Peer)
+        self.files.append(len(caller.files))
         for answer in self.answers:
             if isinstance(answer, Exception):
                 raise answer
@@ -40,7 +44,7 @@ class WatchedOperations(FakeOperations):
         self.begun = threading.Event()
         self.left = threading.Event()
 
-    async def answer(self, request: AnyRequest, peer: Peer) -> AsyncIterator[Result]:  # noqa: ARG002 - the protocol's
+    async def answer(self, request: AnyRequest, caller: Caller) -> AsyncIterator[Result]:  # noqa: ARG002 - the protocol's
         try:
             yield NOTHING
             self.begun.set()

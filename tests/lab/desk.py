@@ -12,16 +12,8 @@ from typing import Any
 import yaml
 
 from gatewayd.control.client import DaemonUnreachable, ask, subscribe
-from gatewayd.control.messages import (
-    Devices,
-    DevicesResult,
-    DeviceView,
-    Jobs,
-    JobsResult,
-    JobView,
-    Watch,
-    WatchResult,
-)
+from gatewayd.control.messages import DevicesResult, DeviceView, JobsResult, JobView, WatchResult
+from gatewayd.control.requests import Devices, Jobs, Watch
 from lab.brokers import Mosquitto
 from lab.containers import Ran, gatewayctl
 from lab.control_schema import check_printed

@@ -164,7 +164,7 @@ class Gateway:
 
     def publish(self, container: Path, version: str, app: str = "pump", *options: str) -> None:
         config = ("--config", self.config_file)
-        self.ctl("publish", *config, "--app", app, "--version", version, *options, container)
+        self.ctl("publish", "--force", *config, "--app", app, "--version", version, *options, container)
 
     async def send(self, topic: str, payload: bytes, qos: int = 1) -> None:
         async with aiomqtt.Client("127.0.0.1", self.broker.port) as client:

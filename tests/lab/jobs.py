@@ -20,12 +20,12 @@ from gatewayd.jobs.model import (
     DeviceRecord,
     EndJob,
     Job,
-    JobState,
     Plan,
     Release,
     RomFacts,
     Verdict,
 )
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.patch import PatchEncoding, encode_patch
 from gatewayd.ota.rules import RollbackMark
@@ -160,6 +160,7 @@ class World:
     def __init__(self, *devices: Device) -> None:
         self.devices = list(devices)
         self.key_sets = {"pump": KEYS}
+        self.unusable_keys: dict[str, str] = {}
         self.releases: list[Release] = []
         self.verdicts: dict[tuple[str, str], Verdict] = {}
         self.records: dict[str, DeviceRecord] = {}
@@ -168,7 +169,8 @@ class World:
 
     @property
     def settings(self) -> Settings:
-        return some_settings(*self.devices, key_sets=self.key_sets)
+        settings = some_settings(*self.devices, key_sets=self.key_sets)
+        return settings.model_copy(update={"unusable_keys": self.unusable_keys})
 
     @property
     def known(self) -> StoreSnapshot:

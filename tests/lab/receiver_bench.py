@@ -18,7 +18,7 @@ from gatewayd.protocol.rcp.packets import split
 from gatewayd.protocol.rcp.tlv_frames import Confirm, Hello, Info, Offer
 from gatewayd.protocol.session import ImageState
 from gatewayd.simulator.bootloader import Bootloader
-from gatewayd.simulator.file_store import MemoryShelf
+from gatewayd.simulator.file_store import MemoryFileStore
 from gatewayd.simulator.flash import Flash
 from gatewayd.simulator.profile import DeviceProfile
 from gatewayd.simulator.receiver import Receiver
@@ -176,9 +176,9 @@ def python_bench(
 ) -> Bench[Receiver]:
     """The receiver in Python on the bench; `changes` are fields of the profile."""
     profile = dataclasses.replace(profile, **changes)  # type: ignore[arg-type]  # fields by name
-    shelf = MemoryShelf()
+    files = MemoryFileStore()
     if running is not None:
-        shelf.write("active.bin", running)
+        files.write("active.bin", running)
     flash = Flash(
         profile.flash_size,
         erase_block=profile.erase_block,
@@ -186,7 +186,7 @@ def python_bench(
         torn_unreadable=torn_unreadable,
     )
     receiver = Receiver(
-        profile, flash=flash, bootloader=Bootloader(shelf, profile), boot_ids=itertools.count(1)
+        profile, flash=flash, bootloader=Bootloader(files, profile), boot_ids=itertools.count(1)
     )
     if max_datagram is not None:
         receiver.connect(max_datagram)

@@ -224,6 +224,7 @@ def _look(database: sqlite3.Connection) -> Looked:
     jobs = tuple(StoredJob(*row) for row in rows)
     marks = database.execute(
         "SELECT name, mark_timestamp_ms FROM devices WHERE mark_timestamp_ms IS NOT NULL"
+        " UNION SELECT app_id || '/' || kind || '/' || board, timestamp_ms FROM marks"
     )
     return Looked(
         frozenset(row[0] for row in database.execute("SELECT sha256 FROM releases")),

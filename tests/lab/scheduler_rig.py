@@ -8,7 +8,8 @@ from pathlib import Path
 from gatewayd.config import Device
 from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.errors import GatewaydError
-from gatewayd.jobs.model import Job, JobState
+from gatewayd.jobs.model import Job
+from gatewayd.jobs.transitions import JobState
 from lab.board import Bench, Board, a_bench
 from lab.jobs import an_rcp_info, until
 

@@ -1,6 +1,6 @@
 """A gateway that is attacked: from the message to the planner's decision, beside what `explain` says of it.
 
-Real are intake, store, spool, verification, planner, scheduler, steering and the control socket's operations.
+Real are intake, store, spool, verification, planner, scheduler, commands and the control socket's operations.
 The device is a board in memory; at the start it runs 4.3.2, which came through the gateway, so it has an
 anti-rollback mark.
 """
@@ -13,28 +13,24 @@ from pathlib import Path
 from typing import Any, cast
 
 from gatewayd.config import Device
-from gatewayd.control.messages import (
-    ExplainDevice,
-    ExplainDeviceResult,
-    ExplainMessage,
-    ExplainMessageResult,
-    Forecast,
-)
+from gatewayd.control.messages import ExplainDeviceResult, ExplainMessageResult, Forecast
 from gatewayd.control.operations import MIB, ControlContext, ControlOperations
-from gatewayd.control.server import Peer
+from gatewayd.control.peer import Peer
+from gatewayd.control.requests import ExplainDevice, ExplainMessage
 from gatewayd.errors import GatewaydError
 from gatewayd.jobs.eligibility import installed_version
-from gatewayd.jobs.model import JobState
+from gatewayd.jobs.transitions import JobState
 from gatewayd.mqtt.connection import IncomingMessage
 from gatewayd.mqtt.intake import Intake
+from gatewayd.mqtt.router import Router
 from gatewayd.ota.container import Rom, build, encrypt
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.patch import PatchEncoding, encode_patch
 from gatewayd.planning.planner import plan
+from lab.commands_rig import Rig, a_rig
 from lab.container_sources import TIMESTAMP_MS
 from lab.containers import KEY
 from lab.jobs import TOPIC_TEXT, a_device, some_settings, until
-from lab.steering_rig import Rig, a_rig
 
 SLOT, SLOT_BYTES = 0x2000, 32_768
 IMAGE = bytes(range(256)) * 20
@@ -72,22 +68,22 @@ class Siege:
     def __init__(self, rig: Rig, folder: Path) -> None:
         settings = rig.reconciler.settings
         self.rig, self.folder = rig, folder
-        self.intake = Intake(
+        intake = Intake(
             rig.bench.store,
-            template=settings.mqtt.ota_topic,
             max_message_bytes=settings.mqtt.max_message_mib * MIB,
             on_change=rig.reconciler.changed,
         )
+        self.router = Router([intake.route(settings.mqtt.ota_topic)])
         parts: dict[str, Any] = dict.fromkeys(("board", "feed", "broker", "loop_lag", "reload"))
         parts |= {"store": rig.bench.store, "firmware": rig.bench.ends.firmware}
-        parts |= {"reconciler": rig.reconciler, "commands": rig.steering}
+        parts |= {"reconciler": rig.reconciler, "commands": rig.commands}
         parts |= {"under_way": rig.scheduler.under_way}
         self._operations = ControlOperations(ControlContext(**parts))
 
     async def install(self, message: IncomingMessage) -> None:
         """Publish what is genuine; it arrives."""
         before = len(self.rig.board.started)
-        await self.intake.accept(message)
+        await self.router.accept(message)
         await until(lambda: len(self.rig.board.started) > before)
         await self.rig.until_state(JobState.SUCCEEDED, len(await self.rig.jobs()))
         await self.rig.reconciler.settled()
@@ -108,7 +104,7 @@ class Siege:
 
     async def _refused_at_the_door(self, message: IncomingMessage) -> str:
         try:
-            await self.intake.accept(message)
+            await self.router.accept(message)
         except GatewaydError as error:
             return error.code
         return ""

@@ -11,9 +11,9 @@ from bumble.keys import MemoryKeyStore
 from lab.bumble_radio import Air, BumbleBackend
 
 from gatewayd.errors import LinkError, LinkLost
-from gatewayd.link import radio
-from gatewayd.link.ble import UNREAD_LIMIT, BleLink
-from gatewayd.link.radio import CONNECT_TRIES, Limits, Radio
+from gatewayd.link import ble, radio
+from gatewayd.link.ble import CONNECT_TRIES, UNREAD_LIMIT, BleLink
+from gatewayd.link.radio import Limits, Radio
 from gatewayd.link.radios import Radios
 from gatewayd.link.target import Target
 from gatewayd.protocol.rcp.kind import GATT
@@ -158,7 +158,7 @@ async def test_another_service_is_no_rcp_and_the_slot_is_free_again(lab: Lab) ->
 
 
 async def test_a_connect_is_tried_again_and_not_for_ever(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(radio, "RETRY_S", 0.0)
+    monkeypatch.setattr(ble, "RETRY_S", 0.0)
     await lab.tag()
     lab.adapter.connect_faults = [BleakError("le-connection-abort-by-local"), TimeoutError()]
     link = lab.link()

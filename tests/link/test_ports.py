@@ -62,10 +62,27 @@ def test_a_port_is_called_by_id_then_by_path_then_by_its_node() -> None:
 
 def test_twins_without_serial_numbers_are_told_apart_by_path() -> None:
     twins = [usb("ttyUSB0", serial_number=None), usb("ttyUSB1", serial_number=None)]
-    others = [usb("ttyUSB2", pid=1, serial_number=None), usb("ttyUSB3"), usb("ttyUSB4")]
+    others = [usb("ttyUSB2", pid=1, serial_number=None), usb("ttyUSB3"), usb("ttyUSB4", serial_number="A2")]
     assert twins_among([*twins, *others]) == {"/dev/ttyUSB0", "/dev/ttyUSB1"}
     links = {"/dev/ttyUSB0": [BY_ID, BY_PATH]}
     assert make_port(twins[0], links, is_twin=True).name == BY_PATH
+
+
+def test_so_are_twins_with_one_serial_number_and_the_ports_of_one_adapter_are_no_twins() -> None:
+    def port(name: str, adapter: str, interface: str, **facts: object) -> SysFS:
+        path = f"/sys/devices/usb1/{adapter}"
+        return usb(name, usb_device_path=path, usb_interface_path=f"{path}/{adapter}:{interface}", **facts)
+
+    cloned = [port("ttyUSB0", "1-1.2", "1.0"), port("ttyUSB1", "1-1.3", "1.0")]
+    one_adapter = [
+        port("ttyUSB2", "1-1.4", "1.0", serial_number="B"),
+        port("ttyUSB3", "1-1.4", "1.1", serial_number="B"),
+    ]
+    several = [
+        port("ttyS90", "1-1.5", "1.0", serial_number="C"),
+        port("ttyS91", "1-1.5", "1.0", serial_number="C"),
+    ]
+    assert twins_among([*cloned, *one_adapter, *several]) == {"/dev/ttyUSB0", "/dev/ttyUSB1"}
 
 
 def test_the_ports_of_this_machine_have_hardware(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

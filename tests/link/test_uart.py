@@ -19,7 +19,7 @@ import serial
 from gatewayd.errors import LinkError, LinkLost
 from gatewayd.link import uart
 from gatewayd.link.flood import PIECE_BYTES
-from gatewayd.link.open_errors import explain
+from gatewayd.link.open_errors import translate_error
 from gatewayd.link.uart import UartLink, wake
 
 
@@ -137,18 +137,38 @@ async def test_a_file_is_no_port(tmp_path: Path) -> None:
         (errno.EAGAIN, "link_busy"),
         (errno.EACCES, "link_denied"),
         (errno.EPERM, "link_denied"),
+        (errno.EISDIR, "link_error"),
+        (errno.EMFILE, "too_many_files"),
+        (errno.ENFILE, "too_many_files"),
         (errno.EIO, "link_error"),
         (None, "link_error"),
     ],
 )
 def test_each_refusal_has_its_code(number: int | None, code: str) -> None:
     error = serial.SerialException(number, "why") if number else serial.SerialException("why")
-    assert explain("/dev/ttyUSB0", error).code == code
+    assert translate_error("/dev/ttyUSB0", error).code == code
+
+
+async def test_a_directory_is_no_port(tmp_path: Path) -> None:
+    with pytest.raises(LinkError) as refused:
+        await UartLink(str(tmp_path), baud=115200).open()
+    assert f"{tmp_path} is a directory, not a port" in str(refused.value)
+
+
+def test_a_kind_of_port_that_the_unit_leaves_out_is_no_matter_of_groups() -> None:
+    left_out = translate_error("/dev/null", serial.SerialException(errno.EPERM, "why"))
+    assert "DeviceAllow=char-1 rw" in left_out.hint
+    assert "dialout" not in left_out.hint
+    assert (
+        "DeviceAllow=char-MAJOR rw"
+        in translate_error("/dev/none", serial.SerialException(errno.EPERM, "")).hint
+    )
+    assert "dialout" in translate_error("/dev/null", serial.SerialException(errno.EACCES, "why")).hint
 
 
 def test_a_busy_port_names_who_has_it(line: Line) -> None:
     with subprocess.Popen(["cat"], stdin=line.slave, stdout=subprocess.DEVNULL) as child:
-        error = explain(line.path, OSError(errno.EBUSY, "busy"))
+        error = translate_error(line.path, OSError(errno.EBUSY, "busy"))
         child.kill()
     assert f" by cat (process {child.pid})" in error.message
 

@@ -7,6 +7,7 @@ import pytest
 from gatewayd.errors import FirmwareError, HostError
 from gatewayd.mqtt.connection import IncomingMessage
 from gatewayd.mqtt.intake import Intake
+from gatewayd.mqtt.router import Router
 from gatewayd.ota.topic import Channel, OtaTopic, TopicTemplate
 
 TOPIC = "/a/pump/u/4.3/s"
@@ -34,15 +35,14 @@ class Lab:
     def __init__(self) -> None:
         self.store = Store()
         self.changes = 0
-        self.intake = Intake(
-            self.store, template=TopicTemplate(), max_message_bytes=100, on_change=self.count_change
-        )
+        intake = Intake(self.store, max_message_bytes=100, on_change=self.count_change)
+        self.router = Router([intake.route(TopicTemplate())])
 
     def count_change(self) -> None:
         self.changes += 1
 
     async def accept(self, payload: bytes, *, topic: str = TOPIC, qos: int = 1, retain: bool = False) -> None:
-        await self.intake.accept(IncomingMessage(topic, payload, qos, retain))
+        await self.router.accept(IncomingMessage(topic, payload, qos, retain))
 
 
 @pytest.fixture

@@ -1,81 +1,23 @@
 """`gatewayctl publish` against a real broker."""
 
 import asyncio
-import io
 import json
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import pytest
 import structlog
 from lab.broker_session import publisher
 from lab.brokers import DEADLINE_S, PUBLISH, Mosquitto, ScriptedBroker, free_port
+from lab.publishing import ADVANCED, SIGNED_ENCRYPTED, VECTORS, publish, refusal, write_config
+from lab.smp.recipes import Recipe, make_image
 
-from gatewayd.cli.ctl import cli
 from gatewayd.cli.exits import exit_code
 from gatewayd.cli.publish import MAX_PACKET_BYTES
-from gatewayd.errors import GatewaydError
-
-VECTORS = Path(__file__).parent.parent / "vectors" / "sming"
-SIGNED_ENCRYPTED = VECTORS / "signed_encrypted.ota"
-
-PUMP = """
-  - name: pump-1
-    app_id: pump
-    version: "4.3.1"
-    {settings}
-    link: {{uart: /dev/serial/by-id/none}}
-"""
-ADVANCED = "payload: advanced\n    keys: pump"
 
 
 @pytest.fixture
 def config(tmp_path: Path, mosquitto: Mosquitto) -> Path:
     return write_config(tmp_path, mosquitto.port, ADVANCED)
-
-
-def write_config(folder: Path, port: int, settings: str, extra: str = "") -> Path:
-    for name in ("decrypt.key.bin", "verify.key.bin"):
-        (folder / name).write_bytes((VECTORS / name).read_bytes())
-        (folder / name).chmod(0o600)
-    path = folder / "config.yaml"
-    path.write_text(
-        f"gateway: {{id: barn, state_dir: {folder}/state}}\n"
-        f"mqtt: {{host: 127.0.0.1, port: {port}{extra}}}\n"
-        "keys: {pump: {decrypt_key_file: decrypt.key.bin, verify_key_file: verify.key.bin}}\n"
-        f"devices:{PUMP.format(settings=settings)}"
-    )
-    return path
-
-
-@dataclass
-class Result:
-    """How a command ended; before 8.2 click's own runner mixes stderr into stdout."""
-
-    exit_code: int
-    stdout: str
-    stderr: str
-    error: GatewaydError | None = None
-
-
-def publish(config: Path, *arguments: object, version: str = "4.3.2", app: str = "pump") -> Result:
-    common = ["publish", "--config", str(config), "--app", app, "--version", version]
-    code, error = 0, None
-    with redirect_stdout(io.StringIO()) as stdout, redirect_stderr(io.StringIO()) as stderr:
-        try:
-            cli.main([*common, *map(str, arguments)], standalone_mode=False)
-        except click.ClickException as usage:
-            code = usage.exit_code
-        except GatewaydError as refused:
-            code, error = exit_code(refused), refused
-    return Result(code, stdout.getvalue(), stderr.getvalue(), error)
-
-
-def refusal(result: Result) -> GatewaydError:
-    assert result.error, result
-    return result.error
 
 
 def retained(port: int, topic: str) -> bytes:
@@ -120,7 +62,7 @@ def test_the_encoding_is_that_of_the_devices(tmp_path: Path, mosquitto: Mosquitt
     config = write_config(tmp_path, mosquitto.port, ADVANCED + "\n    patch_encoding: byte")
     assert publish(config, SIGNED_ENCRYPTED, version="4.3.200").exit_code == 0
     assert retained(mosquitto.port, "/a/pump/u/4.3")[:1] == b"\xc8"
-    warned = publish(config, "--patch-encoding", "varint", SIGNED_ENCRYPTED)
+    warned = publish(config, "--force", "--patch-encoding", "varint", SIGNED_ENCRYPTED)
     assert "warning: pump-1 expects patch_encoding: byte, and this is varint" in warned.stderr
     assert refusal(publish(config, SIGNED_ENCRYPTED, version="4.3.256")).code == "patch_overflow"
 
@@ -134,20 +76,34 @@ def test_a_bare_image_needs_a_device_that_takes_it_or_a_word(tmp_path: Path, mos
     standard = publish(write_config(tmp_path, mosquitto.port, "payload: standard"), image)
     assert (standard.exit_code, standard.stderr) == (0, "")
     assert "bare image" in standard.stdout
-    plain = publish(write_config(tmp_path, mosquitto.port, ADVANCED), "--plain", image)
+    plain = publish(write_config(tmp_path, mosquitto.port, ADVANCED), "--plain", "--force", image)
     assert plain.exit_code == 0
     assert "warning: pump-1 will refuse it (" in plain.stderr
 
 
+def test_an_image_that_says_another_version_is_not_published(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    config = write_config(tmp_path, mosquitto.port, "protocol: smp")
+    image = tmp_path / "zephyr.signed.bin"
+    image.write_bytes(make_image(Recipe((4, 3, 2, 0))))
+    assert publish(config, image, version="4.3.2").exit_code == 0
+    refused = refusal(publish(config, image, version="4.3.3"))
+    assert (refused.code, "for pump-1" in refused.message) == ("image_version_differs", True)
+    assert retained(mosquitto.port, "/a/pump/u/4.3")[:1] == b"\x02"
+    image.write_bytes(bytes(range(256)) * 2)
+    assert refusal(publish(config, image, version="4.3.3")).code == "bad_image_header"
+
+
 def test_what_a_device_would_refuse_is_said(tmp_path: Path, mosquitto: Mosquitto) -> None:
     config = write_config(tmp_path, mosquitto.port, ADVANCED)
-    unsigned = publish(config, VECTORS / "plain.ota")
+    unsigned = publish(config, "--force", VECTORS / "plain.ota")
     assert unsigned.exit_code == 0
     assert "warning: pump-1 will refuse it (unsigned)" in unsigned.stderr
     assert "unsigned container" in unsigned.stdout
     assert "signed container" in publish(config, VECTORS / "signed.ota").stdout
-    standard = publish(write_config(tmp_path, mosquitto.port, "payload: standard"), SIGNED_ENCRYPTED)
-    assert "would take the encrypted container itself for its image" in standard.stderr
+    standard = publish(
+        write_config(tmp_path, mosquitto.port, "payload: standard"), "--force", SIGNED_ENCRYPTED
+    )
+    assert "would take the whole encrypted container for its image" in standard.stderr
 
 
 def test_a_damaged_container_is_refused(config: Path, tmp_path: Path) -> None:
@@ -164,9 +120,9 @@ def test_too_large_for_the_gateway_is_said(tmp_path: Path, mosquitto: Mosquitto)
     image = tmp_path / "image.bin"
     image.write_bytes(bytes(1024 * 1024))
     config = write_config(tmp_path, mosquitto.port, "payload: standard", extra=", max_message_mib: 1")
-    result = publish(config, image)
+    result = publish(config, "--force", image)
     assert result.exit_code == 0
-    assert "1048577 bytes are more than mqtt.max_message_mib: 1" in result.stderr
+    assert "1048577 bytes are more than a gateway with mqtt.max_message_mib: 1" in result.stderr
 
 
 @pytest.mark.parametrize("fits", [True, False])

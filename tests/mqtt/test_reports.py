@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 import pytest
 from lab.brokers import until
 
+from gatewayd.delivery.progress import PROGRESS_INTERVAL_S
 from gatewayd.mqtt.login import BrokerError
-from gatewayd.mqtt.reports import PROGRESS_INTERVAL_S, Reports
+from gatewayd.mqtt.reports import Reports
+from gatewayd.mqtt.topics import GatewayTopics
 from gatewayd.status.board import StatusBoard
 
 PUMP = "gatewayd/barn/devices/pump-1"
@@ -52,7 +54,7 @@ class Lab:
         self.reports = Reports(
             self.board,
             self.broker,
-            status_topic="gatewayd/barn",
+            topics=GatewayTopics("gatewayd/barn"),
             with_progress=with_progress,
             sleep=self._sleep,
         )

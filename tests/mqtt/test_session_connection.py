@@ -28,9 +28,8 @@ from lab.brokers import (
 )
 
 from gatewayd.mqtt import login, session
-from gatewayd.mqtt.connection import STALL_MIN_BYTES, STALL_WINDOW_S
+from gatewayd.mqtt.connection import STALL_MIN_BYTES, STALL_WINDOW_S, back_off_s
 from gatewayd.mqtt.login import BrokerError
-from gatewayd.mqtt.session import back_off_s
 
 STATUS = "gatewayd/barn/status"
 RIGHT, WRONG = "right-secret", "wrong-secret"
@@ -286,7 +285,7 @@ async def test_a_broker_that_does_not_answer_does_not_hold_up_the_end(
     async with ScriptedBroker({PUBLISH: lambda _peer, _got: None}) as scripted:
         async with session_lab(scripted.port) as lab:
             await lab.subscribed(TOPIC)
-        assert lab.logged("did not hear us out")
+        assert lab.logged("disconnected before `offline` was confirmed")
 
 
 async def test_a_message_that_dribbles_ends_the_connection(scripted: ScriptedBroker) -> None:

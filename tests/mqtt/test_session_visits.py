@@ -29,8 +29,7 @@ from lab.brokers import (
 from gatewayd.config import Periodic
 from gatewayd.mqtt.connection import IncomingMessage
 from gatewayd.mqtt.duty_cycle import next_visit_s
-from gatewayd.mqtt.login import BrokerError
-from gatewayd.mqtt.session import SESSION_EXPIRY_S
+from gatewayd.mqtt.login import SESSION_EXPIRY_S, BrokerError
 
 STATUS = "gatewayd/barn/status"
 EVERY_S, WAIT_S = 21_600, 120

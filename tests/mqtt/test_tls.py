@@ -19,7 +19,7 @@ from gatewayd import tls
 from gatewayd.errors import ConfigError
 from gatewayd.mqtt.connection import connect
 from gatewayd.mqtt.login import BrokerError, Login
-from gatewayd.tls import TlsError, Trust, explain, make_context, parse_pin
+from gatewayd.tls import TlsError, Trust, make_context, parse_pin, translate_error
 
 THEIRS = Authority("another authority")
 SECRET = "hunter2-canary"  # noqa: S105 - a test's own
@@ -206,7 +206,7 @@ def test_old_tls_is_not_spoken(tmp_path: Path, ca: Path, monkeypatch: pytest.Mon
     assert version_spoken(lenient, server) == "TLSv1.1"
     with pytest.raises(ssl.SSLError) as raised:
         version_spoken(ours, server)
-    found = explain(raised.value, "here", datetime.now(UTC))
+    found = translate_error(raised.value, "here", datetime.now(UTC))
     assert found is not None
     assert found.code == "old_tls"
 

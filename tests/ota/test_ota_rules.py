@@ -109,7 +109,8 @@ def test_the_rollback_mark(
     [
         (TWO_ROMS, 0x2000, EXACT, b"first"),
         (TWO_ROMS, 0x202000, EXACT, b"second"),
-        (TWO_ROMS, 0x202000, LOW20, b"first"),
+        (TWO_ROMS, 0x202000, LOW20, b"second"),  # the exact address before the first that matches
+        (TWO_ROMS, 0x2000, LOW20, b"first"),
         (TWO_ROMS, 0x402000, LOW20, b"first"),
         (ONE_ROM, 0x102000, LOW20, b"only"),
         (ONE_ROM, None, EXACT, b"only"),

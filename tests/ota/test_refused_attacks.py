@@ -31,7 +31,7 @@ from lab.mutants import (
 from lab.siege import GENUINE, IMAGE, INSTALLED_MS, LATER, NEW_MS, SLOT_BYTES, Siege, a_siege, packed, sent
 
 from gatewayd.errors import FirmwareError
-from gatewayd.jobs.model import JobState
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.keys import KeySet
 
 attack = pytest.mark.attack
@@ -98,6 +98,7 @@ async def test_every_header_bit(tmp_path: Path, codes: frozenset[str]) -> None:
         await siege.refuses(codes, *bits, *swapped)
 
 
+@pytest.mark.slow
 @attack(
     "each bit of the header flipped before encryption",
     *("bad_magic", "bad_signature", "bad_timestamp", "no_roms", "reserved_not_zero", "rom_too_large"),
@@ -305,7 +306,7 @@ async def test_no_container(tmp_path: Path, codes: frozenset[str]) -> None:
 async def test_qos_0(tmp_path: Path, codes: frozenset[str]) -> None:
     async with besieged(tmp_path) as siege:
         with pytest.raises(FirmwareError) as refused:
-            await siege.intake.accept(sent(packed(), qos=0))
+            await siege.router.accept(sent(packed(), qos=0))
         assert {refused.value.code} == codes
         await siege.refuses(set())
 

@@ -7,7 +7,8 @@ import pytest
 from lab.jobs import KEYS, OTHER_KEYS, World, a_device, a_job, a_release, digest, genuine
 
 from gatewayd.jobs.eligibility import push_topic
-from gatewayd.jobs.model import CreateJob, EndJob, JobState, Release, Verdict
+from gatewayd.jobs.model import CreateJob, EndJob, Release, Verdict
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import Channel
@@ -94,9 +95,7 @@ def test_a_key_is_no_matter_for_a_standard_payload() -> None:
 @pytest.mark.parametrize("state", [JobState.OFFERED, JobState.QUEUED, JobState.TRANSFERRING, JobState.STAGED])
 def test_a_withdrawn_release_takes_its_job_with_it(state: JobState) -> None:
     world = World(a_device()).job(state=state)
-    assert world.ended() == EndJob(
-        1, JobState.CANCELLED, "withdrawn", "4.3.2 is not published for it any more"
-    )
+    assert world.ended() == EndJob(1, JobState.CANCELLED, "withdrawn", "4.3.2 is no longer published for it")
 
 
 def test_a_job_that_may_have_taken_effect_is_left_to_end() -> None:

@@ -9,7 +9,8 @@ from lab.jobs import World, a_device, a_release, an_info, digest, genuine
 
 from gatewayd.config import Device
 from gatewayd.jobs.eligibility import installed_version
-from gatewayd.jobs.model import CreateJob, DeviceRecord, JobState, Verdict
+from gatewayd.jobs.model import CreateJob, DeviceRecord, Verdict
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import Channel
 from gatewayd.ota.version import Version

@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 from gatewayd.config import Device, Settings
 from gatewayd.errors import HostError
 from gatewayd.images.reader import FirmwareReader
-from gatewayd.jobs.model import Job, JobState, Plan
+from gatewayd.jobs.model import Job, Plan
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.topic import Channel, OtaTopic
 from gatewayd.planning.reconciler import STORAGE_RETRY_S, Reconciler
 from gatewayd.store.database import Database
@@ -102,6 +103,23 @@ async def test_a_release_is_verified_and_becomes_a_job(tmp_path: Path) -> None:
         assert rig.codes() == ["update"]
         assert rig.listener.jobs["pump-1"].version == "4.3.2"
         assert await rig.states() == ["queued"]
+
+
+@timeless
+async def test_a_job_whose_keys_cannot_be_used_waits_and_is_not_ended(tmp_path: Path) -> None:
+    async with a_rig(tmp_path) as rig:
+        await rig.publish(message(2, IMAGE))
+        before = rig.reconciler.settings
+        keyless = some_settings(a_device(payload="advanced", keys="pump"), key_sets={})
+        unusable = {"pump": "decrypt.key.bin cannot be read"}
+        await rig.reconciler.configure(keyless.model_copy(update={"unusable_keys": unusable}))
+        await rig.settle()
+        assert rig.codes() == ["keys_unusable"]
+        assert rig.listener.jobs == {}, "its port is left alone"
+        assert await rig.states() == ["queued"]
+        await rig.reconciler.configure(before)
+        await rig.settle()
+        assert list(rig.listener.jobs) == ["pump-1"]
 
 
 @timeless

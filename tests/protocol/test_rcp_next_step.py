@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lab.jobs import RUNNING, a_job, an_rcp_info
 
-from gatewayd.jobs.model import JobState
+from gatewayd.jobs.transitions import JobState
 from gatewayd.protocol.rcp.activation import next_step
 from gatewayd.protocol.session import ImageState
 from gatewayd.protocol.steps import Step

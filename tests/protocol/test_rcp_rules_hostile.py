@@ -86,8 +86,24 @@ def test_rule_13_a_slow_device_that_says_busy_is_waited_for() -> None:
         for _ in range(4):
             script.say(frames.Busy(session, 30_000))
             script.silence_for(30.0)
-        script.say(frames.Ack(session, received, 0, received + 4096))
+        script.say(frames.Ack(session, received, received - received % 4096, received + 4096))
     assert script.outcome() == Identified(script.info.common)
+
+
+@pytest.mark.parametrize("step", [1, 60, 1024])
+def test_rule_13_a_device_that_spends_its_time_on_being_busy_is_given_up(step: int) -> None:
+    """A byte, BUSY, a byte: it answers and advances, and would need two years for 1 MiB."""
+    script = Script()
+    session, began, received = session_of(script.sending()), script.now, 0
+    while isinstance(script.outcome(), Identified):
+        received = min(received + step, SIZE - 1)
+        script.say(frames.Ack(session, received, received if step < 1024 else 0, received + 4096))
+        for _ in range(4):
+            script.say(frames.Busy(session, 30_000))
+            script.silence_for(30.0)
+        assert script.now - began < 3 * 600
+    assert script.failed_code() == "stalled"
+    assert script.now - began >= 600
 
 
 def test_rule_13_old_answers_among_new_ones_do_no_harm() -> None:

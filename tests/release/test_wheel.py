@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from lab.tree import ROOT
 
+pytestmark = pytest.mark.slow
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BESIDE = {
     "share/gatewayd/systemd/gatewayd.service": "systemd/gatewayd.service",
@@ -23,7 +25,7 @@ BESIDE = {
     "share/gatewayd/device/README.md": "device/README.md",
     "share/gatewayd/device/rcp.c": "device/rcp.c",
     "share/gatewayd/device/rcp.h": "device/rcp.h",
-    "share/gatewayd/device/sha256.c": "device/sha256.c",
+    "share/gatewayd/device/rcp_sha256.c": "device/rcp_sha256.c",
 }
 PAGES = ("share/man/man1/gatewayctl.1", "share/man/man5/gatewayd.yaml.5", "share/man/man8/gatewayd.8")
 
@@ -85,7 +87,7 @@ def test_the_receiver_compiles_from_it(wheel: dict[str, bytes], tmp_path: Path) 
             path = tmp_path / name.removeprefix("share/gatewayd/device/")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-    command = ["cc", "-std=c99", "-c", "rcp.c", "sha256.c"]
+    command = ["cc", "-std=c99", "-c", "rcp.c", "rcp_sha256.c"]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=100)
 
 

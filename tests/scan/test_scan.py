@@ -116,7 +116,9 @@ async def test_ports_are_asked_side_by_side(silent: SilentPort, device: VirtualD
     found = await look(silent.port, named_port(str(device.port)), missing)
     assert [one.code for one in found] == ["no_answer", None, "link_missing"]
     assert found[0].text
-    assert re.fullmatch(r"no answer to HELLO within \S+ s at 115200 baud: not a byte came", found[0].text)
+    assert re.fullmatch(
+        r"no answer to SMP parameters within \S+ s at 115200 baud: not a byte came", found[0].text
+    )
     assert silent.heard(), "it was asked"
 
 
@@ -141,7 +143,7 @@ async def test_a_port_that_may_reset_its_board_is_opened_only_when_allowed(silen
     port = replace(silent.port, may_reset=True)
     (found,) = await look(port)
     assert (found.code, silent.heard()) == ("may_reset", b"")
-    assert found.hint == "--reset asks all the same"
+    assert found.hint == "--reset opens it anyway"
     (found,) = await look(port, may_reset=True)
     assert found.code == "no_answer"
     assert silent.heard()
@@ -214,7 +216,7 @@ async def test_what_answers_can_be_pasted_and_the_rest_is_comment(
         ]
     }
     assert re.search(
-        f"\n# {silent.port.node}: no answer to HELLO .*: not a byte came \\(is it powered", printed
+        f"\n# {silent.port.node}: no answer to SMP parameters .*: not a byte came \\(is it powered", printed
     )
     assert "\n# /dev/none: does not exist (" in printed
     config = tmp_path / "config.yaml"
@@ -280,7 +282,7 @@ def test_without_ports_it_looks_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_devices, "DEFAULT_CONFIG", Path("/nonexistent"))
     printed = run()
     assert yaml.safe_load(printed) == {"devices": []}
-    assert "No serial ports are here" in printed
+    assert "No serial ports were found" in printed
 
 
 def test_a_configuration_that_was_asked_for_must_be_there(tmp_path: Path) -> None:

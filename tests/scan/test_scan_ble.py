@@ -203,7 +203,7 @@ def test_what_answers_can_be_pasted_and_the_rest_is_comment(tmp_path: Path) -> N
         ]
     }
     assert f"\n# {FIRST} tag-1 (-50 dBm): is tag-1 in the configuration; tag 4.3.1 answers\n" in printed
-    assert "\n# tag-2 was not heard: is elsewhere on, near, and free?\n" in printed
+    assert "\n# tag-2 was not found: check that elsewhere is on, in range, and not connected\n" in printed
     config = tmp_path / "pasted.yaml"
     config.write_text("mqtt: {host: 127.0.0.1}\n" + printed)
     assert [one.name for one in load(config).devices] == ["tag-3"]
@@ -255,8 +255,8 @@ def test_who_is_not_heard_may_be_the_daemons() -> None:
         "barn", {}, {"tag-1": BleTarget(name="tag-1")}, {"tag-1": "in use by the running gatewayd"}
     )
     printed = paste(not_heard=("tag-1",), ours=ours)
-    assert "# tag-1 was not heard: in use by the running gatewayd\n" in printed
-    assert "# No device that offers RCP was heard" in printed
+    assert "# tag-1 was not found: in use by the running gatewayd\n" in printed
+    assert "# No device that advertises RCP or SMP (MCUmgr) was found" in printed
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_who_is_not_heard_may_be_the_daemons() -> None:
     [
         (
             heard(offers_rcp=False, protocols=(), name="lamp"),
-            f"{FIRST} lamp (-60 dBm): does not say that it offers RCP",
+            f"{FIRST} lamp (-60 dBm): does not advertise RCP",
         ),
         (heard(code="no_answer", text="silence", hint="on?"), f"{FIRST} (-60 dBm): silence (on?)"),
         (heard(device=ANSWER.model_copy(update={"app_id": "a/#"})), "cannot be configured"),

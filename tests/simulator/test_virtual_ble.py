@@ -178,7 +178,7 @@ def simulate(state: Path, *options: str) -> None:
     [
         (("--controller=unix:/none/hci",), "cannot use the Bluetooth controller unix:/none/hci: "),
         (("--controller=telepathy",), "cannot use the Bluetooth controller telepathy: "),
-        (("--controller=usb:0", "--address=00:11:22:33:44:55"), "is no static random address"),
+        (("--controller=usb:0", "--address=00:11:22:33:44:55"), "is not a static random address"),
         (("--controller=usb:0", "--mtu=22"), "22 is not within 23 to 517"),
     ],
 )

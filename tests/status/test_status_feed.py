@@ -8,7 +8,8 @@ from lab.jobs import World, a_device, a_job, an_info, digest, genuine
 
 from gatewayd.delivery.progress import TransferProgress
 from gatewayd.errors import LinkError
-from gatewayd.jobs.model import Job, JobState, Verdict
+from gatewayd.jobs.model import Job, Verdict
+from gatewayd.jobs.transitions import JobState
 from gatewayd.status.board import DeviceStatus, StatusBoard
 from gatewayd.status.feed import StatusFeed
 

@@ -13,7 +13,8 @@ from lab.jobs import TOPIC, TOPIC_TEXT, an_info, message
 
 from gatewayd.doctor.host import examine_quarantine
 from gatewayd.errors import HostError
-from gatewayd.jobs.model import EVERYTHING, CreateJob, JobState
+from gatewayd.jobs.model import EVERYTHING, CreateJob
+from gatewayd.jobs.transitions import JobState
 from gatewayd.planning.planner import damaged_topics
 from gatewayd.planning.reconciler import _read
 from gatewayd.store.database import Database

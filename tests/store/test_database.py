@@ -14,17 +14,8 @@ from hypothesis import strategies as st
 from lab.jobs import KEYS, TOPIC, TOPIC_TEXT, an_info, digest, genuine, message, standard_reading
 
 from gatewayd.errors import HostError
-from gatewayd.jobs.model import (
-    EVERYTHING,
-    AttemptRecord,
-    CreateJob,
-    EndJob,
-    IllegalTransitionError,
-    Job,
-    JobState,
-    RomFacts,
-    Verdict,
-)
+from gatewayd.jobs.model import EVERYTHING, AttemptRecord, CreateJob, EndJob, Job, RomFacts, Verdict
+from gatewayd.jobs.transitions import IllegalTransitionError, JobState
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import Channel, OtaTopic
 from gatewayd.protocol.image import ImageId

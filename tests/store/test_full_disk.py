@@ -13,7 +13,8 @@ from lab.board import Board
 from lab.jobs import IMAGE, a_device, an_rcp_info, clock, timeless, until
 from lab.scheduler_rig import a_rig
 
-from gatewayd.jobs.model import Job, JobState
+from gatewayd.jobs.model import Job
+from gatewayd.jobs.transitions import JobState
 from gatewayd.store.database import Database
 from gatewayd.store.disk import BALLAST_BYTES
 from gatewayd.store.store import Store

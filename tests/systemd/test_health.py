@@ -6,12 +6,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from gatewayd.errors import HostError
+from gatewayd.status.gateway import LagFigures
 from gatewayd.systemd.health import (
     DATABASE_PROBE_S,
     INTERVAL_S,
     KEPT,
     DatabaseProbe,
-    LagFigures,
     LoopLag,
     Vitals,
     complaint,
@@ -38,7 +38,7 @@ async def measured(*lateness_s: float) -> LagFigures:
     clock = Clock(*lateness_s)
     lag = LoopLag(clock, sleep=clock.sleep)
     with pytest.raises(asyncio.CancelledError):
-        await lag.run()
+        await lag.measure()
     return lag.figures()
 
 
@@ -110,16 +110,16 @@ async def test_a_database_is_silent_from_the_question_to_the_answer() -> None:
         slept.set()
         await asyncio.Event().wait()
 
-    pulse = DatabaseProbe(answer.wait, lambda: now, sleep=sleep)
-    assert pulse.silent_s == 0
-    running = asyncio.create_task(pulse.run())
+    probe = DatabaseProbe(answer.wait, lambda: now, sleep=sleep)
+    assert probe.silent_s == 0
+    running = asyncio.create_task(probe.keep_asking())
     await asyncio.sleep(0)
     now += 7
-    assert pulse.silent_s == 7
+    assert probe.silent_s == 7
     answer.set()
     await slept.wait()
     now += 7
-    assert pulse.silent_s == 0
+    assert probe.silent_s == 0
     running.cancel()
 
 
@@ -135,10 +135,10 @@ async def test_a_database_that_has_trouble_is_there() -> None:
         if asked == 3:
             raise asyncio.CancelledError
 
-    pulse = DatabaseProbe(ask, lambda: 0.0, sleep=sleep)
+    probe = DatabaseProbe(ask, lambda: 0.0, sleep=sleep)
     with pytest.raises(asyncio.CancelledError):
-        await pulse.run()
-    assert pulse.silent_s == 0
+        await probe.keep_asking()
+    assert probe.silent_s == 0
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ async def test_a_database_that_has_trouble_is_there() -> None:
         (Vitals(silent_database_s=301), "the database has not answered for 301 s"),
         (
             Vitals(overdue_transfer_s=61, overdue_device="pump-1"),
-            "the transfer to pump-1 should have acted for 61 s, and has not",
+            "the transfer to pump-1 has been overdue for 61 s",
         ),
     ],
 )

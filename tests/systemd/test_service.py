@@ -22,7 +22,7 @@ def test_what_is_said_is_what_sd_notify_prescribes(manager: Manager) -> None:
     service = Notifier(manager.address)
     service.ready()
     service.stopping()
-    service.feed_watchdog()
+    service.ping_watchdog()
     assert [manager.heard() for _ in range(3)] == ["READY=1", "STOPPING=1", "WATCHDOG=1"]
 
 
@@ -58,7 +58,7 @@ def test_a_manager_that_does_not_listen_stops_nobody(tmp_path: Path) -> None:
     with Manager(str(tmp_path / "notify")) as manager:
         service = Notifier(manager.address)
         for _ in range(2000):  # more than any queue of datagrams holds
-            service.feed_watchdog()
+            service.ping_watchdog()
     for lost in (
         service,
         Notifier(str(tmp_path / "nothing")),
@@ -67,7 +67,7 @@ def test_a_manager_that_does_not_listen_stops_nobody(tmp_path: Path) -> None:
         Notifier(),
     ):
         lost.ready()
-        lost.feed_watchdog()
+        lost.ping_watchdog()
         lost.status("\udcff")
 
 

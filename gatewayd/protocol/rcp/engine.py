@@ -172,7 +172,7 @@ class Engine:
         self.request = Request(frame, now, wire_s=wire_s, turnaround_s=self.turnaround_s, rounds=rounds)
 
     def hello(self, now: float, patience_s: float, delay_s: float = 0.0) -> None:
-        """Ask who is there, for so long."""
+        """Identify the device; keep asking for that long."""
         self.complaint = None
         self.wire.listen()
         self.state, self.flow = State.HELLO, None

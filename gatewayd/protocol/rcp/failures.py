@@ -64,6 +64,16 @@ def other_protocol(low: int, high: int, ours: int) -> DeviceError:
     )
 
 
+def too_slow(period_s: float, what: str) -> DeviceError:
+    """Return the error for a device that takes some bytes now and then and has a reason for each wait."""
+    return DeviceError(
+        f"next to nothing became durable in the last {period_s:.0f} s of {what}, waits that the device asked"
+        " for included",
+        code="stalled",
+        hint="its firmware is at fault: look at why it says BUSY",
+    )
+
+
 def stalled(what: str) -> DeviceError:
     """Return the error for a transfer that does not get on though the device answers."""
     return DeviceError(

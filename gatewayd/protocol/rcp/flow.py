@@ -89,7 +89,7 @@ class Limits:
     def of(
         cls, info: RcpInfo, chunk: int, packet: int | None = None, floor_s: float | None = None
     ) -> "Limits":
-        """Return what this device takes of chunks of so many bytes; in datagrams of `packet` bytes."""
+        """Return the flow for chunks of that many bytes on this device; in datagrams of `packet` bytes."""
         most = min(chunk, info.max_frame - DATA_OVERHEAD, info.window)
         if packet is None:
             chunk = whole_units(most, info.write_unit)

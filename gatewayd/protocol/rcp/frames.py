@@ -156,7 +156,7 @@ class Aborted(Fixed):
 
 @dataclass(frozen=True, slots=True)
 class Busy(Fixed):
-    """Expect nothing from me for so long."""
+    """The sender will be silent for this long."""
 
     type: ClassVar[FrameType] = FrameType.BUSY
     scope: ClassVar[Scope] = Scope.ANY

@@ -19,7 +19,6 @@ from gatewayd.protocol.rcp.activation import has_restarted, next_step
 from gatewayd.protocol.rcp.engine import Engine, State
 from gatewayd.protocol.rcp.reactions import BUSY_SUM_S, Reactions
 from gatewayd.protocol.rcp.tlv_frames import Confirm
-from gatewayd.protocol.rcp.transfer import Transfer
 from gatewayd.protocol.steps import Step, Update
 
 
@@ -66,9 +65,7 @@ class RcpGateway:
     def transfer(self, image: session.Image, now: float) -> None:
         """See TransferSession."""
         self._engine.require(State.IDLE)
-        self._reactions.known()
-        self._reactions.transfer = Transfer(image)
-        self._reactions.approach(now)
+        self._reactions.begin(image, now)
 
     def activate(self, trial_s: int, now: float) -> None:
         """See TransferSession."""

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from gatewayd.errors import DeviceError, GatewaydError
 from gatewayd.protocol import session
-from gatewayd.protocol.pace import PACE_S
+from gatewayd.protocol.pace import LEAST_DURABLE_BYTES, LEAST_DURABLE_S, PACE_S, DurableFloor
 from gatewayd.protocol.rcp import failures, frames
 from gatewayd.protocol.rcp.codes import Code, Remedy, remedy
 from gatewayd.protocol.rcp.engine import Due, Engine, State
@@ -72,8 +72,19 @@ class Reactions:
         self._random = random
         self._answers = self._table()
 
+    def begin(self, image: session.Image, now: float) -> None:
+        """Bring an image into the device."""
+        least_bytes = max(LEAST_DURABLE_BYTES, self.known().erase_block)
+        # A line at 300 baud may need longer for an erase block of 128 KiB, and an erase what it is allowed.
+        period_s = max(LEAST_DURABLE_S, 2 * self._busy_s, 4 * least_bytes / self._engine.rate)
+        self.transfer = Transfer(image, DurableFloor(least_bytes, period_s, len(image.content)))
+        self.approach(now)
+
     def take(self, frame: frames.Frame, now: float) -> None:
         """Do what a frame leads to."""
+        if self._is_too_slow(now):
+            self._fail(failures.too_slow(self.job().floor.period_s, self._what()))
+            return
         handle = self._answers.get((self._engine.state, type(frame)))
         if handle is not None and self._engine.is_ours(frame):
             self._engine.measure(frame, now)
@@ -229,6 +240,7 @@ class Reactions:
             self._begin_again(failures.prefix_mismatch(frame.offset, size), now)
             return
         job.accepted()
+        job.floor.begin(frame.offset, now)
         try:
             flow = DataFlow(
                 job.image.content,
@@ -262,12 +274,13 @@ class Reactions:
             self._fail(error)
             return
         if has_advanced:
-            self._report(flow)
+            self._report(flow, now)
         self._look_at(flow, now)
 
-    def _report(self, flow: DataFlow) -> None:
+    def _report(self, flow: DataFlow, now: float) -> None:
         """Tell how far the device is; only the latest is kept for the caller."""
         self.job().advance(flow.durable)
+        self.job().floor.note(flow.durable, now)
         if self._engine.events and isinstance(self._engine.events[-1], session.Progress):
             self._engine.events.pop()
         size = len(self.job().image.content)
@@ -315,6 +328,11 @@ class Reactions:
             return
         self._engine.slow_down()
         self._hello_again(now)
+
+    def _is_too_slow(self, now: float) -> bool:
+        """Whether the device spends its time on everything but the image; each frame is a time to look."""
+        is_sending = self._engine.state in (State.OFFER, State.DATA)
+        return is_sending and self.transfer is not None and self.transfer.floor.is_missed(now)
 
     # ACTIVATE, CONFIRM
 

@@ -18,7 +18,7 @@ FEATURE_SHORT_DATA = 4
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Who is there?"""
+    """The request for a device's identity."""
 
     type: ClassVar[FrameType] = FrameType.HELLO
     scope: ClassVar[Scope] = Scope.NONE

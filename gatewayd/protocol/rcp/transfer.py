@@ -3,6 +3,7 @@
 import zlib
 
 from gatewayd.errors import DeviceError
+from gatewayd.protocol.pace import DurableFloor
 from gatewayd.protocol.rcp import failures
 from gatewayd.protocol.rcp.frames import Data
 from gatewayd.protocol.rcp.tlv_frames import Offer
@@ -17,8 +18,9 @@ _RESTARTS = 2  # without a new durable byte: then they are why it does not get o
 class Transfer:
     """An image under way. The `may_` methods count, and say no when it has been too often."""
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: Image, floor: DurableFloor) -> None:
         self.image = image
+        self.floor = floor
         self.setbacks = 0
         self.baud_failures = 0
         self.has_aborted = False  # an earlier session, to be allowed to change the speed
@@ -46,12 +48,12 @@ class Transfer:
         self._offers_from_zero = self.has_aborted = False
 
     def has_prefix(self, offset: int, crc: int) -> bool:
-        """Whether so many bytes with this CRC are the image's beginning."""
+        """Whether the image begins with that many bytes with this CRC."""
         content = memoryview(self.image.content)
         return offset <= len(content) and zlib.crc32(content[:offset]) == crc
 
     def advance(self, durable: int) -> None:
-        """Count setbacks anew from a new durable byte on."""
+        """Restart the count of setbacks at a new durable byte."""
         if durable > self._durable:
             self._durable = durable
             self.setbacks = self._stalls = self._restarts = 0

@@ -5,7 +5,7 @@ import random
 from typing import Protocol
 
 from gatewayd.simulator.bootloader import Bootloader
-from gatewayd.simulator.file_store import MemoryShelf
+from gatewayd.simulator.file_store import MemoryFileStore
 from gatewayd.simulator.profile import DeviceProfile
 from gatewayd.simulator.receiver import Receiver
 from lab.c_receiver import CReceiver
@@ -67,9 +67,9 @@ def c_device(profile: DeviceProfile = PROFILE, max_datagram: int | None = None) 
 
 
 def _running_old(profile: DeviceProfile) -> Bootloader:
-    shelf = MemoryShelf()
-    shelf.write("active.bin", OLD)
-    return Bootloader(shelf, profile)
+    files = MemoryFileStore()
+    files.write("active.bin", OLD)
+    return Bootloader(files, profile)
 
 
 DEVICES: dict[str, DeviceFactory] = {"python": python_device, "c": c_device}

@@ -19,7 +19,8 @@ from typing import TypeVar
 
 from gatewayd.codes import Again, meaning
 from gatewayd.errors import DeviceError
-from gatewayd.jobs.model import Job, JobState
+from gatewayd.jobs.model import Job
+from gatewayd.jobs.transitions import JobState
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import (

@@ -15,7 +15,8 @@ import yaml
 from lab.containers import KEY
 
 from gatewayd.control.client import DaemonUnreachable, ask
-from gatewayd.control.messages import Devices, DevicesResult
+from gatewayd.control.messages import DevicesResult
+from gatewayd.control.requests import Devices
 
 ROOT = Path(__file__).parents[3]
 ROLE = ROOT / "docs" / "ansible"

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from suites.bench import cut, delays, disk, goals, line, noise, radio, resources, smp_peer
+from suites.bench import cut, delays, disk, goals, line, noise, radio, resources, smp_peer, smp_speed
 from suites.bench.section import Scale, Section
 
 SECTIONS = (
@@ -21,6 +21,7 @@ SECTIONS = (
     noise.SECTION,
     radio.SECTION,
     smp_peer.SECTION,
+    smp_speed.SECTION,
     cut.SECTION,
     resources.CPU,
     resources.MEMORY,

@@ -32,6 +32,7 @@ def misses(document: dict[str, Any]) -> Iterator[str]:
                 f" the goal is {CLEAN_LINE:.0%}"
             )
     yield from _noise_misses(document.get("rcp_noise", []))
+    yield from _smp_misses(document.get("smp_uart", []))
     for row in document.get("rcp_ble", []):
         goal = AIRTIME[row["mtu"]] if row["devices"] == 1 else CROWD_AIRTIME
         if row["efficiency"] < goal:
@@ -63,4 +64,15 @@ def _noise_misses(rows: list[dict[str, Any]]) -> Iterator[str]:
             yield (
                 f"{row['rate']} bytes/s, {row['flip_rate']:g} flips a byte: {row['efficiency']:.1%} of a"
                 f" noisy line, the goal is {goal:.0%}"
+            )
+
+
+def _smp_misses(rows: Any) -> Iterator[str]:
+    if not isinstance(rows, list):  # its peer was absent
+        return
+    for row in rows:
+        if row["ratio"] < row["goal"]:
+            yield (
+                f"SMP, buffer {row['buffer']}, {row['latency_ms']} ms: {row['ratio']} times smpclient's"
+                f" speed, the goal is {row['goal']}"
             )

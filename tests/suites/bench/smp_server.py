@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -81,7 +81,7 @@ async def serve(images: Path, buffer_size: int) -> AsyncIterator[Path]:
     with tempfile.TemporaryDirectory(prefix="gatewayd-peer-") as work:
         names = _prepare(Path(work), images, buffer_size)
         socket = Path(work, "sockets", "uart")
-        async with running(*_as_nobody(), *_qemu(*names), folder=work):
+        async with running(*as_nobody(), *_qemu(*names), folder=work):
             try:
                 await until_there(socket)
             except TimeoutError:
@@ -124,17 +124,23 @@ def _download(folder: Path) -> None:
         raise Absent(f"pip cannot get {SDIST}, which has the server in it")
 
 
-def _as_nobody() -> list[str]:
+def as_nobody() -> list[str]:
+    """Return the words that run a command as nobody, without capabilities and a network."""
     nobody = pwd.getpwnam("nobody")
-    ids = [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
+    ids = [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups", "--pdeathsig=KILL"]
     return ["unshare", "--net", "setpriv", *ids, "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]
 
 
-def _qemu(bootloader: str, application: str) -> list[str]:
-    machine = ["-machine", "mps2-an385", "-cpu", "cortex-m3", "-nodefaults", "-no-user-config"]
-    without = ["-display", "none", "-monitor", "none", "-nic", "none"]
+def sandboxed(machine: Iterable[str], uart: str) -> list[str]:
+    """Return the words that start a machine which reaches nothing but the socket of its first UART."""
+    without = ["-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-nic", "none"]
     sandbox = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
-    serial = ["-chardev", "socket,id=uart,path=sockets/uart,server=on,wait=off", "-serial", "chardev:uart"]
+    serial = ["-chardev", f"socket,id=uart,path={uart},server=on,wait=off", "-serial", "chardev:uart"]
+    return ["qemu-system-arm", *machine, *without, "-sandbox", sandbox, *serial]
+
+
+def _qemu(bootloader: str, application: str) -> list[str]:
+    machine = sandboxed(["-machine", "mps2-an385", "-cpu", "cortex-m3"], "sockets/uart")
     load = ["-device", f"loader,file={bootloader}"]
     load += ["-device", f"loader,file={application},addr={_APPLICATION_ADDRESS:#x}"]
-    return ["qemu-system-arm", *machine, *without, "-sandbox", sandbox, *serial, "-serial", "null", *load]
+    return [*machine, "-serial", "null", *load]

@@ -18,7 +18,8 @@ from lab.jobs import TOPIC, TOPIC_TEXT, an_info, genuine, message, standard_read
 
 from gatewayd.codes import meaning
 from gatewayd.errors import HostError
-from gatewayd.jobs.model import CreateJob, JobState
+from gatewayd.jobs.model import CreateJob
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.store.database import Database
 from gatewayd.store.disk import BALLAST_BYTES

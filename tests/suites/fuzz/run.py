@@ -7,7 +7,8 @@ import atheris
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 with atheris.instrument_imports(include=["gatewayd"]):
-    from suites.fuzz.targets import TARGETS, Allowance
+    from suites.fuzz.measure import Allowance
+    from suites.fuzz.targets import TARGETS
 
 if __name__ == "__main__":
     Allowance.factor = 8

@@ -31,26 +31,13 @@ from gatewayd.protocol.rcp.codes import FrameError
 from gatewayd.protocol.rcp.framing import StreamDeframer, cobs_size, encode_stream
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.session import OUTCOMES, Identified, Image, Staged
+from suites.fuzz import smp
+from suites.fuzz.measure import EndlessError, within
 
 ROOT = Path(__file__).parents[3]
 VECTORS = ROOT / "tests" / "vectors"
 MAX_FRAME = 138
 IMAGE = Image(random.Random(1).randbytes(3000), bytes(range(32)), "4.3.2")
-
-
-class EndlessError(AssertionError):
-    """More work than the input's length explains."""
-
-
-class Allowance:
-    """By how much the bounds are wider: a fuzzer's instrumentation makes calls of its own."""
-
-    factor = 1
-
-
-def within(steps: int, most: int) -> None:
-    if steps > most * Allowance.factor:
-        raise EndlessError(f"{steps} calls, expected at most {most * Allowance.factor}")
 
 
 def patch(data: bytes) -> None:
@@ -288,5 +275,9 @@ TARGETS = {
         Target(session, session_seeds),
         Target(control, control_seeds),
         Target(configuration, configuration_seeds),
+        Target(smp.smp_frame, smp.smp_frame_seeds),
+        Target(smp.smp_console, smp.smp_console_seeds),
+        Target(smp.smp_plain, smp.smp_plain_seeds),
+        Target(smp.mcuboot, smp.mcuboot_seeds),
     )
 }

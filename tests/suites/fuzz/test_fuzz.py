@@ -6,16 +6,8 @@ from lab.containers import KEY
 from gatewayd.ota.container import parse
 from suites.fuzz import targets
 from suites.fuzz.__main__ import found
-from suites.fuzz.targets import (
-    TARGETS,
-    EndlessError,
-    container,
-    converse,
-    genuine,
-    small_sources,
-    vouched,
-    within,
-)
+from suites.fuzz.measure import EndlessError, within
+from suites.fuzz.targets import TARGETS, container, converse, genuine, small_sources, vouched
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -11,8 +11,8 @@ from lab.parsers import peak_bytes, steps_of
 
 from gatewayd.config.document import SIZE_LIMIT_BYTES, parse_document
 from gatewayd.config.loader import settle
-from gatewayd.control.messages import MAX_REQUEST_BYTES
 from gatewayd.control.parse import parse
+from gatewayd.control.requests import MAX_REQUEST_BYTES
 from gatewayd.errors import GatewaydError
 from gatewayd.ota.container import open_container
 from gatewayd.ota.keys import KeySet, parse_ota_key

@@ -30,7 +30,8 @@ from lab.history import (
 )
 from lab.recorder import look_into
 
-from gatewayd.jobs.model import CreateJob, Job, JobState, Release
+from gatewayd.jobs.model import BoardKey, CreateJob, Job, Release
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import Channel, OtaTopic
 from gatewayd.protocol.image import ImageId
@@ -105,7 +106,8 @@ class Life:
         assert job.timestamp_ms is not None
         self._say(Activated(job.device, job.version))
         mark = RollbackMark(job.timestamp_ms, b"c" * 32)
-        self._stands(await self._store.run(lambda db: db.succeed(job.id, mark)))
+        boards = BoardKey(job.device, "id", f"id-{job.device}"), BoardKey(job.device, "link", "/dev/ttyS0")
+        self._stands(await self._store.run(lambda db: db.succeed(job.id, mark, boards=boards)))
         self.looked()
 
     def _stands(self, job: Job) -> Job:

@@ -16,7 +16,8 @@ from lab.history import ENDED, Looked, Violation, judge
 from lab.recorder import DeviceFiles, Tail, Witnesses
 
 from gatewayd.control.client import DaemonUnreachable, ask
-from gatewayd.control.messages import Devices, DevicesResult, DeviceView
+from gatewayd.control.messages import DevicesResult, DeviceView
+from gatewayd.control.requests import Devices
 from gatewayd.ota.container import Rom, build, encrypt
 from gatewayd.ota.patch import PatchEncoding, encode_patch
 from suites.bench.daemons import memory_mib

@@ -11,7 +11,8 @@ from lab.history import ENDED, Answered
 from lab.recorder import Witnesses, sha256_of
 
 from gatewayd.control.client import DaemonUnreachable, ask
-from gatewayd.control.messages import OutcomesResult, Push, Steer
+from gatewayd.control.messages import OutcomesResult
+from gatewayd.control.requests import Push, Steer
 from gatewayd.errors import RequestError
 from gatewayd.jobs.eligibility import push_topic
 

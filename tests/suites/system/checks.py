@@ -28,14 +28,14 @@ HUNGRY = "[Service]\nWatchdogSec=3s\n"
 # A defect that holds the event loop up for ever.
 HANGS = """
     import time
-    import gatewayd.systemd.watchdog as heartbeat
-    line, lines = heartbeat.status_line, []
+    import gatewayd.systemd.status_line as told
+    line, lines = told.status_line, []
     def a_line_that_never_comes(*words, **more):
         lines.append(0)
         if len(lines) > 3:
             time.sleep(3600)
         return line(*words, **more)
-    heartbeat.status_line = a_line_that_never_comes
+    told.status_line = a_line_that_never_comes
 """
 
 Check = Callable[[Scene], str]

@@ -7,9 +7,11 @@ from structlog.testing import capture_logs
 
 from gatewayd.errors import HostError
 from gatewayd.status.board import DeviceStatus
+from gatewayd.status.gateway import BrokerStatus
 from gatewayd.systemd.health import Vitals
 from gatewayd.systemd.notify import Notifier
-from gatewayd.systemd.watchdog import Watchdog, status_line
+from gatewayd.systemd.status_line import status_line
+from gatewayd.systemd.watchdog import Watchdog
 
 WELL, HANGING = Vitals(), Vitals(late_loop_s=11.0)
 
@@ -21,7 +23,7 @@ class Said(Notifier):
         super().__init__("/somewhere", watchdog_s)
         self.messages: list[str] = []
 
-    def _tell(self, message: str, patience_s: float = 0.0) -> bool:
+    def _send(self, message: str, patience_s: float = 0.0) -> bool:
         assert patience_s == 0.0, "the loop does not wait for what is said again"
         self.messages.append(message)
         return True
@@ -37,7 +39,7 @@ async def beaten(watchdog_s: float | None, seconds: float, vitals: list[Vitals],
         if now >= 1000.0 + seconds:
             raise asyncio.CancelledError
 
-    heartbeat = Watchdog(
+    watchdog = Watchdog(
         service,
         line=lambda: texts.pop(0) if len(texts) > 1 else texts[0],
         vitals=lambda: vitals.pop(0) if len(vitals) > 1 else vitals[0],
@@ -45,7 +47,7 @@ async def beaten(watchdog_s: float | None, seconds: float, vitals: list[Vitals],
         sleep=sleep,
     )
     with pytest.raises(asyncio.CancelledError):
-        await heartbeat.run()
+        await watchdog.notify()
     return service.messages
 
 
@@ -98,12 +100,12 @@ def device(name: str, state: str = "idle", progress: int | None = None) -> Devic
     ],
 )
 def test_a_line_says_how_things_stand(devices: list[DeviceStatus], line: str) -> None:
-    assert status_line(devices, "broker connected", configured=len(devices)) == line
+    assert status_line(devices, BrokerStatus(is_connected=True), configured=len(devices)) == line
 
 
 def test_what_needs_a_person_comes_first() -> None:
     full = HostError("no space", code="disk_full", hint="make room")
-    assert status_line([], "broker not connected", configured=2, trouble=full, refusal="c.yaml:4: foo") == (
+    assert status_line([], BrokerStatus(), configured=2, trouble=full, refusal="c.yaml:4: foo") == (
         "the new configuration is refused, the old one is in force: c.yaml:4: foo; "
         "nothing can be stored: no space (make room) (disk_full); 2 devices, broker not connected"
     )

@@ -1,4 +1,4 @@
-"""A whole gateway of jobs for tests: store, planner, scheduler, steering, and boards in memory."""
+"""A whole gateway of jobs for tests: store, planner, scheduler, commands, and boards in memory."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from gatewayd.config import Device
 from gatewayd.delivery.scheduler import Scheduler
-from gatewayd.jobs.model import AttemptRecord, Job, JobState
+from gatewayd.jobs.model import AttemptRecord, Job
+from gatewayd.jobs.transitions import JobState
 from gatewayd.planning.commands import Commands
 from gatewayd.planning.reconciler import Reconciler
 from gatewayd.store.database import Database
@@ -26,7 +27,7 @@ class Rig:
         self.reconciler = Reconciler(
             bench.settings, bench.store, bench.ends.firmware, self.scheduler, on_plan=lambda *_: None
         )
-        self.steering = Commands(bench.store, bench.ends.firmware, self.scheduler, self.reconciler)
+        self.commands = Commands(bench.store, bench.ends.firmware, self.scheduler, self.reconciler)
 
     def _changed(self) -> None:
         self.reconciler.changed()

@@ -1,4 +1,4 @@
-"""Check a part of the file against its model, and say what is wrong in words for the person who wrote it."""
+"""Check sections of the file against their models, and word each mistake for the person who wrote it."""
 
 import difflib
 import typing
@@ -8,23 +8,24 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from gatewayd.config.corrections import corrected_number, corrected_version
 from gatewayd.config.document import BROKEN, Document
 from gatewayd.config.mistakes import KeyPath
 from gatewayd.config.model import ADAPTER_PATTERN, HEX_PATTERN, LINKS, NAME_PATTERN, UUID_PATTERN
 
 M = TypeVar("M", bound=BaseModel)
 
-# Keys that have a meaning in a later version, or never: refused by name rather than as unknown.
+# Keys that deserve a better answer than "unknown".
 _KNOWN_KEYS = {
     "ble": ("a device has one link", "Give uart or ble, not both"),
     "password": (
-        "does not belong into this file",
-        "Put it into a file of its own and name that: password_file",
+        "does not belong in this file",
+        "Put it into a file of its own and name that file in password_file",
     ),
 }
 # pydantic's error types -> what was expected.
 _EXPECTED = {
-    "string_type": "a text",
+    "string_type": "text",
     "int_type": "a whole number",
     "bool_type": "true or false",
     "model_type": "a mapping of keys to values",
@@ -44,15 +45,15 @@ _PATTERNS = {
 
 
 def check(model: type[M], value: Any, document: Document, path: KeyPath) -> M | None:
-    """Return `value` as a `model`; None after noting every mistake in the document."""
+    """Return `value` as a `model`; or note every mistake in the document and return None."""
     result, errors = validate(model, value, document)
     for error in errors:
-        explain(model, error, document, path)
+        note_error(model, error, document, path)
     return result
 
 
 def validate(model: type[M], value: Any, document: Document) -> tuple[M | None, list[ErrorDetails]]:
-    """Return `value` as a `model`, or what is wrong with it. Relative paths start at the file's folder."""
+    """Return `value` as a `model`, or None and the errors. Relative paths start at the file's folder."""
     if value is BROKEN:
         return None, []
     try:
@@ -62,31 +63,31 @@ def validate(model: type[M], value: Any, document: Document) -> tuple[M | None, 
         return None, [one for one in errors if one["input"] is not BROKEN or one["type"] == "extra_forbidden"]
 
 
-def explain(model: type[BaseModel], error: ErrorDetails, document: Document, path: KeyPath) -> None:
-    """Note what `error`, found in a `model` at `path`, means."""
+def note_error(model: type[BaseModel], error: ErrorDetails, document: Document, path: KeyPath) -> None:
+    """Note the mistake behind `error`, found in a `model` at `path`."""
     key = str(error["loc"][-1]) if error["loc"] else ""
     here = (*path, *without_kind(error["loc"]))
     kind, value = error["type"], error["input"]
     context = error.get("ctx", {})
     if kind == "extra_forbidden":
-        explain_unknown(document, here, _fields_at(model, error["loc"][:-1]))
+        note_unknown_key(document, here, _fields_at(model, error["loc"][:-1]))
     elif kind == "missing":
-        suggestion = "A serial port; or ble, a Bluetooth address" if key == "uart" else ""
+        suggestion = "Give uart, a serial port, or ble, a Bluetooth address" if key == "uart" else ""
         document.wrong(here, "is missing", suggestion or _description(model, error["loc"]))
     elif kind in {"literal_error", "enum"}:
         choices = context["expected"].replace("'", "")
         words = choices.replace(" or ", ", ").split(", ")
         document.wrong(here, f"expected {choices}, got {_shown(value)}", did_you_mean(str(value), words))
-    elif kind == "refused":
+    elif kind == "value_refused":
         document.wrong(here, context["message"], context["suggestion"])
     else:
         document.wrong(
-            here, f"expected {_expected(kind, context)}, got {_shown(value)}", _quotes(kind, value)
+            here, f"expected {_expected(kind, context)}, got {_shown(value)}", _correction(kind, key, value)
         )
 
 
-def explain_unknown(document: Document, path: KeyPath, known: Iterable[str]) -> None:
-    """Note a key that has no meaning where it stands. Its value is not shown: it may be a secret."""
+def note_unknown_key(document: Document, path: KeyPath, known: Iterable[str]) -> None:
+    """Note a key that has no meaning in this place. Its value is not shown: it may be a secret."""
     key = str(path[-1])
     if key in _KNOWN_KEYS:
         document.wrong(path, *_KNOWN_KEYS[key])
@@ -97,7 +98,7 @@ def explain_unknown(document: Document, path: KeyPath, known: Iterable[str]) -> 
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Name the closest of `known`, or nothing."""
+    """Suggest the closest of `known`; "" if none is close."""
     matches = difflib.get_close_matches(word, list(known), n=1)
     return f"Did you mean {matches[0]}?" if matches else ""
 
@@ -109,11 +110,11 @@ def _expected(kind: str, context: dict[str, Any]) -> str:
         case "less_than_equal":
             return f"{context['le']:.12g} or less"
         case "string_too_short":
-            return "a text that is not empty"
+            return "text that is not empty"
         case "string_too_long":
             return f"at most {context['max_length']} characters"
         case "string_pattern_mismatch":
-            return _PATTERNS.get(context["pattern"], "another form")
+            return _PATTERNS.get(context["pattern"], "a different format")
     return _EXPECTED.get(kind, kind.replace("_", " "))
 
 
@@ -126,17 +127,20 @@ def _shown(value: Any) -> str:
         case int():
             return f"the number {value}"
         case str():
-            return repr(value) if len(value) <= 80 else f"a text of {len(value)} characters"  # noqa: PLR2004
+            return repr(value) if len(value) <= 80 else f"text of {len(value)} characters"  # noqa: PLR2004
         case list():
             return "a list"
     return "a mapping"
 
 
-def _quotes(kind: str, value: Any) -> str:
+def _correction(kind: str, key: str, value: Any) -> str:
+    """Say what to write instead, where that is plain."""
+    if key == "version" and isinstance(value, int):
+        return corrected_version(str(value))
+    if kind == "int_type" and isinstance(value, str):
+        return corrected_number(value)
     if kind in {"string_type", "path_type"} and isinstance(value, bool | int):
         return f'Put it in quotes: "{str(value).lower()}"'
-    if kind == "int_type" and isinstance(value, str) and value.isdecimal():
-        return f"Write it without quotes: {value}"
     if kind == "bool_type" and value in ("true", "false"):
         return f"Write it without quotes: {value}"
     return ""
@@ -150,7 +154,7 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def without_kind(loc: KeyPath) -> KeyPath:
-    """Leave out which kind of link something was taken for: it does not stand in the file."""
+    """Drop the kind of link from pydantic's location: that level does not exist in the file."""
     return (loc[0], *loc[2:]) if loc[:1] == ("link",) else loc
 
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from lab.commands_rig import Rig, a_rig
 from lab.jobs import a_device, timeless
-from lab.steering_rig import Rig, a_rig
 from structlog.testing import capture_logs
 
 from gatewayd.errors import GatewaydError
-from gatewayd.jobs.model import JobState
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.version import Version
 from gatewayd.protocol.session import ImageState
 
@@ -29,17 +29,17 @@ class Storm:
 
     async def act(self) -> None:
         """Do one thing, which may be refused."""
-        steering, name = self.rig.steering, self.chance.choice(NAMES)
+        commands, name = self.rig.commands, self.chance.choice(NAMES)
         acts = [
             self.publish,
-            lambda: steering.push(name, Version(4, 3, self.next_patch()), self.image(), "ann"),
-            lambda: steering.approve(name, "ann"),
-            lambda: steering.cancel(name, "ann"),
-            lambda: steering.retry(name, "ann"),
-            lambda: steering.pause([name], "ann"),
-            lambda: steering.pause([], "ann"),
-            lambda: steering.resume([name], "ann"),
-            lambda: steering.resume([], "ann"),
+            lambda: commands.push(name, Version(4, 3, self.next_patch()), self.image(), "ann"),
+            lambda: commands.approve(name, "ann"),
+            lambda: commands.cancel(name, "ann"),
+            lambda: commands.retry(name, "ann"),
+            lambda: commands.pause([name], "ann"),
+            lambda: commands.pause([], "ann"),
+            lambda: commands.resume([name], "ann"),
+            lambda: commands.resume([], "ann"),
             self.break_something,
         ]
         try:
@@ -70,13 +70,13 @@ class Storm:
                 board.info.image_state is ImageState.ON_TRIAL
             ):  # its job failed meanwhile; the trial ends alone
                 board.info = replace(board.info, image_state=ImageState.CONFIRMED)
-        await self.rig.steering.resume(NAMES, "ann")
-        await self.rig.steering.resume([], "ann")
+        await self.rig.commands.resume(NAMES, "ann")
+        await self.rig.commands.resume([], "ann")
         await self.publish()
         await asyncio.sleep(3600)
         for name in NAMES:
             try:
-                await self.rig.steering.approve(name, "ann")
+                await self.rig.commands.approve(name, "ann")
             except GatewaydError as error:
                 assert error.code in ("not_offered", "no_active_job")  # noqa: PT017
 

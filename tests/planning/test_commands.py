@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from lab.board import Board, a_bench
+from lab.commands_rig import IMAGE, a_rig
 from lab.jobs import a_device, an_rcp_info, timeless, until
-from lab.steering_rig import IMAGE, a_rig
 
 from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, LinkError, RequestError
 from gatewayd.jobs.eligibility import push_topic
-from gatewayd.jobs.model import EVERYTHING, JobState
+from gatewayd.jobs.model import EVERYTHING
+from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.version import Version
 from gatewayd.protocol.session import Failed, ImageState
 from gatewayd.store.database import Database
@@ -31,11 +32,11 @@ async def test_what_waits_for_approval_begins_with_it_and_only_then(tmp_path: Pa
         await rig.publish()
         await asyncio.sleep(3600)
         assert await rig.states() == ["4.3.2 offered"]
-        outcome = await rig.steering.approve("pump-1", "root")
+        outcome = await rig.commands.approve("pump-1", "root")
         assert outcome.job is not None
         assert outcome.job.state in (JobState.QUEUED, JobState.TRANSFERRING)
         await rig.until_state(JobState.SUCCEEDED)
-        again = await refused(rig.steering.approve("1", "root"))
+        again = await refused(rig.commands.approve("1", "root"))
         assert again.code == "no_active_job"
 
 
@@ -44,7 +45,7 @@ async def test_a_running_job_needs_no_approval(tmp_path: Path) -> None:
     async with a_rig(tmp_path) as rig:
         await rig.publish()
         await rig.until_moving()
-        assert (await refused(rig.steering.approve("pump-1", "root"))).code == "not_offered"
+        assert (await refused(rig.commands.approve("pump-1", "root"))).code == "not_offered"
         await rig.until_state(JobState.SUCCEEDED)
 
 
@@ -55,7 +56,7 @@ async def test_cancelling_stops_the_transfer_and_the_release_is_left_until_someb
     async with a_rig(tmp_path) as rig:
         await rig.publish()
         await rig.until_moving()
-        outcome = await rig.steering.cancel("pump-1", "ann")
+        outcome = await rig.commands.cancel("pump-1", "ann")
         assert outcome.job is not None
         assert (outcome.job.state, outcome.job.code, outcome.job.reason) == (
             JobState.CANCELLED,
@@ -70,7 +71,7 @@ async def test_cancelling_stops_the_transfer_and_the_release_is_left_until_someb
         (attempt,) = await rig.attempts()
         assert (attempt.code, attempt.reason) == ("cancelled", "cancelled by ann")
         assert attempt.ended_at
-        outcome = await rig.steering.retry("pump-1", "ann")
+        outcome = await rig.commands.retry("pump-1", "ann")
         assert outcome.job is not None
         assert outcome.job.id == 2
         assert (await rig.until_state(JobState.SUCCEEDED, 2)).resumes == 1
@@ -81,7 +82,7 @@ async def test_cancelling_stops_the_transfer_and_the_release_is_left_until_someb
 async def test_a_newer_release_is_installed_although_the_last_was_cancelled(tmp_path: Path) -> None:
     async with a_rig(tmp_path) as rig:
         await rig.publish()
-        await rig.steering.cancel("pump-1", "ann")
+        await rig.commands.cancel("pump-1", "ann")
         await rig.publish(3, IMAGE[::-1])
         await rig.until_state(JobState.SUCCEEDED, 2)
         assert await rig.states() == ["4.3.2 cancelled", "4.3.3 succeeded"]
@@ -94,8 +95,8 @@ async def test_what_was_activated_is_past_cancelling_and_past_pausing(tmp_path: 
         await rig.publish()
         await rig.until_state(JobState.ACTIVATING)
         await asyncio.sleep(2)
-        assert (await refused(rig.steering.cancel("pump-1", "ann"))).code == "too_late"
-        await rig.steering.pause([], "ann")
+        assert (await refused(rig.commands.cancel("pump-1", "ann"))).code == "too_late"
+        await rig.commands.pause([], "ann")
         assert (await rig.until_state(JobState.SUCCEEDED)).attempt == 1
 
 
@@ -105,7 +106,7 @@ async def test_a_pause_frees_the_port_at_once_and_outlasts_a_restart(tmp_path: P
     async with a_rig(tmp_path, a_device()) as rig:
         await rig.publish()
         await rig.until_moving()
-        await rig.steering.pause(["pump-1"], "ann")
+        await rig.commands.pause(["pump-1"], "ann")
         assert not rig.board.is_open
         job = await rig.last()
         assert (job.state, job.code, job.reason, job.failures) == (
@@ -117,11 +118,11 @@ async def test_a_pause_frees_the_port_at_once_and_outlasts_a_restart(tmp_path: P
         opened = len(rig.board.opened_at)
         await asyncio.sleep(24 * 3600)
         assert len(rig.board.opened_at) == opened
-        assert (await refused(rig.steering.retry("pump-1", "ann"))).code == "paused"
+        assert (await refused(rig.commands.retry("pump-1", "ann"))).code == "paused"
     async with a_rig(tmp_path, a_device()) as rig:
         await asyncio.sleep(24 * 3600)
         assert rig.board.opened_at == []  # not even to ask who is there
-        (outcome,) = await rig.steering.resume(["pump-1"], "ann")
+        (outcome,) = await rig.commands.resume(["pump-1"], "ann")
         assert outcome.text == "pump-1 goes on"
         await rig.until_state(JobState.SUCCEEDED)
 
@@ -130,16 +131,16 @@ async def test_a_pause_frees_the_port_at_once_and_outlasts_a_restart(tmp_path: P
 async def test_pausing_everything_and_one_device_are_two_things(tmp_path: Path) -> None:
     devices = [a_device(name, probe="job") for name in ("pump-1", "pump-2")]
     async with a_rig(tmp_path, *devices) as rig:
-        await rig.steering.pause(["pump-1"], "ann")
-        await rig.steering.pause([], "bob")
+        await rig.commands.pause(["pump-1"], "ann")
+        await rig.commands.pause([], "bob")
         await rig.publish()
         await asyncio.sleep(3600)
         assert not any(board.opened_at for board in rig.bench.boards.values())
-        (one,) = await rig.steering.resume(["pump-1"], "ann")
+        (one,) = await rig.commands.resume(["pump-1"], "ann")
         assert one.text == "pump-1 stays paused with everything else (gatewayctl resume)"
-        await rig.steering.pause(["pump-1"], "ann")
-        texts = [outcome.text for outcome in await rig.steering.resume([], "bob")]
-        assert texts == ["pump-1 stays paused, by ann (gatewayctl resume pump-1)", "pump-2 goes on"]
+        await rig.commands.pause(["pump-1"], "ann")
+        texts = [outcome.text for outcome in await rig.commands.resume([], "bob")]
+        assert texts == ["pump-1 stays paused by ann (gatewayctl resume pump-1)", "pump-2 goes on"]
         await until(lambda: any(job.state is JobState.SUCCEEDED for job in rig.bench.witness.moves))
         assert not rig.bench.boards["pump-1"].opened_at
 
@@ -147,8 +148,8 @@ async def test_pausing_everything_and_one_device_are_two_things(tmp_path: Path) 
 @timeless
 async def test_pausing_twice_keeps_who_was_first(tmp_path: Path) -> None:
     async with a_rig(tmp_path) as rig:
-        await rig.steering.pause([], "ann")
-        await rig.steering.pause([], "bob")
+        await rig.commands.pause([], "ann")
+        await rig.commands.pause([], "bob")
         assert (await rig.reconciler.known()).pauses[EVERYTHING].by == "ann"
 
 
@@ -162,7 +163,7 @@ async def test_trying_again_does_not_wait_for_the_back_off(tmp_path: Path) -> No
         assert job.state is JobState.QUEUED
         rig.board.is_silent = False
         opened = len(rig.board.opened_at)
-        outcome = await rig.steering.retry("pump-1", "ann")
+        outcome = await rig.commands.retry("pump-1", "ann")
         assert outcome.text == "job 1 (4.3.2) is tried now"
         await asyncio.sleep(0.1)
         assert len(rig.board.opened_at) == opened + 1
@@ -178,10 +179,10 @@ async def test_a_failed_job_is_tried_again_by_a_new_one(tmp_path: Path) -> None:
         await rig.until_state(JobState.FAILED)
         await asyncio.sleep(3600)
         assert await rig.states() == ["4.3.2 failed"]
-        outcome = await rig.steering.retry("1", "ann")
-        assert outcome.text == "job 2 (4.3.2) takes the place of job 1"
+        outcome = await rig.commands.retry("1", "ann")
+        assert outcome.text == "job 2 (4.3.2) replaces job 1"
         await rig.until_state(JobState.SUCCEEDED, 2)
-        assert (await refused(rig.steering.cancel("1", "ann"))).code == "not_the_last_job"
+        assert (await refused(rig.commands.cancel("1", "ann"))).code == "not_the_last_job"
 
 
 @timeless
@@ -190,7 +191,7 @@ async def test_an_image_that_was_given_up_is_not_tried_again_on_demand_either(tm
         rig.board.gives_up = True
         await rig.publish()
         await rig.until_state(JobState.FAILED)
-        error = await refused(rig.steering.retry("pump-1", "ann"))
+        error = await refused(rig.commands.retry("pump-1", "ann"))
         assert error.code == "reverted"
         assert "publish a repaired one" in str(error)
         await asyncio.sleep(3600)
@@ -214,14 +215,14 @@ async def test_a_radio_that_gave_no_access_is_asked_again_until_it_does(tmp_path
 @timeless
 async def test_trying_again_without_a_job_asks_the_device_who_it_is(tmp_path: Path) -> None:
     async with a_rig(tmp_path) as rig:
-        await rig.steering.retry("pump-1", "ann")
+        await rig.commands.retry("pump-1", "ann")
         await until(lambda: rig.board.heard == ["hello"])
 
 
 @timeless
 async def test_a_push_is_the_same_job_and_is_over_when_it_is_done(tmp_path: Path) -> None:
     async with a_rig(tmp_path) as rig:
-        outcome = await rig.steering.push("pump-1", Version(4, 3, 7), IMAGE, "ann")
+        outcome = await rig.commands.push("pump-1", Version(4, 3, 7), IMAGE, "ann")
         assert outcome.job is not None
         assert (outcome.job.topic, outcome.job.version) == (push_topic("pump-1"), "4.3.7")
         assert outcome.job.decision == "it is believed to run 4.3.1, and 4.3.7 was pushed to it"
@@ -239,11 +240,11 @@ async def test_a_push_that_failed_may_be_tried_again_or_pushed_again(tmp_path: P
     async with a_rig(tmp_path, a_device(probe="job", attempts=1)) as rig:
         stalled = Failed(DeviceError("nothing moves", code="stalled"))
         rig.board.says["offer"] = deque([stalled] * 2)
-        await rig.steering.push("pump-1", Version(4, 3, 7), IMAGE, "ann")
+        await rig.commands.push("pump-1", Version(4, 3, 7), IMAGE, "ann")
         await rig.until_state(JobState.FAILED)
-        await rig.steering.push("pump-1", Version(4, 3, 7), IMAGE, "ann")
+        await rig.commands.push("pump-1", Version(4, 3, 7), IMAGE, "ann")
         await rig.until_state(JobState.FAILED, 2)
-        await rig.steering.retry("pump-1", "ann")
+        await rig.commands.retry("pump-1", "ann")
         await rig.until_state(JobState.SUCCEEDED, 3)
 
 
@@ -251,7 +252,7 @@ async def test_a_push_that_failed_may_be_tried_again_or_pushed_again(tmp_path: P
 async def test_a_push_is_refused_with_the_planners_reason_and_leaves_nothing(tmp_path: Path) -> None:
     signed = a_device("tank-1", payload="advanced", keys="pump")
     async with a_rig(tmp_path, a_device(probe="job"), signed) as rig:
-        push = rig.steering.push
+        push = rig.commands.push
         for name, version, code in (
             ("pump-1", Version(4, 3, 1), "up_to_date"),
             ("pump-1", Version(4, 3, 0), "not_newer"),
@@ -272,9 +273,9 @@ async def test_a_push_waits_for_nobody_it_may_not_displace(tmp_path: Path) -> No
     async with a_rig(tmp_path) as rig:
         await rig.publish(5, IMAGE + b"published")
         await rig.until_moving()
-        older = await refused(rig.steering.push("pump-1", Version(4, 3, 4), IMAGE, "ann"))
+        older = await refused(rig.commands.push("pump-1", Version(4, 3, 4), IMAGE, "ann"))
         assert older.code == "job_under_way"
-        newer = await refused(rig.steering.push("pump-1", Version(4, 3, 6), IMAGE, "ann"))
+        newer = await refused(rig.commands.push("pump-1", Version(4, 3, 6), IMAGE, "ann"))
         assert newer.code == "job_under_way"
         assert "gatewayctl cancel pump-1" in str(newer)
         await rig.until_state(JobState.SUCCEEDED)
@@ -284,7 +285,7 @@ async def test_a_push_waits_for_nobody_it_may_not_displace(tmp_path: Path) -> No
 async def test_a_push_takes_the_place_of_a_job_that_waits(tmp_path: Path) -> None:
     async with a_rig(tmp_path, a_device(probe="job", install="manual")) as rig:
         await rig.publish(2)
-        await rig.steering.push("pump-1", Version(4, 3, 3), IMAGE + b"pushed", "ann")
+        await rig.commands.push("pump-1", Version(4, 3, 3), IMAGE + b"pushed", "ann")
         assert await rig.states() == ["4.3.2 superseded", "4.3.3 offered"]
 
 
@@ -292,16 +293,16 @@ async def test_a_push_takes_the_place_of_a_job_that_waits(tmp_path: Path) -> Non
 async def test_what_is_waiting_for_approval_is_not_tried_again(tmp_path: Path) -> None:
     async with a_rig(tmp_path, a_device(probe="job", install="manual")) as rig:
         await rig.publish()
-        assert (await refused(rig.steering.retry("pump-1", "ann"))).code == "offered"
+        assert (await refused(rig.commands.retry("pump-1", "ann"))).code == "offered"
 
 
 @timeless
 async def test_targets_that_are_not_there(tmp_path: Path) -> None:
     async with a_rig(tmp_path) as rig:
-        assert (await refused(rig.steering.cancel("7", "ann"))).code == "no_such_job"
-        assert (await refused(rig.steering.cancel("²", "ann"))).code == "no_such_device"
-        assert (await refused(rig.steering.cancel("pump-1", "ann"))).code == "no_active_job"
-        assert (await refused(rig.steering.pause(["pump-1", "x"], "ann"))).code == "no_such_device"
+        assert (await refused(rig.commands.cancel("7", "ann"))).code == "no_such_job"
+        assert (await refused(rig.commands.cancel("²", "ann"))).code == "no_such_device"
+        assert (await refused(rig.commands.cancel("pump-1", "ann"))).code == "no_active_job"
+        assert (await refused(rig.commands.pause(["pump-1", "x"], "ann"))).code == "no_such_device"
         assert (await rig.reconciler.known()).pauses == {}
 
 
@@ -317,7 +318,7 @@ async def test_the_history_tells_every_attempt_and_counts_those_that_were_alike(
         assert missing.code == "link_missing"
         assert missing.times > 100
         rig.board.is_unplugged = False
-        await rig.steering.retry("pump-1", "ann")
+        await rig.commands.retry("pump-1", "ann")
         await rig.until_moving()
         missing, open_ = await rig.attempts()
         assert (open_.number, open_.ended_at, open_.code) == (2, "", "")
@@ -348,7 +349,7 @@ async def test_an_image_on_trial_is_reported_when_pausing_came_between(tmp_path:
     async with a_rig(tmp_path) as rig:
         await rig.publish()
         await rig.until_state(JobState.ACTIVATING)
-        await rig.steering.pause(["pump-1"], "ann")
+        await rig.commands.pause(["pump-1"], "ann")
         job = await rig.until_state(JobState.SUCCEEDED)
         assert job.image_sha256 == hashlib.sha256(IMAGE).hexdigest()
         assert rig.board.info.image_state is ImageState.CONFIRMED

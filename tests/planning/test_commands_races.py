@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.commands_rig import a_rig
 from lab.jobs import a_device, clock, some_settings, timeless, until
-from lab.steering_rig import a_rig
 from structlog.testing import capture_logs
 
 from gatewayd.config import Settings
 from gatewayd.errors import DeviceError, HostError
-from gatewayd.jobs.model import JobState
+from gatewayd.jobs.transitions import JobState
 from gatewayd.protocol.session import Failed
 from gatewayd.store.database import Database
 
@@ -71,7 +71,7 @@ async def test_a_job_that_could_not_be_cancelled_goes_on(
         with monkeypatch.context() as patch:
             fill_the_disk(patch, "end_job")
             with pytest.raises(HostError):
-                await rig.steering.cancel("pump-1", "ann")
+                await rig.commands.cancel("pump-1", "ann")
         rig.board.is_unplugged = False
         await rig.until_state(JobState.SUCCEEDED)
 
@@ -122,7 +122,7 @@ async def test_a_paused_device_that_was_never_restarted_is_not_sent_the_image_ag
         rig.board.restarts_instead_of_activate = 1
         await rig.publish()
         await rig.until_state(JobState.ACTIVATING)
-        await rig.steering.pause(["pump-1"], "ann")
+        await rig.commands.pause(["pump-1"], "ann")
         await asyncio.sleep(3600)
         assert rig.board.heard.count("offer") == 1
         opened = len(rig.board.opened_at)
@@ -130,7 +130,7 @@ async def test_a_paused_device_that_was_never_restarted_is_not_sent_the_image_ag
         assert len(rig.board.opened_at) == opened
         job = await rig.last()
         assert (job.state, job.code) == (JobState.QUEUED, "paused")
-        await rig.steering.resume(["pump-1"], "ann")
+        await rig.commands.resume(["pump-1"], "ann")
         assert (await rig.until_state(JobState.SUCCEEDED)).failures == 0
 
 

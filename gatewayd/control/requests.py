@@ -1,0 +1,107 @@
+"""Requests on the control socket: `{"v": 1, "op": "devices", ...}`, one line of JSON.
+
+The answers are in `control.messages`; within version 1 keys are added, never removed.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from gatewayd.control.messages import Message
+
+# Far larger than any request; a file is passed as a descriptor.
+MAX_REQUEST_BYTES = 64 * 1024
+
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class Request(Message):
+    """Base of all requests. A request with an unknown key is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    v: Literal[1] = 1
+
+
+class Status(Request):
+    """The daemon's own status."""
+
+    op: Literal["status"] = "status"
+
+
+class Devices(Request):
+    """All devices, or those named."""
+
+    op: Literal["devices"] = "devices"
+    names: tuple[Name, ...] = Field((), max_length=1000)
+
+
+class Watch(Request):
+    """All devices, and then each that changes, until the connection ends."""
+
+    op: Literal["watch"] = "watch"
+
+
+class Jobs(Request):
+    """The last jobs, newest first."""
+
+    op: Literal["jobs"] = "jobs"
+    device: Name | None = None
+    active: bool = False
+    limit: int = Field(50, ge=1, le=10_000)
+
+
+class OneJob(Request):
+    """One job with its attempts."""
+
+    op: Literal["job"] = "job"
+    id: int = Field(ge=1, le=2**63 - 1)
+
+
+class ExplainMessage(Request):
+    """What would a message cause? It is passed as a file descriptor."""
+
+    op: Literal["explain_message"] = "explain_message"
+    topic: str = Field(min_length=1, max_length=2048)
+
+
+class ExplainDevice(Request):
+    """Why does a device get an update, or not?"""
+
+    op: Literal["explain_device"] = "explain_device"
+    device: Name
+
+
+class Push(Request):
+    """Push firmware to a device without MQTT; it is passed as a file descriptor."""
+
+    op: Literal["push"] = "push"
+    device: Name
+    version: str = Field(min_length=1, max_length=64)
+
+
+class Steer(Request):
+    """Approve, cancel or retry: devices by name, or jobs by number."""
+
+    op: Literal["approve", "cancel", "retry"]
+    targets: tuple[Name, ...] = Field(min_length=1, max_length=1000)
+
+
+class Hold(Request):
+    """Pause or resume the named devices, or everything."""
+
+    op: Literal["pause", "resume"]
+    devices: tuple[Name, ...] = Field((), max_length=1000)
+
+
+class Reload(Request):
+    """Read the configuration again."""
+
+    op: Literal["reload"] = "reload"
+
+
+AnyRequest = Annotated[
+    Status | Devices | Watch | Jobs | OneJob | ExplainMessage | ExplainDevice | Push | Steer | Hold | Reload,
+    Field(discriminator="op"),
+]
+REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(AnyRequest)

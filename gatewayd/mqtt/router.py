@@ -1,0 +1,42 @@
+"""From the topic of a message to what handles it."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from gatewayd.errors import FirmwareError
+from gatewayd.mqtt.connection import IncomingMessage
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Route(Generic[T]):
+    """Topics of one form: `parse` reads one (None: it has another form), `handle` gets what it says."""
+
+    form: str
+    parse: Callable[[str], T | None]
+    handle: Callable[[T, IncomingMessage], Awaitable[None]]
+
+    async def accept(self, message: IncomingMessage) -> bool:
+        """Handle the message; False: its topic has another form. Raises what `handle` raises."""
+        meant = self.parse(message.topic)
+        if meant is None:
+            return False
+        await self.handle(meant, message)
+        return True
+
+
+class Router:
+    """Hands a message to the first of its routes that reads the topic."""
+
+    def __init__(self, routes: Sequence[Route[Any]]) -> None:
+        self._routes = routes
+
+    async def accept(self, message: IncomingMessage) -> None:
+        """Return when the message is handled. Raises what its handler does, FirmwareError `not_ours`."""
+        for route in self._routes:
+            if await route.accept(message):
+                return
+        forms = " or ".join(route.form for route in self._routes)
+        raise FirmwareError(f"topic {message.topic!r} does not have the form {forms}", code="not_ours")

@@ -1,0 +1,109 @@
+"""Every MQTT topic of a gateway, and what stands on it.
+
+    <root>/status            retained: `online`, `sleeping`, or `offline`, which is also the last will
+    <root>/devices/<name>    retained: the status of one device, as JSON
+    <ota topic>              firmware, by application, major.minor and channel: `ota.topic` has its form
+
+The root is `mqtt.status_topic` with the gateway's id in it.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gatewayd.config import Settings
+from gatewayd.config.model import NAME_PATTERN
+
+_PLACE = "{gateway_id}"
+_NAME = NAME_PATTERN[1:-1]  # within a topic
+
+
+class Presence(StrEnum):
+    """What a gateway says of itself."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+    SLEEPING = "sleeping"
+
+    @property
+    def payload(self) -> bytes:
+        """As it stands on the topic."""
+        return self.value.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class LastWill:
+    """What the broker publishes, retained, when a gateway goes without a word."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayTopics:
+    """The topics of one gateway."""
+
+    root: str
+
+    @classmethod
+    def of(cls, settings: Settings, gateway_id: str | None = None) -> "GatewayTopics":
+        """Those of the configured gateway, or of another at the same broker."""
+        return cls(settings.mqtt.status_topic.replace(_PLACE, gateway_id or settings.gateway.id))
+
+    @property
+    def status(self) -> str:
+        """What the gateway says of itself: a `Presence`."""
+        return f"{self.root}/status"
+
+    @property
+    def will(self) -> LastWill:
+        """What the broker says for it."""
+        return LastWill(self.status, Presence.OFFLINE.payload)
+
+    def device(self, name: str) -> str:
+        """What it says of a device."""
+        return f"{self.devices}/{name}"
+
+    @property
+    def devices(self) -> str:
+        """What the topics of all devices begin with."""
+        return f"{self.root}/devices"
+
+    @property
+    def every_device(self) -> str:
+        """The filter for what it says of its devices."""
+        return self.device("+")
+
+
+class FleetTopics:
+    """The status topics of all gateways at a broker, or of one."""
+
+    def __init__(self, settings: Settings, gateway: str | None) -> None:
+        template = settings.mqtt.status_topic
+        if _PLACE not in template:  # there can be one gateway at such a topic: the one configured
+            gateway = settings.gateway.id
+        self.gateway = gateway
+        self._settings = settings
+        before, place, after = map(re.escape, template.partition(_PLACE))
+        name = re.escape(gateway) if gateway else _NAME
+        group = f"(?P<gateway>{name})" if place else ""
+        self._pattern = re.compile(f"{before}{group}{after}/(status|devices/(?P<device>{_NAME}))")
+
+    @property
+    def gateways(self) -> str:
+        """The filter for what gateways say of themselves. A wildcard stands for a whole level."""
+        if self.gateway is not None:
+            return self.of(self.gateway).status
+        levels = self._settings.mqtt.status_topic.split("/")
+        return GatewayTopics("/".join("+" if _PLACE in level else level for level in levels)).status
+
+    def of(self, gateway: str) -> GatewayTopics:
+        """The topics of one of them."""
+        return GatewayTopics.of(self._settings, gateway)
+
+    def parse(self, topic: str) -> tuple[str, str | None] | None:
+        """Return gateway and device (None: the gateway itself); None: not one of these topics."""
+        found = self._pattern.fullmatch(topic)
+        if found is None:
+            return None
+        return found.groupdict().get("gateway") or self.gateway or "", found["device"]

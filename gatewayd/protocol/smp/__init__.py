@@ -1,0 +1,1 @@
+"""SMP (MCUmgr): firmware for Zephyr, nRF Connect SDK, Mynewt and MCUboot devices. Sans-I/O."""

@@ -1,0 +1,175 @@
+"""One question under way: sent, sent again with the same sequence number, answered or given up."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from gatewayd.errors import LinkError
+from gatewayd.protocol.request import ROUNDS, Request
+from gatewayd.protocol.session import Traffic
+from gatewayd.protocol.silence import no_answer
+from gatewayd.protocol.smp.frames import HEADER_SIZE, Frame, Op
+from gatewayd.protocol.smp.wire import Framing, Wire
+
+_BITS_PER_BYTE = 10
+_PACKETS_PER_S = 10.0  # assumed of a radio
+_ASK_INTERVAL_S = 0.5  # while a device is sought
+_ONCE_WAIT_S = 2.0  # for the answer to a request that is not repeated
+_BUSY_PAUSE_S = 1.0
+_SEQUENCES = 256
+_EMPTY_MAP = 1  # bytes; the shortest answer has no more behind its header
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a device. `name` stands in sentences for people."""
+
+    name: str
+    op: Op
+    group: int
+    command: int
+    payload: dict[str, Any] = field(default_factory=dict)
+
+
+class Exchange:
+    """See the module's text. `busy_s`: how long a device may say that it is busy."""
+
+    def __init__(
+        self, traffic: Traffic, framing: Framing, *, baud: int, datagram: bool, busy_s: float
+    ) -> None:
+        self.wire = Wire(traffic, framing, datagram=datagram)
+        self.turnaround_s: float | None = None  # of the link and the device together
+        self._baud = baud
+        self._busy_s = busy_s
+        self._busy_since: float | None = None
+        self._packets: deque[bytes] = deque()
+        self._sequence = 0
+        self._question: Question | None = None
+        self._request: Request[Frame] | None = None
+        self._asked_at = 0.0
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether a question is under way."""
+        return self._request is not None
+
+    @property
+    def deadline(self) -> float | None:
+        """When it is due again, or in vain."""
+        return None if self._request is None else self._request.deadline()
+
+    @property
+    def has_repeated(self) -> bool:
+        """Whether the question went out more than once, so that an earlier one may have been heard."""
+        return self._request is not None and self._request.times_sent > 1
+
+    def next_sequence(self) -> int:
+        """Return the next frame's sequence number."""
+        self._sequence = (self._sequence + 1) % _SEQUENCES
+        return self._sequence
+
+    def ask(self, question: Question, now: float, rounds: int = ROUNDS) -> None:
+        """Ask until an answer, or `rounds` times in vain."""
+        frame = self._begin(question, now)
+        wire_s = self.wire_s(len(frame.to_bytes()))
+        turnaround_s = self.turnaround_s or 0.0
+        self._request = Request(frame, now, wire_s=wire_s, turnaround_s=turnaround_s, rounds=rounds)
+
+    def ask_once(self, question: Question, now: float) -> None:
+        """Ask what must not be repeated."""
+        frame = self._begin(question, now)
+        wire_s = self.wire_s(len(frame.to_bytes())) + _ONCE_WAIT_S
+        self._request = Request(frame, now, wire_s=wire_s, rounds=1)
+
+    def ask_patiently(self, question: Question, begins_at: float, patience_s: float) -> None:
+        """Ask at a steady interval for some time."""
+        frame = self._begin(question, begins_at)
+        self._request = Request.patient(
+            frame,
+            begins_at,
+            wire_s=self.wire_s(len(frame.to_bytes())),
+            interval_s=_ASK_INTERVAL_S,
+            gives_up_at=begins_at + patience_s,
+        )
+
+    def stop(self) -> None:
+        """Nothing is asked any more, and nothing begun is sent on."""
+        self._request = self._question = self._busy_since = None
+        self._packets.clear()
+
+    def answers(self, frame: Frame, now: float) -> bool:
+        """Whether a frame answers the question: by kind, group, command and sequence number."""
+        if self._request is None:
+            return False
+        asked = self._request.frame
+        expected = (asked.op + 1, asked.group, asked.command, asked.sequence)
+        if (frame.op, frame.group, frame.command, frame.sequence) != expected:
+            self.wire.heard.late += frame.is_answer
+            return False
+        sample = self._request.turnaround_s(now, self.wire_s(HEADER_SIZE))
+        self.turnaround_s = self.turnaround_s if sample is None else sample
+        return True
+
+    def may_hold(self, now: float) -> bool:
+        """The device is busy: ask again a little later, unless it has been for too long."""
+        if self._request is None or not self.may_be_busy(now):
+            return False
+        self._request.hold(now + _BUSY_PAUSE_S)
+        return True
+
+    def may_be_busy(self, now: float) -> bool:
+        """Whether the device may go on being busy."""
+        since = self._busy_since = now if self._busy_since is None else self._busy_since
+        return now - since <= self._busy_s
+
+    def has_got_on(self) -> None:
+        """The device is not busy any more."""
+        self._busy_since = None
+
+    def is_in_vain(self, now: float) -> bool:
+        """Whether the question has been asked often and long enough."""
+        return self._request is not None and self._request.is_in_vain(now)
+
+    def silence(self, now: float) -> LinkError:
+        """Return the error for a question that nothing has answered."""
+        name = "SMP" if self._question is None else f"SMP {self._question.name}"
+        speed = self._baud if self.wire.packet is None else None
+        shortest = self.wire.size(HEADER_SIZE + _EMPTY_MAP)
+        return no_answer(name, now - self._asked_at, speed, self.wire.heard, shortest_answer=shortest)
+
+    def due_frame(self, now: float) -> Frame | None:
+        """Return the question if it has to be sent now."""
+        if self._request is None or not self._request.is_due(now):
+            return None
+        if self._request.times_sent:
+            self.wire.drop_unfinished()
+        self._request.mark_sent(now)
+        return self._request.frame
+
+    def put(self, frame: Frame) -> None:
+        """Cut a frame into what the link takes at once."""
+        self._packets.extend(self.wire.encode(frame))
+
+    def next_packet(self) -> bytes:
+        """Return what is to be sent next of the frames put in; nothing when all has been."""
+        return self._packets.popleft() if self._packets else b""
+
+    def set_max_datagram(self, size_bytes: int) -> None:
+        """The link is another one than before."""
+        self.wire.set_max_datagram(size_bytes)
+        self._packets.clear()
+        self.turnaround_s = None
+
+    def wire_s(self, frame_size: int) -> float:
+        """Return how long a frame is on its way into the link."""
+        packet = self.wire.packet
+        rate = self._baud / _BITS_PER_BYTE if packet is None else packet * _PACKETS_PER_S
+        return self.wire.size(frame_size) / rate
+
+    def _begin(self, question: Question, now: float) -> Frame:
+        self.stop()
+        self.wire.listen_again()
+        self.wire.drop_unfinished()
+        self._question, self._asked_at = question, now
+        sequence = self.next_sequence()
+        return Frame(question.op, question.group, question.command, sequence, question.payload)

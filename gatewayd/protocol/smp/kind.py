@@ -1,0 +1,87 @@
+"""SMP as the rest of gatewayd sees it."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gatewayd.protocol.gatt import GattProfile
+from gatewayd.protocol.image import ImageId, check_own_version
+from gatewayd.protocol.kind import ProtocolKind, SessionContext
+from gatewayd.protocol.session import LONGEST_BOOT_S
+from gatewayd.protocol.smp.gateway import BUSY_SUM_S, SmpGateway
+from gatewayd.protocol.smp.mcuboot import read_image
+from gatewayd.protocol.smp.wire import Framing
+
+_CHARACTERISTIC = "da2e7828-fbce-4e01-ae9e-261174997c48"
+GATT = GattProfile(
+    offers="SMP",
+    service="8d53dc1d-1db7-4cd3-868b-8a527460aa84",
+    to_device=_CHARACTERISTIC,
+    from_device=_CHARACTERISTIC,
+    takes_requests=False,
+)
+_MOST_IMAGES = 15
+
+
+class SmpSettings(BaseModel):
+    """What a device's `smp` key holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    framing: Framing = Field(
+        Framing.CONSOLE,
+        strict=False,
+        description="On a UART: console (lines of text, between log lines) or raw",
+    )
+    boot_s: int = Field(
+        60,
+        ge=1,
+        le=LONGEST_BOOT_S,
+        description="Silence after a restart: while the bootloader swaps images, or waits for an update",
+    )
+    image: int = Field(0, ge=0, le=_MOST_IMAGES, description="Which image, of a device with several")
+    recovery: bool = Field(
+        default=False,
+        description="Bring a device whose application is gone back through MCUboot's serial recovery",
+    )
+
+
+def make_session(context: SessionContext) -> SmpGateway:
+    """Return a session for one opening of a link. Without settings, as in scans, it changes nothing."""
+    settings = context.settings if isinstance(context.settings, SmpSettings) else SmpSettings()
+    return SmpGateway(
+        baud=context.baud,
+        framing=settings.framing,
+        datagram=context.is_datagram,
+        boot_s=settings.boot_s,
+        image=settings.image,
+        recovery=settings.recovery,
+        leaves_recovery=context.settings is not None,
+        busy_s=BUSY_SUM_S if context.busy_s is None else context.busy_s,
+    )
+
+
+def name_image(content: bytes | memoryview, _sha256: bytes, version: str) -> ImageId:
+    """Name an image as the device will once it runs it. Raises FirmwareError."""
+    image = read_image(content)
+    check_own_version(image.version, version)
+    return image.running_id
+
+
+def read_version(content: bytes | memoryview) -> str:
+    """Return what the MCUboot header says. Raises FirmwareError."""
+    return read_image(content).version
+
+
+SMP = ProtocolKind(
+    name="smp",
+    title="SMP (MCUmgr)",
+    make_session=make_session,
+    gatt=GATT,
+    name_image=name_image,
+    read_version=read_version,
+    caution=(
+        "an SMP device tells neither its application nor a serial number: a board swapped for another one of"
+        " its kind is not noticed"
+    ),
+    advice="Label the boards, and give hardware_id so that at least another kind of board is refused",
+    settings=SmpSettings,
+)

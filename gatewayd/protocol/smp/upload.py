@@ -1,0 +1,307 @@
+"""The upload of one image: which chunk goes out when, and what an answer says about the next one. Pure.
+
+The device owns the offset: each answer tells the one it wants, also the answer to a chunk that it did not
+take. `wanted` is what it said last, `sent` is where we are; between them at most `window` requests are in
+flight.
+
+Answers come in the order of the requests, so the answer to one settles those before it: lost answers cost
+nothing while later ones come. An answer below a chunk that was sent means that a chunk was lost: we go back
+to what the device wants, and what was in flight becomes *stale*. A stale answer counts only when it tells a
+higher offset.
+
+The window: a server has several buffers for frames, but its line buffers (often two) overflow when a second
+request arrives while the first is written to flash. Two requests in flight reach all that the framing leaves
+of the line; more gain nothing. After two losses it is one, and after a stretch without any, two again.
+
+The awkward case is offset 0. It is what a device wants that restarted and lost its state, and only a request
+at 0 carries length and `sha`. It is sent alone and with no more than MCUboot's header: a device that knows
+the `sha` answers where it stands, and these 32 bytes are all that was sent twice. It may also take half a
+minute, since many servers erase the whole slot before they answer.
+
+Offset 0 is also what a server wants once it has everything, and a last chunk comes again because its answer
+was lost. So after the last chunk has gone out, 0 is no reason to begin again before the image state has been
+asked: the upload is *in doubt*.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gatewayd.errors import DeviceError
+from gatewayd.protocol.smp import cbor
+from gatewayd.protocol.smp.frames import HEADER_SIZE
+
+FIRST_DATA = 32  # the least that servers take, MCUboot's header
+WINDOW = 2
+_LOSSES = 2  # in a row of chunks that is shorter than the stretch: then one request at a time
+_CLEAN_CHUNKS = 32  # without a loss: two again
+_MOST_CLEAN_CHUNKS = 1024
+_ROUNDS = 16  # time-outs without an advance
+_FIRST_S = 40.0  # erasing a slot; what peers allow
+_FIRST_PAUSE_S = 2.0
+_PAUSE_S = 2.5  # before anything was measured: a server that erases as it goes
+_PAUSE_FLOOR_S = 0.3
+_PAUSE_CEILING_S = 5.0
+_TURNAROUNDS = 4
+_MAX_TURNAROUND_S = 2.0
+_RESTARTS = 3  # of the device, without a byte more than before
+_FRUITLESS = 64  # answers without an advance
+_BUSY_PAUSE_S = 1.0
+_STALE = 8  # requests whose late answers are still understood
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A request in flight. `lands_at`: when its last byte has left the line."""
+
+    sequence: int
+    offset: int
+    end: int
+    lands_at: float
+    was_alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is uploaded. `room`: the longest frame; `wire_s`: how long a frame of a size takes on the line."""
+
+    content: memoryview
+    sha: bytes
+    image: int
+    room: int
+    window: int
+    wire_s: Callable[[int], float]
+
+
+class Upload:
+    """See the module's text."""
+
+    def __init__(self, plan: Plan, now: float, turnaround_s: float | None = None) -> None:
+        self.wanted = 0
+        self.highest = 0  # what the device ever had in this upload
+        self.has_started = False  # the device has answered the request at 0, or a later one
+        self.window = 1
+        self.turnaround_s = turnaround_s
+        self.restarts = 0  # of the device, in this upload
+        self.starts = 0  # how often the device was asked where it stands, and said so
+        self.start = 0  # where it stood then
+        self.repeated = 0  # bytes of the request made last that the device already had
+        self.size = len(plan.content)
+        self.is_in_doubt = False  # the device may have all of it, although it wants offset 0
+        self._has_sent_all = False
+        self._plan = plan
+        self._sent = 0
+        self._flight: deque[Chunk] = deque()
+        self._stale: deque[Chunk] = deque(maxlen=_STALE)
+        self._line_free_at = now
+        self._busy_until = now
+        self._moved_at = now
+        self._rounds = self._losses = self._fruitless = self._barren_restarts = 0
+        self._clean, self._clean_wanted = 0, _CLEAN_CHUNKS
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the device has all bytes."""
+        return self.wanted == self.size
+
+    def may_send(self, now: float) -> bool:
+        """Whether the next request may go out."""
+        if now < self._busy_until or self._sent >= self.size or self.is_in_doubt:
+            return False
+        return len(self._flight) < (self.window if self.has_started and self._sent else 1)
+
+    def next_request(self, sequence: int, now: float) -> dict[str, Any]:
+        """Return the content of the next request, which goes out now with that sequence number."""
+        offset, was_alone = self._sent, not self._flight
+        head = self._head(offset)
+        size = min(self._data_room(head), self.size - offset, *((FIRST_DATA,) if not offset else ()))
+        request = {**head, "data": bytes(self._plan.content[offset : offset + size])}
+        wire_s = self._plan.wire_s(HEADER_SIZE + len(cbor.encode(request)))
+        self._line_free_at = max(self._line_free_at, now) + wire_s
+        self._sent = offset + size
+        self._has_sent_all |= self._sent == self.size
+        self.repeated = max(0, min(self._sent, self.highest) - offset)
+        self._flight.append(Chunk(sequence, offset, self._sent, self._line_free_at, was_alone))
+        return request
+
+    def owns(self, sequence: int) -> bool:
+        """Whether a request with that number is in flight."""
+        return any(chunk.sequence == sequence for chunk in self._flight)
+
+    def take(self, sequence: int, offset: int, now: float) -> bool:
+        """Take an answer; return whether the device got further. Raises DeviceError."""
+        chunk = self._settle(sequence)
+        if chunk is None:
+            return self._take_stale(sequence, offset, now)
+        self._check(offset)
+        self._measure(chunk, now)
+        self._rounds = 0
+        is_first = not self.has_started
+        self.has_started = True
+        if is_first:
+            self.starts += 1
+            self.start = offset if offset > chunk.end else chunk.offset
+        if offset < self.wanted and not is_first:
+            self._on_fall(offset)
+        has_advanced = offset > self.wanted
+        self._fruitless = 0 if has_advanced else self._fruitless + 1
+        if offset > self.highest:
+            self._barren_restarts = 0
+        self.wanted, self._moved_at = offset, now
+        self.highest = max(self.highest, offset)
+        if offset >= self._sent or is_first:
+            self._go_to(offset)
+        elif offset < chunk.end:
+            self._on_loss()
+            self._go_to(offset)
+        self._count_clean()
+        self._check_fruitless()
+        return has_advanced
+
+    def begin_again(self, now: float) -> None:
+        """The device does not have it after all."""
+        self.is_in_doubt = False
+        self._moved_at = now
+
+    def wait(self, now: float) -> None:
+        """The device is busy: it took nothing, and is asked again a little later."""
+        self._go_to(self.wanted)
+        self._busy_until = now + _BUSY_PAUSE_S
+        self.window = 1
+
+    def deadline(self) -> float | None:
+        """When `handle_timeout` is due."""
+        if not self._flight:
+            return None if self.is_complete else self._busy_until
+        return max(self._flight[0].lands_at, self._busy_until) + self._pause_s()
+
+    def handle_timeout(self, now: float) -> None:
+        """Ask again when nothing has come for too long. Raises DeviceError `stalled`."""
+        due = self.deadline()
+        if due is None or now < due or not self._flight:
+            return
+        self._rounds += 1
+        if self._rounds > _ROUNDS or (not self.has_started and now - self._moved_at > _FIRST_S):
+            raise DeviceError(
+                f"no answer to {self._rounds} requests at offset {self.wanted} of {self.size}",
+                code="stalled",
+                hint="the line may be noisy, or the device busy; the upload goes on where it stands",
+            )
+        if self.has_started:
+            self._on_loss()
+            self.window = self.window if self._rounds == 1 else 1
+        self._go_to(self.wanted)
+
+    # -- parts
+
+    def _head(self, offset: int) -> dict[str, Any]:
+        image = {"image": self._plan.image} if self._plan.image else {}
+        if offset:
+            return {"off": offset}
+        head = {**image, "off": 0, "len": self.size, "sha": self._plan.sha}
+        if self._data_room(head) < FIRST_DATA:  # buffers of 96 bytes: better no resume than no upload
+            del head["sha"]
+        return head
+
+    def _data_room(self, head: dict[str, Any]) -> int:
+        """Return how many bytes fit beside the other fields."""
+        left = self._plan.room - HEADER_SIZE - len(cbor.encode({**head, "data": b""})) + 1
+        return max(left - size for size in (1, 2, 3, 5) if cbor.head_size(max(left - size, 0)) <= size)
+
+    def _settle(self, sequence: int) -> Chunk | None:
+        """Take a chunk and those before it out of the flight."""
+        if not self.owns(sequence):
+            return None
+        while True:
+            chunk = self._flight.popleft()
+            if chunk.sequence == sequence:
+                return chunk
+
+    def _take_stale(self, sequence: int, offset: int, now: float) -> bool:
+        """A late answer: the device is at least there."""
+        if all(chunk.sequence != sequence for chunk in self._stale):
+            return False
+        if not self.wanted < offset <= self._most():
+            return False
+        self.wanted, self._moved_at = offset, now
+        self.highest = max(self.highest, offset)
+        self.starts += not self.has_started
+        self.has_started = True
+        self._rounds = self._fruitless = 0
+        if offset >= self._sent:
+            self._go_to(offset)
+        return True
+
+    def _go_to(self, offset: int) -> None:
+        self._stale.extend(self._flight)
+        self._flight.clear()
+        self._sent = offset
+
+    def _check(self, offset: int) -> None:
+        most = self._most()
+        if offset > most:
+            raise DeviceError(
+                f"the device wants offset {offset}; {most} of the image's {self.size} bytes were sent",
+                code="bad_offset",
+                hint="its receiver is broken: report its firmware to its maker",
+            )
+
+    def _most(self) -> int:
+        """Return the highest offset that the device can want; before it has said anything, any may be."""
+        ends = (chunk.end for chunk in self._stale)
+        return max(self.highest, self._sent, *ends) if self.has_started else self.size
+
+    def _on_fall(self, offset: int) -> None:
+        """The device has less than it said before: at 0 it restarted, elsewhere it is odd."""
+        if offset == 0:
+            self.is_in_doubt, self._has_sent_all = self._has_sent_all, False
+            self.restarts += 1
+            self.has_started = False
+        self._barren_restarts += 1
+        if self._barren_restarts > _RESTARTS:
+            raise DeviceError(
+                f"the device had {self.highest} bytes and wants offset {offset} again, for the"
+                f" {self._barren_restarts}th time",
+                code="keeps_restarting" if offset == 0 else "backwards",
+                hint="look at its power supply, its watchdog and its console",
+            )
+
+    def _on_loss(self) -> None:
+        self._losses += 1
+        self._clean = 0
+        if self.window > 1 and self._losses >= _LOSSES:
+            self.window = 1
+            self._clean_wanted = min(2 * self._clean_wanted, _MOST_CLEAN_CHUNKS)
+
+    def _count_clean(self) -> None:
+        """Widen the window: at once in the beginning, later after a stretch without a loss."""
+        self._clean += 1
+        if self._clean >= self._clean_wanted or (not self._losses and self.wanted):
+            self._losses = 0
+            self._clean = 0
+            self.window = min(WINDOW, self._plan.window)
+
+    def _check_fruitless(self) -> None:
+        if self._fruitless > _FRUITLESS:
+            raise DeviceError(
+                f"the device answers and stays at offset {self.wanted} of {self.size}",
+                code="stalled",
+                hint="look at its console; its flash may be bad",
+            )
+
+    def _measure(self, chunk: Chunk, now: float) -> None:
+        if not chunk.was_alone or not chunk.offset:
+            return
+        sample = min(max(0.0, now - chunk.lands_at), _MAX_TURNAROUND_S)
+        known = self.turnaround_s
+        self.turnaround_s = sample if known is None else known + (sample - known) / 4
+
+    def _pause_s(self) -> float:
+        if not self.has_started:
+            pause = _FIRST_PAUSE_S
+        elif self.turnaround_s is None:
+            pause = _PAUSE_S
+        else:
+            pause = max(_PAUSE_FLOOR_S, _TURNAROUNDS * self.turnaround_s)
+        return float(min(pause * 2 ** min(self._rounds, 8), max(pause, _PAUSE_CEILING_S)))

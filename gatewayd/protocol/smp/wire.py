@@ -1,0 +1,103 @@
+"""Frames to bytes and back for one link: console lines, a raw UART, or Bluetooth's packets."""
+
+from collections.abc import Iterator
+from enum import StrEnum
+
+from gatewayd.protocol.console import LEAST_TEXT, console_lines
+from gatewayd.protocol.session import Console, Traffic
+from gatewayd.protocol.silence import Heard
+from gatewayd.protocol.smp.console import ConsoleDeframer, NoFrame, console_size, encode_console, frame_room
+from gatewayd.protocol.smp.errors import MalformedError
+from gatewayd.protocol.smp.frames import Frame
+from gatewayd.protocol.smp.plain import PlainDeframer
+
+_LEAST_PACKET = 20  # what Bluetooth carries before a larger size is agreed
+
+
+class Framing(StrEnum):
+    """How frames travel on a UART."""
+
+    CONSOLE = "console"
+    RAW = "raw"
+
+
+class Wire:
+    """See the module's text. Counts what passes in `traffic`.
+
+    Attributes:
+        packet: bytes that one datagram carries; None on a UART.
+    """
+
+    def __init__(self, traffic: Traffic, framing: Framing, *, datagram: bool) -> None:
+        self.packet = _LEAST_PACKET if datagram else None
+        self._framing = Framing.RAW if datagram else framing
+        self._traffic = traffic
+        self._deframer: ConsoleDeframer | PlainDeframer = self._new_deframer()
+        self._heard = Heard()
+
+    def set_max_datagram(self, size_bytes: int) -> None:
+        """The link is another one than before: what it carries, too. Nothing to a UART."""
+        if self.packet is not None:
+            self.packet = max(size_bytes, _LEAST_PACKET)
+            self._deframer = self._new_deframer()
+
+    def listen_again(self) -> None:
+        """Something new is asked: what was heard before is no answer to it."""
+        self._heard = Heard()
+
+    def drop_unfinished(self) -> None:
+        """The rest of what has begun to arrive will not come."""
+        if isinstance(self._deframer, PlainDeframer):
+            self._deframer.drop()
+
+    @property
+    def heard(self) -> Heard:
+        """What came since `listen_again`."""
+        return self._heard
+
+    def encode(self, frame: Frame) -> list[bytes]:
+        """Return what travels: one piece on a UART, else packets."""
+        content = frame.to_bytes()
+        if self.packet is not None:
+            wires = [content[at : at + self.packet] for at in range(0, len(content), self.packet)]
+        else:
+            wires = [encode_console(content) if self._framing is Framing.CONSOLE else content]
+        self._traffic.bytes_sent += sum(map(len, wires))
+        return wires
+
+    def size(self, frame_size: int) -> int:
+        """Return how many bytes a frame takes on the wire."""
+        return console_size(frame_size) if self._framing is Framing.CONSOLE else frame_size
+
+    def room(self, buffer_size: int) -> int:
+        """Return the longest frame for a device's buffer."""
+        return frame_room(buffer_size) if self._framing is Framing.CONSOLE else buffer_size
+
+    def decode(self, data: bytes) -> Iterator[Frame | MalformedError | Console]:
+        """Yield what bytes complete; an error for a frame that came whole and cannot be read."""
+        self._traffic.bytes_received += len(data)
+        self._heard.size += len(data)
+        for found in self._deframer.feed(data):
+            if isinstance(found, NoFrame):
+                yield from self._not_a_frame(found)
+                continue
+            self._heard.frames += 1
+            try:
+                frame = Frame.from_bytes(found)
+            except MalformedError as error:
+                yield error
+                continue
+            self._heard.echoes += not frame.is_answer
+            yield frame
+
+    def _new_deframer(self) -> ConsoleDeframer | PlainDeframer:
+        return ConsoleDeframer() if self._framing is Framing.CONSOLE else PlainDeframer()
+
+    def _not_a_frame(self, found: NoFrame) -> Iterator[Console]:
+        is_text = not found.is_damaged and len(found.run) >= LEAST_TEXT
+        lines = console_lines(found.run) if is_text else []
+        self._traffic.broken_frames += not lines
+        self._heard.noise += not lines
+        for line in lines:
+            self._heard.add_line(line)
+            yield Console(line)

@@ -1,0 +1,1 @@
+"""Real SMP servers: Zephyr with MCUboot in QEMU, and what is done to them."""
