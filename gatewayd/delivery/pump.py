@@ -148,13 +148,17 @@ class Pump:
             raise LinkLost(f"the {what} for {limit_s:.0f} s") from None
 
     async def _wait(self) -> None:
+        """Wait for news, or for the deadline: the timer is news, too."""
         deadline = self.due = self.session.next_deadline()
-        delay = None if deadline is None else max(0.0, deadline - self._clock())
+        if deadline is None:
+            await self._news.wait()
+            return
+        delay = max(0.0, deadline - self._clock())
+        timer = asyncio.get_running_loop().call_later(delay, self._news.set)
         try:
-            async with asyncio.timeout(delay):
-                await self._news.wait()
-        except TimeoutError:
-            pass
+            await self._news.wait()
+        finally:
+            timer.cancel()
 
     async def _read(self) -> None:
         try:

@@ -108,7 +108,9 @@ class UartLink(LeadsToOne):
         """See Link. Bytes that arrived before the line was lost are still delivered."""
         transport, _ = self._opened(check=False)
         clock = asyncio.get_running_loop().time
-        await asyncio.sleep(self._allowance.wait_s(clock()))
+        wait_s = self._allowance.wait_s(clock())
+        if wait_s or self._reader.has_more:
+            await asyncio.sleep(wait_s)  # with more to take the other lines come first
         data = await self._reader.take(transport)
         self._allowance.took(len(data), clock())
         return data
@@ -185,6 +187,11 @@ class _Reader(asyncio.Protocol):
         self._transport: Any = None
         self._paused = False
 
+    @property
+    def has_more(self) -> bool:
+        """Whether something waits to be taken."""
+        return bool(self._unread)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the transport."""
         self._transport = transport
@@ -241,7 +248,20 @@ class _Reader(asyncio.Protocol):
 
 
 class _Transport(serial_asyncio.SerialTransport):  # type: ignore[misc]  # it has no types
-    """A transport that reports a failed write to `connection_lost` alone, not as a stack trace in the log."""
+    """A transport that writes at once, and tells a failed write to `connection_lost` alone."""
+
+    def write(self, data: bytes) -> None:
+        """Write what the kernel takes now: to ask the loop first costs two turns of it for each frame."""
+        if not self._closing and not self.get_write_buffer_size():
+            try:
+                data = data[os.write(self._serial.fileno(), data) :]
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError as error:
+                self._fatal_error(error)
+                return
+        if data:
+            super().write(data)
 
     def _fatal_error(self, exc: Exception, message: str = "") -> None:  # noqa: ARG002 - its signature
         self._abort(exc)

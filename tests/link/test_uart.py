@@ -73,6 +73,15 @@ async def test_bytes_go_both_ways(line: Line, link: UartLink) -> None:
     assert await link.receive() == b"\x00\x03\x11\x13\r\npong\x00"
 
 
+async def test_what_the_kernel_takes_is_written_without_a_turn_of_the_loop(
+    line: Line, link: UartLink
+) -> None:
+    sending = link.send(b"ping")
+    with pytest.raises(StopIteration):
+        sending.send(None)
+    assert await line.hear() == b"ping"
+
+
 async def test_what_was_said_before_the_open_is_discarded(line: Line) -> None:
     line.say(b"stale")
     link = UartLink(line.path, baud=115200)

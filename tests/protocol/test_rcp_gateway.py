@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from lab.rcp.script import IMAGE, INFO, Script
+from lab.rcp.script import IMAGE, INFO, Script, is_whole, payloads
 
 from gatewayd.errors import DeviceError, LinkError
 from gatewayd.protocol.console import console_lines
@@ -147,9 +147,11 @@ def test_what_is_sent_again_is_counted() -> None:
     script = Script()
     (data, *_) = script.sending()
     assert isinstance(data, frames.Data)
-    script.say(frames.Nak(data.session, 1024, 0, 4096))
+    again = payloads(script.say(frames.Nak(data.session, 1024, 0, 4096)))
+    assert is_whole(again, 1024, 4096)
+    repeated = sum(size for _, size in again)
     traffic = script.session.traffic
-    assert (traffic.image_bytes_sent, traffic.image_bytes_repeated) == (4096 + 3072, 3072)
+    assert (traffic.image_bytes_sent, traffic.image_bytes_repeated) == (4096 + repeated, repeated)
     script.silence()
     assert traffic.probes == 1
 

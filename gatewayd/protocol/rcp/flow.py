@@ -87,16 +87,24 @@ class Limits:
 
     @classmethod
     def of(
-        cls, info: RcpInfo, chunk: int, packet: int | None = None, floor_s: float | None = None
+        cls,
+        info: RcpInfo,
+        chunk: int,
+        packet: int | None = None,
+        floor_s: float | None = None,
+        waiting: int | None = None,
     ) -> "Limits":
-        """Return the flow for chunks of that many bytes on this device; in datagrams of `packet` bytes."""
+        """Return the flow for chunks of that many bytes on this device; in datagrams of `packet` bytes.
+
+        `floor_s` and `waiting` are the link's own if not given.
+        """
         most = min(chunk, info.max_frame - DATA_OVERHEAD, info.window)
         if packet is None:
             chunk = whole_units(most, info.write_unit)
-            return cls(chunk, info.write_unit, info.window, info.rx_ring, floor_s=floor_s)
+            return cls(chunk, info.write_unit, info.window, info.rx_ring, None, floor_s, waiting or _WAITING)
         overhead = SHORT_OVERHEAD if info.can_short_data else DATA_OVERHEAD
         chunk = min(most, packet - overhead)
-        return cls(chunk, 1, info.window, info.rx_ring, overhead, floor_s, _RADIO_WAITING)
+        return cls(chunk, 1, info.window, info.rx_ring, overhead, floor_s, waiting or _RADIO_WAITING)
 
     @property
     def frames(self) -> int:

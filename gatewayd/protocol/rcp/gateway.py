@@ -113,6 +113,10 @@ class RcpGateway:
         """See TransferSession."""
         self._engine.set_max_datagram(size_bytes)
 
+    def set_waiting(self, frames: int) -> None:
+        """Let that many frames, not the link's own number, be in flight beyond what fills the line."""
+        self._reactions.waiting = frames
+
     def data_to_send(self, now: float) -> bytes:
         """See TransferSession."""
         if self._engine.is_between_frames:

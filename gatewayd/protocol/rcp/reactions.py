@@ -50,6 +50,9 @@ class Reactions:
         busy_s: how long the device may say BUSY without advancing.
         ack_floor_s: the least wait for an ACK; None: the link's default.
         random: picks session numbers.
+
+    Attributes:
+        waiting: frames in flight beyond what fills the line; None: the link's own number.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Reactions:
         self._chunk = chunk
         self._busy_s = busy_s
         self._ack_floor_s = ack_floor_s
+        self.waiting: int | None = None
         self._random = random
         self._answers = self._table()
 
@@ -235,7 +239,7 @@ class Reactions:
 
     def _on_accept(self, frame: frames.Accept, now: float) -> None:
         job = self.job()
-        size = len(job.image.content)
+        size, packet = len(job.image.content), self._engine.wire.packet
         if not job.has_prefix(frame.offset, frame.prefix_crc):
             self._begin_again(failures.prefix_mismatch(frame.offset, size), now)
             return
@@ -245,7 +249,7 @@ class Reactions:
             flow = DataFlow(
                 job.image.content,
                 self._engine.session,
-                Limits.of(self.known(), self._chunk, self._engine.wire.packet, self._ack_floor_s),
+                Limits.of(self.known(), self._chunk, packet, self._ack_floor_s, self.waiting),
                 offset=frame.offset,
                 credit=frame.credit,
                 rate=self._engine.rate,

@@ -38,14 +38,26 @@ INFO = RcpInfo(
     version="1.0.0",
     running_sha256=bytes(32),
 )
+# Frames that may wait beyond what fills the line: then credit, window and ring alone bound what is in flight,
+# and the rules about them are seen at once. None is what a gateway does (test_rcp_rules.py, rule 3).
+MANY = 512
 Kind = TypeVar("Kind")
 
 
 class Script:
     """The session, the time, and everything the session said."""
 
-    def __init__(self, *, info: RcpInfo = INFO, rng: random.Random | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        info: RcpInfo = INFO,
+        rng: random.Random | None = None,
+        waiting: int | None = MANY,
+        **settings: Any,
+    ) -> None:
         self.session = RcpGateway("gw", base_baud=115200, random=rng or random.Random(1), **settings)
+        if waiting is not None:
+            self.session.set_waiting(waiting)
         self.info = info
         self.now = 100.0
         self.events: list[Event] = []
@@ -175,3 +187,10 @@ def payloads(sent: list[frames.Frame]) -> list[tuple[int, int]]:
         assert isinstance(frame, frames.Data), frame
         found.append((frame.offset, len(frame.payload)))
     return found
+
+
+def is_whole(sent: list[tuple[int, int]], offset: int, end: int) -> bool:
+    """Whether chunks without a gap are sent from `offset`, until no further one fits before `end`."""
+    ends = [at + size for at, size in sent]
+    largest = max(size for _, size in sent)
+    return [at for at, _ in sent] == [offset, *ends[:-1]] and end - largest < ends[-1] <= end

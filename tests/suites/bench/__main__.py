@@ -13,11 +13,12 @@ from typing import Any
 
 import click
 
-from suites.bench import cut, delays, disk, goals, line, radio, resources, smp_peer, smp_speed
+from suites.bench import cut, delays, disk, goals, line, noise, radio, resources, smp_peer, smp_speed
 from suites.bench.section import Scale, Section
 
 SECTIONS = (
     line.SECTION,
+    noise.SECTION,
     radio.SECTION,
     smp_peer.SECTION,
     smp_speed.SECTION,

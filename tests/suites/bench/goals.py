@@ -7,6 +7,12 @@ CLEAN_LINE = 0.97
 # By MTU: fragments and headers are a larger share of small packets.
 AIRTIME = {23: 0.80, 185: 0.92, 247: 0.95}
 CROWD_AIRTIME = 1 / 1.2  # for several devices: connecting is part of it
+# By bytes a second and flips a byte; of a line whose only fault that is.
+NOISE = {
+    11520: {0: 0.98, 2e-5: 0.92, 1e-4: 0.87, 1e-3: 0.60},
+    92160: {0: 0.98, 2e-5: 0.91, 1e-4: 0.80, 1e-3: 0.35},
+}
+NOISE_LATENCY_S = 0.005
 IDLE_MIB = 60
 IDLE_DEVICES = 200
 PEAK_MIB = 160  # 16 MiB for eight devices
@@ -25,6 +31,7 @@ def misses(document: dict[str, Any]) -> Iterator[str]:
                 f" window {row['window']}: {row['efficiency']:.1%} of a clean line,"
                 f" the goal is {CLEAN_LINE:.0%}"
             )
+    yield from _noise_misses(document.get("rcp_noise", []))
     yield from _smp_misses(document.get("smp_uart", []))
     for row in document.get("rcp_ble", []):
         goal = AIRTIME[row["mtu"]] if row["devices"] == 1 else CROWD_AIRTIME
@@ -46,6 +53,17 @@ def misses(document: dict[str, Any]) -> Iterator[str]:
             yield (
                 f"{row['disk_bytes']:,} bytes written to the disk for an image of {row['image_mib']} MiB,"
                 f" the goal is {most:,}"
+            )
+
+
+def _noise_misses(rows: list[dict[str, Any]]) -> Iterator[str]:
+    for row in rows:
+        goal = NOISE[row["rate"]][row["flip_rate"]]
+        is_only_noisy = row["latency_s"] == NOISE_LATENCY_S and not row["timer_s"]
+        if is_only_noisy and row["efficiency"] < goal:
+            yield (
+                f"{row['rate']} bytes/s, {row['flip_rate']:g} flips a byte: {row['efficiency']:.1%} of a"
+                f" noisy line, the goal is {goal:.0%}"
             )
 
 
