@@ -6,8 +6,10 @@ What is written as an escape ("\u2013") is visible, and is meant.
 
 import re
 import unicodedata
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 _DASHES = "\u2212\ufe58\ufe63\uff0d\u30fc"
 _QUOTES = "\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00b4\u2032\u2033\u00ab\u00bb"
@@ -68,9 +70,30 @@ class Oddity:
         return "Delete it" if self.is_at_end else cure(self.character)
 
 
-def lines_of(text: str) -> list[str]:
-    """Split a text where YAML does."""
-    return _BREAK.split(text)
+class Lines(Sequence[str]):
+    """The lines of a text, split where YAML does; two numbers each until they are asked for."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._starts, self._ends = array("I", [0]), array("I")
+        for match in _BREAK.finditer(text):
+            self._ends.append(match.start())
+            self._starts.append(match.end())
+        self._ends.append(len(text))
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        if isinstance(at, slice):
+            return [self[one] for one in range(len(self))[at]]
+        return self._text[self._starts[at] : self._ends[at]]
 
 
 def name(character: str) -> str:

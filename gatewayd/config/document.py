@@ -175,7 +175,7 @@ def parse_document(file: Path, content: bytes) -> Document:
     """Parse the bytes of a configuration; `file` is only named in messages. Raises as read_document."""
     text = _decode(file, content)
     document = Document(file, files=[file], size_bytes=len(content))
-    lines = characters.lines_of(text)
+    lines = characters.Lines(text)
     events = yaml.parse(text, Loader=_LOADER)
     try:
         _Reader(document, events, lines).read()
@@ -210,7 +210,7 @@ def _decode(file: Path, content: bytes) -> str:
             file, line, f"byte 0x{content[error.start]:02x} is not UTF-8", "Save the file as UTF-8"
         ) from None
     if match := _UNPRINTABLE.search(text):
-        before = characters.lines_of(text[: match.start()])
+        before = characters.Lines(text[: match.start()])
         line, column = len(before), len(before[-1]) + 1
         message = f"control character {characters.name(match[0])} in column {column}"
         raise ConfigErrors([Mistake(file, line, column, "", message, characters.cure(match[0]))])

@@ -38,7 +38,7 @@ async def test_beside_a_transfer(farm: Farm) -> None:
     report = json.loads(doctor.stdout)
     assert report["ok"], report
     texts = {finding["subject"]: finding["text"] for finding in report["findings"]}
-    assert texts["daemon"] == f"gatewayd runs (process {pid})"
+    assert texts["daemon"] == f"gatewayd is running (process {pid})"
     assert texts["pump-1"].endswith("is there, pty, in use by gatewayd")
     await farm.gateway.until_state("pump-1", "succeeded")
     assert device.active == image

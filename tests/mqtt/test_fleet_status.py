@@ -268,7 +268,7 @@ async def test_a_fleet_that_never_falls_silent_is_read_all_the_same(tmp_path: Pa
 async def test_gateways_without_end_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "TIME_LIMIT_S", 2 * QUIET_S)
     async with flooding("new") as broker:
-        with pytest.raises(GatewaydError, match="still come in after") as caught:
+        with pytest.raises(GatewaydError, match="statuses still arrive after") as caught:
             await read_fleet(load(configured(tmp_path, broker.port)), quiet_s=QUIET_S)
     assert caught.value.code == "fleet_too_large"
 

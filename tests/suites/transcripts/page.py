@@ -20,6 +20,7 @@ _VOLATILE = (
     (r'("(?:progress|received_bytes|bytes_per_s|seconds_left)"): \d+', r"\1: N"),
     (r"[━╸╺]+(?= +\d+ %)", "BAR"),
     (r"\d+ %", "N %"),
+    (r"\b(?:\d{4}-\d\d-\d\d )?\d\d:\d\d(?::\d\d)?Z", "TIME"),
     (r"\b\d+(?:\.\d)? (?:B|KiB|MiB)\b", "SIZE"),
     (r"\b\d+(?:\.\d)? s\b|\b\d+:\d\d\b", "DURATION"),
     # How many lines a transfer has depends on how often somebody looked; a short state may be missed.
