@@ -230,9 +230,8 @@ def test_names_begin_with_rcp(tmp_path: Path) -> None:
         assert all(line.split()[2].startswith("rcp_") for line in listed.stdout.splitlines())
 
 
-@pytest.mark.parametrize("target", ["lint", "cycles"])
-def test_limits_that_make_knows(target: str) -> None:
+def test_the_cycles_stay_below_their_limits() -> None:
     done = subprocess.run(
-        ["make", "-s", "-C", DEVICE, target], capture_output=True, text=True, timeout=110, check=False
+        ["make", "-s", "-C", DEVICE, "cycles"], capture_output=True, text=True, timeout=110, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,5 +1,6 @@
 """Anti-rollback marks: what raises them, what lowers them, and which board they belong to."""
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -109,8 +110,10 @@ class Gateway:
 
 
 @pytest.fixture
-def gateway(tmp_path: Path) -> Gateway:
-    return Gateway(tmp_path, signed())
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    made = Gateway(tmp_path, signed())
+    yield made
+    made.database.close()
 
 
 def test_a_newer_image_that_is_seen_running_raises_the_mark(gateway: Gateway) -> None:
