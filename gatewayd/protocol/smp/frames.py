@@ -90,7 +90,7 @@ class Frame:
             raise MalformedError(f"an SMP header that says {length} bytes, with {len(data) - HEADER_SIZE}")
         if first & _OP_MASK > max(Op) or first >> _VERSION_SHIFT > _VERSION_MASK:
             raise MalformedError(f"an SMP header that begins with {first:#04x}")
-        payload = cbor.decode(data[HEADER_SIZE:]) if length else _EMPTY
+        payload = cbor.decode(data[HEADER_SIZE:]) if length else {}
         if not isinstance(payload, Mapping):
             raise MalformedError("an SMP frame whose content is not a map")
         op, version = Op(first & _OP_MASK), first >> _VERSION_SHIFT & _VERSION_MASK
