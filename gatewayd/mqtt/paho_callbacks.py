@@ -146,9 +146,12 @@ class Hooks:
                 outcome.exception()
 
     def _note_tls_errors(self) -> None:
-        """Keep what paho makes "connection lost" of: in TLS 1.3 a refusal comes after our handshake."""
+        """Keep what paho makes "connection lost" of: in TLS 1.3 a refusal comes after our handshake.
+
+        Whichever call touches the socket first gets it, reading or writing.
+        """
         paho: Any = self._paho
-        receive = paho._sock_recv  # noqa: SLF001 - see above
+        receive, send = paho._sock_recv, paho._sock_send  # noqa: SLF001 - see above
 
         def receive_and_note(size_bytes: int) -> bytes:
             try:
@@ -160,7 +163,16 @@ class Hooks:
                 raise
             return received
 
+        def send_and_note(packet: bytes) -> int:
+            try:
+                sent: int = send(packet)
+            except ssl.SSLError as error:
+                self.tls_error = error
+                raise
+            return sent
+
         paho._sock_recv = receive_and_note  # noqa: SLF001 - see above
+        paho._sock_send = send_and_note  # noqa: SLF001 - see above
 
     def _understand_size_refusals(self) -> None:
         """Read a PUBACK with "packet too large": mosquitto sends it, and paho ends the connection for it."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from paho.mqtt.client import Client as Paho
 from lab.brokers import Mosquitto, free_port
 from lab.certificates import DAY, OURS, Authority, Identity, tls_broker
 from pydantic import SecretStr
@@ -134,6 +135,20 @@ async def test_a_client_certificate_and_its_encrypted_key(tmp_path: Path, ca: Pa
         for trust in (Trust(ca), Trust(ca, *stranger)):
             error = await refusal(broker.port, trust)
             assert error.code == "client_certificate_refused", str(error)
+
+
+async def test_a_refusal_that_writing_meets_before_reading_does_is_the_same_refusal(
+    tmp_path: Path, ca: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meet_the_alert(_paho: Paho, _packet: bytes) -> int:
+        alert = ssl.SSLError(1, "[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca")
+        alert.reason = "TLSV1_ALERT_UNKNOWN_CA"
+        raise alert
+
+    monkeypatch.setattr(Paho, "_sock_send", meet_the_alert)
+    with tls_broker(tmp_path / "b", OURS.vouch()) as broker:
+        error = await refusal(broker.port, Trust(ca))
+        assert error.code == "client_certificate_refused", str(error)
 
 
 async def test_files_that_cannot_be_used_are_told_apart(tmp_path: Path, ca: Path) -> None:
