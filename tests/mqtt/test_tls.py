@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from paho.mqtt.client import Client as Paho
 from lab.brokers import Mosquitto, free_port
 from lab.certificates import DAY, OURS, Authority, Identity, tls_broker
+from paho.mqtt.client import Client as Paho
 from pydantic import SecretStr
 
 from gatewayd import tls
