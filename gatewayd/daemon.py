@@ -12,7 +12,7 @@ from gatewayd import __version__
 from gatewayd.config import Settings
 from gatewayd.control.operations import ControlContext, ControlOperations
 from gatewayd.control.server import ControlServer
-from gatewayd.delivery.attempt import Dependencies
+from gatewayd.delivery.dependencies import Dependencies
 from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.delivery.sessions import make_session
 from gatewayd.errors import HostError

@@ -28,32 +28,25 @@ alone) or Paused (a person does). The caller stores a failure with `record`, and
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from gatewayd.codes import Code, Contact, meaning
-from gatewayd.config import Device, Settings, Wake
-from gatewayd.delivery.admission import (
-    check_can_revert,
-    check_is_newer,
-    check_is_not_rolled_back,
-    check_port_is_not_shared,
-)
+from gatewayd.config import Device, Settings
+from gatewayd.delivery.admission import check_can_revert, check_is_newer, check_is_not_rolled_back
 from gatewayd.delivery.attempt_log import AttemptLog
 from gatewayd.delivery.console import ConsoleLog
+from gatewayd.delivery.contact import PATIENCE_S, DeviceContact
 from gatewayd.delivery.deferral import Deferral, Paused
+from gatewayd.delivery.dependencies import Dependencies
 from gatewayd.delivery.progress import TransferProgress
-from gatewayd.delivery.pump import Pump
 from gatewayd.delivery.retry import Retry
-from gatewayd.errors import DeviceError, GatewaydError, LinkError, LinkLost
-from gatewayd.images.reader import FirmwareReader, OpenFirmware
-from gatewayd.jobs.eligibility import check_is_begun_with, check_is_meant, profile_of
+from gatewayd.errors import DeviceError, GatewaydError
+from gatewayd.jobs.eligibility import profile_of
 from gatewayd.jobs.marks import Marked, keys_of
 from gatewayd.jobs.model import AttemptRecord, Job
 from gatewayd.jobs.transitions import INTERRUPTIBLE, JobState
-from gatewayd.link.base import Link
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.protocol.image import ImageId
 from gatewayd.protocol.registry import PROTOCOLS
@@ -63,59 +56,26 @@ from gatewayd.protocol.session import (
     Armed,
     Confirmed,
     Console,
-    Deferred,
     DeviceInfo,
     Event,
-    Failed,
-    Identified,
     Image,
-    Outcome,
     Progress,
     Staged,
     TransferSession,
     TransferStarted,
 )
 from gatewayd.protocol.steps import Step
-from gatewayd.store.store import Store
 from gatewayd.timestamps import utc_now
 
-# A board that resets when its port is opened needs up to 3 s before it answers.
-PATIENCE_S = 5.0
-# A device that was just told to listen does.
-WOKEN_PATIENCE_S = 2.0
+if TYPE_CHECKING:
+    from gatewayd.images.reader import OpenFirmware
+
 # On top of the longest boot the device announces.
 RESTART_MARGIN_S = 10.0
 # Between two HELLOs to a device that acknowledged ACTIVATE and has not restarted yet.
 RESTART_POLL_S = 0.2
-# Before a radio is asked again for a device that restarts: its stack, and ours, need a moment.
-RECONNECT_POLL_S = 1.0
 # Steps of one attempt: transfer, confirm, succeed; with room for a second look, none for a loop.
 STEPS_PER_ATTEMPT = 6
-
-
-class Watcher(Protocol):
-    """Notified of each event of an attempt; its methods return without waiting."""
-
-    def job_moved(self, job: Job) -> None:
-        """A job changed state or facts."""
-
-    def progressed(self, job: Job, progress: TransferProgress) -> None:
-        """Bytes arrived at the device."""
-
-    def device_seen(self, device: Device, info: DeviceInfo) -> None:
-        """A device was identified."""
-
-
-@dataclass(frozen=True, slots=True)
-class Dependencies:
-    """What an attempt needs; created once by the daemon, faked in tests."""
-
-    store: Store
-    firmware: FirmwareReader
-    watcher: Watcher
-    make_link: Callable[[Device], Link]
-    make_session: Callable[[Device], TransferSession]
-    clock: Callable[[], float]
 
 
 class Attempt:
@@ -123,25 +83,25 @@ class Attempt:
 
     def __init__(
         self,
-        ends: Dependencies,
+        deps: Dependencies,
         settings: Settings,
         device: Device,
         job: Job | None = None,
         *,
         is_held: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._ends = ends
+        self._deps = deps
         self._settings = settings
         self._device = device
         self._is_held = is_held
         self.job = job
         self.log = structlog.get_logger().bind(device=device.name, **({"job": job.id} if job else {}))
         self._console = ConsoleLog(self.log)
-        self._attempt_log = AttemptLog(ends.clock(), utc_now(), job.durable if job else 0)
-        self._session: TransferSession | None = None
+        self._attempt_log = AttemptLog(deps.clock(), utc_now(), job.durable if job else 0)
+        self._contact = DeviceContact(
+            deps, settings, device, job=lambda: self.job, log=self.log, on_notice=self._notice
+        )
         self._opened: OpenFirmware | None = None  # held, so that other devices find it in memory
-        self._talk: Pump
-        self._link: Link
 
     @property
     def durable(self) -> int:
@@ -151,26 +111,26 @@ class Attempt:
     @property
     def overdue_s(self) -> float:
         """How long ago it should have done something, and has not."""
-        due = None if self._session is None else self._talk.due
-        return 0.0 if due is None else max(0.0, self._ends.clock() - due)
+        due = self._contact.due
+        return 0.0 if due is None else max(0.0, self._deps.clock() - due)
 
     def standing(self) -> AttemptRecord:
         """What it has moved so far."""
-        return self._attempt_log.record(self._ends.clock(), self._session)
+        return self._attempt_log.record(self._deps.clock(), self._contact.session)
 
     async def probe(self) -> None:
         """Ask the device who it is, and remember it. Raises GatewaydError, Deferral."""
-        async with self._conversation():
-            await self._meet()
+        async with self._contact.open():
+            await self._contact.make()
 
     async def run(self) -> Job:
         """Lead the job as far as it goes; returns it succeeded. Raises GatewaydError, Deferral, Paused."""
         if self._the_job.state in INTERRUPTIBLE:
             await self._go(JobState.QUEUED)
-        async with self._conversation():
-            info = await self._meet()
+        async with self._contact.open():
+            info = await self._contact.make()
             for _ in range(STEPS_PER_ATTEMPT):
-                step = self._talk.session.next_step(self._the_job.update)
+                step = self._session.next_step(self._the_job.update)
                 self.log.debug("next step", step=str(step))
                 if step is Step.SUCCEED:
                     return await self._succeed(info)
@@ -228,8 +188,8 @@ class Attempt:
             "resumes": job.resumes + self._attempt_log.resumes,
         }
         note = self._ended(code, reason)
-        self.job = await self._ends.store.run(lambda db: db.interrupt_job(job.id, note=note, **changes))
-        self._ends.watcher.job_moved(self._the_job)
+        self.job = await self._deps.store.run(lambda db: db.interrupt_job(job.id, note=note, **changes))
+        self._deps.watcher.job_moved(self._the_job)
         return self._the_job
 
     # -- steps
@@ -276,7 +236,7 @@ class Attempt:
         image = await self._image(info, second_try=second_try)
         await self._go(
             JobState.TRANSFERRING,
-            self._attempt_log.record(self._talk.now, self._session),
+            self._attempt_log.record(self._now, self._contact.session),
             from_version=str(installed),
             image_sha256=image.sha256.hex(),
             image_size=len(image.content),
@@ -284,78 +244,56 @@ class Attempt:
             is_armed=False,
             boot_id=info.boot_id,
             device_id=info.device_id,
-            peer=self._link.peer,
+            peer=self._contact.peer,
             second_try=second_try,
             attempt=self._the_job.attempt + 1,
             code="",
             reason="",
         )
-        self._talk.session.transfer(image, self._talk.now)
-        outcome = await self._outcome(Staged, AlreadyRunning)
+        self._session.transfer(image, self._now)
+        outcome = await self._contact.outcome(Staged, AlreadyRunning)
         if isinstance(outcome, AlreadyRunning):
-            return await self._identify(PATIENCE_S)
-        repeated = self._talk.session.traffic.image_bytes_repeated
+            return await self._contact.identify(PATIENCE_S)
+        repeated = self._session.traffic.image_bytes_repeated
         self.log.info(
             "staged", size=len(image.content), seconds=round(self._attempt_log.seconds, 3), repeated=repeated
         )
         await self._go(JobState.STAGED, durable=len(image.content))
         await self._go(JobState.ACTIVATING, boot_id=outcome.info.boot_id, activated_at=utc_now())
-        if self._talk.session.arms_first:
-            self._talk.session.arm(self._talk.now)
-            await self._outcome(Armed)
+        if self._session.arms_first:
+            self._session.arm(self._now)
+            await self._contact.outcome(Armed)
             await self._go(JobState.ACTIVATING, is_armed=True)
         return await self._restart(outcome.info)
 
     async def _restart(self, info: DeviceInfo) -> DeviceInfo:
         """Let the device start the image, now that this is stored; returns what it says then."""
-        self._talk.session.activate(self._device.trial_s, self._talk.now)
-        activated = await self._outcome(Activated)
+        self._session.activate(self._device.trial_s, self._now)
+        activated = await self._contact.outcome(Activated)
         self.log.info("activated", version=self._the_job.version, acknowledged=activated.acknowledged)
         await asyncio.sleep(activated.quiet_s)
         return await self._await_restart(info)
 
     async def _await_restart(self, info: DeviceInfo) -> DeviceInfo:
-        deadline = self._talk.now + info.boot_limit_s + RESTART_MARGIN_S
+        deadline = self._now + info.boot_limit_s + RESTART_MARGIN_S
         while True:
-            info = await self._greet_again(deadline)
-            if self._talk.session.has_restarted(self._the_job.update):
+            info = await self._contact.renew(deadline)
+            if self._session.has_restarted(self._the_job.update):
                 return info
-            if self._talk.now >= deadline:
+            if self._now >= deadline:
                 raise DeviceError(
                     "the device was told to activate the image and did not restart", code="activate_ignored"
                 )
             await asyncio.sleep(RESTART_POLL_S)
 
-    async def _greet_again(self, deadline: float) -> DeviceInfo:
-        """Greet a device that restarts; a link that goes down with it is opened again until the deadline."""
-        while True:
-            try:
-                return await self._greet(max(deadline - self._talk.now, PATIENCE_S))
-            except LinkLost:
-                if not self._talk.vanishes_with_device:
-                    raise
-            except DeviceError as error:
-                self._pass_over(error)
-            await self._reconnect(deadline)
-
-    async def _reconnect(self, deadline: float) -> None:
-        while True:
-            await asyncio.sleep(RECONNECT_POLL_S)
-            try:
-                check_port_is_not_shared(self._settings, self._device)  # it may come back under another name
-                return await self._reopen()
-            except LinkError:
-                if self._talk.now >= deadline:
-                    raise
-
     async def _confirm(self, info: DeviceInfo) -> DeviceInfo:
         job = self._the_job
         own_id = ImageId.parse(job.image_id) if job.image_id else None
         image = Image(b"", bytes.fromhex(job.image_sha256), job.version, own_id=own_id)
-        self._talk.session.confirm(image, self._talk.now)
-        await self._outcome(Confirmed)
+        self._session.confirm(image, self._now)
+        await self._contact.outcome(Confirmed)
         self.log.info("confirmed", version=info.version)
-        return await self._identify(PATIENCE_S)
+        return await self._contact.identify(PATIENCE_S)
 
     async def _succeed(self, info: DeviceInfo) -> Job:
         job = self._the_job
@@ -371,100 +309,23 @@ class Attempt:
         attempt = self._ended("", "")
         boards, lowers = keys_of(self._device, info), self._device.allow_downgrade
         resumes = job.resumes + self._attempt_log.resumes
-        self.job = await self._ends.store.run(
+        self.job = await self._deps.store.run(
             lambda db: db.succeed(
                 job.id, mark, attempt, boards=boards, lowers=lowers, resumes=resumes, **changes
             )
         )
-        self._ends.watcher.job_moved(self._the_job)
+        self._deps.watcher.job_moved(self._the_job)
         self.log.info("succeeded", version=info.version, code=changes["code"] or None)
         return self._the_job
 
     # -- parts
-
-    def _conversation(self) -> Pump:
-        """Make what talks to the device. Raises LinkError `port_shared`."""
-        check_port_is_not_shared(self._settings, self._device)
-        self._session = self._ends.make_session(self._device)
-        self._link = self._ends.make_link(self._device)
-        self._expect()
-        self._talk = Pump(self._link, self._session, clock=self._ends.clock, on_notice=self._notice)
-        return self._talk
-
-    async def _reopen(self) -> None:
-        self._session = self._ends.make_session(self._device)
-        self._expect()
-        await self._talk.reopen(self._session)
-
-    def _expect(self) -> None:
-        """Tell the link which of several devices the job began with.
-
-        At another address only its id, or the image that it was told to start, can show that it is the one.
-        """
-        if self.job is not None:
-            can_tell = self.job.device_id is not None or self.job.state is JobState.ACTIVATING
-            self._link.expect(self.job.peer, only=not can_tell)
-
-    async def _meet(self) -> DeviceInfo:
-        """Greet the device; pass over others that fit what the configuration says of its link."""
-        while True:
-            try:
-                return await self._greet()
-            except DeviceError as error:
-                self._pass_over(error)
-                stranger = error
-            try:
-                await self._reopen()
-            except LinkError as error:
-                is_begun = stranger.code == Code.DEVICE_CHANGED
-                raise (stranger if error.code == Code.NOT_HEARD and not is_begun else error) from None
-
-    def _pass_over(self, error: DeviceError) -> None:
-        """Leave a device aside that is not the one; raise `error` when it is, or there is no other."""
-        if meaning(error.code).contact is not Contact.STRANGER or not self._link.pass_over():
-            raise error
-        self.log.info("passed over another device", code=error.code, reason=str(error))
-
-    async def _greet(self, patience_s: float = PATIENCE_S) -> DeviceInfo:
-        """Wake the device if it must be woken, and identify it.
-
-        One that is awake already does not answer the wake-up.
-        """
-        exchange = self._device.link.wake
-        if not isinstance(exchange, Wake):
-            return await self._identify(patience_s)
-        asleep: LinkError | None = None
-        deadline = self._talk.now + patience_s
-        while True:
-            try:
-                await self._talk.wake(exchange)
-            except LinkLost:
-                raise
-            except LinkError as error:
-                asleep = error
-            try:
-                return await self._identify(WOKEN_PATIENCE_S)
-            except LinkError as error:
-                if not meaning(error.code).is_silence or self._talk.now >= deadline:
-                    raise asleep or error from None
-
-    async def _identify(self, patience_s: float) -> DeviceInfo:
-        self._talk.session.identify(self._talk.now, patience_s)
-        info: DeviceInfo = (await self._outcome(Identified)).info
-        device = self._device
-        check_is_meant(self._settings, device, info)
-        if self.job is not None:
-            check_is_begun_with(device, self.job, info, self._link.peer)
-        await self._ends.store.run(lambda db: db.save_contact(device.name, info))
-        self._ends.watcher.device_seen(device, info)
-        return info
 
     async def _check_mark(self, info: DeviceInfo) -> None:
         """Compare with the mark of the board that is there: the planner may have had another one in mind."""
         check_is_not_rolled_back(self._settings, self._device, info, self._the_job, await self._marked())
 
     async def _marked(self) -> Marked:
-        return await self._ends.store.run(
+        return await self._deps.store.run(
             lambda db: Marked(db.devices(), db.marks(), db.verdicts(), db.jobs())
         )
 
@@ -472,38 +333,37 @@ class Attempt:
         job = self._the_job
         keys = self._settings.keys_of(self._device)
         reading = profile_of(self._settings, self._device)
-        self._opened = await self._ends.firmware.open(job.message_sha256, reading, keys)
+        self._opened = await self._deps.firmware.open(job.message_sha256, reading, keys)
         content, sha256 = self._opened.image(self._device, info.slot_address)
         name = PROTOCOLS[self._device.protocol].name_image(content, sha256, job.version)
         own_id = None if name == ImageId.of_file(sha256) else name
         return Image(content, sha256, job.version, second_try, own_id)
 
-    async def _outcome(self, *wanted: type[Any]) -> Any:
-        outcome: Outcome = await self._talk.outcome()
-        if isinstance(outcome, Failed):
-            error = outcome.error
-            if meaning(error.code).is_silence:
-                error.hint = "; ".join(filter(None, (error.hint, self._link.silence_hint)))
-            raise error
-        if isinstance(outcome, Deferred):
-            raise Deferral(outcome.seconds, outcome.reason)
-        if not isinstance(outcome, wanted):
-            raise DeviceError(f"the session ended with {outcome}, expected {wanted}", code="internal")
-        return outcome
-
     def _ended(self, code: str, reason: str) -> AttemptRecord:
         """Sum this attempt up, now that it is over."""
-        now = self._ends.clock()
-        return self._attempt_log.record(now, self._session, ended_at=utc_now(), code=code, reason=reason)
+        now = self._deps.clock()
+        return self._attempt_log.record(
+            now, self._contact.session, ended_at=utc_now(), code=code, reason=reason
+        )
 
     async def _go(self, state: JobState, note: AttemptRecord | None = None, **changes: Any) -> None:
         """Move the job, or change it where it stands; note the attempt with it."""
         job = self._the_job
         if state is job.state:
-            self.job = await self._ends.store.run(lambda db: db.update_job(job.id, note=note, **changes))
+            self.job = await self._deps.store.run(lambda db: db.update_job(job.id, note=note, **changes))
         else:
-            self.job = await self._ends.store.run(lambda db: db.move_job(job.id, state, note=note, **changes))
-        self._ends.watcher.job_moved(self._the_job)
+            self.job = await self._deps.store.run(lambda db: db.move_job(job.id, state, note=note, **changes))
+        self._deps.watcher.job_moved(self._the_job)
+
+    @property
+    def _session(self) -> TransferSession:
+        if self._contact.session is None:
+            raise RuntimeError("the link was not opened")
+        return self._contact.session
+
+    @property
+    def _now(self) -> float:
+        return self._deps.clock()
 
     @property
     def _the_job(self) -> Job:
@@ -513,14 +373,14 @@ class Attempt:
 
     def _notice(self, event: Event) -> None:
         if isinstance(event, Console):
-            self._console.add(event.text, self._talk.now)
+            self._console.add(event.text, self._now)
         elif isinstance(event, TransferStarted):
-            self._attempt_log.started(event, self._talk.now)
+            self._attempt_log.started(event, self._now)
             self.log.info("transfer", offset=event.offset, size=event.size)
         elif isinstance(event, Progress):
-            rate = self._attempt_log.progressed(event, self._talk.now)
+            rate = self._attempt_log.progressed(event, self._now)
             progress = TransferProgress(event.received, rate, self._attempt_log.resumes)
-            self._ends.watcher.progressed(self._the_job, progress)
+            self._deps.watcher.progressed(self._the_job, progress)
 
 
 def with_address(device: Device, error: GatewaydError) -> str:

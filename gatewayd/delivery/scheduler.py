@@ -14,8 +14,9 @@ import structlog
 
 from gatewayd.codes import Again, Code, meaning
 from gatewayd.config import BleSettings, Device, Settings, UartSettings
-from gatewayd.delivery.attempt import Attempt, Dependencies, with_address
+from gatewayd.delivery.attempt import Attempt, with_address
 from gatewayd.delivery.deferral import Deferral, Paused
+from gatewayd.delivery.dependencies import Dependencies
 from gatewayd.delivery.retry import TRIAL_MARGIN_S, after_failure, back_off_s
 from gatewayd.errors import GatewaydError, HostError, LinkLost
 from gatewayd.jobs.model import AttemptRecord, Job

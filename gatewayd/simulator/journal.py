@@ -55,6 +55,10 @@ class Memory:
         """Whether this is the image that is being received."""
         return self.size != 0 and (self.sha256, self.size) == (sha256, size)
 
+    def tries_of(self, sha256: bytes) -> int:
+        """Return how many times in a row this image was started."""
+        return self.tried_count if self.tried_sha256 == sha256 else 0
+
     def after(self, kind: int, body: bytes) -> "Memory":
         """Return the state once a record has been appended."""
         if kind == Kind.RECEIVING:

@@ -19,12 +19,11 @@ from gatewayd.simulator.bootloader import Bootloader
 from gatewayd.simulator.flash import Flash, FlashReadError
 from gatewayd.simulator.identity import describe
 from gatewayd.simulator.journal import Journal
-from gatewayd.simulator.slot import Slot
+from gatewayd.simulator.slot import ReadBack, Slot
 from gatewayd.simulator.spacing import AckSpacing
 
 _IN_USE_S = 10.0  # protocol.md, section 13: session in use
 _BUSY_S = 1.0  # the wait one BUSY asks for; sent again halfway through
-_HASH_SLICE = 65536
 _ANOTHER_GATEWAY = 1  # a NOT_NOW reason
 
 SessionFrame = frames.Data | frames.Finish | frames.Activate
@@ -60,8 +59,7 @@ class DeviceProtocol:
         self._journal = Journal(flash, area_size=profile.journal_area)
         self._slot = Slot(flash, self._journal, address=2 * profile.journal_area)
         self._gateway_id = self._session_gateway_id = ""
-        self._hash = hashlib.sha256()
-        self._hashed = 0
+        self._read_back: ReadBack | None = None  # in HASH
         self._said_nak = False
         self._last_offset = -1
         self._end_session()
@@ -185,10 +183,8 @@ class DeviceProtocol:
         return same and offer.session == self._session
 
     def _was_tried(self, offer: Offer) -> bool:
-        memory = self._journal.memory
-        if memory.tried_count == 0 or memory.tried_sha256 != offer.sha256:
-            return False
-        return not (offer.second_try and memory.tried_count == 1)
+        tries = self._journal.memory.tries_of(offer.sha256)
+        return tries > 1 or (tries == 1 and not offer.second_try)
 
     def _take_up(self, offer: Offer, now: float) -> None:
         is_repeated = self._repeats(offer)
@@ -297,23 +293,22 @@ class DeviceProtocol:
             self._send(frames.Finished(self._session, self._offered().sha256))
         else:
             self.state = State.HASH
-            self._hash, self._hashed = hashlib.sha256(), 0
+            self._read_back = ReadBack(self._slot, self._offered().size)
             self.work_at = now
             self._send_busy(now)
 
     def _hash_slice(self, now: float) -> None:
         offer = self._offered()
-        size = min(_HASH_SLICE, offer.size - self._hashed)
+        assert self._read_back is not None  # noqa: S101 - FINISH comes first
         try:
-            self._hash.update(self._slot.read(self._hashed, size))
+            sha256 = self._read_back.next_slice()
         except FlashReadError:
             self._give_image_up(Code.FLASH_READ)
             return
-        self._hashed += size
-        if self._hashed < offer.size:
+        if sha256 is None:
             if now > self._busy_until - _BUSY_S / 2:
                 self._send_busy(now)
-        elif self._hash.digest() == offer.sha256:
+        elif sha256 == offer.sha256:
             self.state, self.work_at = State.STAGED, None
             self._log(f"staged {offer.version}")
             self._send(frames.Finished(self._session, offer.sha256))
@@ -338,14 +333,13 @@ class DeviceProtocol:
         elif frame.boot_id != self._boot_id:
             self._error(frame.session, Code.OTHER_BOOT)
         else:
-            memory = self._journal.memory
-            again = memory.tried_count if memory.tried_sha256 == offer.sha256 else 0
-            self._journal.tried(offer.sha256, again + 1)
+            tries = self._journal.memory.tries_of(offer.sha256) + 1
+            self._journal.tried(offer.sha256, tries)
             self._flash.step()
             trial_s = min(frame.trial_s, self.profile.trial_cap_s)
             self._bootloader.set_flag(self._slot.read(0, offer.size), offer.version, trial_s)
             self.state = State.RESTART
-            self._log(f"activates {offer.version}, try {again + 1}")
+            self._log(f"activates {offer.version}, try {tries}")
             self._send(frames.Activated(frame.session))
 
     def _on_confirm(self, frame: Confirm) -> None:

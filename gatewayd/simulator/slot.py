@@ -1,5 +1,6 @@
 """The free slot, which receives the image; what the journal records survives (protocol.md, section 6)."""
 
+import hashlib
 import zlib
 
 from gatewayd.simulator.flash import Flash
@@ -7,6 +8,7 @@ from gatewayd.simulator.journal import Journal
 
 # At most one record per 4 KiB: 2 journal erases per MiB with 4 KiB blocks.
 _PROGRESS_FLOOR = 4096
+_HASH_SLICE_BYTES = 65536
 
 
 class Slot:
@@ -99,3 +101,20 @@ class Slot:
 
     def _read(self, offset: int, size: int) -> bytes:
         return self._flash.read(self._address + offset, size)
+
+
+class ReadBack:
+    """The whole image in the slot, read back and hashed slice by slice."""
+
+    def __init__(self, slot: Slot, size: int) -> None:
+        self._slot = slot
+        self._size = size
+        self._offset = 0
+        self._hash = hashlib.sha256()
+
+    def next_slice(self) -> bytes | None:
+        """Hash one more slice; return the SHA-256 after the last. Raises FlashReadError."""
+        size = min(_HASH_SLICE_BYTES, self._size - self._offset)
+        self._hash.update(self._slot.read(self._offset, size))
+        self._offset += size
+        return None if self._offset < self._size else self._hash.digest()

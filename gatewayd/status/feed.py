@@ -49,7 +49,7 @@ class StatusFeed:
     # ---------------------------------------------------------------------
 
     def job_moved(self, job: Job) -> None:
-        """See `delivery.attempt.Watcher`."""
+        """See `delivery.dependencies.Watcher`."""
         progress = {
             JobState.QUEUED: _percent(job.durable, job.image_size),
             JobState.TRANSFERRING: _percent(job.durable, job.image_size) or 0,
@@ -74,7 +74,7 @@ class StatusFeed:
             self._links[job.device] = LinkHealth(job.code, job.reason)
 
     def progressed(self, job: Job, progress: TransferProgress) -> None:
-        """See `delivery.attempt.Watcher`."""
+        """See `delivery.dependencies.Watcher`."""
         self._board.update(
             job.device,
             progress=_percent(progress.received, job.image_size),
@@ -84,7 +84,7 @@ class StatusFeed:
         )
 
     def device_seen(self, device: Device, info: DeviceInfo) -> None:
-        """See `delivery.attempt.Watcher`."""
+        """See `delivery.dependencies.Watcher`."""
         self._unreachable.pop(device.name, None)
         self._links[device.name] = LinkHealth(_OK)
         if info.version is not None:

@@ -1,4 +1,4 @@
-"""A second protocol through the real planner, scheduler and worker: its folder, one line, and nothing else.
+"""A second protocol through the real planner, scheduler and attempt: its folder, one line, and nothing else.
 
 The line is the one in the registry; here `registered` adds it. What LAMP is: tests/lab/lamp.
 """
@@ -40,8 +40,8 @@ async def a_bench(folder: Path, lamp: Lamp, *, install: str = "auto") -> AsyncIt
     device = a_device(name="lamp-1", protocol="lamp", probe="job", install=install)
     async with Store(folder) as store:
         bench = Bench(store, {}, device)
-        bench.ends = replace(
-            bench.ends,
+        bench.deps = replace(
+            bench.deps,
             make_link=lambda _device: LampLink(lamp),
             make_session=lambda device: make_session(bench.settings, device),
         )
@@ -139,11 +139,11 @@ async def test_a_gateway_that_dies_in_between_goes_on_where_it_was(
     lamp.on_arm, lamp.on_boot = (lambda: note("on_arm")), (lambda: note("on_boot"))
     async with a_bench(tmp_path, lamp) as bench:
         with pytest.raises(Killed):
-            await Attempt(bench.ends, bench.settings, bench.device, await bench.a_job(2, NEW)).run()
+            await Attempt(bench.deps, bench.settings, bench.device, await bench.a_job(2, NEW)).run()
     puts = lamp.puts
     async with a_bench(tmp_path, lamp) as bench:
         await bench.store.run(Database.recover)
-        job = await Attempt(bench.ends, bench.settings, bench.device, await bench.job()).run()
+        job = await Attempt(bench.deps, bench.settings, bench.device, await bench.job()).run()
     assert job.state is JobState.SUCCEEDED
     assert (lamp.running, lamp.boots, lamp.puts) == (NEW, [NEW], puts)
     assert (seen.count("on_arm"), seen.count("on_boot")) == (armings, orders)

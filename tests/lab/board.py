@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gatewayd.config import Device, Settings
-from gatewayd.delivery.attempt import Dependencies
+from gatewayd.delivery.dependencies import Dependencies
 from gatewayd.delivery.progress import TransferProgress
 from gatewayd.errors import DeviceError, LinkError, LinkLost
 from gatewayd.images.reader import FirmwareReader
@@ -333,7 +333,7 @@ class Bench:
         self.boards = boards
         self.settings: Settings = some_settings(*devices)
         self.witness = Witness()
-        self.ends = Dependencies(
+        self.deps = Dependencies(
             store=store,
             firmware=FirmwareReader(store.spool),
             watcher=self.witness,

@@ -22,12 +22,12 @@ class Rig:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.scheduler = Scheduler(
-            bench.ends, on_end=self._changed, on_unreachable=lambda *_: None, chance=lambda: 0.5
+            bench.deps, on_end=self._changed, on_unreachable=lambda *_: None, chance=lambda: 0.5
         )
         self.reconciler = Reconciler(
-            bench.settings, bench.store, bench.ends.firmware, self.scheduler, on_plan=lambda *_: None
+            bench.settings, bench.store, bench.deps.firmware, self.scheduler, on_plan=lambda *_: None
         )
-        self.commands = Commands(bench.store, bench.ends.firmware, self.scheduler, self.reconciler)
+        self.commands = Commands(bench.store, bench.deps.firmware, self.scheduler, self.reconciler)
 
     def _changed(self) -> None:
         self.reconciler.changed()

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gatewayd.delivery.attempt import PATIENCE_S
+from gatewayd.delivery.contact import PATIENCE_S
 from gatewayd.delivery.retry import back_off_s
 from lab.farm import Farm, Gateway, VirtualDevice
 

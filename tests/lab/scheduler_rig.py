@@ -22,7 +22,7 @@ class Rig:
         self.ends = 0
         self.unreachable: list[str] = []
         self.scheduler = Scheduler(
-            bench.ends, on_end=self._count, on_unreachable=self._note, chance=lambda: 0.5
+            bench.deps, on_end=self._count, on_unreachable=self._note, chance=lambda: 0.5
         )
 
     @property

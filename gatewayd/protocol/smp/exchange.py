@@ -37,6 +37,7 @@ class Exchange:
     def __init__(
         self, traffic: Traffic, framing: Framing, *, baud: int, datagram: bool, busy_s: float
     ) -> None:
+        self.traffic = traffic
         self.wire = Wire(traffic, framing, datagram=datagram)
         self.turnaround_s: float | None = None  # of the link and the device together
         self._baud = baud

@@ -10,7 +10,8 @@ number until an answer or silence leads on:
     confirm    LOOK, CONFIRM, LOOK
 
 Answers are handled by state. In UPLOAD late answers count too, since they still give the offset (upload.py);
-in other states only an answer to the current question counts.
+in other states only an answer to the current question counts. identification.py decides what an answer to
+one of the first five means and what is asked after it.
 
 Awkward cases. A restart is not requested twice if its answer is lost: a bootloader that waits for an update
 stays there on any request. So nothing is sent for `boot_s`, and the next identification shows the result.
@@ -26,13 +27,13 @@ from gatewayd.errors import DeviceError, FirmwareError, GatewaydError
 from gatewayd.protocol import session
 from gatewayd.protocol.request import ROUNDS
 from gatewayd.protocol.smp import activation, answers, failures
-from gatewayd.protocol.smp.errors import MalformedError
 from gatewayd.protocol.smp.exchange import Exchange, Question
 from gatewayd.protocol.smp.facts import Facts, slot_id
+from gatewayd.protocol.smp.framed_upload import FramedUpload
 from gatewayd.protocol.smp.frames import Frame, Group, ImageCommand, Op
+from gatewayd.protocol.smp.identification import Identification
 from gatewayd.protocol.smp.mcuboot import McubootImage, read_image
 from gatewayd.protocol.smp.states import AFTER, IMAGE_STATE, OPTIONAL, QUESTIONS, State
-from gatewayd.protocol.smp.upload import Plan, Upload
 from gatewayd.protocol.smp.wire import Framing
 from gatewayd.protocol.steps import Step, Update
 
@@ -73,29 +74,22 @@ class SmpGateway:
         self.traffic = session.Traffic()
         self._boot_s = boot_s
         self._image_number = image
-        self._allows_recovery = recovery
-        self._leaves_recovery = leaves_recovery
+        self._identification = Identification(image, recovery=recovery, leaves_recovery=leaves_recovery)
         self._exchange = Exchange(self.traffic, framing, baud=baud, datagram=datagram, busy_s=busy_s)
         self._events: deque[session.Event] = deque()
         self._state = State.IDLE
         self._patience_s = 0.0
-        self._has_left_recovery = False
         self._facts: Facts | None = None
-        self._gathered = Facts()
         self._image: McubootImage | None = None
         self._offered: session.Image | None = None
         self._has_uploaded = False  # the offered image, in this session
         self._is_arming = False
-        self._upload: Upload | None = None
-        self._doubtful: Upload | None = None  # waits for the image state
+        self._upload: FramedUpload | None = None
+        self._doubtful: FramedUpload | None = None  # waits for the image state
         self._confirmed: ImageId | None = None
         self._refused: GatewaydError | None = None  # of a question that may have succeeded anyway
         self._answers: dict[State, Callable[[Frame, float], None]] = {
-            State.PARAMS: self._on_params,
-            State.BOARD: self._on_board,
-            State.BOOTLOADER: self._on_bootloader,
-            State.SLOTS: self._on_slots,
-            State.SIZES: self._on_sizes,
+            **dict.fromkeys((State.PARAMS, *AFTER.values()), self._on_fact),
             State.LEAVE: self._on_left,
             State.CHECK: self._on_check,
             State.TEST: self._on_test,
@@ -115,7 +109,7 @@ class SmpGateway:
         self._require(State.IDLE, State.STAGED, State.ARMED)
         self._facts = self._image = None
         self._patience_s = patience_s
-        self._has_left_recovery = False
+        self._identification.has_left_recovery = False
         self._seek(now)
 
     def transfer(self, image: session.Image, now: float) -> None:
@@ -188,8 +182,8 @@ class SmpGateway:
         packet = self._exchange.next_packet()
         if packet:
             return packet
-        due = self._exchange.due_frame(now)
-        frame = due if self._upload is None else self._upload_frame(self._upload, now)
+        upload = self._upload
+        frame = self._exchange.due_frame(now) if upload is None else upload.next_frame(now)
         if frame is not None:
             self._exchange.put(frame)
         return self._exchange.next_packet()
@@ -205,62 +199,34 @@ class SmpGateway:
     def handle_timeout(self, now: float) -> None:
         """See TransferSession."""
         if self._upload is not None:
-            self._on_upload_timeout(self._upload, now)
+            try:
+                self._upload.handle_timeout(now)
+            except DeviceError as error:
+                self._fail(error)
         elif self._exchange.is_in_vain(now):
             self._on_silence(now)
 
     # -- identify
 
     def _seek(self, begins_at: float) -> None:
-        self._gathered = Facts(image=self._image_number)
+        self._identification.begin()
         self._state = State.PARAMS
         self._exchange.ask_patiently(QUESTIONS[State.PARAMS], begins_at, self._patience_s)
 
-    def _on_params(self, frame: Frame, now: float) -> None:
-        self._gathered.buffers = answers.Buffers.of(frame) or self._gathered.buffers
-        self._next_question(now)
+    def _on_fact(self, frame: Frame, now: float) -> None:
+        self._ask_for_more(self._identification.take(self._state, frame), now)
 
-    def _on_board(self, frame: Frame, now: float) -> None:
-        self._gathered.board = answers.board_name(frame)
-        self._next_question(now)
-
-    def _on_bootloader(self, frame: Frame, now: float) -> None:
-        self._gathered.mode = answers.bootloader_mode(frame)
-        self._next_question(now)
-
-    def _on_slots(self, frame: Frame, now: float) -> None:
-        gathered = self._gathered
-        gathered.slots = answers.Slots.of(frame).of_image(self._image_number)
-        gathered.is_recovery = gathered.board is None and not gathered.slots.has_flags
-        if not gathered.is_recovery:
-            self._next_question(now)
-        elif not self._leaves_recovery:
-            self._identified()
-        elif not self._has_left_recovery:
-            self._has_left_recovery = True
-            self._ask_once(State.LEAVE, now)
-        elif self._allows_recovery:
-            self._identified()
-        else:
-            self._fail(failures.in_recovery())
-
-    def _on_sizes(self, frame: Frame, _now: float) -> None:
-        self._gathered.slot_size = answers.slot_size(frame, self._image_number)
-        self._identified()
-
-    def _on_left(self, _frame: Frame, now: float) -> None:
-        self._seek(now + self._boot_s)
-
-    def _next_question(self, now: float) -> None:
-        following = AFTER.get(self._state)
+    def _ask_for_more(self, following: State | None, now: float) -> None:
         if following is None:
-            self._identified()
+            self._facts = self._identification.facts
+            self._end(session.Identified(self._info()))
+        elif following is State.LEAVE:
+            self._ask_once(State.LEAVE, now)
         else:
             self._ask(following, now, _OPTIONAL_ROUNDS if following in OPTIONAL else ROUNDS)
 
-    def _identified(self) -> None:
-        self._facts = self._gathered
-        self._end(session.Identified(self._info()))
+    def _on_left(self, _frame: Frame, now: float) -> None:
+        self._seek(now + self._boot_s)
 
     def _info(self) -> session.DeviceInfo:
         return self._known().as_info(self._boot_s)
@@ -268,79 +234,23 @@ class SmpGateway:
     # -- transfer
 
     def _begin_upload(self, image: session.Image, now: float) -> None:
-        exchange, buffers = self._exchange, self._known().buffers
-        plan = Plan(
-            memoryview(image.content),
-            image.sha256,
-            self._image_number,
-            room=exchange.wire.room(buffers.size),
-            window=max(1, buffers.count - 1),
-            wire_s=exchange.wire_s,
-        )
-        exchange.stop()
-        exchange.wire.listen_again()
+        self._exchange.stop()
+        self._exchange.wire.listen_again()
         self._state = State.UPLOAD
-        self._upload = Upload(plan, now, exchange.turnaround_s)
+        self._upload = FramedUpload(image, self._known(), self._exchange, self._events, now)
 
-    def _upload_frame(self, upload: Upload, now: float) -> Frame | None:
-        if not upload.may_send(now):
-            return None
-        sequence = self._exchange.next_sequence()
-        payload = upload.next_request(sequence, now)
-        self.traffic.image_bytes_sent += len(payload["data"])
-        self.traffic.image_bytes_repeated += upload.repeated
-        return Frame(Op.WRITE, Group.IMAGE, ImageCommand.UPLOAD, sequence, payload)
-
-    def _take_upload_answer(self, upload: Upload, frame: Frame, now: float) -> None:
-        refused = answers.refusal(frame)
-        offset = answers.offset_of(frame)
-        if refused is not None:
-            self._on_upload_refused(upload, frame.sequence, refused, now)
-        elif offset is not None:
-            self._on_offset(upload, frame.sequence, offset, now)
-            if frame.payload.get("match") is False and self._upload is not None:
-                self._fail(failures.digest_mismatch("says that its hash does not match"))
-            elif (upload.is_complete or upload.is_in_doubt) and self._upload is not None:
-                self._end_upload(upload)
-                self._doubtful = None if upload.is_complete else upload
-                self._ask(State.CHECK, now)
-
-    def _on_offset(self, upload: Upload, sequence: int, offset: int, now: float) -> None:
-        starts = upload.starts
+    def _take_upload_answer(self, upload: FramedUpload, frame: Frame, now: float) -> None:
         try:
-            has_advanced = upload.take(sequence, offset, now)
-        except DeviceError as error:
+            is_over = upload.take(frame, now)
+        except GatewaydError as error:
             self._fail(error)
             return
-        if upload.starts > starts:
-            self.traffic.resumes += upload.start > 0
-            self._events.append(session.TransferStarted(upload.start, upload.size))
-        if has_advanced:
-            self._exchange.has_got_on()
-            self._report(upload)
+        if is_over:
+            self._end_upload(upload)
+            self._doubtful = None if upload.is_complete else upload
+            self._ask(State.CHECK, now)
 
-    def _report(self, upload: Upload) -> None:
-        """Report the device's progress; only the latest report is kept for the caller."""
-        if self._events and isinstance(self._events[-1], session.Progress):
-            self._events.pop()
-        self._events.append(session.Progress(upload.wanted, upload.wanted, upload.size))
-
-    def _on_upload_refused(self, upload: Upload, sequence: int, refused: answers.Refusal, now: float) -> None:
-        if not upload.owns(sequence):
-            return
-        if refused.may_pass and self._exchange.may_be_busy(now):
-            upload.wait(now)
-        else:
-            self._fail(refused.as_error(f"the upload at offset {upload.wanted} of {upload.size}"))
-
-    def _on_upload_timeout(self, upload: Upload, now: float) -> None:
-        self._exchange.wire.drop_unfinished()
-        try:
-            upload.handle_timeout(now)
-        except DeviceError as error:
-            self._fail(error)
-
-    def _end_upload(self, upload: Upload) -> None:
+    def _end_upload(self, upload: FramedUpload) -> None:
         self._has_uploaded |= upload.is_complete
         self._exchange.turnaround_s = upload.turnaround_s
         self._upload = None
@@ -423,7 +333,7 @@ class SmpGateway:
                 self._answers[self._state](frame, now)
             else:
                 self._on_refused(refused, now)
-        except MalformedError as error:
+        except DeviceError as error:
             self._fail(error)
 
     def _on_refused(self, refused: answers.Refusal, now: float) -> None:
@@ -431,7 +341,7 @@ class SmpGateway:
         if refused.is_busy and self._exchange.may_hold(now):
             return
         if state in OPTIONAL or (state is State.PARAMS and refused.is_unsupported):
-            self._next_question(now)
+            self._ask_for_more(AFTER.get(state), now)
         elif state is State.LEAVE:
             self._fail(failures.in_recovery())
         elif state is State.CONFIRM:
@@ -448,7 +358,7 @@ class SmpGateway:
     def _on_silence(self, now: float) -> None:
         state = self._state
         if state in OPTIONAL:
-            self._next_question(now)
+            self._ask_for_more(AFTER.get(state), now)
         elif state is State.LEAVE:
             self._seek(now + self._boot_s)
         elif state is State.RESET:

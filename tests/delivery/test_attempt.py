@@ -36,7 +36,7 @@ async def bench_of(folder: Path, info: dict[str, Any] | None = None, **device: A
 
 
 def attempt(bench: Bench, job: Job | None = None) -> Attempt:
-    return Attempt(bench.ends, bench.settings, bench.device, job)
+    return Attempt(bench.deps, bench.settings, bench.device, job)
 
 
 async def failure(bench: Bench, job: Job) -> GatewaydError:

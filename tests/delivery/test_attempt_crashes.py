@@ -1,4 +1,4 @@
-"""Kill the worker in the place of any step of an update: afterwards it is neither lost nor done twice."""
+"""End an attempt at any step of an update: afterwards it is neither lost nor done twice."""
 
 import asyncio
 import hashlib
@@ -54,7 +54,7 @@ async def go_on(bench: Bench) -> None:
     """What a new start of the daemon does, until the job has ended."""
     await bench.store.run(Database.recover)
     job = await bench.job()
-    scheduler = Scheduler(bench.ends, on_end=lambda: None, on_unreachable=lambda *_: None, chance=lambda: 0.5)
+    scheduler = Scheduler(bench.deps, on_end=lambda: None, on_unreachable=lambda *_: None, chance=lambda: 0.5)
     scheduler.assign(bench.settings, {"pump-1": job} if job.is_active else {})
     running = asyncio.create_task(scheduler.run())
     if job.is_active:
@@ -88,7 +88,7 @@ async def cut_and_go_on(folder: Path, fault: Callable[[Board], None], steps: int
     fault(board)
     async with a_bench(folder, {"pump-1": board}, a_device(probe="job")) as bench:
         job = await bench.a_job(timestamp_ms=7, container_sha256=CONTAINER.hex())
-        cut = CutShort(Attempt(bench.ends, bench.settings, bench.device, job).run(), steps)
+        cut = CutShort(Attempt(bench.deps, bench.settings, bench.device, job).run(), steps)
         await cut
         await bench.store.run(lambda _: None)  # what was being written is written
     async with a_bench(folder, {"pump-1": board}, a_device(probe="job")) as bench:
