@@ -26,6 +26,7 @@ from gatewayd.planning.reconciler import Reconciler
 from gatewayd.reload import Reloader
 from gatewayd.status.board import StatusBoard
 from gatewayd.status.feed import StatusFeed
+from gatewayd.status.gateway import GatewayStatusReader
 from gatewayd.store.opening import open_when_possible
 from gatewayd.store.store import Store
 from gatewayd.systemd.health import Health
@@ -101,10 +102,19 @@ class Daemon:
             on_plan=self._planned,
             turned_away=lambda: self._uplink.status().refused,
         )
+        self._gateway = GatewayStatusReader(
+            lambda: self._settings,
+            self._board,
+            online_since=lambda: self._uplink.status().online_since,
+            refusal=lambda: self._reloader.refusal,
+            trouble=lambda: store.trouble,
+            clock=lambda: datetime.now(UTC),
+        )
         self._uplink = Uplink(
             lambda: self._settings,
             store,
             self._board,
+            gateway=self._gateway.read,
             on_change=self._changed,
             is_signed=lambda topic, message: self._firmware.is_signed(self._settings, topic.app_id, message),
         )
@@ -174,6 +184,7 @@ class Daemon:
             feed=self._feed,
             under_way=self._scheduler.under_way,
             broker=self._uplink.status,
+            gateway=self._gateway.read,
             loop_lag=self._health.loop_lag.figures,
             reload=self._reloader.reload,
         )

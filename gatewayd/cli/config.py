@@ -10,6 +10,7 @@ from gatewayd.config import Host
 from gatewayd.config.effective import as_yaml, effective, sources
 from gatewayd.config.fragments import read_all
 from gatewayd.config.loader import settle
+from gatewayd.config.revision import revision_of
 
 
 @click.command("config")
@@ -26,16 +27,21 @@ def command(
     """Print the effective configuration.
 
     All files are merged, every default is filled in, and a comment after each value says where it was
-    written. The output is itself a valid configuration with the same meaning. Secrets are not shown.
+    written. The output is itself a valid configuration with the same meaning. Secrets are not shown. The
+    revision is what a daemon with this configuration in force reports.
     """
     document = read_all(path, host or Host.here())
-    tree = effective(settle(document))
+    settings = settle(document)
+    tree, revision = effective(settings), revision_of(settings)
     if not as_json:
-        click.echo(as_yaml(document, tree), nl=False)
+        heading, rest = as_yaml(document, tree).split("\n", 1)
+        click.echo(f"{heading}\n# revision {revision}\n{rest}", nl=False)
         return
     found = {
         key: place and Source(file=str(place.file), line=place.line)
         for key, place in sources(document, tree).items()
     }
     files = [str(one) for one in document.files]
-    click.echo(EffectiveConfig(files=files, configuration=tree, sources=found).model_dump_json())
+    click.echo(
+        EffectiveConfig(revision=revision, files=files, configuration=tree, sources=found).model_dump_json()
+    )

@@ -36,6 +36,11 @@ def command(names: tuple[str, ...], control_socket: Path, as_json: bool) -> None
             f"{indented(f'gatewayd cannot store anything: {printable(result.trouble.reason)}', 0)}\n",
             fg="red",
         )
+    if result.config_refused is not None:
+        echo("The configuration on disk is refused, and an older one is in force:", fg="red")
+        for line in result.config_refused.splitlines():
+            echo(indented(printable(line)), fg="red")
+        echo()
     if not result.devices:
         echo(f"No devices are configured on {result.gateway}.")
         return

@@ -53,7 +53,8 @@ def status(
 ) -> None:
     """Show what all gateways report to the broker: versions, and devices that are stuck and why.
 
-    Exits with 1 if a gateway is away or a device is stuck. A device is stuck if its update failed, if it
+    Exits with 1 if a gateway is away, refuses its configuration or has trouble of its own, or if a device is
+    stuck. A device is stuck if its update failed, if it
     refuses what was published, if it does not answer, or if it waits because its last attempt failed; not
     if it waits for a person (offered, paused) or is being updated.
     """
@@ -68,7 +69,11 @@ def status(
 
 
 def _print_report(found: FleetStatus) -> None:
-    _print_table(["GATEWAY", "STATUS", "DEVICES", "STATES"], map(_gateway_row, found.gateways))
+    _print_table(
+        ["GATEWAY", "STATUS", "GATEWAYD", "DEVICES", "STATES"],
+        map(_gateway_row, found.gateways),
+        [gateway.problem or None for gateway in found.gateways],
+    )
     echo()
     running = Counter(
         (device.app_id or "-", device.installed_version or "-")
@@ -84,8 +89,8 @@ def _print_report(found: FleetStatus) -> None:
     echo(indented(_summary(found), 0))
 
 
-def _print_table(heading: list[str], rows: Iterable[list[str]], below: Iterable[str] = ()) -> None:
-    """Print a table; with `below`, print each row in red with an explanation under it."""
+def _print_table(heading: list[str], rows: Iterable[list[str]], below: Iterable[str | None] = ()) -> None:
+    """Print a table; a row with an explanation in `below` is red, with that under it."""
     first, *lines = columns([heading, *([printable(cell) for cell in row] for row in rows)])
     echo(first, bold=True)
     for line, more in zip_longest(lines, below):
@@ -96,7 +101,7 @@ def _print_table(heading: list[str], rows: Iterable[list[str]], below: Iterable[
 
 def _gateway_row(gateway: FleetGateway) -> list[str]:
     states = _counted(device.state for device in gateway.devices)
-    return [gateway.name, gateway.status, str(len(gateway.devices)), states]
+    return [gateway.name, gateway.status, gateway.version or "-", str(len(gateway.devices)), states]
 
 
 def _counted(words: Iterable[str]) -> str:

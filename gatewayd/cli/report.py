@@ -60,6 +60,7 @@ class Source(BaseModel):
 class EffectiveConfig(BaseModel):
     """`config --effective`: `configuration` is laid out like a file; `sources` by key, null for defaults."""
 
+    revision: str
     files: list[str]
     configuration: dict[str, Any]
     sources: dict[str, Source | None]

@@ -6,7 +6,7 @@ never shown.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -20,14 +20,14 @@ from gatewayd.config.placeholders import escape
 _SECRETS = {"password", "key_password"}
 
 
-def effective(settings: Settings) -> dict[str, Any]:
-    """Return the whole configuration as plain values, with `defaults` merged into the devices."""
+def effective(settings: Settings, *, mode: Literal["json", "python"] = "json") -> dict[str, Any]:
+    """Return the whole configuration, with `defaults` merged into the devices; `json`: as plain values."""
     return {
-        "gateway": settings.gateway.model_dump(mode="json"),
-        "mqtt": settings.mqtt.model_dump(mode="json", exclude=_SECRETS),
-        "keys": {name: files.model_dump(mode="json") for name, files in settings.key_files.items()},
-        "adapters": {name: adapter.model_dump(mode="json") for name, adapter in settings.adapters.items()},
-        "devices": [device.model_dump(mode="json") for device in settings.devices],
+        "gateway": settings.gateway.model_dump(mode=mode),
+        "mqtt": settings.mqtt.model_dump(mode=mode, exclude=_SECRETS),
+        "keys": {name: files.model_dump(mode=mode) for name, files in settings.key_files.items()},
+        "adapters": {name: adapter.model_dump(mode=mode) for name, adapter in settings.adapters.items()},
+        "devices": [device.model_dump(mode=mode) for device in settings.devices],
     }
 
 

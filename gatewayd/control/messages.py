@@ -71,13 +71,20 @@ class Trouble(Message):
 
 
 class StatusResult(Message):
-    """The daemon itself. `watchdog_s`: None without a watchdog."""
+    """The daemon itself. `watchdog_s`: None without a watchdog; `online_since`: None when not connected.
+
+    `config_revision`: of the configuration in force, as `gatewayctl config --effective` prints it;
+    `config_refused`: why the file on disk is not in force, None if it is as far as the daemon knows.
+    """
 
     gateway: str
     version: str
     pid: int
     started_at: Time
+    online_since: Time | None = None
     config_file: str
+    config_revision: str = ""
+    config_refused: str | None = None
     state_dir: str
     devices: int
     active_jobs: int
@@ -136,11 +143,12 @@ class DeviceView(Message):
 
 
 class DevicesResult(Message):
-    """Devices in configuration order."""
+    """Devices in configuration order. `config_refused`: why the file on disk is not in force."""
 
     gateway: str
     paused: PauseFact | None
     trouble: Trouble | None
+    config_refused: str | None = None
     devices: tuple[DeviceView, ...]
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from gatewayd import __version__
 from gatewayd.config import Settings
 from gatewayd.config.changes import Reloaded
 from gatewayd.control import messages, requests, views
@@ -26,10 +25,10 @@ from gatewayd.planning.preview import Preview, assessments, forecasts, with_mess
 from gatewayd.planning.reconciler import Reconciler
 from gatewayd.status.board import StatusBoard
 from gatewayd.status.feed import StatusFeed
-from gatewayd.status.gateway import BrokerStatus, LagFigures
+from gatewayd.status.gateway import BrokerStatus, GatewayStatus, LagFigures
 from gatewayd.store.database import Database
 from gatewayd.store.store import Store
-from gatewayd.timestamps import utc_now
+from gatewayd.timestamps import utc_text
 
 log = structlog.get_logger()
 
@@ -52,6 +51,7 @@ class ControlContext:
     feed: StatusFeed
     under_way: Callable[[int], AttemptRecord | None]
     broker: Callable[[], BrokerStatus]
+    gateway: Callable[[], GatewayStatus]
     loop_lag: Callable[[], LagFigures]
     reload: Callable[[], Awaitable[Reloaded]]
 
@@ -61,7 +61,6 @@ class ControlOperations:
 
     def __init__(self, context: ControlContext) -> None:
         self._parts = context
-        self._started_at = utc_now()
         # One file at a time: each may take max_message_mib of memory, and many may arrive together.
         self._one_file = asyncio.Lock()
 
@@ -96,12 +95,15 @@ class ControlOperations:
 
     async def _status(self) -> messages.StatusResult:
         known = await self._parts.reconciler.known()
-        settings = self._settings
+        settings, gateway = self._settings, self._parts.gateway()
         return messages.StatusResult(
             gateway=settings.gateway.id,
-            version=__version__,
+            version=gateway.version,
             pid=os.getpid(),
-            started_at=self._started_at,
+            started_at=utc_text(gateway.started_at),
+            online_since=gateway.online_since and utc_text(gateway.online_since),
+            config_revision=gateway.config_revision,
+            config_refused=gateway.config_refused or None,
             config_file=str(settings.file.absolute()),
             state_dir=str(settings.gateway.state_dir),
             devices=len(settings.devices),
@@ -122,6 +124,7 @@ class ControlOperations:
             gateway=self._settings.gateway.id,
             paused=views.pause_view(known.pauses.get(EVERYTHING)),
             trouble=views.trouble_view(self._parts.store.trouble),
+            config_refused=self._parts.gateway().config_refused or None,
             devices=self._views(names, known),
         )
 

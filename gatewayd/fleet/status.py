@@ -6,14 +6,14 @@ what is not a valid status is reported as unreadable, and size, number and time 
 MQTT does not say when all retained messages have arrived: the answer to SUBSCRIBE may precede them, and a
 broker may send them in pieces. So the snapshot counts as complete when nothing new has arrived for a while.
 "New" means a topic not seen before, because a busy fleet never falls silent. Gateways are found by
-`…/status`; then their devices are requested, a few gateways at a time, because a broker discards what does
-not fit into its queue (mosquitto 2.0.11 sent 14,985 of 40,000 requested together).
+`…/status` and `…/gateway`; then their devices are requested, a few gateways at a time, because a broker
+discards what does not fit into its queue (mosquitto 2.0.11 sent 14,985 of 40,000 requested together).
 """
 
 import asyncio
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
@@ -21,7 +21,7 @@ from gatewayd.config import Settings
 from gatewayd.jobs.transitions import JobState
 from gatewayd.mqtt.connection import Connection, Delivery
 from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, BrokerError
-from gatewayd.mqtt.topics import FleetTopics, Presence
+from gatewayd.mqtt.topics import FleetPlace, FleetTopics, Presence
 from gatewayd.mqtt.visitor import Account, visit, visitor
 from gatewayd.status.board import Unwell
 
@@ -36,11 +36,14 @@ QUIET_S = 2.0
 BATCH = 20
 BATCH_WAIT_S = 0.2
 
-GatewayStatus = Literal["online", "offline", "sleeping", "unknown", "unreadable"]
-_SAID: dict[bytes, GatewayStatus] = {one.payload: one.value for one in Presence}
+PresenceText = Literal["online", "offline", "sleeping", "unknown", "unreadable"]
+_SAID: dict[bytes, PresenceText] = {one.payload: one.value for one in Presence}
 _UNREADABLE = "unreadable"
 # States that a device does not leave by itself.
 _STUCK = {JobState.FAILED, *Unwell, _UNREADABLE}
+
+
+R = TypeVar("R", bound=BaseModel)
 
 
 def _utc(moment: datetime) -> datetime:
@@ -79,11 +82,29 @@ class FleetDevice(DeviceReport):
     stuck: bool
 
 
-class FleetGateway(BaseModel):
+class GatewayTrouble(BaseModel):
+    """What keeps a gateway from working."""
+
+    code: str = Field(max_length=64)
+    reason: str = Field("", max_length=4096)
+
+
+class GatewayReport(BaseModel):
+    """What a gateway reports about itself; earlier versions do not. A later version may report more."""
+
+    version: str | None = Field(None, max_length=64)
+    started_at: Annotated[datetime, AfterValidator(_utc)] | None = None
+    online_since: Annotated[datetime, AfterValidator(_utc)] | None = None
+    config_revision: str | None = Field(None, max_length=64)
+    config_refused: str | None = Field(None, max_length=4096)
+    trouble: GatewayTrouble | None = None
+
+
+class FleetGateway(GatewayReport):
     """A gateway. `unknown`: there are reports on its devices, but none on the gateway."""
 
     name: str
-    status: GatewayStatus
+    status: PresenceText
     devices: tuple[FleetDevice, ...]
 
     @property
@@ -91,9 +112,19 @@ class FleetGateway(BaseModel):
         """Whether it is neither online nor sleeping as configured."""
         return self.status not in {"online", "sleeping"}
 
+    @property
+    def problem(self) -> str:
+        """What it says is wrong with itself; empty if nothing is."""
+        parts = []
+        if self.config_refused:
+            parts.append(f"the configuration on disk is refused: {self.config_refused}")
+        if self.trouble:
+            parts.append(f"{self.trouble.code}: {self.trouble.reason}")
+        return "; ".join(parts)
+
 
 class FleetStatus(BaseModel):
-    """`fleet status`: `ok` if every gateway is online or sleeping and no device is stuck."""
+    """`fleet status`: `ok` if each gateway is online or sleeping, none has a problem, no device is stuck."""
 
     broker: str
     gateways: tuple[FleetGateway, ...]
@@ -129,42 +160,66 @@ async def read_fleet(
         await connection.close()
     if not found:
         raise BrokerError(
-            f"{where}: nothing is retained on {topics.gateways}",
+            f"{where}: nothing is retained on {topics.statuses}",
             code="no_reports",
             hint="check the name, mqtt.status_topic, and whether the broker lets this user read there",
         )
     return judge(where, found, app)
 
 
-def judge(broker: str, found: dict[tuple[str, str | None], bytes], app: str | None) -> FleetStatus:
-    """Turn the messages, by gateway and device, into a status; with `app`, only for its devices."""
-    devices: dict[str, list[FleetDevice]] = {gateway: [] for gateway, _ in sorted(found, key=str)}
-    for (gateway, device), payload in sorted(found.items(), key=str):
-        if device is not None:
-            devices[gateway].append(_device(device, payload))
+def judge(broker: str, found: dict[FleetPlace, bytes], app: str | None) -> FleetStatus:
+    """Turn the messages into a status; with `app`, only for its devices."""
+    devices: dict[str, list[FleetDevice]] = {place.gateway: [] for place in sorted(found)}
+    for place, payload in sorted(found.items()):
+        if place.what == "device":
+            devices[place.gateway].append(_device(place.device, payload))
     if app is not None:
         of_app = {gateway: [one for one in each if one.app_id == app] for gateway, each in devices.items()}
         devices = {gateway: each for gateway, each in of_app.items() if each}
     gateways = tuple(
-        FleetGateway(name=name, status=_gateway_status(found.get((name, None))), devices=tuple(each))
+        FleetGateway(
+            name=name,
+            status=_presence(found.get(FleetPlace(name, "status"))),
+            devices=tuple(each),
+            **_report(found.get(FleetPlace(name, "gateway"))).model_dump(),
+        )
         for name, each in devices.items()
     )
-    ok = not any(gateway.is_away or any(d.stuck for d in gateway.devices) for gateway in gateways)
+    ok = not any(
+        gateway.is_away or gateway.problem or any(d.stuck for d in gateway.devices) for gateway in gateways
+    )
     return FleetStatus(broker=broker, gateways=gateways, ok=ok)
 
 
 def _device(name: str, payload: bytes) -> FleetDevice:
-    reason = f"larger than {PAYLOAD_LIMIT_BYTES} bytes" if len(payload) > PAYLOAD_LIMIT_BYTES else ""
     try:
-        report = DeviceReport.model_validate_json(payload if not reason else b"")
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        reason = reason or f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
-        report = DeviceReport(state=_UNREADABLE, code="bad_report", reason=f"no status: {reason}"[:200])
+        report = _read(DeviceReport, payload)
+    except ValueError as error:
+        report = DeviceReport(state=_UNREADABLE, code="bad_report", reason=f"no status: {error}"[:200])
     return FleetDevice(name=name, stuck=report.is_stuck, **report.model_dump())
 
 
-def _gateway_status(payload: bytes | None) -> GatewayStatus:
+def _report(payload: bytes | None) -> GatewayReport:
+    if payload is None:
+        return GatewayReport()
+    try:
+        return _read(GatewayReport, payload)
+    except ValueError as error:
+        return GatewayReport(trouble=GatewayTrouble(code="bad_report", reason=f"no status: {error}"[:200]))
+
+
+def _read(model: type[R], payload: bytes) -> R:
+    """Return what a payload says. Raises ValueError with a reason that fits on a line."""
+    if len(payload) > PAYLOAD_LIMIT_BYTES:
+        raise ValueError(f"larger than {PAYLOAD_LIMIT_BYTES} bytes")
+    try:
+        return model.model_validate_json(payload)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}") from None
+
+
+def _presence(payload: bytes | None) -> PresenceText:
     if payload is None:
         return "unknown"
     return _SAID.get(payload, "unreadable")
@@ -177,13 +232,13 @@ class _SnapshotReader:
         self._connection = connection
         self._topics = topics
         self._quiet_s = quiet_s
-        self._found: dict[tuple[str, str | None], bytes] = {}
+        self._found: dict[FleetPlace, bytes] = {}
         self._to_ask = [topics.gateway] if topics.gateway else []
         self._known = set(self._to_ask)
         self._coming: asyncio.Future[Delivery] | None = None
 
-    async def read_all(self) -> dict[tuple[str, str | None], bytes]:
-        """Return all messages, by gateway and device. Raises BrokerError; the caller sets the time limit."""
+    async def read_all(self) -> dict[FleetPlace, bytes]:
+        """Return all messages, by what they are. Raises BrokerError; the caller sets the time limit."""
         try:
             return await self._read()
         finally:
@@ -191,8 +246,10 @@ class _SnapshotReader:
                 self._coming.cancel()
                 await asyncio.wait([self._coming])
 
-    async def _read(self) -> dict[tuple[str, str | None], bytes]:
-        await self._look_at([self._topics.gateways])
+    async def _read(self) -> dict[FleetPlace, bytes]:
+        await self._look_at([self._topics.statuses])
+        # Access rules of an earlier version do not have this topic: then there is less to say.
+        await self._connection.look_at([self._topics.reports])
         clock = asyncio.get_running_loop().time
         newest_at = clock()
         while True:
@@ -231,10 +288,9 @@ class _SnapshotReader:
                 code="fleet_too_large",
                 hint="select one gateway with --gateway",
             )
-        gateway, device = place
-        if device is None and gateway not in self._known:
-            self._to_ask.append(gateway)
-            self._known.add(gateway)
+        if place.what != "device" and place.gateway not in self._known:
+            self._to_ask.append(place.gateway)
+            self._known.add(place.gateway)
         return is_new
 
     async def _ask_for_devices(self) -> None:

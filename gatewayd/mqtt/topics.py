@@ -1,6 +1,7 @@
 """Every MQTT topic of a gateway, and what stands on it.
 
     <root>/status            retained: `online`, `sleeping`, or `offline`, which is also the last will
+    <root>/gateway           retained: the status of the gateway itself, as JSON
     <root>/devices/<name>    retained: the status of one device, as JSON
     <ota topic>              firmware, by application, major.minor and channel: `ota.topic` has its form
 
@@ -10,6 +11,7 @@ The root is `mqtt.status_topic` with the gateway's id in it.
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal, NamedTuple
 
 from gatewayd.config import Settings
 from gatewayd.config.model import NAME_PATTERN
@@ -60,6 +62,11 @@ class GatewayTopics:
         """What the broker says for it."""
         return LastWill(self.status, Presence.OFFLINE.payload)
 
+    @property
+    def gateway(self) -> str:
+        """What it says of itself at length: a `GatewayStatus`."""
+        return f"{self.root}/gateway"
+
     def device(self, name: str) -> str:
         """What it says of a device."""
         return f"{self.devices}/{name}"
@@ -75,6 +82,14 @@ class GatewayTopics:
         return self.device("+")
 
 
+class FleetPlace(NamedTuple):
+    """Which gateway's topic it is, and what stands there; `device` is empty unless that is a device."""
+
+    gateway: str
+    what: Literal["status", "gateway", "device"]
+    device: str = ""
+
+
 class FleetTopics:
     """The status topics of all gateways at a broker, or of one."""
 
@@ -87,23 +102,36 @@ class FleetTopics:
         before, place, after = map(re.escape, template.partition(_PLACE))
         name = re.escape(gateway) if gateway else _NAME
         group = f"(?P<gateway>{name})" if place else ""
-        self._pattern = re.compile(f"{before}{group}{after}/(status|devices/(?P<device>{_NAME}))")
+        self._pattern = re.compile(f"{before}{group}{after}/(status|gateway|devices/(?P<device>{_NAME}))")
 
     @property
-    def gateways(self) -> str:
-        """The filter for what gateways say of themselves. A wildcard stands for a whole level."""
+    def statuses(self) -> str:
+        """The filter for the presence of gateways."""
+        return self._every_gateway.status
+
+    @property
+    def reports(self) -> str:
+        """The filter for what gateways say of themselves at length."""
+        return self._every_gateway.gateway
+
+    @property
+    def _every_gateway(self) -> GatewayTopics:
+        """A wildcard stands for a whole level."""
         if self.gateway is not None:
-            return self.of(self.gateway).status
+            return self.of(self.gateway)
         levels = self._settings.mqtt.status_topic.split("/")
-        return GatewayTopics("/".join("+" if _PLACE in level else level for level in levels)).status
+        return GatewayTopics("/".join("+" if _PLACE in level else level for level in levels))
 
     def of(self, gateway: str) -> GatewayTopics:
         """The topics of one of them."""
         return GatewayTopics.of(self._settings, gateway)
 
-    def parse(self, topic: str) -> tuple[str, str | None] | None:
-        """Return gateway and device (None: the gateway itself); None: not one of these topics."""
+    def parse(self, topic: str) -> FleetPlace | None:
+        """Return what stands on a topic; None: it is not one of these."""
         found = self._pattern.fullmatch(topic)
         if found is None:
             return None
-        return found.groupdict().get("gateway") or self.gateway or "", found["device"]
+        gateway = found.groupdict().get("gateway") or self.gateway or ""
+        if found["device"]:
+            return FleetPlace(gateway, "device", found["device"])
+        return FleetPlace(gateway, "gateway" if topic.endswith("/gateway") else "status")

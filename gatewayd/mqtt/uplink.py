@@ -5,10 +5,12 @@ A reload may name another broker. Then the connection is replaced by one to that
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
+from datetime import UTC, datetime
 
 import structlog
 
 from gatewayd.config import Mqtt, Periodic, Settings
+from gatewayd.mqtt.gateway_report import GatewayReport
 from gatewayd.mqtt.intake import Intake, ReleaseStore
 from gatewayd.mqtt.reports import Reports
 from gatewayd.mqtt.router import Router
@@ -17,7 +19,7 @@ from gatewayd.mqtt.subscriptions import Subscriptions
 from gatewayd.mqtt.topics import GatewayTopics
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.status.board import StatusBoard
-from gatewayd.status.gateway import BrokerStatus
+from gatewayd.status.gateway import BrokerStatus, GatewayStatus
 
 log = structlog.get_logger()
 
@@ -27,8 +29,9 @@ MIB = 1024 * 1024
 class Uplink:
     """Messages from the broker to the store, statuses from the board to the broker; `run` it once.
 
-    `settings` are those in force; `on_change` is called when a message was stored, withdrawn or refused;
-    `is_signed` says whether a device with that application vouches for a message by its key.
+    `settings` are those in force; `gateway` returns the gateway's own status; `on_change` is called when a
+    message was stored, withdrawn or refused; `is_signed` says whether a device with
+    that application vouches for a message by its key.
     """
 
     def __init__(
@@ -37,9 +40,11 @@ class Uplink:
         store: ReleaseStore,
         board: StatusBoard,
         *,
+        gateway: Callable[[], GatewayStatus],
         on_change: Callable[[], None],
         is_signed: Callable[[OtaTopic, bytes], Awaitable[bool]],
     ) -> None:
+        self._gateway = gateway
         self._is_signed = is_signed
         self._settings = settings
         self._store = store
@@ -91,6 +96,7 @@ class Uplink:
         session = self._broker.session
         return BrokerStatus(
             is_connected=session.is_connected,
+            online_since=self._broker.online_since if session.is_connected else None,
             wanted=self._topics or frozenset(),
             granted=session.subscribed_topics,
             next_connection_in_s=session.next_connection_in_s,
@@ -108,6 +114,7 @@ class Uplink:
             self._settings(),
             self._store,
             self._board,
+            gateway=self._gateway,
             on_change=self._on_change,
             is_signed=self._is_signed,
             subscriptions=subscriptions,
@@ -128,11 +135,13 @@ class _Broker:
         store: ReleaseStore,
         board: StatusBoard,
         *,
+        gateway: Callable[[], GatewayStatus],
         on_change: Callable[[], None],
         is_signed: Callable[[OtaTopic, bytes], Awaitable[bool]],
         subscriptions: Subscriptions,
     ) -> None:
         self.identity = _identity(settings.mqtt)
+        self.online_since: datetime | None = None
         topics = GatewayTopics.of(settings)
         intake = Intake(
             store,
@@ -155,11 +164,16 @@ class _Broker:
             with_progress=not isinstance(settings.mqtt.connect, Periodic),
         )
 
+        self._gateway_report = GatewayReport(gateway, self.session, topic=topics.gateway)
+
     def _connected(self) -> None:
+        self.online_since = datetime.now(UTC)
         self._reports.resend()
+        self._gateway_report.resend()
 
     async def run(self) -> None:
         """Until cancelled; then the broker hears `offline`."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._reports.run(), name="reports")
+            tasks.create_task(self._gateway_report.run(), name="gateway report")
             tasks.create_task(self.session.run(), name="mqtt")

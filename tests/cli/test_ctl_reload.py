@@ -101,10 +101,18 @@ def test_a_file_with_mistakes_changes_nothing_and_says_so(barn: Desk) -> None:
         assert says in error["message"]
         assert error["mistakes"]
         assert list(barn.views()) == ["slow-1", "pump-1"]
+    revision = barn.published_of_gateway()["config_revision"]
     file.unlink()
     assert str(file) in barn.refused("reload", "reload", exit_code=78)["message"]
+    told = f"{file}: cannot be read: No such file or directory."
+    assert barn.json("devices", "devices")["config_refused"].startswith(told)
+    assert f"an older one is in force:\n  {told}" in barn.good("devices")
+    barn.until(lambda: (barn.published_of_gateway()["config_refused"] or "").startswith(told), "it is said")
+    assert barn.published_of_gateway()["config_revision"] == revision
     file.write_text(good)
     assert barn.json("reload", "reload")["unchanged"] == ["slow-1", "pump-1"]
+    assert barn.json("devices", "devices")["config_refused"] is None
+    barn.until(lambda: barn.published_of_gateway()["config_refused"] is None, "it is taken back")
     undisturbed(barn)
 
 

@@ -153,17 +153,17 @@ def commands(whole: Desk, container: Path) -> list[bytes]:
 
 
 def published(folder: Path, broker: Mosquitto) -> list[bytes]:
-    """Return what gatewayd has the broker keep: its own status, and that of its device."""
+    """Return what gatewayd has the broker keep: its own status at length and in a word, and its device's."""
     certificate, key = OURS.vouch("barn").write(folder, "reader")
     kept = subscribe.simple(  # type: ignore[no-untyped-call]  # paho has not written its types down
-        ["gatewayd/+/status", "gatewayd/+/devices/+"],
-        msg_count=2,
+        ["gatewayd/+/status", "gatewayd/+/gateway", "gatewayd/+/devices/+"],
+        msg_count=3,
         hostname="localhost",
         port=broker.port,
         auth={"username": "barn", "password": PASSWORD},
         tls={"ca_certs": str(folder / "b" / "ca.pem"), "certfile": str(certificate), "keyfile": str(key)},
     )
-    assert {message.topic.split("/")[2] for message in kept} == {"status", "devices"}
+    assert {message.topic.split("/")[2] for message in kept} == {"status", "gateway", "devices"}
     return [message.payload for message in kept]
 
 

@@ -1,5 +1,6 @@
 """A whole gateway as a person at a shell has it: gatewayctl's commands, on a pipe or on a terminal."""
 
+import json
 import os
 import signal
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from paho.mqtt import subscribe as paho_subscribe
 
 from gatewayd.control.client import DaemonUnreachable, ask, subscribe
 from gatewayd.control.messages import DevicesResult, DeviceView, JobsResult, JobView, WatchResult
@@ -140,6 +142,12 @@ class Desk:
                     if all(getattr(view, key) == value for key, value in wanted.items()):
                         return view
         raise AssertionError("the daemon ended")
+
+    def published_of_gateway(self) -> dict[str, Any]:
+        """Return what the broker keeps on the gateway's topic."""
+        message = paho_subscribe.simple("gatewayd/barn/gateway", hostname="127.0.0.1", port=self.broker.port)  # type: ignore[no-untyped-call]  # paho has not written its types down
+        found: dict[str, Any] = json.loads(message.payload)
+        return found
 
     def log(self) -> str:
         return (self.folder / "gatewayd.log").read_text()

@@ -117,6 +117,7 @@ class Gateway:
         self.history: list[tuple[str, dict[str, Any]]] = []
         self.gateway_status = ""
         self.gateway_statuses: list[str] = []
+        self.gateway_report: dict[str, Any] = {}
         self.news = asyncio.Event()
         self.process: subprocess.Popen[bytes] | None = None
         self.started_at = 0.0
@@ -227,6 +228,8 @@ class Gateway:
                 if topic == f"gatewayd/{self.name}/status":
                     self.gateway_status = message.payload.decode()
                     self.gateway_statuses.append(self.gateway_status)
+                elif topic == f"gatewayd/{self.name}/gateway":
+                    self.gateway_report = json.loads(message.payload)
                 elif message.payload:
                     name, status = topic.rsplit("/", 1)[1], json.loads(message.payload)
                     self.status[name] = status

@@ -18,9 +18,10 @@ from lab.control_schema import check_printed
 from gatewayd.config import load
 from gatewayd.errors import GatewaydError
 from gatewayd.fleet import status
-from gatewayd.fleet.status import PAYLOAD_LIMIT_BYTES, QUIET_S, DeviceReport, FleetStatus, read_fleet
+from gatewayd.fleet.status import PAYLOAD_LIMIT_BYTES, QUIET_S, DeviceReport, FleetStatus, judge, read_fleet
 from gatewayd.mqtt.connection import Connection, Delivery, connect
 from gatewayd.mqtt.login import Login
+from gatewayd.mqtt.topics import FleetPlace
 from gatewayd.status.board import DeviceStatus
 
 pytestmark = pytest.mark.slow
@@ -69,7 +70,13 @@ FLEET = {
         updated_at=datetime(2026, 11, 26, 8, 30, tzinfo=UTC),
     ),
     "barn/devices/tank-1": report("idle", app_id="tank", installed_version="2.0.7"),
+    "barn/gateway": json.dumps(
+        {"version": "1.1.0", "started_at": "2026-11-25T06:00:00Z", "config_refused": None, "trouble": None}
+    ).encode(),
     "shed/status": b"offline",
+    "shed/gateway": json.dumps(
+        {"config_refused": "config.yaml:7: devices[0].link: is missing.", "later": "ignored"}
+    ).encode(),
     "shed/devices/pump-1": report("queued", code="paused", paused=True),
     "yard/status": b"sleeping",
     "yard/devices/pump-1": report("offered"),
@@ -86,6 +93,10 @@ async def test_gateways_with_their_devices(tmp_path: Path, mosquitto: Mosquitto)
     (stuck,) = [one for gateway in found.gateways for one in gateway.devices if one.stuck]
     assert (stuck.name, stuck.code, stuck.reason) == ("pump-2", "bad_signature", "signed with another key")
     assert not found.ok
+    barn, shed, yard = found.gateways
+    assert (barn.version, barn.started_at) == ("1.1.0", datetime(2026, 11, 25, 6, tzinfo=UTC))
+    assert shed.config_refused == "config.yaml:7: devices[0].link: is missing."
+    assert yard == yard.model_copy(update={"version": None, "trouble": None})
 
 
 @pytest.mark.parametrize("gateway", ["barn", "yard"])
@@ -93,6 +104,30 @@ async def test_one_gateway(tmp_path: Path, mosquitto: Mosquitto, gateway: str) -
     found = await read(tmp_path, mosquitto.port, FLEET, gateway=gateway)
     assert [one.name for one in found.gateways] == [gateway]
     assert found.ok is (gateway == "yard")
+
+
+@pytest.mark.parametrize(
+    ("report", "is_ok", "problem"),
+    [
+        ({"version": "1.1.0"}, True, ""),
+        ({"config_refused": "why"}, False, "the configuration on disk is refused: why"),
+        ({"trouble": {"code": "disk_full", "reason": "full"}}, False, "disk_full: full"),
+        ({"trouble": {"code": "x" * 65}}, False, "bad_report: no status: trouble.code: String should have"),
+        ([], False, "bad_report: no status: it: Input should be an object"),
+    ],
+)
+def test_a_gateway_with_trouble_of_its_own_is_not_ok(report: Any, is_ok: bool, problem: str) -> None:
+    found = judge(
+        "broker",
+        {
+            FleetPlace("barn", "status"): b"online",
+            FleetPlace("barn", "gateway"): json.dumps(report).encode(),
+        },
+        None,
+    )
+    assert found.ok is is_ok
+    assert found.gateways[0].problem.startswith(problem)
+    assert bool(found.gateways[0].problem) is bool(problem)
 
 
 async def test_one_application(tmp_path: Path, mosquitto: Mosquitto) -> None:
@@ -229,7 +264,7 @@ async def test_the_number_of_statuses_is_limited(
     tmp_path: Path, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(status, "TOPICS_LIMIT", len(FLEET) - 1)
-    with pytest.raises(GatewaydError, match="more than 7 statuses") as caught:
+    with pytest.raises(GatewaydError, match=f"more than {len(FLEET) - 1} statuses") as caught:
         await read(tmp_path, mosquitto.port, FLEET)
     assert caught.value.code == "fleet_too_large"
 
@@ -301,10 +336,11 @@ def test_who_runs_what_and_who_is_stuck_and_why(tmp_path: Path, mosquitto: Mosqu
     ran = run(tmp_path, mosquitto.port, FLEET)
     assert (ran.exit_code, ran.err) == (1, "")
     assert ran.out.splitlines() == [
-        "GATEWAY  STATUS    DEVICES  STATES",
-        "barn     online    3        1 succeeded, 1 failed, 1 idle",
-        "shed     offline   1        1 queued",
-        "yard     sleeping  1        1 offered",
+        "GATEWAY  STATUS    GATEWAYD  DEVICES  STATES",
+        "barn     online    1.1.0     3        1 succeeded, 1 failed, 1 idle",
+        "shed     offline   -         1        1 queued",
+        "  the configuration on disk is refused: config.yaml:7: devices[0].link: is missing.",
+        "yard     sleeping  -         1        1 offered",
         "",
         "APP   VERSION  DEVICES",
         "pump  4.3.1    3",

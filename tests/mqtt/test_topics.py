@@ -27,6 +27,7 @@ def settings_of(template: str = "gatewayd/{gateway_id}") -> Settings:
 def test_the_topics_of_a_gateway() -> None:
     topics = GatewayTopics.of(settings_of())
     assert topics.status == "gatewayd/barn/status"
+    assert topics.gateway == "gatewayd/barn/gateway"
     assert topics.device("pump-1") == "gatewayd/barn/devices/pump-1"
     assert topics.every_device == "gatewayd/barn/devices/+"
     assert topics.will == LastWill("gatewayd/barn/status", b"offline")
@@ -40,18 +41,20 @@ def test_the_topics_of_a_gateway() -> None:
 def test_what_a_gateway_builds_the_fleet_reads(gateway: str, device: str, template: str) -> None:
     settings = settings_of(template)
     fleet, topics = FleetTopics(settings, None), GatewayTopics.of(settings, gateway)
-    assert fleet.parse(topics.status) == (gateway, None)
-    assert fleet.parse(topics.device(device)) == (gateway, device)
+    assert fleet.parse(topics.status) == (gateway, "status", "")
+    assert fleet.parse(topics.gateway) == (gateway, "gateway", "")
+    assert fleet.parse(topics.device(device)) == (gateway, "device", device)
     assert fleet.parse(f"{topics.device(device)}/x") is None
     assert fleet.of(gateway) == topics
 
 
 def test_of_one_gateway_nothing_else_is_read() -> None:
     fleet = FleetTopics(settings_of(), "barn")
-    assert fleet.gateways == "gatewayd/barn/status"
-    assert fleet.parse("gatewayd/barn/status") == ("barn", None)
+    assert (fleet.statuses, fleet.reports) == ("gatewayd/barn/status", "gatewayd/barn/gateway")
+    assert fleet.parse("gatewayd/barn/status") == ("barn", "status", "")
     assert fleet.parse("gatewayd/shed/status") is None
-    assert FleetTopics(settings_of(), None).gateways == "gatewayd/+/status"
+    assert FleetTopics(settings_of(), None).statuses == "gatewayd/+/status"
+    assert FleetTopics(settings_of(), None).reports == "gatewayd/+/gateway"
 
 
 async def test_a_message_goes_to_the_first_handler_that_reads_its_topic() -> None:
