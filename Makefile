@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 DEMO := $(VENV)/.demo
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
 PEER := $(VENV)/.peer
+DIST_TOOLS := $(VENV)/dist/.installed
+DIST_NEEDS := tests/suites/forms/requirements.txt
 PYTEST_ARGS ?=
 # Tests wait for lines and devices more than they compute. Those of one file may build on each other.
 TEST_JOBS ?= $(shell expr 2 '*' $$(nproc))
@@ -91,6 +93,12 @@ test-ports: $(STAMP) system-packages  ## The other ports that QEMU has a board f
 	$(MAKE) -C device/ports/riscv
 	PYTHONPATH=tests $(BIN)/python -m suites.chip --board riscv --transfer-cuts $(TRANSFER_CUTS) $(CHIP_ARGS)
 
+test-dist: $(STAMP) system-packages  ## The receiver as Arduino, PlatformIO and Sming library, Zephyr module, ESP-IDF component, by their tools (half a minute)
+	@./.ci/packages dist
+	@$(MAKE) --no-print-directory $(DIST_TOOLS)
+	$(MAKE) -s -C device dist
+	PYTHONPATH=tests $(BIN)/python -m suites.forms $(addprefix --only ,$(ONLY))
+
 bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/bench.json (20 minutes; BENCH_ARGS=--quick)
 	$(MAKE) -C device
 	@$(MAKE) --no-print-directory $(PEER) || echo "gatewayd: the bench will run without its peer"
@@ -163,6 +171,13 @@ system-packages:
 $(PEER): $(STAMP)
 	@./.ci/packages bench
 	@./.ci/step 'installing the peer of the bench' $(PIP) -e '.[dev,bench]'
+	@touch $@
+
+# The tools of other worlds, kept apart from what the tests import.
+$(DIST_TOOLS): $(DIST_NEEDS)
+	@./.ci/step 'making $(VENV)/dist' $(PYTHON) -m venv $(VENV)/dist
+	@./.ci/step 'installing what builds packages of the receiver into $(VENV)/dist' \
+		$(VENV)/dist/bin/python -m pip install --disable-pip-version-check --progress-bar off -r $(DIST_NEEDS)
 	@touch $@
 
 # What the demo needs, which is a fraction of what the tests do; with the rest installed nothing is missing.

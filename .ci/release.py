@@ -20,6 +20,15 @@ ROOT = Path(__file__).resolve().parent.parent
 VERSION = Path("gatewayd", "__init__.py")
 CHANGELOG = Path("CHANGELOG.md")
 DEBIAN_CHANGELOG = Path("debian", "changelog")
+# The receiver's packages say the version themselves: the text, with its place.
+DEVICE_VERSIONS = {
+    Path("device", "rcp.h"): "".join(
+        f"#define RCP_VERSION_{part} {{}}\n" for part in ("MAJOR", "MINOR", "PATCH")
+    ),
+    Path("device", "library.json"): '"version": "{}.{}.{}"',
+    Path("device", "library.properties"): "version={}.{}.{}\n",
+    Path("device", "idf_component.yml"): 'version: "{}.{}.{}"\n',
+}
 UNRELEASED = "## [Unreleased]\n"
 # Reserved for examples: no address of a project ends so.
 PLACEHOLDER = ".example"
@@ -119,6 +128,7 @@ def cut(root: Path, version: str) -> None:
     text = (root / VERSION).read_text()
     (root / VERSION).write_text(text.replace(f'__version__ = "{before}"', f'__version__ = "{version}"'))
     _cut_debian(root, version, now)
+    _cut_device(root, before, version)
     git(
         root,
         "commit",
@@ -128,7 +138,14 @@ def cut(root: Path, version: str) -> None:
         str(CHANGELOG),
         str(VERSION),
         str(DEBIAN_CHANGELOG),
+        *map(str, DEVICE_VERSIONS),
     )
+
+
+def _cut_device(root: Path, before: str, version: str) -> None:
+    for path, text in DEVICE_VERSIONS.items():
+        old, new = (text.format(*numbers(each)) for each in (before, version))
+        (root / path).write_text((root / path).read_text().replace(old, new))
 
 
 def _cut_debian(root: Path, version: str, now: dt.datetime) -> None:

@@ -24,16 +24,20 @@ extern "C" {
 
 /*
  * Options, 0 or 1. Each costs code only where it is on. All files of a firmware need the same ones: they change the structures below, so
- * rcp_start() has another name with each combination, and a file that disagrees with rcp.c does not link.
+ * rcp_start() has another name with each combination, and a file that disagrees with rcp.c does not link. No comment behind a value: Arduino's
+ * builder keeps it (-CC), and it would be pasted into that name.
  */
+/* Bluetooth Low Energy: packets, once rcp_connected() was called, instead of bytes. */
 #ifndef RCP_BLE
-#define RCP_BLE 0 /* Bluetooth Low Energy: packets, once rcp_connected() was called, instead of bytes */
+#define RCP_BLE 0
 #endif
+/* rcp_port_t.event is called when something happens. */
 #ifndef RCP_EVENTS
-#define RCP_EVENTS 0 /* rcp_port_t.event is called when something happens */
+#define RCP_EVENTS 0
 #endif
+/* Erase blocks differ in size: rcp_port_t.block_size tells how large each one is. */
 #ifndef RCP_BLOCK_SIZES
-#define RCP_BLOCK_SIZES 0 /* erase blocks differ in size: rcp_port_t.block_size tells how large each one is */
+#define RCP_BLOCK_SIZES 0
 #endif
 
 /* Options of rcp.c alone. */

@@ -1,5 +1,6 @@
 """`make release`: what it refuses, and what it changes when it cuts a version. Nothing is built here."""
 
+import json
 import re
 import runpy
 import shutil
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 from lab.tree import ROOT
 
-FILES = ("CHANGELOG.md", "pyproject.toml", "gatewayd/__init__.py", "debian/changelog")
+DEVICE = ("device/rcp.h", "device/library.json", "device/library.properties", "device/idf_component.yml")
+FILES = ("CHANGELOG.md", "pyproject.toml", "gatewayd/__init__.py", "debian/changelog", *DEVICE)
 SCRIPT = ROOT / ".ci" / "release.py"
 
 
@@ -57,6 +59,15 @@ def test_a_version_is_cut_in_one_commit(tree: Path) -> None:
         r"\n## \[Unreleased\]\n\n## \[0\.2\.0\] - \d{4}-\d\d-\d\d\n\n### Added\n\n- Everything\.\n", changes
     )
     assert release(tree)[0] == 0, "what was cut can be built again"
+
+
+def test_the_receiver_s_packages_get_the_version(tree: Path) -> None:
+    assert release(tree, "0.2.0")[0] == 0
+    numbers = re.findall(r"RCP_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)", (tree / "device" / "rcp.h").read_text())
+    assert numbers == ["0", "2", "0"]
+    assert json.loads((tree / "device" / "library.json").read_text())["version"] == "0.2.0"
+    assert "\nversion=0.2.0\n" in (tree / "device" / "library.properties").read_text()
+    assert 'version: "0.2.0"\n' in (tree / "device" / "idf_component.yml").read_text()
 
 
 def test_dpkg_reads_the_entry(tree: Path) -> None:

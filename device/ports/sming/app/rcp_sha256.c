@@ -1,0 +1,1 @@
+#include "../../../rcp_sha256.c"

@@ -1,0 +1,14 @@
+#pragma once
+#include <stdint.h>
+
+namespace Storage
+{
+class Partition
+{
+public:
+    uint32_t address() const;
+    uint32_t size() const;
+};
+
+Partition findPartition(const char *name);
+} // namespace Storage

@@ -1,0 +1,1 @@
+#define APP_VERSION_STRING "1.0.0"

@@ -1,0 +1,3 @@
+#pragma once
+#define SYS_REBOOT_COLD 1
+__attribute__((noreturn)) void sys_reboot(int type);
