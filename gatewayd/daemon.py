@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import structlog
@@ -15,7 +16,7 @@ from gatewayd.control.server import ControlServer
 from gatewayd.delivery.dependencies import Dependencies
 from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.delivery.sessions import make_session
-from gatewayd.errors import HostError
+from gatewayd.errors import GatewaydError, HostError
 from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.model import Plan
 from gatewayd.link.factory import LinkFactory
@@ -100,7 +101,7 @@ class Daemon:
             self._firmware,
             self._scheduler,
             on_plan=self._planned,
-            turned_away=lambda: self._uplink.status().refused,
+            turned_away=self._turned_away,
         )
         self._gateway = GatewayStatusReader(
             lambda: self._settings,
@@ -192,6 +193,10 @@ class Daemon:
     @property
     def _settings(self) -> Settings:
         return self._reconciler.settings
+
+    def _turned_away(self) -> Mapping[str, GatewaydError]:
+        broker = self._uplink.status()
+        return {**broker.refused, **broker.left_out}
 
     def _changed(self) -> None:
         self._reconciler.changed()

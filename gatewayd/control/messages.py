@@ -35,6 +35,7 @@ class Broker(Message):
     """The broker as the daemon sees it. `topics`: those requested; `subscribed`: those granted.
 
     `every_s`: None when always connected; `next_connection_at`: None unless disconnected until then.
+    `left_out`: topics that it lets gatewayd not read, or not write.
     """
 
     host: str
@@ -45,6 +46,7 @@ class Broker(Message):
     every_s: int | None = None
     next_connection_at: str | None = None
     refused_messages: tuple[RefusedMessage, ...] = ()
+    left_out: tuple[RefusedMessage, ...] = ()
 
 
 class PauseFact(Message):

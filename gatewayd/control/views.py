@@ -189,6 +189,10 @@ def broker_view(settings: Settings, broker: BrokerStatus) -> messages.Broker:
             messages.RefusedMessage(topic=topic, code=error.code, reason=str(error))
             for topic, error in sorted(broker.refused.items())
         ),
+        left_out=tuple(
+            messages.RefusedMessage(topic=topic, code=error.code, reason=str(error))
+            for topic, error in sorted(broker.left_out.items())
+        ),
     )
 
 

@@ -12,12 +12,17 @@ those nothing is downloaded twice while the session lives.
 """
 
 import asyncio
+import time
+from collections.abc import Callable
 
 import structlog
 from aiomqtt import ProtocolVersion
 
+from gatewayd.codes import Code
 from gatewayd.errors import FirmwareError
 from gatewayd.mqtt.connection import Connection
+from gatewayd.mqtt.left_out import LeftOut, Request
+from gatewayd.mqtt.login import BrokerError
 from gatewayd.ota.topic_levels import subscribed_as
 
 log = structlog.get_logger()
@@ -38,9 +43,13 @@ class AmbiguousTopicError(FirmwareError):
 
 
 class Subscriptions:
-    """Wanted and held subscriptions, across as many connections as there are. `changed` asks for `apply`."""
+    """Wanted and held subscriptions, across as many connections as there are. `changed` asks for `apply`.
 
-    def __init__(self) -> None:
+    `left_out` has what the broker does not grant now.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.left_out = LeftOut(clock)
         self.changed = asyncio.Event()
         self._wanted: frozenset[str] | None = None
         self._held: set[str] = set()
@@ -122,19 +131,34 @@ class Subscriptions:
     async def _subscribe(
         self, connection: Connection, topics: frozenset[str], *, replay_retained: bool
     ) -> None:
-        if not topics:
-            return
-        refused = await connection.subscribe(sorted(topics), replay_retained=replay_retained)
-        granted = topics.difference(refused)
-        self._held.difference_update(refused)
-        self._held |= granted
-        self._asked |= granted
-        for topic, reason in refused.items():
-            log.error(
-                "the broker refuses a subscription",
-                topic=topic,
-                code="subscription_refused",
-                reason=f"{reason}; check the broker's access rules (tried again with the next connection)",
-            )
-        if granted:
-            log.info("subscribed", topics=sorted(granted))
+        allowed = [one for one in sorted(topics) if self.left_out.error_of(_request(one)) is None]
+        batches = [[one] for one in allowed] if self.left_out.is_careful else [allowed] if allowed else []
+        for batch in batches:
+            async with self.left_out.asking(connection, [_request(one) for one in batch]):
+                refused = await connection.subscribe(batch, replay_retained=replay_retained)
+            granted = set(batch).difference(refused)
+            self._held.difference_update(refused)
+            self._held |= granted
+            self._asked |= granted
+            for topic, reason in refused.items():
+                self._refused(topic, reason)
+            if granted:
+                log.info("subscribed", topics=sorted(granted))
+
+    def _refused(self, topic: str, reason: str) -> None:
+        error = BrokerError(
+            f"the broker refuses a subscription to {topic}: {reason}",
+            code=Code.SUBSCRIPTION_REFUSED,
+            hint="check the broker's access rules",
+        )
+        self.left_out.refused(_request(topic), error)
+        log.error(
+            "the broker refuses a subscription",
+            topic=topic,
+            code="subscription_refused",
+            reason=f"{reason}; check the broker's access rules (it is tried again later)",
+        )
+
+
+def _request(topic: str) -> Request:
+    return Request("subscribe", topic)

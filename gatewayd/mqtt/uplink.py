@@ -101,6 +101,7 @@ class Uplink:
             granted=session.subscribed_topics,
             next_connection_in_s=session.next_connection_in_s,
             refused=session.refused_messages,
+            left_out=session.left_out,
         )
 
     def _subscriptions_for(self, last: "_Broker") -> Subscriptions:
