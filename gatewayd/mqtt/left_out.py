@@ -10,8 +10,8 @@ suspected. An answer clears a request.
                                          broker closes over a single one
     what was left out is due again       asked alone, too; one more close leaves it out for longer
 
-A line that breaks looks the same as a broker that closes, so this can be wrong. It costs little then: what was
-left out is asked for again.
+A line that breaks looks the same as a broker that closes, so this can be wrong. It costs little then: what
+was left out is asked for again.
 """
 
 import asyncio
