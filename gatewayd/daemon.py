@@ -22,7 +22,8 @@ from gatewayd.jobs.model import Plan
 from gatewayd.link.factory import LinkFactory
 from gatewayd.mqtt.uplink import Uplink
 from gatewayd.planning.commands import Commands
-from gatewayd.planning.planner import StoreSnapshot, damaged_topics
+from gatewayd.planning.keeping import damaged_topics
+from gatewayd.planning.planner import StoreSnapshot
 from gatewayd.planning.reconciler import Reconciler
 from gatewayd.reload import Reloader
 from gatewayd.status.board import StatusBoard
@@ -102,6 +103,7 @@ class Daemon:
             self._scheduler,
             on_plan=self._planned,
             turned_away=self._turned_away,
+            is_unconfirmed=self._is_unconfirmed,
         )
         self._gateway = GatewayStatusReader(
             lambda: self._settings,
@@ -197,6 +199,9 @@ class Daemon:
     def _turned_away(self) -> Mapping[str, GatewaydError]:
         broker = self._uplink.status()
         return {**broker.refused, **broker.left_out}
+
+    def _is_unconfirmed(self, topic: str) -> bool:
+        return self._uplink.is_unconfirmed(topic)
 
     def _changed(self) -> None:
         self._reconciler.changed()

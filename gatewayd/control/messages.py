@@ -274,6 +274,25 @@ class ExplainDeviceResult(Message):
     job: JobView | None
 
 
+class SuspendedRelease(Message):
+    """A release that the broker has no longer; `devices` follow its topic."""
+
+    topic: str
+    version: str | None
+    size_bytes: int
+    received_at: Time
+    suspended_at: Time
+    devices: tuple[str, ...]
+    code: str
+    reason: str
+
+
+class SuspendedResult(Message):
+    """Releases that are suspended, by topic, oldest first."""
+
+    releases: tuple[SuspendedRelease, ...]
+
+
 class Outcome(Message):
     """The result of a command for one device."""
 
@@ -326,6 +345,7 @@ Result = (
     | JobResult
     | ExplainMessageResult
     | ExplainDeviceResult
+    | SuspendedResult
     | OutcomesResult
     | ReloadResult
 )

@@ -9,6 +9,7 @@ import structlog
 from gatewayd.errors import FirmwareError
 from gatewayd.mqtt.connection import Connection, IncomingMessage, back_off_s
 from gatewayd.mqtt.qos0 import REPORT_S
+from gatewayd.mqtt.retained_check import RetainedCheck
 from gatewayd.mqtt.subscriptions import AmbiguousTopicError, Subscriptions
 from gatewayd.ota.topic import TopicTemplate
 from gatewayd.ota.topic_levels import readings
@@ -26,7 +27,7 @@ class Inbox:
     `coming_in` lasts for as long as a message is looked at.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the last three stand for time and chance
         self,
         subscriptions: Subscriptions,
         template: TopicTemplate,
@@ -34,6 +35,7 @@ class Inbox:
         on_message: Callable[[IncomingMessage], Awaitable[None]],
         on_refusal: Callable[[], None],
         coming_in: Callable[[], AbstractContextManager[None]],
+        check: RetainedCheck | None,
         sleep: Callable[[float], Awaitable[None]],
         clock: Callable[[], float],
         chance: Callable[[], float],
@@ -43,6 +45,7 @@ class Inbox:
         self._on_message = on_message
         self._on_refusal = on_refusal
         self._coming_in = coming_in
+        self._check = check
         self._sleep, self._clock, self._chance = sleep, clock, chance
         self._refused: dict[str, FirmwareError] = {}
         self._refusal_logged_s: dict[str, float] = {}
@@ -67,6 +70,8 @@ class Inbox:
     async def _take(self, raw: IncomingMessage) -> None:
         """Return when the message may be acknowledged."""
         attempt = 0
+        if self._check is not None and self._check.take_marker(raw.topic, raw.payload):
+            return
         while (message := self._followed(raw)) is not None:
             try:
                 await self._on_message(message)
@@ -86,6 +91,8 @@ class Inbox:
                 continue
             else:
                 self._refused.pop(message.topic, None)
+            if self._check is not None:
+                self._check.came(message.topic, is_retained=message.retain)
             return
 
     def _refuse(self, topic: str, error: FirmwareError, *, qos: int) -> None:

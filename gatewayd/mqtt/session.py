@@ -45,10 +45,12 @@ from gatewayd.mqtt.connection import (
     connect,
 )
 from gatewayd.mqtt.duty_cycle import Visits
+from gatewayd.mqtt.exchange import Exchange
 from gatewayd.mqtt.inbox import Inbox
 from gatewayd.mqtt.left_out import Request
 from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, SESSION_EXPIRY_S, BrokerError, Login
 from gatewayd.mqtt.qos0 import REPORT_S
+from gatewayd.mqtt.retained_check import RetainedCheck
 from gatewayd.mqtt.subscriptions import AmbiguousTopicError, Subscriptions
 from gatewayd.mqtt.topics import GatewayTopics, Presence
 
@@ -114,6 +116,7 @@ class MqttSession:
             on_message=on_message,
             on_refusal=on_refusal,
             coming_in=self._visits.coming_in,
+            check=self._subscriptions.check,
             sleep=sleep,
             clock=clock,
             chance=chance,
@@ -290,6 +293,9 @@ class MqttSession:
                 tasks.create_task(self._inbox.receive(connection), name="mqtt: receive")
                 tasks.create_task(self._report_dropped(connection), name="mqtt: dropped")
                 tasks.create_task(self._retry_left_out(connection), name="mqtt: left out")
+                if self._subscriptions.check is not None:
+                    check = self._check_retained(connection, self._subscriptions.check)
+                    tasks.create_task(check, name="mqtt: check")
                 if self._was_shared:
                     tasks.create_task(self._ask_again(), name="mqtt: ask again")
                 if self._visits.are_limited:
@@ -356,6 +362,14 @@ class MqttSession:
             self._subscriptions.changed.set()
             await self._say(connection, Presence.ONLINE)
             self._on_connected()
+
+    async def _check_retained(self, connection: Connection, check: RetainedCheck) -> NoReturn:
+        """Find out what the broker still retains, whenever that was asked for."""
+        exchange = Exchange(connection, self._inbox, self._subscriptions, self._publish)
+        while True:
+            await check.due.wait()
+            with self._visits.coming_in():
+                await check.carry_out(exchange, self._sleep)
 
     async def _report_dropped(self, connection: Connection) -> NoReturn:
         """Say what had no room, and ask again for what is retained."""
