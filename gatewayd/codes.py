@@ -136,6 +136,7 @@ class Code(StrEnum):
     INCOMPATIBLE = "incompatible", _MOOT
     SUPERSEDED = "superseded", _DECIDED
     WITHDRAWN = "withdrawn", _DECIDED
+    NOT_AT_BROKER = "not_at_broker", _DECIDED
     CANCELLED = "cancelled", _DECIDED
     NOT_CONFIGURED = "not_configured", _DECIDED
     INTERRUPTED = "interrupted", _DECIDED

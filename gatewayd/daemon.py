@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import structlog
@@ -15,13 +16,14 @@ from gatewayd.control.server import ControlServer
 from gatewayd.delivery.dependencies import Dependencies
 from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.delivery.sessions import make_session
-from gatewayd.errors import HostError
+from gatewayd.errors import GatewaydError, HostError
 from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.model import Plan
 from gatewayd.link.factory import LinkFactory
 from gatewayd.mqtt.uplink import Uplink
 from gatewayd.planning.commands import Commands
-from gatewayd.planning.planner import StoreSnapshot, damaged_topics
+from gatewayd.planning.keeping import damaged_topics
+from gatewayd.planning.planner import StoreSnapshot
 from gatewayd.planning.reconciler import Reconciler
 from gatewayd.reload import Reloader
 from gatewayd.status.board import StatusBoard
@@ -100,7 +102,8 @@ class Daemon:
             self._firmware,
             self._scheduler,
             on_plan=self._planned,
-            turned_away=lambda: self._uplink.status().refused,
+            turned_away=self._turned_away,
+            is_unconfirmed=self._is_unconfirmed,
         )
         self._gateway = GatewayStatusReader(
             lambda: self._settings,
@@ -192,6 +195,13 @@ class Daemon:
     @property
     def _settings(self) -> Settings:
         return self._reconciler.settings
+
+    def _turned_away(self) -> Mapping[str, GatewaydError]:
+        broker = self._uplink.status()
+        return {**broker.refused, **broker.left_out}
+
+    def _is_unconfirmed(self, topic: str) -> bool:
+        return self._uplink.is_unconfirmed(topic)
 
     def _changed(self) -> None:
         self._reconciler.changed()

@@ -8,26 +8,42 @@ from gatewayd.cli.formatting import echo, indented, plural, printable, size
 from gatewayd.cli.options import device_argument, json_option, socket_option
 from gatewayd.codes import Code
 from gatewayd.control.client import ask
-from gatewayd.control.messages import Assessment, ExplainDeviceResult, ExplainMessageResult, Forecast
+from gatewayd.control.messages import (
+    Assessment,
+    ExplainDeviceResult,
+    ExplainMessageResult,
+    Forecast,
+    SuspendedResult,
+)
 from gatewayd.control.parse import build
-from gatewayd.control.requests import ExplainDevice, ExplainMessage
+from gatewayd.control.requests import ExplainDevice, ExplainMessage, Suspended
 
 # How many of the devices that a message does not concern are listed.
 _LISTED = 5
 
 
 @click.command()
-@device_argument("subject", metavar="DEVICE|TOPIC")
+@device_argument("subject", metavar="[DEVICE|TOPIC]", required=False)
 @click.argument("message", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--suspended", is_flag=True, help="List the releases that the broker has no longer.")
 @socket_option
 @json_option
-def command(subject: str, message: Path | None, control_socket: Path, as_json: bool) -> None:
+def command(
+    subject: str | None, message: Path | None, suspended: bool, control_socket: Path, as_json: bool
+) -> None:
     """Explain a device's state, or what a message would do.
 
     With DEVICE: shows what was published for it, and what it does with each release. With TOPIC and
     MESSAGE, a file that holds the message as it would be published (patch version and firmware, or empty
-    to withdraw): shows what each device would do. Nothing is stored or started.
+    to withdraw): shows what each device would do. With --suspended: lists the releases that are not
+    installed because the broker has them no longer. Nothing is stored or started.
     """
+    if suspended == (subject is not None):
+        raise click.UsageError("give a device, a topic with a message, or --suspended")
+    if subject is None:
+        found = ask(control_socket, build(Suspended), SuspendedResult)
+        click.echo(found.model_dump_json()) if as_json else _print_suspended(found)
+        return
     if message is None:
         device = ask(control_socket, build(ExplainDevice, device=subject), ExplainDeviceResult)
         click.echo(device.model_dump_json()) if as_json else _print_device(device)
@@ -52,6 +68,18 @@ def _print_device(result: ExplainDeviceResult) -> None:
     if result.job is not None:
         job = result.job
         echo(f"\nLast job: {job.id}, {job.version} {job.state} (gatewayctl job {job.id})")
+
+
+def _print_suspended(result: SuspendedResult) -> None:
+    for release in result.releases:
+        version = release.version or "version unknown"
+        echo(printable(f"{release.topic}: {version}, {size(release.size_bytes)}"), bold=True)
+        echo(indented(printable(f"{release.code} since {release.suspended_at}: {release.reason}")))
+        echo(indented(f"for {', '.join(release.devices) or 'no device that is configured'}"))
+    if result.releases:
+        echo("\nThey go on when published again; `gatewayctl withdraw` takes one back for good.")
+    else:
+        echo("Nothing is suspended.")
 
 
 def _print_message(result: ExplainMessageResult) -> None:

@@ -35,6 +35,7 @@ class Broker(Message):
     """The broker as the daemon sees it. `topics`: those requested; `subscribed`: those granted.
 
     `every_s`: None when always connected; `next_connection_at`: None unless disconnected until then.
+    `left_out`: topics that it lets gatewayd not read, or not write.
     """
 
     host: str
@@ -45,6 +46,7 @@ class Broker(Message):
     every_s: int | None = None
     next_connection_at: str | None = None
     refused_messages: tuple[RefusedMessage, ...] = ()
+    left_out: tuple[RefusedMessage, ...] = ()
 
 
 class PauseFact(Message):
@@ -272,6 +274,25 @@ class ExplainDeviceResult(Message):
     job: JobView | None
 
 
+class SuspendedRelease(Message):
+    """A release that the broker has no longer; `devices` follow its topic."""
+
+    topic: str
+    version: str | None
+    size_bytes: int
+    received_at: Time
+    suspended_at: Time
+    devices: tuple[str, ...]
+    code: str
+    reason: str
+
+
+class SuspendedResult(Message):
+    """Releases that are suspended, by topic, oldest first."""
+
+    releases: tuple[SuspendedRelease, ...]
+
+
 class Outcome(Message):
     """The result of a command for one device."""
 
@@ -324,6 +345,7 @@ Result = (
     | JobResult
     | ExplainMessageResult
     | ExplainDeviceResult
+    | SuspendedResult
     | OutcomesResult
     | ReloadResult
 )

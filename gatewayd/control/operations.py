@@ -21,7 +21,7 @@ from gatewayd.jobs.transitions import ENDED
 from gatewayd.ota.version import Version
 from gatewayd.planning.commands import CommandResult, Commands, find_device
 from gatewayd.planning.planner import StoreSnapshot
-from gatewayd.planning.preview import Preview, assessments, forecasts, with_message
+from gatewayd.planning.preview import Preview, assessments, forecasts, suspensions, with_message
 from gatewayd.planning.reconciler import Reconciler
 from gatewayd.status.board import StatusBoard
 from gatewayd.status.feed import StatusFeed
@@ -83,8 +83,8 @@ class ControlOperations:
                 yield await self._status()
             case requests.ExplainMessage():
                 yield await self._explain_message(request, caller)
-            case requests.ExplainDevice():
-                yield await self._explain_device(request)
+            case requests.ExplainDevice() | requests.Suspended():
+                yield await self._explain(request)
             case requests.Reload():
                 log.info("reload requested", by=caller.name)
                 yield views.reload_result(await self._parts.reload())
@@ -192,6 +192,11 @@ class ControlOperations:
             devices=tuple(views.forecast_view(one) for one in forecasts(settings, preview)),
             near_misses=tuple(near_misses(topic, installed_versions(settings, preview.known.devices))),
         )
+
+    async def _explain(self, request: requests.ExplainDevice | requests.Suspended) -> messages.Result:
+        if isinstance(request, requests.ExplainDevice):
+            return await self._explain_device(request)
+        return views.suspended_result(suspensions(self._settings, await self._parts.reconciler.known()))
 
     async def _explain_device(self, request: requests.ExplainDevice) -> messages.ExplainDeviceResult:
         settings = self._settings

@@ -72,6 +72,12 @@ class ExplainDevice(Request):
     device: Name
 
 
+class Suspended(Request):
+    """Which releases does the broker have no longer?"""
+
+    op: Literal["suspended"] = "suspended"
+
+
 class Push(Request):
     """Push firmware to a device without MQTT; it is passed as a file descriptor."""
 
@@ -101,7 +107,18 @@ class Reload(Request):
 
 
 AnyRequest = Annotated[
-    Status | Devices | Watch | Jobs | OneJob | ExplainMessage | ExplainDevice | Push | Steer | Hold | Reload,
+    Status
+    | Devices
+    | Watch
+    | Jobs
+    | OneJob
+    | ExplainMessage
+    | ExplainDevice
+    | Suspended
+    | Push
+    | Steer
+    | Hold
+    | Reload,
     Field(discriminator="op"),
 ]
 REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(AnyRequest)

@@ -18,6 +18,8 @@ from gatewayd.status.feed import LinkHealth
 from gatewayd.status.gateway import BrokerStatus, LagFigures
 from gatewayd.timestamps import utc_text
 
+_NOT_AT_BROKER = "the broker still has gatewayd's marker, and brought nothing on this topic when asked again"
+
 
 def device_view(
     device: Device,
@@ -139,6 +141,25 @@ def assessment_view(assessment: preview.Assessment) -> messages.Assessment:
     )
 
 
+def suspended_result(suspensions: Iterable[preview.Suspension]) -> messages.SuspendedResult:
+    """The releases that the broker has no longer."""
+    return messages.SuspendedResult(
+        releases=tuple(
+            messages.SuspendedRelease(
+                topic=one.release.topic,
+                version=one.version or None,
+                size_bytes=one.release.size,
+                received_at=one.release.received_at,
+                suspended_at=one.release.suspended_at,
+                devices=one.devices,
+                code="not_at_broker",
+                reason=_NOT_AT_BROKER,
+            )
+            for one in suspensions
+        )
+    )
+
+
 def outcome_view(outcome: commands.CommandResult) -> messages.Outcome:
     """The result of a command."""
     job = outcome.job
@@ -188,6 +209,10 @@ def broker_view(settings: Settings, broker: BrokerStatus) -> messages.Broker:
         refused_messages=tuple(
             messages.RefusedMessage(topic=topic, code=error.code, reason=str(error))
             for topic, error in sorted(broker.refused.items())
+        ),
+        left_out=tuple(
+            messages.RefusedMessage(topic=topic, code=error.code, reason=str(error))
+            for topic, error in sorted(broker.left_out.items())
         ),
     )
 

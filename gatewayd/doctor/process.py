@@ -71,6 +71,10 @@ def judge_status(gateway: Gateway, status: StatusResult) -> list[Finding]:
         )
         for one in status.broker.refused_messages
     ]
+    findings += [
+        warning("connection", one.reason, code=one.code, hint="gatewayd leaves it out, and tries again later")
+        for one in status.broker.left_out
+    ]
     lag = status.loop_lag
     if lag.p99_9_ms > LAG_LIMIT_MS:
         text = f"gatewayd is late: {lag.p99_9_ms:.0f} ms at p99.9, {lag.max_ms:.0f} ms at most"

@@ -93,7 +93,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A message in the spool. `seq` orders by arrival."""
+    """A message in the spool. `seq` orders by arrival.
+
+    `retained`: the broker is known to have retained it. `suspended_at`: it does not have it any more.
+    """
 
     id: int
     seq: int
@@ -105,6 +108,8 @@ class Release:
     sha256: str
     size: int
     received_at: str
+    retained: bool = False
+    suspended_at: str = ""
 
     def version(self, verdict: Verdict) -> Version:
         """Return this release's version, with the patch number from `verdict`."""
@@ -314,3 +319,4 @@ class Plan:
     to_verify: tuple[tuple[Release, DecodeProfile, str], ...] = field(default=())  # with the key set's name
     topics: frozenset[str] = frozenset()
     marks: tuple[SaveMark, ...] = ()
+    held: frozenset[int] = frozenset()  # jobs that were not begun, and wait for the broker's word

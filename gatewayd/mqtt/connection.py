@@ -154,6 +154,16 @@ class Connection:
         """How much of the packet that is coming in is here, header included; 0 between packets."""
         return self._hooks.received_of_packet_bytes
 
+    @property
+    def was_silent(self) -> bool:
+        """Whether it ended because nothing was heard for too long, and not because it was closed."""
+        return self._hooks.was_silent
+
+    def check_is_open(self) -> None:
+        """Raise BrokerError if the connection has ended."""
+        if self._hooks.has_ended:
+            raise self._hooks.end()
+
     async def open(self) -> None:
         """Send CONNECT and wait for CONNACK. Raises BrokerError."""
         where, port = f"{self.login.host}:{self.login.port}", "with" if self.login.trust else "without"

@@ -20,7 +20,9 @@ log = structlog.get_logger()
 class ReleaseStore(Protocol):
     """Where releases go. Both are durable when they return, and False when there was nothing to change."""
 
-    async def add_release(self, topic: OtaTopic, topic_text: str, payload: bytes) -> bool:
+    async def add_release(
+        self, topic: OtaTopic, topic_text: str, payload: bytes, *, is_retained: bool
+    ) -> bool:
         """Make `payload` the topic's release; False for a replay of the one it has."""
         ...
 
@@ -38,11 +40,13 @@ class Intake:
         *,
         max_message_bytes: int,
         on_change: Callable[[], None],
+        on_stored: Callable[[], None] = lambda: None,
         is_signed: Callable[[OtaTopic, bytes], Awaitable[bool]],
     ) -> None:
         self._store = store
         self._max_message_bytes = max_message_bytes
         self._on_change = on_change
+        self._on_stored = on_stored
         self._is_signed = is_signed
 
     def route(self, template: TopicTemplate) -> Route[OtaTopic]:
@@ -61,7 +65,11 @@ class Intake:
             self._check_size(message)
             if message.qos == 0:
                 await self._check_qos_0(topic, message)
-            changed = await self._store.add_release(topic, message.topic, message.payload)
+            changed = await self._store.add_release(
+                topic, message.topic, message.payload, is_retained=message.retain
+            )
+            if changed:
+                self._on_stored()
             event = "release stored" if changed else "release is already here"
         else:
             changed = await self._store.withdraw(message.topic)

@@ -26,6 +26,7 @@ from gatewayd.mqtt.qos0 import Qos0Budget
 READ_BYTES = 256 * 1024
 # A refusal that the protocol, and so paho, allows in PUBACK.
 _QUOTA_EXCEEDED = 0x97
+_KEEPALIVE_TIMEOUT = 0x8D
 
 
 def bound_packets(client: aiomqtt.Client, limit_bytes: int) -> None:
@@ -78,6 +79,16 @@ class Hooks:
         broken = self._client._disconnected  # noqa: SLF001 - what broke while the loop was reading or writing
         error = broken.exception() if broken.done() and not broken.cancelled() else None
         return ending(self._reason, error, self._login)
+
+    @property
+    def was_silent(self) -> bool:
+        """Whether keepalive ended the connection."""
+        return self._reason is not None and self._reason.value == _KEEPALIVE_TIMEOUT
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the connection has ended."""
+        return self.ended.done() or self._client._disconnected.done()  # noqa: SLF001 - see above
 
     async def until_ended(self) -> None:
         """Return when the connection has ended; a socket that broke shows only in aiomqtt's own future."""

@@ -46,6 +46,7 @@ class Reports:
         self._topics = topics
         self._with_progress = with_progress
         self._sent: dict[str, DeviceStatus | None] = {}
+        self._refusals: dict[str, str] = {}  # as they were logged
         self._due: dict[str, None] = {}
         self._something_due = asyncio.Event()
         self._progress = ProgressThrottle(sleep)
@@ -108,5 +109,9 @@ class Reports:
         except GatewaydError as error:
             if error.code != Code.PUBLISH_REFUSED:
                 return False
-            log.warning("the broker refuses a report", device=name, code=error.code, reason=str(error))
+            if self._refusals.get(name) != str(error):
+                self._refusals[name] = str(error)
+                log.warning("the broker refuses a report", device=name, code=error.code, reason=str(error))
+        else:
+            self._refusals.pop(name, None)
         return True

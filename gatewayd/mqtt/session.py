@@ -29,7 +29,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import NoReturn
 
 import structlog
@@ -42,27 +41,27 @@ from gatewayd.mqtt.connection import (
     STEADY_S,
     BackOff,
     Connection,
-    Delivery,
     IncomingMessage,
-    back_off_s,
     connect,
 )
 from gatewayd.mqtt.duty_cycle import Visits
+from gatewayd.mqtt.exchange import Exchange
+from gatewayd.mqtt.inbox import Inbox
+from gatewayd.mqtt.left_out import Request
 from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, SESSION_EXPIRY_S, BrokerError, Login
 from gatewayd.mqtt.qos0 import REPORT_S
+from gatewayd.mqtt.retained_check import RetainedCheck
 from gatewayd.mqtt.subscriptions import AmbiguousTopicError, Subscriptions
 from gatewayd.mqtt.topics import GatewayTopics, Presence
-from gatewayd.ota.topic_levels import readings
 
 __all__ = ["BrokerError", "IncomingMessage", "MqttSession"]
 
 log = structlog.get_logger()
 
-# Longest wait before a message is offered to the store again. A person who made room sees it stored within a
-# minute, whatever the disk itself adds.
-MAX_STORE_BACK_OFF_S = 30.0
 # `offline`, its PUBACK and DISCONNECT; the whole daemon has five seconds to stop.
 GOODBYE_S = 2.0
+# How many requests are named where a connection ended before they were answered.
+SHOWN_SUSPECTS = 3
 MIB = 1024 * 1024
 
 
@@ -105,20 +104,28 @@ class MqttSession:
             qos_0_waiting_bytes=2 * (settings.max_message_mib * MIB + PACKET_OVERHEAD_BYTES),
             trust=settings.trust,
         )
-        self._on_message = on_message
         self._on_connected = on_connected
         self._on_refusal = on_refusal
-        self._subscriptions = subscriptions or Subscriptions()
-        self._template = settings.ota_topic
-        self._sleep, self._clock, self._chance = sleep, clock, chance
+        self._subscriptions = subscriptions or Subscriptions(clock)
+        self._left_out = self._subscriptions.left_out
+        self._sleep = sleep
         self._visits = Visits(settings.connect, sleep=sleep, clock=clock, chance=chance)
+        self._inbox = Inbox(
+            self._subscriptions,
+            settings.ota_topic,
+            on_message=on_message,
+            on_refusal=on_refusal,
+            coming_in=self._visits.coming_in,
+            check=self._subscriptions.check,
+            sleep=sleep,
+            clock=clock,
+            chance=chance,
+        )
         self._protocol = ProtocolVersion.V5
         self._connection: Connection | None = None
         self._back_off = BackOff(clock, chance)
         self._may_connect = asyncio.Event()
         self._stopping = False
-        self._refused: dict[str, FirmwareError] = {}
-        self._refusal_logged_s: dict[str, float] = {}
         self._was_shared = False
         self._lost_in_a_row = 0
 
@@ -149,8 +156,14 @@ class MqttSession:
     @property
     def refused_messages(self) -> dict[str, FirmwareError]:
         """Topics whose last message was refused, and why."""
-        wanted = self._subscriptions.wanted
-        return {topic: error for topic, error in self._refused.items() if topic in wanted}
+        return self._inbox.refused
+
+    @property
+    def left_out(self) -> dict[str, BrokerError]:
+        """Topics that the broker lets us not read, or not write, and why."""
+        wanted = {*self._subscriptions.wanted}
+        errors = self._left_out.errors.items()
+        return {one.topic: error for one, error in errors if one.kind == "publish" or one.topic in wanted}
 
     def set_topics(self, topics: frozenset[str]) -> None:
         """Say which topics to be subscribed to; the first call lets `run` connect."""
@@ -170,11 +183,20 @@ class MqttSession:
             raise BrokerError(f"there is no connection to the broker at {self._login.host}")
         try:
             with self._visits.leaving():
-                await self._connection.publish(topic, payload, retain=retain)
+                await self._publish(self._connection, topic, payload, retain=retain)
         except BrokerError as error:
             if error.code == Code.PUBLISH_REFUSED:
                 raise
             raise BrokerError(error.message) from None
+
+    async def _publish(
+        self, connection: Connection, topic: str, payload: bytes, *, retain: bool = True
+    ) -> None:
+        request = Request("publish", topic)
+        if (error := self._left_out.error_of(request)) is not None:
+            raise error
+        async with self._left_out.asking(connection, [request]):
+            await connection.publish(topic, payload, retain=retain)
 
     async def run(self) -> None:
         """Stay connected until cancelled; then it publishes `offline` and disconnects within two seconds."""
@@ -207,7 +229,9 @@ class MqttSession:
         wait_s, is_again = self._back_off.after(error)
         self._lost_in_a_row = self._lost_in_a_row + 1 if error.code == Code.CONNECTION_LOST else 0
         reason = str(error)
-        if is_again and self._lost_in_a_row > 1:
+        if suspects := self._left_out.suspects:
+            reason += f"; it came before the answer to {', '.join(map(str, suspects[:SHOWN_SUSPECTS]))}"
+        elif is_again and self._lost_in_a_row > 1:
             # Not every broker says why: mosquitto 2.0 just closes when a session is taken over.
             reason += f"; again, and soon: is there another client with id {self._login.client_id}?"
         # Only what the broker says for certain: asking for every image again is dear on a line that flaps.
@@ -220,6 +244,7 @@ class MqttSession:
         connection = await connect(self._login, self._protocol)
         self._protocol = connection.protocol
         self._back_off.connected()
+        self._left_out.begin()
         self._connection = connection
         try:
             self._tell_connected(connection)
@@ -229,6 +254,12 @@ class MqttSession:
             await self._serve(connection)
         except _Visited:
             await self._disconnect(connection)
+        except BrokerError as error:
+            was_closed = error.code == Code.CONNECTION_LOST and not connection.was_silent
+            if self._left_out.ended(was_closed=was_closed):
+                self._back_off.reset()
+                self._on_refusal()
+            raise
         except asyncio.CancelledError:
             await self._say_goodbye(connection)
             raise
@@ -259,8 +290,12 @@ class MqttSession:
                 tasks.create_task(connection.watch_progress(self._sleep), name="mqtt: progress")
                 tasks.create_task(self._say(connection, Presence.ONLINE), name="mqtt: online")
                 tasks.create_task(self._keep_subscribed(connection), name="mqtt: subscribe")
-                tasks.create_task(self._receive(connection), name="mqtt: receive")
+                tasks.create_task(self._inbox.receive(connection), name="mqtt: receive")
                 tasks.create_task(self._report_dropped(connection), name="mqtt: dropped")
+                tasks.create_task(self._retry_left_out(connection), name="mqtt: left out")
+                if self._subscriptions.check is not None:
+                    check = self._check_retained(connection, self._subscriptions.check)
+                    tasks.create_task(check, name="mqtt: check")
                 if self._was_shared:
                     tasks.create_task(self._ask_again(), name="mqtt: ask again")
                 if self._visits.are_limited:
@@ -284,7 +319,7 @@ class MqttSession:
 
     async def _say(self, connection: Connection, presence: Presence) -> None:
         try:
-            await connection.publish(self._status_topic, presence.payload, retain=True)
+            await self._publish(connection, self._status_topic, presence.payload)
         except BrokerError as error:
             if error.code != Code.PUBLISH_REFUSED:
                 raise
@@ -299,7 +334,8 @@ class MqttSession:
     async def _say_goodbye(self, connection: Connection) -> None:
         try:
             async with asyncio.timeout(GOODBYE_S):
-                await connection.publish(self._status_topic, Presence.OFFLINE.payload, retain=True)
+                if self._left_out.error_of(Request("publish", self._status_topic)) is None:
+                    await connection.publish(self._status_topic, Presence.OFFLINE.payload, retain=True)
                 await connection.close()
         except (BrokerError, TimeoutError):
             log.info("disconnected before `offline` was confirmed; the broker will publish the last will")
@@ -319,6 +355,22 @@ class MqttSession:
                 await self._subscriptions.apply(connection)
             await self._subscriptions.changed.wait()
 
+    async def _retry_left_out(self, connection: Connection) -> NoReturn:
+        """Ask for what was left out once it is due again."""
+        while True:
+            await self._left_out.until_due(self._sleep)
+            self._subscriptions.changed.set()
+            await self._say(connection, Presence.ONLINE)
+            self._on_connected()
+
+    async def _check_retained(self, connection: Connection, check: RetainedCheck) -> NoReturn:
+        """Find out what the broker still retains, whenever that was asked for."""
+        exchange = Exchange(connection, self._inbox, self._subscriptions, self._publish)
+        while True:
+            await check.due.wait()
+            with self._visits.coming_in():
+                await check.carry_out(exchange, self._sleep)
+
     async def _report_dropped(self, connection: Connection) -> NoReturn:
         """Say what had no room, and ask again for what is retained."""
         while True:
@@ -332,66 +384,3 @@ class MqttSession:
             return self._subscriptions.wanted_as(topic)
         except AmbiguousTopicError:
             return None
-
-    async def _receive(self, connection: Connection) -> None:
-        while True:
-            delivery = await connection.receive()
-            with self._visits.coming_in():
-                await self._take(delivery)
-            connection.acknowledge(delivery)
-
-    async def _take(self, delivery: Delivery) -> None:
-        """Return when the message may be acknowledged."""
-        attempt = 0
-        while (message := self._followed(delivery.message)) is not None:
-            try:
-                await self._on_message(message)
-            except FirmwareError as error:
-                self._refuse(message.topic, error, qos=message.qos)
-            except Exception as error:
-                wait_s = min(MAX_STORE_BACK_OFF_S, back_off_s(attempt, self._chance()))
-                log.exception(
-                    "message not stored, and not acknowledged: it is kept and tried again",
-                    topic=message.topic,
-                    code=getattr(error, "code", "internal"),
-                    reason=str(error),
-                    retry_in_s=round(wait_s),
-                )
-                await self._sleep(wait_s)
-                attempt += 1
-                continue
-            else:
-                self._refused.pop(message.topic, None)
-            return
-
-    def _refuse(self, topic: str, error: FirmwareError, *, qos: int) -> None:
-        last, self._refused[topic] = self._refused.get(topic), error
-        is_news = last is None or last.code != error.code
-        if is_news:
-            self._on_refusal()
-        # Nothing holds back QoS 0: a flood of it must not flood the log.
-        now_s = self._clock()
-        if qos or is_news or now_s - self._refusal_logged_s.get(topic, now_s) >= REPORT_S:
-            self._refusal_logged_s[topic] = now_s
-            log.warning("message refused", topic=topic, code=error.code, reason=str(error))
-
-    def _followed(self, message: IncomingMessage) -> IncomingMessage | None:
-        """Return the message under the topic we subscribed to; None for one that was dropped."""
-        topic = message.topic
-        try:
-            if (wanted := self._subscriptions.wanted_as(topic)) is not None:
-                return replace(message, topic=wanted)
-        except AmbiguousTopicError as error:
-            for candidate in error.candidates:
-                self._refuse(candidate, error, qos=message.qos)
-            return None
-        stale = [topic] if self._template.parse(topic) else readings(self._template, topic) or [topic]
-        log.warning(
-            "message dropped: no device follows its topic any more",
-            topic=topic,
-            code="not_ours",
-            reason=f"the broker's session was still subscribed to {' or '.join(stale)}; unsubscribing",
-        )
-        for one in stale:
-            self._subscriptions.ask_again(one)
-        return None

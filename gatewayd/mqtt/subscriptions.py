@@ -12,12 +12,18 @@ those nothing is downloaded twice while the session lives.
 """
 
 import asyncio
+import time
+from collections.abc import Callable, Collection
 
 import structlog
 from aiomqtt import ProtocolVersion
 
+from gatewayd.codes import Code
 from gatewayd.errors import FirmwareError
 from gatewayd.mqtt.connection import Connection
+from gatewayd.mqtt.left_out import LeftOut, Request
+from gatewayd.mqtt.login import BrokerError
+from gatewayd.mqtt.retained_check import RetainedCheck
 from gatewayd.ota.topic_levels import subscribed_as
 
 log = structlog.get_logger()
@@ -38,9 +44,16 @@ class AmbiguousTopicError(FirmwareError):
 
 
 class Subscriptions:
-    """Wanted and held subscriptions, across as many connections as there are. `changed` asks for `apply`."""
+    """Wanted and held subscriptions, across as many connections as there are. `changed` asks for `apply`.
 
-    def __init__(self) -> None:
+    `left_out` has what the broker does not grant now; `check`, if there is one, hears what is asked for.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, check: RetainedCheck | None = None
+    ) -> None:
+        self.check = check
+        self.left_out = LeftOut(clock)
         self.changed = asyncio.Event()
         self._wanted: frozenset[str] | None = None
         self._held: set[str] = set()
@@ -98,6 +111,10 @@ class Subscriptions:
         if not connection.session_present:
             self._held.clear()
             self._asked.clear()
+        if self.check is not None:
+            self._held -= self.check.pending
+            self._asked -= self.check.pending
+            self.check.begin()
         self._to_all = connection.protocol is ProtocolVersion.V5
 
     async def apply(self, connection: Connection) -> None:
@@ -112,6 +129,14 @@ class Subscriptions:
         await self._subscribe(connection, asked, replay_retained=False)
         self._to_all = False
 
+    async def replay(self, connection: Connection, topics: Collection[str]) -> None:
+        """Have what is retained on topics come once more; these need not be wanted ones."""
+        for batch in self._batches(topics):
+            async with self.left_out.asking(connection, [_request(one) for one in batch]):
+                refused = await connection.subscribe(batch, replay_retained=True)
+            for topic, reason in refused.items():
+                self._refused(topic, reason)
+
     async def _unsubscribe(self, connection: Connection, topics: set[str]) -> None:
         await connection.unsubscribe(sorted(topics))
         self._held -= topics
@@ -122,19 +147,43 @@ class Subscriptions:
     async def _subscribe(
         self, connection: Connection, topics: frozenset[str], *, replay_retained: bool
     ) -> None:
-        if not topics:
-            return
-        refused = await connection.subscribe(sorted(topics), replay_retained=replay_retained)
-        granted = topics.difference(refused)
-        self._held.difference_update(refused)
-        self._held |= granted
-        self._asked |= granted
-        for topic, reason in refused.items():
-            log.error(
-                "the broker refuses a subscription",
-                topic=topic,
-                code="subscription_refused",
-                reason=f"{reason}; check the broker's access rules (tried again with the next connection)",
-            )
-        if granted:
-            log.info("subscribed", topics=sorted(granted))
+        for batch in self._batches(topics):
+            if self.check is not None and replay_retained:
+                self.check.asked(batch)
+            async with self.left_out.asking(connection, [_request(one) for one in batch]):
+                refused = await connection.subscribe(batch, replay_retained=replay_retained)
+            granted = set(batch).difference(refused)
+            self._held.difference_update(refused)
+            self._held |= granted
+            self._asked |= granted
+            for topic, reason in refused.items():
+                self._refused(topic, reason)
+            if granted:
+                log.info("subscribed", topics=sorted(granted))
+
+    def _batches(self, topics: Collection[str]) -> list[list[str]]:
+        """What may be asked for, and what of it in one packet."""
+        allowed = [one for one in sorted(topics) if self.left_out.error_of(_request(one)) is None]
+        if self.left_out.is_careful:
+            return [[one] for one in allowed]
+        return [allowed] if allowed else []
+
+    def _refused(self, topic: str, reason: str) -> None:
+        if self.check is not None:
+            self.check.refused([topic])
+        error = BrokerError(
+            f"the broker refuses a subscription to {topic}: {reason}",
+            code=Code.SUBSCRIPTION_REFUSED,
+            hint="check the broker's access rules",
+        )
+        self.left_out.refused(_request(topic), error)
+        log.error(
+            "the broker refuses a subscription",
+            topic=topic,
+            code="subscription_refused",
+            reason=f"{reason}; check the broker's access rules (it is tried again later)",
+        )
+
+
+def _request(topic: str) -> Request:
+    return Request("subscribe", topic)

@@ -3,6 +3,7 @@
     <root>/status            retained: `online`, `sleeping`, or `offline`, which is also the last will
     <root>/gateway           retained: the status of the gateway itself, as JSON
     <root>/devices/<name>    retained: the status of one device, as JSON
+    <root>/marker            retained: shows that the broker remembers (see retained_check.py)
     <ota topic>              firmware, by application, major.minor and channel: `ota.topic` has its form
 
 The root is `mqtt.status_topic` with the gateway's id in it.
@@ -66,6 +67,11 @@ class GatewayTopics:
     def gateway(self) -> str:
         """What it says of itself at length: a `GatewayStatus`."""
         return f"{self.root}/gateway"
+
+    @property
+    def marker(self) -> str:
+        """What shows that the broker remembers."""
+        return f"{self.root}/marker"
 
     def device(self, name: str) -> str:
         """What it says of a device."""

@@ -6,6 +6,7 @@ A reload may name another broker. Then the connection is replaced by one to that
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
+from typing import Protocol
 
 import structlog
 
@@ -13,6 +14,7 @@ from gatewayd.config import Mqtt, Periodic, Settings
 from gatewayd.mqtt.gateway_report import GatewayReport
 from gatewayd.mqtt.intake import Intake, ReleaseStore
 from gatewayd.mqtt.reports import Reports
+from gatewayd.mqtt.retained_check import RetainedCheck, RetentionStore
 from gatewayd.mqtt.router import Router
 from gatewayd.mqtt.session import MqttSession
 from gatewayd.mqtt.subscriptions import Subscriptions
@@ -26,6 +28,10 @@ log = structlog.get_logger()
 MIB = 1024 * 1024
 
 
+class UplinkStore(ReleaseStore, RetentionStore, Protocol):
+    """What hangs on the broker needs of the store."""
+
+
 class Uplink:
     """Messages from the broker to the store, statuses from the board to the broker; `run` it once.
 
@@ -37,7 +43,7 @@ class Uplink:
     def __init__(
         self,
         settings: Callable[[], Settings],
-        store: ReleaseStore,
+        store: UplinkStore,
         board: StatusBoard,
         *,
         gateway: Callable[[], GatewayStatus],
@@ -53,7 +59,7 @@ class Uplink:
         self._topics: frozenset[str] | None = None
         self._asked_again: frozenset[str] = frozenset()
         self._another = asyncio.Event()
-        self._broker = self._make_broker(Subscriptions())
+        self._broker = self._make_broker(self._new_subscriptions())
 
     async def run(self) -> None:
         """Serve one broker after the other until cancelled; then the broker hears `offline`."""
@@ -101,13 +107,23 @@ class Uplink:
             granted=session.subscribed_topics,
             next_connection_in_s=session.next_connection_in_s,
             refused=session.refused_messages,
+            left_out=session.left_out,
         )
+
+    def is_unconfirmed(self, topic: str) -> bool:
+        """Whether an update that was not begun should wait for the broker's word on this topic."""
+        check = self._broker.session.subscriptions.check
+        return check is not None and check.is_unconfirmed(topic)
 
     def _subscriptions_for(self, last: "_Broker") -> Subscriptions:
         """Those of the last broker, if it is still the same session: nothing is downloaded twice then."""
         if last.identity == _identity(self._settings().mqtt):
             return last.session.subscriptions
-        return Subscriptions()
+        return self._new_subscriptions()
+
+    def _new_subscriptions(self) -> Subscriptions:
+        marker = GatewayTopics.of(self._settings()).marker
+        return Subscriptions(check=RetainedCheck(self._store, marker, on_change=self._on_change))
 
     def _make_broker(self, subscriptions: Subscriptions) -> "_Broker":
         return _Broker(
@@ -143,10 +159,12 @@ class _Broker:
         self.identity = _identity(settings.mqtt)
         self.online_since: datetime | None = None
         topics = GatewayTopics.of(settings)
+        self._check = check = subscriptions.check
         intake = Intake(
             store,
             max_message_bytes=settings.mqtt.max_message_mib * MIB,
             on_change=on_change,
+            on_stored=check.stored if check else lambda: None,
             is_signed=is_signed,
         )
         self.session = MqttSession(
@@ -176,4 +194,6 @@ class _Broker:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._reports.run(), name="reports")
             tasks.create_task(self._gateway_report.run(), name="gateway report")
+            if self._check is not None:
+                tasks.create_task(self._check.end_hold(asyncio.sleep), name="hold")
             tasks.create_task(self.session.run(), name="mqtt")

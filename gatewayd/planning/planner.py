@@ -47,8 +47,7 @@ from gatewayd.jobs.model import (
 from gatewayd.jobs.transitions import WAITING, JobState
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.version import Version
-
-Verdicts = Mapping[tuple[str, str], Verdict]
+from gatewayd.planning.offers import Offers, Verdicts, last_messages, newest_of, not_genuine
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +62,8 @@ class StoreSnapshot:
     marks: Mapping[BoardKey, RollbackMark] = field(default_factory=dict)
     # Not stored: why the last message of a topic was refused before it could be.
     turned_away: Mapping[str, GatewaydError] = field(default_factory=dict)
+    # Not stored: topics of which the broker is yet to say that it still has their message.
+    unconfirmed: frozenset[str] = frozenset()
 
 
 def plan(settings: Settings, known: StoreSnapshot) -> Plan:
@@ -71,6 +72,7 @@ def plan(settings: Settings, known: StoreSnapshot) -> Plan:
     commands: list[Command] = []
     to_verify: dict[tuple[str, str], tuple[Release, DecodeProfile, str]] = {}
     topics: set[str] = set()
+    held: set[int] = set()
     jobs_of: dict[str, list[Job]] = {}
     for job in known.jobs:
         jobs_of.setdefault(job.device, []).append(job)
@@ -92,10 +94,13 @@ def plan(settings: Settings, known: StoreSnapshot) -> Plan:
             for topic, error in known.turned_away.items()
             if topic in topics_of(settings, device, record)
         ]
-        offers = _Offers(releases, known.verdicts, profile.key, turned_away)
+        current = [release for release in releases if not release.suspended_at]
+        suspended = [release for release in releases if release.suspended_at]
+        offers = Offers(current, known.verdicts, profile.key, turned_away, suspended, known.unconfirmed)
         decision, following = _decide(device, record, offers, jobs)
         decisions.append(decision)
         commands += following
+        held |= {job.id for job in jobs if _is_held(job, offers)}
     configured = {device.name for device in settings.devices}
     commands += [
         EndJob(
@@ -104,7 +109,14 @@ def plan(settings: Settings, known: StoreSnapshot) -> Plan:
         for job in known.jobs
         if job.device not in configured and job.is_active and job.state is not JobState.ACTIVATING
     ]
-    return Plan(tuple(decisions), tuple(commands), tuple(to_verify.values()), frozenset(topics), marks)
+    return Plan(
+        tuple(decisions),
+        tuple(commands),
+        tuple(to_verify.values()),
+        frozenset(topics),
+        marks,
+        frozenset(held),
+    )
 
 
 def records_of(
@@ -121,90 +133,8 @@ def releases_for(settings: Settings, device: Device, known: StoreSnapshot) -> li
     return [release for release in known.releases if release.topic in followed]
 
 
-def superfluous(known: StoreSnapshot) -> list[int]:
-    """Return ids of releases that are no longer needed.
-
-    Needed are the newest message of each topic, its newest genuine one for each decode profile, and those
-    that active jobs use. A push is a command, not a state: it goes once it is carried out or cancelled.
-    """
-    in_use = {job.message_sha256 for job in known.jobs if job.is_active}
-    keep = {release.id for release in known.releases if release.sha256 in in_use}
-    keep |= {release.id for release in _last_messages(known.releases)}
-    for profile_key in {key for _, key in known.verdicts}:
-        offers = _Offers(known.releases, known.verdicts, profile_key)
-        for by_arrival in (False, True):
-            newest = _newest(offers, by_arrival=by_arrival).values()
-            keep |= {candidate.release.id for candidate in newest}
-    return [
-        release.id
-        for release in known.releases
-        if release.id not in keep or (release.sha256 not in in_use and _is_spent(release, known.jobs))
-    ]
-
-
-def damaged_topics(known: StoreSnapshot) -> frozenset[str]:
-    """Return the topics whose message is damaged or gone, and must be requested from the broker again."""
-    lost = {sha256 for (sha256, _), verdict in known.verdicts.items() if verdict.code == Code.SPOOL_DAMAGED}
-    failed = {job.message_sha256: job.updated_seq for job in known.jobs if job.code == Code.SPOOL_DAMAGED}
-    return frozenset(
-        release.topic
-        for release in known.releases
-        if release.sha256 in lost or failed.get(release.sha256, 0) > release.seq
-    )
-
-
-def _is_spent(release: Release, jobs: Sequence[Job]) -> bool:
-    """Whether this was pushed and its job has ended, but not failed: a failed one may be retried."""
-    return is_pushed(release.topic) and any(
-        release.topic == push_topic(job.device)
-        and release.sha256 == job.message_sha256
-        and release.seq < job.created_seq
-        and not (job.is_active or job.state is JobState.FAILED)
-        for job in jobs
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Offers:
-    """The releases of a device's topics with the verdicts for its decode profile, and what was not stored."""
-
-    releases: Sequence[Release]
-    verdicts: Verdicts
-    profile_key: str
-    turned_away: Sequence[Decision] = ()
-
-    def verdict(self, release: Release) -> Verdict | None:
-        return self.verdicts.get((release.sha256, self.profile_key))
-
-
-def _last_messages(releases: Iterable[Release]) -> list[Release]:
-    """Return the message of each topic that arrived last."""
-    last: dict[str, Release] = {}
-    for release in releases:
-        if release.topic not in last or release.seq > last[release.topic].seq:
-            last[release.topic] = release
-    return list(last.values())
-
-
-def _newest(offers: _Offers, *, by_arrival: bool) -> dict[str, Candidate]:
-    """Return the newest genuine release of each topic."""
-
-    def order(candidate: Candidate) -> tuple[int, int]:
-        return (0, candidate.release.seq) if by_arrival else candidate.age
-
-    newest: dict[str, Candidate] = {}
-    for release in offers.releases:
-        verdict = offers.verdict(release)
-        if verdict is None or not verdict.is_genuine:
-            continue
-        candidate = Candidate(release, verdict)
-        if release.topic not in newest or order(candidate) > order(newest[release.topic]):
-            newest[release.topic] = candidate
-    return newest
-
-
 def _decide(
-    device: Device, record: DeviceRecord, offers: _Offers, jobs: Sequence[Job]
+    device: Device, record: DeviceRecord, offers: Offers, jobs: Sequence[Job]
 ) -> tuple[Decision, list[Command]]:
     active = next((job for job in jobs if job.is_active), None)
     best, refusal = _choose(device, record, offers)
@@ -218,12 +148,41 @@ def _decide(
     if any(offers.verdict(release) is None for release in offers.releases):
         return Decision(device.name, "verifying", "a release is being verified"), commands
     if best is None:
+        refusal = refusal or _suspended(device, record, offers)
         return refusal or Decision(device.name, "no_release", "nothing was published for it"), commands
     settled = _settled_before(device, record, best, jobs)
     if settled is not None:
         return settled, commands
+    if offers.is_held(best.release):
+        reason = f"the broker is asked whether it still has {best.version}"
+        return decision_on(device, best, "verifying", reason), commands
     update = decision_on(device, best, "update", _why(device, record, best))
     return update, [*commands, _create(device, record, best)]
+
+
+def _suspended(device: Device, record: DeviceRecord, offers: Offers) -> Decision | None:
+    """Return what the newest release that the broker has no longer means for the device; None: nothing."""
+    for release in reversed(offers.suspended):
+        verdict = offers.verdict(release)
+        if verdict is None or not verdict.is_genuine:
+            continue
+        candidate = Candidate(release, verdict)
+        if (refusal := refusal_of(device, record, candidate)) is not None:
+            return refusal
+        reason = (
+            f"{candidate.version} is suspended: the broker has it no longer (published again, it goes on)"
+        )
+        return decision_on(device, candidate, "not_at_broker", reason, refused=True)
+    return None
+
+
+def _is_held(job: Job, offers: Offers) -> bool:
+    """Whether a job was not begun, and waits for the broker's word on its release."""
+    return (
+        job.state is JobState.QUEUED
+        and job.image is None
+        and any(one.sha256 == job.message_sha256 and offers.is_held(one) for one in offers.releases)
+    )
 
 
 def _why(device: Device, record: DeviceRecord, best: Candidate) -> str:
@@ -234,12 +193,10 @@ def _why(device: Device, record: DeviceRecord, best: Candidate) -> str:
     return f"{believed} {installed}, and {best.version} {origin}"
 
 
-def _choose(
-    device: Device, record: DeviceRecord, offers: _Offers
-) -> tuple[Candidate | None, Decision | None]:
+def _choose(device: Device, record: DeviceRecord, offers: Offers) -> tuple[Candidate | None, Decision | None]:
     """Return the release that the device should run, or why there is none."""
-    told = [(release.seq, _refused(device, release, verdict)) for release, verdict in _not_genuine(offers)]
-    newest = _newest(offers, by_arrival=device.allow_downgrade)
+    told = [(release.seq, _refused(device, release, verdict)) for release, verdict in not_genuine(offers)]
+    newest = newest_of(offers, by_arrival=device.allow_downgrade)
     told += [(one.release.seq, refusal) for one, refusal in _stale(device, record, offers, newest)]
     for candidate in sorted(newest.values(), key=lambda one: (one.version.patch, *one.age), reverse=True):
         refusal = refusal_of(device, record, candidate)
@@ -254,10 +211,10 @@ def _choose(
 
 
 def _stale(
-    device: Device, record: DeviceRecord, offers: _Offers, newest: Mapping[str, Candidate]
+    device: Device, record: DeviceRecord, offers: Offers, newest: Mapping[str, Candidate]
 ) -> Iterable[tuple[Candidate, Decision]]:
     """Yield each topic's last message if it is genuine and older than what the device got."""
-    for release in _last_messages(offers.releases):
+    for release in last_messages(offers.releases):
         verdict = offers.verdict(release)
         if verdict is None or not verdict.is_genuine or newest[release.topic].release == release:
             continue
@@ -267,7 +224,7 @@ def _stale(
 
 
 def _end_of(
-    device: Device, record: DeviceRecord, active: Job, best: Candidate | None, offers: _Offers
+    device: Device, record: DeviceRecord, active: Job, best: Candidate | None, offers: Offers
 ) -> EndJob | None:
     """Return how an active job must end: its release is gone, or superseded while the job waits."""
     is_waiting = active.state in WAITING
@@ -280,8 +237,10 @@ def _end_of(
         return None
     release = next((one for one in offers.releases if one.sha256 == active.message_sha256), None)
     if release is None:
-        reason = f"{active.version} is no longer published for it"
-        return EndJob(active.id, JobState.CANCELLED, "withdrawn", reason)
+        is_suspended = any(one.sha256 == active.message_sha256 for one in offers.suspended)
+        code = Code.NOT_AT_BROKER if is_suspended else Code.WITHDRAWN
+        where = "at the broker" if is_suspended else "published for it"
+        return EndJob(active.id, JobState.CANCELLED, code, f"{active.version} is no longer {where}")
     verdict = offers.verdict(release)
     if verdict is not None and not verdict.is_genuine:
         return EndJob(active.id, JobState.CANCELLED, verdict.code, verdict.reason)
@@ -341,14 +300,6 @@ def _may_try_again(record: DeviceRecord, failed: Job) -> bool:
     if again is Again.AFTER_CONTACT or info.device_id != failed.device_id:
         return True
     return again is Again.AFTER_RESTART and info.boot_id != failed.boot_id
-
-
-def _not_genuine(offers: _Offers) -> list[tuple[Release, Verdict]]:
-    """Return the last message of each topic where it is refused; older ones are obsolete."""
-    found = [(release, offers.verdict(release)) for release in _last_messages(offers.releases)]
-    return [
-        (release, verdict) for release, verdict in found if verdict is not None and not verdict.is_genuine
-    ]
 
 
 def _refused(device: Device, release: Release, verdict: Verdict) -> Decision:

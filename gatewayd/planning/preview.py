@@ -38,6 +38,15 @@ class Assessment:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspension:
+    """A release that the broker has no longer, and the devices that follow its topic."""
+
+    release: Release
+    version: str
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Preview:
     """The snapshot with one more message, and the release which that message is."""
 
@@ -108,7 +117,24 @@ def assessments(settings: Settings, known: StoreSnapshot, device: Device) -> tup
     )
 
 
+def suspensions(settings: Settings, known: StoreSnapshot) -> tuple[Suspension, ...]:
+    """Return the releases that the broker has no longer, by topic, oldest first."""
+    found = []
+    for release in sorted(known.releases, key=lambda one: (one.topic, one.seq)):
+        if not release.suspended_at:
+            continue
+        followers = [one for one in settings.devices if release in releases_for(settings, one, known)]
+        verdicts = [verdict for (sha256, _), verdict in known.verdicts.items() if sha256 == release.sha256]
+        version = next((str(release.version(one)) for one in verdicts if one.is_genuine), "")
+        found.append(Suspension(release, version, tuple(one.name for one in followers)))
+    return tuple(found)
+
+
 def _assess(device: Device, record: DeviceRecord, release: Release, verdict: Verdict | None) -> Assessment:
+    if release.suspended_at:
+        version = str(release.version(verdict)) if verdict is not None and verdict.is_genuine else ""
+        reason = f"suspended since {release.suspended_at}: the broker has it no longer"
+        return Assessment(release, version, "not_at_broker", reason)
     if verdict is None:
         return Assessment(release, "", "verifying", "it is being verified")
     if not verdict.is_genuine:

@@ -26,7 +26,8 @@ from gatewayd.jobs.model import (
     Verdict,
 )
 from gatewayd.jobs.transitions import JobState
-from gatewayd.planning.planner import StoreSnapshot, plan, superfluous
+from gatewayd.planning.keeping import superfluous
+from gatewayd.planning.planner import StoreSnapshot, plan
 from gatewayd.store.database import Database
 from gatewayd.store.store import Store
 
@@ -48,6 +49,7 @@ class Reconciler:
         *,
         on_plan: Callable[[Plan, StoreSnapshot], None],
         turned_away: Callable[[], Mapping[str, GatewaydError]] = dict,
+        is_unconfirmed: Callable[[str], bool] = lambda _topic: False,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -55,6 +57,7 @@ class Reconciler:
         self._scheduler = scheduler
         self._on_plan = on_plan
         self._turned_away = turned_away
+        self._is_unconfirmed = is_unconfirmed
         self._news = asyncio.Event()
         self._turn = asyncio.Lock()
         self._waiting: list[asyncio.Future[None]] = []
@@ -72,7 +75,10 @@ class Reconciler:
 
     async def known(self) -> StoreSnapshot:
         """Return the planner's input as it is now. Raises HostError."""
-        return replace(await self._store.run(_read), turned_away=self._turned_away())
+        stored = await self._store.run(_read)
+        topics = {release.topic for release in stored.releases if release.retained}
+        unconfirmed = frozenset(filter(self._is_unconfirmed, topics))
+        return replace(stored, turned_away=self._turned_away(), unconfirmed=unconfirmed)
 
     @asynccontextmanager
     async def between_passes(self) -> AsyncIterator[None]:
@@ -134,7 +140,9 @@ class Reconciler:
             {
                 job.device: job
                 for job in known.jobs
-                if job.is_active and (job.device not in keyless or job.state is JobState.ACTIVATING)
+                if job.is_active
+                and job.id not in result.held
+                and (job.device not in keyless or job.state is JobState.ACTIVATING)
             },
             everybody if EVERYTHING in known.pauses else known.pauses.keys(),
         )

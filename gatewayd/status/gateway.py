@@ -28,6 +28,7 @@ class BrokerStatus:
         granted: those of them that the broker has granted.
         next_connection_in_s: until then the gateway sleeps; None: it does not.
         refused: why the last message on a topic was refused before it was stored.
+        left_out: topics that the broker lets us not read, or not write, and why.
     """
 
     is_connected: bool = False
@@ -36,6 +37,7 @@ class BrokerStatus:
     granted: frozenset[str] = frozenset()
     next_connection_in_s: float | None = None
     refused: Mapping[str, GatewaydError] = field(default_factory=dict)
+    left_out: Mapping[str, GatewaydError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from gatewayd.ota.topic import OtaTopic
 from gatewayd.protocol.session import DeviceInfo
 from gatewayd.store.attempts import Attempts
 from gatewayd.store.marks import StoredMarks
+from gatewayd.store.retained import RetainedReleases
 from gatewayd.store.rows import (
     JOB_INSERT,
     device_of,
@@ -48,7 +49,6 @@ from gatewayd.store.stored import write_json
 from gatewayd.store.tables import Tables
 
 _ENDED = ENDED_STATES
-
 # Jobs kept for each device once they have ended.
 KEPT_JOBS = 50
 
@@ -62,6 +62,7 @@ class Database:
         self._db = self._tables.db
         self._attempts = Attempts(self._tables)
         self._marks = StoredMarks(self._tables)
+        self.retained = RetainedReleases(self._tables)
         self.is_new = self._tables.is_new
         try:
             self._look_through()

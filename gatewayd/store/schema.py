@@ -25,6 +25,7 @@ CREATE TABLE releases (
     id INTEGER PRIMARY KEY AUTOINCREMENT, seq INTEGER NOT NULL, received_at TEXT NOT NULL,
     topic TEXT NOT NULL, app_id TEXT NOT NULL, major TEXT NOT NULL, minor TEXT NOT NULL,
     channel TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL,
+    retained INTEGER NOT NULL DEFAULT 0, suspended_at TEXT NOT NULL DEFAULT '',
     UNIQUE (topic, sha256));
 CREATE TABLE verdicts (sha256 TEXT, reading TEXT, verdict TEXT NOT NULL, PRIMARY KEY (sha256, reading));
 CREATE TABLE devices (
@@ -47,6 +48,7 @@ CREATE TABLE pauses (name TEXT PRIMARY KEY, since TEXT NOT NULL, by TEXT NOT NUL
 CREATE TABLE marks (
     app_id TEXT NOT NULL, kind TEXT NOT NULL, board TEXT NOT NULL, timestamp_ms TEXT NOT NULL,
     container BLOB NOT NULL, PRIMARY KEY (app_id, kind, board));
+CREATE TABLE identity (id TEXT NOT NULL);
 -- None doubled: whatever a planner says, a device has at most one job under way.
 CREATE UNIQUE INDEX one_active_job ON jobs (device) WHERE state NOT IN ({ENDED_STATES});
 CREATE INDEX jobs_by_device ON jobs (device, id);

@@ -12,7 +12,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self, TypeVar
@@ -24,6 +24,7 @@ from gatewayd.ota.topic import OtaTopic
 from gatewayd.store.database import Database
 from gatewayd.store.disk import Ballast, is_damage, is_full, make_directory, sync, translate_error
 from gatewayd.store.quarantine import Quarantine
+from gatewayd.store.retained import Retention
 from gatewayd.store.salvage import SUFFIXES, Replacement, Salvage
 from gatewayd.store.spool import Spool
 from gatewayd.store.tables import damaged
@@ -94,13 +95,33 @@ class Store:
         """
         return await self._in_thread(lambda: self._with_ballast(lambda: work(self._opened)))
 
-    async def add_release(self, topic: OtaTopic, topic_text: str, payload: bytes) -> bool:
-        """See `Database.add_release`. The ballast is not for messages."""
-        return await self._in_thread(lambda: self._opened.add_release(topic, topic_text, payload), "messages")
+    async def add_release(
+        self, topic: OtaTopic, topic_text: str, payload: bytes, *, is_retained: bool = False
+    ) -> bool:
+        """See `Database.add_release`, `RetainedReleases.note`. The ballast is not for messages."""
+
+        def add() -> bool:
+            changed = self._opened.add_release(topic, topic_text, payload)
+            self._opened.retained.note(topic_text, is_retained=is_retained)
+            return changed
+
+        return await self._in_thread(add, "messages")
 
     async def withdraw(self, topic_text: str) -> bool:
         """See `Database.withdraw`."""
         return await self.run(lambda database: database.withdraw(topic_text))
+
+    async def retention(self) -> Retention:
+        """See `RetainedReleases.state`."""
+        return await self.run(lambda database: database.retained.state())
+
+    async def suspend(self, topics: Collection[str]) -> None:
+        """See `RetainedReleases.suspend`."""
+        await self.run(lambda database: database.retained.suspend(topics))
+
+    async def forget_retained(self, above_seq: int, but: Collection[str]) -> None:
+        """See `RetainedReleases.forget`."""
+        await self.run(lambda database: database.retained.forget(above_seq, but))
 
     async def _in_thread(self, work: Callable[[], T], kind: str = "records") -> T:
         try:

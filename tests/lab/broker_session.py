@@ -85,8 +85,12 @@ class Lab:
 
     async def subscribed(self, *topics: str) -> None:
         """Have the session subscribed to exactly these topics."""
+        self.session.set_topics(frozenset(topics))
+        await self.subscribed_to(*topics)
+
+    async def subscribed_to(self, *topics: str) -> None:
+        """Wait until the broker has granted exactly these topics."""
         topics_set = frozenset(topics)
-        self.session.set_topics(topics_set)
         await until(
             lambda: self.session.is_connected and self.session.subscribed_topics == topics_set,
             f"being subscribed to {topics}; log: {self.log}",

@@ -226,6 +226,10 @@ class ScriptedBroker:
             PINGREQ: lambda peer, _: peer.send(packet(PINGRESP)),
         } | (answers or {})
 
+    def answer(self, answers: dict[int, Callable[[Peer, Packet], None]]) -> None:
+        """Answer otherwise from now on."""
+        self._answers |= answers
+
     @property
     def peer(self) -> Peer:
         """The latest connection."""

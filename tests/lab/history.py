@@ -14,6 +14,8 @@ logs counts for one thing only, the moment at which it says that it has committe
     wrong_image          something sent to a device, or run by it, that was never published for it
     unexplained          a job that ended otherwise than well and has no code
     false_success        a job that succeeded, of whose image the device knows nothing
+    suspended            suspended though nobody emptied the topic, whatever the broker forgot; or offered to
+                         a device, or run by it for the first time, while suspended
 """
 
 from collections import Counter
@@ -121,6 +123,20 @@ class Withdrawn:
 
 
 @dataclass(frozen=True, slots=True)
+class Emptied:
+    """Somebody emptied a topic's retained message; whether the gateway heard of it is not said."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suspended:
+    """The daemon says that the broker has a topic's releases no longer."""
+
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
 class Resumed:
     """A person was told that a pause is over."""
 
@@ -141,6 +157,8 @@ Event = (
     | Committed
     | Acknowledged
     | Withdrawn
+    | Emptied
+    | Suspended
     | Answered
     | Resumed
     | Sent
@@ -175,6 +193,7 @@ def judge(history: History) -> list[Violation]:
         _wrong_images,
         _unexplained,
         _false_successes,
+        _suspensions,
     )
     return [violation for rule in rules for violation in rule(history)]
 
@@ -251,7 +270,10 @@ def _unfinished(history: History) -> Iterator[Violation]:
     found = {event.device: event for event in history if isinstance(event, Found)}
     looked = [event for event in history if isinstance(event, Looked)]
     jobs = looked[-1].jobs if looked else ()
+    suspended = suspended_in(history)
     for device, newest in _highest_for(history).items():
+        if newest.topic in suspended:
+            continue
         if device not in found or found[device].image == newest.image:
             continue
         mine = [job for job in jobs if (job.device, job.message) == (device, newest.message)]
@@ -341,3 +363,43 @@ def _false_successes(history: History) -> Iterator[Violation]:
                 if job.state == "succeeded" and (job.device, job.version) not in known:
                     what = f"job {job.id} succeeded and {job.device} never started {job.version}"
                     yield Violation("false_success", what)
+
+
+def suspended_in(history: History) -> set[str]:
+    """Return the topics whose releases are suspended in the end."""
+    suspended: set[str] = set()
+    for event in history:
+        match event:
+            case Suspended():
+                suspended.add(event.topic)
+            case Published() | Withdrawn():
+                suspended.discard(event.topic)
+            case _:
+                pass
+    return suspended
+
+
+def _suspensions(history: History) -> Iterator[Violation]:
+    emptied: set[str] = set()
+    for number, event in enumerate(history):
+        match event:
+            case Emptied():
+                emptied.add(event.topic)
+            case Published():
+                emptied.discard(event.topic)
+            case Suspended() if event.topic not in emptied:
+                yield Violation("suspended", f"{event.topic} was suspended, and nobody emptied it")
+            case Sent() | Activated():
+                before = history[:number]
+                topics = {
+                    one.topic
+                    for one in before
+                    if isinstance(one, Published)
+                    and event.device in one.devices
+                    and one.version == event.version
+                }
+                if topics and topics <= suspended_in(before):
+                    what = f"{event.device} got {event.version} while that was suspended"
+                    yield Violation("suspended", what)
+            case _:
+                pass

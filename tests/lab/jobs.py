@@ -166,6 +166,7 @@ class World:
         self.records: dict[str, DeviceRecord] = {}
         self.jobs: list[Job] = []
         self.marks: dict[BoardKey, RollbackMark] = {}
+        self.unconfirmed: frozenset[str] = frozenset()
 
     @property
     def settings(self) -> Settings:
@@ -174,7 +175,14 @@ class World:
 
     @property
     def known(self) -> StoreSnapshot:
-        return StoreSnapshot(self.releases, self.verdicts, self.records, self.jobs, marks=self.marks)
+        return StoreSnapshot(
+            self.releases,
+            self.verdicts,
+            self.records,
+            self.jobs,
+            marks=self.marks,
+            unconfirmed=self.unconfirmed,
+        )
 
     def publish(self, verdict: Verdict | None, channel: Channel = Channel.NONE, *, minor: int = 3) -> Self:
         release = a_release(len(self.releases) + 1, channel=channel, minor=minor)

@@ -10,6 +10,7 @@ from lab.history import (
     Answered,
     Committed,
     DeviceCommitted,
+    Emptied,
     Event,
     Found,
     Looked,
@@ -17,6 +18,7 @@ from lab.history import (
     Resumed,
     Sent,
     StoredJob,
+    Suspended,
     Withdrawn,
     judge,
 )
@@ -60,6 +62,23 @@ GOOD: dict[str, list[Event]] = {
         looked(messages=()),
         *ARRIVAL[1:],
         looked(),
+    ],
+    "a withdrawal that nobody announced, and published again": [
+        *ARRIVAL,
+        Emptied(ONE.topic),
+        Suspended(ONE.topic),
+        looked(),
+        *ARRIVAL,
+        *DEVICE,
+        looked(JOB),
+        END,
+    ],
+    "suspended, and so not run": [
+        *ARRIVAL,
+        Emptied(ONE.topic),
+        Suspended(ONE.topic),
+        looked(),
+        UNTOUCHED,
     ],
     "a damaged database that was replaced, with its history": [
         *ARRIVAL,
@@ -131,6 +150,18 @@ GOOD: dict[str, list[Event]] = {
 BAD: dict[str, tuple[str, list[Event]]] = {
     "acknowledged without a commit": ("early_ack", [ONE, Acknowledged("m1"), looked()]),
     "acknowledged before the commit": ("early_ack", [ONE, Acknowledged("m1"), Committed("m1"), looked()]),
+    "suspended by a broker that lost its memory": (
+        "suspended",
+        [*ARRIVAL, Suspended(ONE.topic), looked(), UNTOUCHED],
+    ),
+    "suspended, and its file is gone": (
+        "lost",
+        [*ARRIVAL, Emptied(ONE.topic), Suspended(ONE.topic), looked(messages=()), UNTOUCHED],
+    ),
+    "sent while it was suspended": (
+        "suspended",
+        [*ARRIVAL, Emptied(ONE.topic), Suspended(ONE.topic), *DEVICE[:1], looked(WAITS), UNTOUCHED],
+    ),
     "gone after the acknowledgement": ("lost", [*ARRIVAL, looked(messages=())]),
     "said to be committed, acknowledged, and a later look finds nothing": (
         "lost",

@@ -18,9 +18,13 @@ TOPIC = "/a/pump/u/4.3/s"
 class Store:
     releases: dict[str, bytes] = field(default_factory=dict)
     topics: list[OtaTopic] = field(default_factory=list)
+    retained: dict[str, bool] = field(default_factory=dict)
     error: Exception | None = None
 
-    async def add_release(self, topic: OtaTopic, topic_text: str, payload: bytes) -> bool:
+    async def add_release(
+        self, topic: OtaTopic, topic_text: str, payload: bytes, *, is_retained: bool
+    ) -> bool:
+        self.retained[topic_text] = is_retained
         if self.error:
             raise self.error
         self.topics.append(topic)

@@ -13,7 +13,8 @@ from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import Channel
-from gatewayd.planning.planner import plan, superfluous
+from gatewayd.planning.keeping import superfluous
+from gatewayd.planning.planner import plan
 from gatewayd.protocol.session import ImageState
 
 ADVANCED = {"payload": "advanced", "keys": "pump"}
@@ -481,3 +482,75 @@ def test_what_was_refused_before_it_was_stored_shows_at_those_that_follow_its_to
     assert decided(World(a_device()).publish(genuine(1)), topic) == ("qos0", True), "it runs what came before"
     assert decided(World(a_device()).publish(genuine(2)), topic) == ("update", False), "that one is still due"
     assert decided(World(a_device()), "/a/tank/u/4.3") == ("no_release", False)
+
+
+def retained(world: World, **changes: Any) -> World:
+    world.releases = [replace(one, retained=True, **changes) for one in world.releases]
+    return world
+
+
+def suspended(world: World) -> World:
+    return retained(world, suspended_at="2026-11-28T12:00:00Z")
+
+
+def test_what_the_broker_has_no_longer_is_shown_and_not_installed() -> None:
+    world = suspended(World(a_device()).publish(genuine(2)))
+    decision = world.decision()
+    assert not world.plan().commands
+    assert (decision.code, decision.refused, decision.version) == ("not_at_broker", True, "4.3.2")
+    assert not superfluous(world.known), "its file is kept"
+
+
+def test_a_device_that_runs_what_is_suspended_is_up_to_date() -> None:
+    assert suspended(World(a_device(version="4.3.2")).publish(genuine(2))).code() == "up_to_date"
+
+
+def test_what_comes_back_goes_on() -> None:
+    world = suspended(World(a_device()).publish(genuine(2)))
+    assert retained(world, suspended_at="").created().version == "4.3.2"
+
+
+def test_another_release_is_installed_in_place_of_a_suspended_one() -> None:
+    world = suspended(World(a_device()).publish(genuine(2))).publish(genuine(3))
+    assert world.created().version == "4.3.3"
+
+
+@pytest.mark.parametrize("state", [JobState.OFFERED, JobState.QUEUED, JobState.TRANSFERRING, JobState.STAGED])
+def test_a_suspended_release_takes_its_job_with_it(state: JobState) -> None:
+    world = suspended(World(a_device()).publish(genuine(2)).job(state=state))
+    assert world.ended() == EndJob(1, JobState.CANCELLED, "not_at_broker", "4.3.2 is no longer at the broker")
+
+
+def test_a_suspended_job_that_comes_back_is_made_again() -> None:
+    world = World(a_device()).publish(genuine(2)).job(state=JobState.CANCELLED, code="not_at_broker")
+    assert retained(world).created().version == "4.3.2"
+
+
+def test_no_update_begins_before_the_broker_was_asked() -> None:
+    world = retained(World(a_device()).publish(genuine(2)))
+    world.unconfirmed = frozenset({world.releases[0].topic})
+    assert (world.code(), world.plan().commands) == ("verifying", ())
+    world.unconfirmed = frozenset()
+    assert world.created()
+
+
+def test_what_was_never_retained_does_not_wait_for_the_broker() -> None:
+    world = World(a_device()).publish(genuine(2))
+    world.unconfirmed = frozenset({world.releases[0].topic})
+    assert world.created()
+
+
+@pytest.mark.parametrize(
+    ("state", "image", "is_held"),
+    [
+        (JobState.QUEUED, "", True),
+        (JobState.QUEUED, digest("image 2 None"), False),
+        (JobState.ACTIVATING, digest("image 2 None"), False),
+    ],
+)
+def test_only_a_job_that_was_not_begun_waits_for_the_broker(
+    state: JobState, image: str, is_held: bool
+) -> None:
+    world = retained(World(a_device()).publish(genuine(2)).job(state=state, image_sha256=image))
+    world.unconfirmed = frozenset({world.releases[0].topic})
+    assert world.plan().held == ({1} if is_held else set())

@@ -14,7 +14,8 @@ from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import Channel
 from gatewayd.ota.version import Version
-from gatewayd.planning.planner import plan, superfluous
+from gatewayd.planning.keeping import superfluous
+from gatewayd.planning.planner import plan
 from gatewayd.protocol.session import ImageState
 
 PATCHES = st.sampled_from([0, 1, 2, 3, 4, 2**63, 2**64 - 1])

@@ -15,7 +15,7 @@ from gatewayd.doctor.host import examine_quarantine
 from gatewayd.errors import HostError
 from gatewayd.jobs.model import EVERYTHING, CreateJob
 from gatewayd.jobs.transitions import JobState
-from gatewayd.planning.planner import damaged_topics
+from gatewayd.planning.keeping import damaged_topics
 from gatewayd.planning.reconciler import _read
 from gatewayd.store.database import Database
 from gatewayd.store.quarantine import KEPT, Quarantine

@@ -32,9 +32,11 @@ def test_some_points_at_which_the_disk_fails(whole: tuple[Account, list[Point]])
 class Liar(Store):
     """Acknowledges what it could not store."""
 
-    async def add_release(self, topic: OtaTopic, topic_text: str, payload: bytes) -> bool:
+    async def add_release(
+        self, topic: OtaTopic, topic_text: str, payload: bytes, *, is_retained: bool = False
+    ) -> bool:
         try:
-            return await super().add_release(topic, topic_text, payload)
+            return await super().add_release(topic, topic_text, payload, is_retained=is_retained)
         except HostError:
             return True
 

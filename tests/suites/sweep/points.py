@@ -10,7 +10,7 @@ from pathlib import Path
 from lab.brokers import Mosquitto
 
 from gatewayd.mqtt.connection import Connection
-from gatewayd.mqtt.session import MqttSession
+from gatewayd.mqtt.inbox import Inbox
 from suites.sweep.forked import Injection
 from suites.sweep.scene import CALLS, SCENARIOS, Outcome, Scene
 
@@ -97,14 +97,14 @@ class Field:
 def acknowledge_first() -> None:
     """Break the daemon: what the sweep must notice, or it notices nothing."""
 
-    async def receive(self: MqttSession, connection: Connection) -> None:
+    async def receive(self: Inbox, connection: Connection) -> None:
         while True:
             delivery = await connection.receive()
             connection.acknowledge(delivery)
             await asyncio.sleep(0.05)  # else it may still be in the queue when the kill comes
-            await self._take(delivery)
+            await self._take(delivery.message)
 
-    MqttSession._receive = receive  # type: ignore[method-assign]  # noqa: SLF001 - this is how to break it
+    Inbox.receive = receive  # type: ignore[method-assign]  # this is how to break it
 
 
 def _calls(scene: Scene) -> Counter[str]:
