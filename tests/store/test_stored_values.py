@@ -146,7 +146,9 @@ def check_rows(known: Known, truth: Mapping[str, list[dict[str, Any]]]) -> None:
     """What is in columns."""
     for one, row in zip(known.snapshot.releases, truth["releases"], strict=True):
         told = asdict(one)
-        assert {name: str(row[name]) for name in told} == {name: str(value) for name, value in told.items()}
+        for name in set(row) & set(told):
+            assert str(told[name]) == str(row[name]), name
+        assert set(told) - set(row) <= {"retained", "suspended_at"}  # which this version did not write
     for job, row in zip(known.snapshot.jobs, truth["jobs"], strict=True):
         told = asdict(job)
         for name in set(row) & set(told):
