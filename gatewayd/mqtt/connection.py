@@ -19,7 +19,7 @@ import aiomqtt
 from aiomqtt import ProtocolVersion
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from gatewayd.codes import Attempt, Code, meaning
+from gatewayd.codes import AttemptEffect, Code, meaning
 from gatewayd.mqtt.login import FAILURE, PACKET_TOO_LARGE, BrokerError, Login, make_client, refusal
 from gatewayd.mqtt.paho_callbacks import Hooks, bound_packets
 from gatewayd.tls import Facts, TlsError, facts_of, translate_error
@@ -72,7 +72,7 @@ class BackOff:
         since, self._connected_at = self._connected_at, None
         if since is not None and self._clock() - since >= STEADY_S:
             self._attempt = 0
-        if meaning(error.code).attempt is Attempt.FINAL:
+        if meaning(error.code).attempt is AttemptEffect.FINAL:
             self._attempt = max(self._attempt, HOPELESS_ATTEMPT)
         is_again = since is not None and self._attempt > 0
         wait_s = back_off_s(self._attempt, self._chance())
