@@ -33,7 +33,7 @@ class Contact(Enum):
     STRANGER = auto()  # another device answered
 
 
-class Attempt(Enum):
+class AttemptEffect(Enum):
     """What it does to the attempt that it ends: of a job, or to connect to the broker."""
 
     COUNTS = auto()  # uses up one attempt; tried again after a back-off
@@ -57,7 +57,7 @@ class Meaning:
 
     fault: Fault
     contact: Contact = Contact.MADE
-    attempt: Attempt = Attempt.COUNTS
+    attempt: AttemptEffect = AttemptEffect.COUNTS
     again: Again = Again.AFTER_RESTART
     is_silence: bool = False  # the link works and the device does not answer; it may yet
     is_outcome: bool = False  # it says what became of an image that was activated
@@ -75,38 +75,42 @@ _DECIDED = Meaning(Fault.NOBODY)
 _DUE = Meaning(Fault.NOBODY, is_well=True)
 _CURRENT = Meaning(Fault.NOBODY, is_well=True, is_outcome=True)
 # Now that the device was asked it turns out to run something that this does not replace.
-_MOOT = Meaning(Fault.NOBODY, attempt=Attempt.MOOT)
+_MOOT = Meaning(Fault.NOBODY, attempt=AttemptEffect.MOOT)
 
-_FIRMWARE = Meaning(Fault.PUBLISHER, attempt=Attempt.FINAL)
+_FIRMWARE = Meaning(Fault.PUBLISHER, attempt=AttemptEffect.FINAL)
 
 _DEVICE = Meaning(Fault.DEVICE)
-_DID_NOT_HOLD = Meaning(Fault.DEVICE, attempt=Attempt.FINAL, again=Again.NEVER, is_outcome=True)
-_INCAPABLE = Meaning(Fault.DEVICE, attempt=Attempt.FINAL)
-_MISTAKEN = Meaning(Fault.DEVICE, contact=Contact.STRANGER, attempt=Attempt.FINAL, again=Again.AFTER_CONTACT)
+_DID_NOT_HOLD = Meaning(Fault.DEVICE, attempt=AttemptEffect.FINAL, again=Again.NEVER, is_outcome=True)
+_INCAPABLE = Meaning(Fault.DEVICE, attempt=AttemptEffect.FINAL)
+_MISTAKEN = Meaning(
+    Fault.DEVICE, contact=Contact.STRANGER, attempt=AttemptEffect.FINAL, again=Again.AFTER_CONTACT
+)
 _STRANGER = Meaning(Fault.DEVICE, contact=Contact.STRANGER, again=Again.AFTER_CONTACT)
 # The device answers, and what it does now ends by itself.
-_TRIAL = Meaning(Fault.DEVICE, attempt=Attempt.WAITS)
+_TRIAL = Meaning(Fault.DEVICE, attempt=AttemptEffect.WAITS)
 _UNSTEADY = Meaning(Fault.DEVICE, again=Again.BY_PERSON)
 
 _LINE = Meaning(Fault.LINE)
 _SILENT = Meaning(Fault.LINE, contact=Contact.NONE, again=Again.AFTER_CONTACT, is_silence=True)
 # The line is not there or not ours: nothing was tried, so nothing is used up.
-_AWAY = Meaning(Fault.LINE, contact=Contact.NONE, attempt=Attempt.WAITS, again=Again.AFTER_CONTACT)
+_AWAY = Meaning(Fault.LINE, contact=Contact.NONE, attempt=AttemptEffect.WAITS, again=Again.AFTER_CONTACT)
 # The radio reaches something that does not let us in, or is not what we look for.
 _NO_ENTRY = Meaning(Fault.LINE, contact=Contact.NONE, again=Again.AFTER_CONTACT)
 _VANISHING = Meaning(Fault.LINE, contact=Contact.NONE, again=Again.BY_PERSON)
 
 _MACHINE = Meaning(Fault.MACHINE)
-_OUT_OF_FILES = Meaning(Fault.MACHINE, contact=Contact.NONE, attempt=Attempt.WAITS, again=Again.AFTER_CONTACT)
-_DISK = Meaning(Fault.MACHINE, attempt=Attempt.WAITS, is_disk=True)
-_STORAGE = Meaning(Fault.MACHINE, attempt=Attempt.WAITS)
-_LOST = Meaning(Fault.MACHINE, attempt=Attempt.FINAL)
+_OUT_OF_FILES = Meaning(
+    Fault.MACHINE, contact=Contact.NONE, attempt=AttemptEffect.WAITS, again=Again.AFTER_CONTACT
+)
+_DISK = Meaning(Fault.MACHINE, attempt=AttemptEffect.WAITS, is_disk=True)
+_STORAGE = Meaning(Fault.MACHINE, attempt=AttemptEffect.WAITS)
+_LOST = Meaning(Fault.MACHINE, attempt=AttemptEffect.FINAL)
 
 _CONFIGURATION = Meaning(Fault.CONFIGURATION)
-_KEYLESS = Meaning(Fault.CONFIGURATION, attempt=Attempt.WAITS)
+_KEYLESS = Meaning(Fault.CONFIGURATION, attempt=AttemptEffect.WAITS)
 
 _BROKER = Meaning(Fault.BROKER)
-_TURNED_AWAY = Meaning(Fault.BROKER, attempt=Attempt.FINAL)
+_TURNED_AWAY = Meaning(Fault.BROKER, attempt=AttemptEffect.FINAL)
 _OTHER_MQTT = Meaning(Fault.BROKER, suggests_older_mqtt=True)
 
 _REQUEST = Meaning(Fault.REQUEST)

@@ -26,7 +26,7 @@ _BAR_COLUMNS = 18
 _NAME_COLUMNS = 16
 # Kept free around the bars, so that nothing scrolls.
 _SPARE_LINES = 4
-# Without a terminal, a transfer is printed as a line every so many percent.
+# Without a terminal, a transfer is printed as a line at each step of this size.
 _STEP_PERCENT = 10
 
 

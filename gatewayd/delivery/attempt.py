@@ -123,7 +123,7 @@ class Attempt:
         async with self._contact.open():
             await self._contact.make()
 
-    async def run(self) -> Job:
+    async def deliver(self) -> Job:
         """Lead the job as far as it goes; returns it succeeded. Raises GatewaydError, Deferral, Paused."""
         if self._the_job.state in INTERRUPTIBLE:
             await self._go(JobState.QUEUED)

@@ -84,11 +84,11 @@ class Pump:
         """Run the operation under way to its outcome. Raises LinkLost."""
         self._note_datagram_size()  # a radio may have told it late
         try:
-            return await self._run()
+            return await self._until_outcome()
         finally:
             self.due = None
 
-    async def _run(self) -> Outcome:
+    async def _until_outcome(self) -> Outcome:
         while True:
             self._news.clear()
             if self._broken is not None:

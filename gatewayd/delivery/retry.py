@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gatewayd.codes import Attempt, Contact, meaning
+from gatewayd.codes import AttemptEffect, Contact, meaning
 from gatewayd.errors import GatewaydError, LinkError, LinkLost
 from gatewayd.jobs.model import Job
 from gatewayd.jobs.transitions import JobState
@@ -43,13 +43,13 @@ def after_failure(
     """
     what = meaning(error.code)
     waiting = JobState.ACTIVATING if job.state is JobState.ACTIVATING else JobState.QUEUED
-    if what.attempt is Attempt.MOOT and job.state is not JobState.ACTIVATING:
+    if what.attempt is AttemptEffect.MOOT and job.state is not JobState.ACTIVATING:
         return Retry(JobState.CANCELLED, job.failures, 0.0)
-    if what.attempt in (Attempt.FINAL, Attempt.MOOT):
+    if what.attempt in (AttemptEffect.FINAL, AttemptEffect.MOOT):
         return Retry(JobState.FAILED, job.failures + 1, 0.0)
     # A port that keeps vanishing during transfers costs the device a flash write each time.
     has_vanished = isinstance(error, LinkLost) and job.state is JobState.TRANSFERRING and not advanced
-    excused = what.attempt is Attempt.WAITS and not has_vanished
+    excused = what.attempt is AttemptEffect.WAITS and not has_vanished
     if excused or (grace and what.is_silence):
         return Retry(waiting, 0 if advanced else job.failures, LINE_WAIT_S * (0.5 + chance / 2))
     failures = 1 if advanced else job.failures + 1

@@ -258,7 +258,7 @@ class Scheduler:
         lane.probe_due = None  # it says HELLO as well
         now: Job | None = None
         try:
-            now = await attempt.run()
+            now = await attempt.deliver()
         except asyncio.CancelledError:
             if lane.interruption is not None:
                 now = await attempt.interrupted(*lane.interruption)

@@ -1,1 +1,1 @@
-"""The broker's side: one session, intake of firmware, reports."""
+"""MQTT: one session with the broker, intake of firmware, reports."""

@@ -1,10 +1,12 @@
-"""One connection to the broker, from CONNECT to its end; with login and hooks all that knows aiomqtt.
+"""One connection to the broker, from CONNECT to its end.
+
+This file, login.py and paho_callbacks.py are the only ones that use aiomqtt.
 
 aiomqtt gives paho an event loop. Acknowledgements are manual: paho's own go out before anything is stored.
 Every connection is a new client: a packet identifier means nothing on another connection, so an
 acknowledgement must not be able to reach one. Nothing here waits with a time limit once connected: an answer
-may queue behind an image of many MiB on a slow line. What ends a wait is the end of the connection: keepalive
-for silence, `watch_progress` for a dribble.
+may queue behind an image of many MiB on a slow line. A wait ends with the connection: keepalive detects
+silence, and `watch_progress` a line that only trickles.
 """
 
 import contextlib
@@ -19,33 +21,33 @@ import aiomqtt
 from aiomqtt import ProtocolVersion
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from gatewayd.codes import Attempt, Code, meaning
+from gatewayd.codes import AttemptEffect, Code, meaning
 from gatewayd.mqtt.login import FAILURE, PACKET_TOO_LARGE, BrokerError, Login, make_client, refusal
 from gatewayd.mqtt.paho_callbacks import Hooks, bound_packets
 from gatewayd.tls import Facts, TlsError, facts_of, translate_error
 
-# A message in progress gains this much in each window, or the line is given up: 16 MiB then take at most two
-# days, and a phone on the edge of its cell is still faster.
+# A message in progress must gain this much in each window, or the connection is dropped: 16 MiB then take at
+# most two days, and a phone at the edge of its cell is still faster.
 STALL_WINDOW_S = 20.0
 STALL_MIN_BYTES = 2048
 
 # Beside topic and payload of a PUBLISH: its fixed header, the topic's length, packet id, and no properties.
 AROUND_TOPIC_BYTES = 5 + 2 + 2 + 1
 
-# Longest wait between two tries: an operator who has repaired the broker does not want to wait longer.
+# The longest wait between two tries: an operator who has repaired the broker should not have to wait longer.
 MAX_BACK_OFF_S = 60.0
-# A connection that held this long was a good one: the next back-off starts from the shortest. Longer than any
-# back-off, so that two gateways which throw each other out do not take that for peace.
+# After a connection that lasted this long the back-off starts over. Longer than any back-off, so that two
+# gateways with one client id, which disconnect each other in turn, do keep backing off.
 STEADY_S = 120.0
 # Errors that a quick retry cannot fix: back off for the longest time immediately.
 HOPELESS_ATTEMPT = 5
 
 
 def back_off_s(attempt: int, chance: float) -> float:
-    """Seconds to wait after failed try number `attempt` (from 0): 1..2, 2..4, … 30..60.
+    """Return the seconds to wait after failed try number `attempt` (from 0): 1..2, 2..4, … 30..60.
 
-    `chance` (0 to 1) picks a place in the upper half, so that gateways which lost the same broker do not
-    return as one.
+    `chance` (0 to 1) picks a place in the upper half, so that gateways which lost the same broker do not all
+    return at once.
     """
     longest = min(MAX_BACK_OFF_S, 2.0 ** (min(attempt, 16) + 1))
     return longest / 2 * (1 + chance)
@@ -60,19 +62,19 @@ class BackOff:
         self._connected_at: float | None = None
 
     def connected(self) -> None:
-        """A connection was made."""
+        """Note that a connection was made."""
         self._connected_at = self._clock()
 
     def reset(self) -> None:
-        """The last connection ended as it should."""
+        """Note that the last connection ended as it should."""
         self._attempt, self._connected_at = 0, None
 
     def after(self, error: BrokerError) -> tuple[float, bool]:
-        """Return the seconds to wait, and whether several connections in a row did not hold."""
+        """Return the seconds to wait, and whether several connections in a row were lost."""
         since, self._connected_at = self._connected_at, None
         if since is not None and self._clock() - since >= STEADY_S:
             self._attempt = 0
-        if meaning(error.code).attempt is Attempt.FINAL:
+        if meaning(error.code).attempt is AttemptEffect.FINAL:
             self._attempt = max(self._attempt, HOPELESS_ATTEMPT)
         is_again = since is not None and self._attempt > 0
         wait_s = back_off_s(self._attempt, self._chance())
@@ -92,14 +94,14 @@ class IncomingMessage:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message, and what it takes to acknowledge it."""
+    """A message, and the packet identifier that acknowledges it."""
 
     message: IncomingMessage
     packet_id: int
 
 
 async def connect(login: Login, protocol: ProtocolVersion = ProtocolVersion.V5) -> "Connection":
-    """Connect with MQTT 5, or with 3.1.1 to a broker that speaks nothing else. Raises BrokerError."""
+    """Connect with MQTT 5, or with 3.1.1 if the broker does not speak 5. Raises BrokerError."""
     try:
         connection = Connection(login, protocol)
     except TlsError as error:
@@ -117,7 +119,7 @@ async def connect(login: Login, protocol: ProtocolVersion = ProtocolVersion.V5) 
 
 
 class Connection:
-    """One connection. After `open` raised or `close` returned it is of no use any more."""
+    """One connection. It cannot be used again once `open` has raised or `close` has returned."""
 
     def __init__(self, login: Login, protocol: ProtocolVersion) -> None:
         self.login = login
@@ -130,28 +132,28 @@ class Connection:
 
     @property
     def session_present(self) -> bool:
-        """Whether the broker still had our session, with its subscriptions."""
+        """Whether the broker had kept our session, with its subscriptions."""
         return self._hooks.session_present
 
     @property
     def tls(self) -> Facts | None:
-        """What the broker's side of TLS is; None without TLS."""
+        """The broker's certificate and the TLS parameters; None without TLS."""
         connection = self._hooks.socket
         return facts_of(connection) if isinstance(connection, ssl.SSLSocket) else None
 
     @property
     def session_expiry_s(self) -> int | None:
-        """For how long the broker keeps our session, where it says that this differs from what was asked."""
+        """How long the broker keeps our session, if it says that this differs from what was requested."""
         return self._hooks.session_expiry_s
 
     @property
     def messages_in(self) -> int:
-        """How many messages came in whole."""
+        """How many messages were received completely."""
         return self._hooks.messages_in
 
     @property
     def received_of_packet_bytes(self) -> int:
-        """How much of the packet that is coming in is here, header included; 0 between packets."""
+        """How much of an incoming packet was received so far, header included; 0 between packets."""
         return self._hooks.received_of_packet_bytes
 
     @property
@@ -172,7 +174,7 @@ class Connection:
         except aiomqtt.MqttCodeError as error:
             self._drop()
             raise refusal(error.rc, self.login) from None
-        except (aiomqtt.MqttError, ValueError) as error:  # ValueError: a host name that cannot be one
+        except (aiomqtt.MqttError, ValueError) as error:  # ValueError: an invalid host name
             self._drop()
             self._raise_tls_error(error, where)
             self._raise_other_protocol(where, port, is_late=str(error) == "Operation timed out")
@@ -187,7 +189,7 @@ class Connection:
             raise
 
     def _raise_other_protocol(self, where: str, port: str, *, is_late: bool) -> None:
-        """Raise BrokerError if something was reached that does not answer as a broker does."""
+        """Raise BrokerError if what was reached does not answer as a broker does."""
         if self._hooks.is_http:
             raise BrokerError(
                 f"{where} speaks HTTP: it is the broker's websocket port, or a web server",
@@ -202,7 +204,7 @@ class Connection:
             ) from None
 
     def _raise_tls_error(self, error: Exception, where: str) -> None:
-        """Raise BrokerError if it was TLS that failed: aiomqtt keeps the text of it alone, and no more."""
+        """Raise BrokerError if TLS failed: aiomqtt keeps only the text of the error."""
         if self.login.trust is None:
             return
         for cause in (error, error.__context__, self._hooks.tls_error):
@@ -210,7 +212,7 @@ class Connection:
                 raise BrokerError(found.message, code=found.code, hint=found.hint) from None
 
     async def receive(self) -> Delivery:
-        """Wait for the next message. Raises BrokerError at the end of the connection."""
+        """Wait for the next message. Raises BrokerError when the connection ends."""
         try:
             message = await anext(self._messages)
         except aiomqtt.MqttError:
@@ -227,12 +229,12 @@ class Connection:
         return self._hooks.qos_0.report()
 
     def acknowledge(self, delivery: Delivery) -> None:
-        """Tell the broker that it may forget the message. Nothing happens when the connection has ended."""
+        """Acknowledge the message. Does nothing once the connection has ended."""
         if delivery.message.qos:
             self._hooks.acknowledge(delivery.packet_id, delivery.message.qos)
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
-        """Publish at QoS 1, wait for PUBACK. Raises BrokerError, `publish_refused` for a no."""
+        """Publish at QoS 1 and wait for PUBACK. Raises BrokerError, `publish_refused` for a refusal."""
         reason = await self._hooks.publish(topic, payload, retain=retain)
         if reason.value == PACKET_TOO_LARGE:
             raise self._too_large(topic, len(payload), "it refuses a message of that size")
@@ -244,13 +246,13 @@ class Connection:
             )
 
     def check_packet(self, topic: str, payload: bytes) -> None:
-        """Raise BrokerError `exceeds_broker_limit` for what is larger than the broker says that it takes."""
+        """Raise BrokerError `exceeds_broker_limit` above the limit that the broker announced."""
         limit = self._hooks.max_packet_bytes
         if limit is not None and len(payload) + len(topic.encode()) + AROUND_TOPIC_BYTES > limit:
             raise self._too_large(topic, len(payload), f"it takes packets of {limit} bytes at most")
 
     def leave_nothing_behind(self) -> None:
-        """Have DISCONNECT end our session (MQTT 5)."""
+        """Let DISCONNECT also end our session (MQTT 5)."""
         self._hooks.end_session_on_disconnect()
 
     def _too_large(self, topic: str, size_bytes: int, why: str) -> BrokerError:
@@ -261,23 +263,23 @@ class Connection:
         )
 
     async def look_at(self, topics: Collection[str]) -> dict[str, str]:
-        """Subscribe at QoS 0: all retained messages come, without waiting for each other, and may be lost.
+        """Subscribe at QoS 0: all retained messages come without waiting for each other, but may be lost.
 
-        Where many are retained nothing else will do: mosquitto keeps the first 1,000 at QoS 1 and drops the
-        rest (2.0.11), and with one message in flight each takes a round trip. Returns as `subscribe`.
+        With many retained messages nothing else works: at QoS 1 mosquitto (2.0.11) queues the first 1,000 and
+        drops the rest, and with one message in flight each takes a round trip. Returns what `subscribe` does.
         """
         return await self._subscribe(topics, retain_handling=0, qos=0)
 
     async def subscribe(self, topics: Collection[str], *, replay_retained: bool) -> dict[str, str]:
-        """Subscribe at QoS 1, in one packet; returns the reasons for the topics that were refused.
+        """Subscribe at QoS 1, in one packet; return the topics that were refused, with reasons.
 
-        QoS 2 would be acknowledged on receipt. Without `replay_retained` a retained message comes only where
-        the broker has no such subscription yet (MQTT 5; with 3.1.1 it always comes).
+        QoS 2 would be acknowledged on receipt. Without `replay_retained` the broker sends retained messages
+        only for new subscriptions (MQTT 5; with 3.1.1 it always sends them).
         """
         return await self._subscribe(topics, retain_handling=0 if replay_retained else 1)
 
     async def try_subscribing(self, topics: Collection[str]) -> dict[str, str]:
-        """As `subscribe`, to learn what is refused: no retained message comes (MQTT 5)."""
+        """Subscribe only to learn what is refused: no retained message comes (MQTT 5)."""
         return await self._subscribe(topics, retain_handling=2)
 
     async def unsubscribe(self, topics: Collection[str]) -> None:
@@ -285,12 +287,12 @@ class Connection:
         await self._answer(self._client.unsubscribe(list(topics), timeout=inf))
 
     async def ended(self) -> NoReturn:
-        """Wait for the end of the connection. Raises BrokerError that says why."""
+        """Wait for the end of the connection, then raise BrokerError with the cause."""
         await self._hooks.until_ended()
         raise self._hooks.end()
 
     async def watch_progress(self, sleep: Callable[[float], Awaitable[None]]) -> NoReturn:
-        """Raise BrokerError `stalled` when a message begins and does not get on: keepalive is blind to it."""
+        """Raise BrokerError `stalled` when an incoming message stops growing: keepalive does not notice."""
         messages, received_bytes = 0, 0
         while True:
             await sleep(STALL_WINDOW_S)
@@ -312,13 +314,13 @@ class Connection:
                 self._hooks.excuse_pingresp()
 
     async def close(self) -> None:
-        """Disconnect; the broker then keeps the last will to itself. Never raises."""
-        with contextlib.suppress(Exception):  # whatever ended the connection was told by `ended`
+        """Disconnect; the broker then does not publish the last will. Never raises."""
+        with contextlib.suppress(Exception):  # `ended` has reported why the connection ended
             await self._client.__aexit__(None, None, None)
         self._drop()
 
     def drop(self) -> None:
-        """Cut the connection without a word, as a crash would: the broker publishes the last will."""
+        """Cut the connection without DISCONNECT, as a crash would: the broker publishes the last will."""
         self._drop()
 
     async def _subscribe(self, topics: Collection[str], retain_handling: int, qos: int = 1) -> dict[str, str]:
@@ -342,6 +344,6 @@ class Connection:
             raise self._hooks.end() from None
 
     def _drop(self) -> None:
-        """Give the socket back: aiomqtt leaves it open, and read by the loop, when something fails."""
+        """Close the socket: after a failure aiomqtt leaves it open and registered with the event loop."""
         self._hooks.close_socket()
         self._hooks.finish()

@@ -1,8 +1,8 @@
 """Metered links: when a connection has served its purpose, and when the next one is due.
 
-A connection ends when nothing has come in for `wait`. What comes in is a message, its first bytes, its way to
-the disk, and the answer to a subscription, which retained messages follow. Reports are let out, but keep
-nobody awake afterwards: a device that keeps failing would otherwise keep the connection open forever.
+A connection ends when nothing has come in for `wait`. What counts is a message, from its first byte until it
+is on disk, and the answer to a subscription, because retained messages follow it. Reports are sent, but do
+not extend the connection: a device that keeps failing would otherwise keep it open forever.
 """
 
 import asyncio
@@ -16,35 +16,35 @@ from gatewayd.config import Periodic
 
 log = structlog.get_logger()
 
-# Gateways that came back together after a power cut drift apart, and `every` holds on average.
+# Spreads gateways that started together after a power cut; `every` holds on average.
 JITTER = 0.1
-# How often we look whether a connection is still of use: `wait` is one second or more.
+# How often to check whether a connection is still needed: `wait` is one second or more.
 LOOK_S = 1.0
 
 
 class Line(Protocol):
-    """What is seen of a connection."""
+    """What the duty cycle sees of a connection."""
 
     @property
     def messages_in(self) -> int:
-        """How many messages came in whole."""
+        """How many messages were received completely."""
         ...
 
     @property
     def received_of_packet_bytes(self) -> int:
-        """How much of the packet that is coming in is here; 0 between packets."""
+        """How much of an incoming packet was received so far; 0 between packets."""
         ...
 
 
 def next_visit_s(connected_at_s: float, every_s: float, chance: float) -> float:
-    """When to connect again, counted from connection to connection; `chance` is 0 to 1."""
+    """Return when to connect again, counted from the start of the last connection; `chance` is 0 to 1."""
     return connected_at_s + every_s * (1 - JITTER + 2 * JITTER * chance)
 
 
 class Visits:
-    """The rhythm of a gateway: `begin`, `until_quiet`, `end`, `until_due`.
+    """The connections of a metered link: `begin`, `until_quiet`, `end`, `until_due`.
 
-    Of one that is always connected only `coming_in` and `leaving` are called, and mean nothing.
+    With `connect: always` only `coming_in` and `leaving` are called, without effect.
     """
 
     def __init__(
@@ -67,22 +67,22 @@ class Visits:
 
     @property
     def next_in_s(self) -> float | None:
-        """How long it is until the next visit; None unless we sleep."""
+        """The time until the next visit; None unless we are sleeping."""
         return None if self._due_at_s is None else max(0.0, self._due_at_s - self._clock())
 
     def outlast(self, session_expiry_s: int | None) -> bool:
-        """Whether we may sleep for longer than the broker keeps our session; None: it keeps it as asked."""
+        """Whether we may sleep longer than the broker keeps our session; None: it keeps it as requested."""
         return session_expiry_s is not None and session_expiry_s < self._every_s * (1 + JITTER)
 
     def begin(self) -> None:
-        """A connection was made."""
+        """Note that a connection was made."""
         self._connected_at_s = self._quiet_since_s = self._clock()
         self._messages_in = 0
         self._due_at_s = None
 
     @contextmanager
     def coming_in(self) -> Iterator[None]:
-        """Something comes in while this lasts; the wait restarts after it."""
+        """Hold the connection open while something comes in; the wait restarts afterwards."""
         self._coming_in += 1
         try:
             yield
@@ -92,7 +92,7 @@ class Visits:
 
     @contextmanager
     def leaving(self) -> Iterator[None]:
-        """Something leaves while this lasts, and is let out."""
+        """Hold the connection open while something is sent."""
         self._leaving += 1
         try:
             yield
@@ -104,7 +104,7 @@ class Visits:
         while True:
             await self._sleep(LOOK_S)
             if self.is_quiet(line):
-                self._wake.clear()  # who wants to be connected from here on comes too late for this one
+                self._wake.clear()  # a call from here on is too late for this connection
                 return
 
     def is_quiet(self, line: Line) -> bool:
@@ -115,11 +115,11 @@ class Visits:
         return not self._leaving and now_s - self._quiet_since_s >= self._wait_s
 
     def end(self) -> None:
-        """Settle when the next visit is due."""
+        """Decide when the next visit is due."""
         self._due_at_s = next_visit_s(self._connected_at_s, self._every_s, self._chance())
 
     async def until_due(self) -> None:
-        """Sleep until the next visit is due, or somebody wants to be connected."""
+        """Sleep until the next visit is due or `wake` is called."""
         left_s = self.next_in_s or 0.0
         log.info("sleeping until the next connection is due", next_in_s=round(left_s))
         waits = [asyncio.ensure_future(self._sleep(left_s)), asyncio.ensure_future(self._wake.wait())]
@@ -131,5 +131,5 @@ class Visits:
                 wait.cancel()
 
     def wake(self) -> None:
-        """End the sleep, or the one about to begin."""
+        """End the current sleep, or else the next one as soon as it begins."""
         self._wake.set()

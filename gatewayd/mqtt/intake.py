@@ -1,7 +1,7 @@
 """From a message to a stored release: the little that is checked before the commit.
 
-Only what must not reach the disk is refused here. Patch header, container and signature are looked at after
-the commit, so that a key or a setting corrected later leads to another verdict on the same bytes.
+Only what must not reach the disk is refused here. Patch header, container and signature are checked after the
+commit, so that a key or setting that is corrected later leads to another verdict on the same bytes.
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,21 +18,21 @@ log = structlog.get_logger()
 
 
 class ReleaseStore(Protocol):
-    """Where releases go. Both are durable when they return, and False when there was nothing to change."""
+    """Where releases go. Both methods return once a change is durable; False: nothing to change."""
 
     async def add_release(
         self, topic: OtaTopic, topic_text: str, payload: bytes, *, is_retained: bool
     ) -> bool:
-        """Make `payload` the topic's release; False for a replay of the one it has."""
+        """Make `payload` the topic's release; False if it is that already."""
         ...
 
     async def withdraw(self, topic_text: str) -> bool:
-        """Take the topic's release away; False when it has none."""
+        """Remove the topic's release; False if it has none."""
         ...
 
 
 class Intake:
-    """Hands releases to the store, and says that something changed."""
+    """Hands releases to the store, and calls `on_change` afterwards."""
 
     def __init__(
         self,
@@ -50,17 +50,17 @@ class Intake:
         self._is_signed = is_signed
 
     def route(self, template: TopicTemplate) -> Route[OtaTopic]:
-        """The messages that are meant for it."""
+        """Return the route for firmware messages."""
         return Route(template.template, template.parse, self.accept)
 
     async def accept(self, topic: OtaTopic, message: IncomingMessage) -> None:
-        """Store a release, or withdraw it for an empty payload; durable when it returns.
+        """Store a release, or withdraw it if the payload is empty; durable on return.
 
-        Raises FirmwareError `qos0` or `too_large` for what is refused for good; whatever the
-        store raises means that the message is not accepted yet.
+        Raises FirmwareError `qos0` or `too_large` for what is refused for good. If the store raises, the
+        message is not accepted yet.
         """
         # Brokers clear the retain flag on the way to a live subscriber, so an empty payload alone decides.
-        # Any QoS will do: other tools empty a topic with QoS 0, and there is nothing to lose on the way.
+        # Any QoS is accepted: other tools empty a topic with QoS 0, and an empty payload cannot be damaged.
         if message.payload:
             self._check_size(message)
             if message.qos == 0:
@@ -75,27 +75,27 @@ class Intake:
             changed = await self._store.withdraw(message.topic)
             event = "release withdrawn" if changed else "nothing to withdraw"
         log.info(event, topic=message.topic, size_bytes=len(message.payload), retained=message.retain)
-        # Also for what is there already: a storing that was cancelled with its connection told nobody.
+        # Also if nothing changed: an earlier call may have been cancelled before this, with its connection.
         self._on_change()
 
     async def _check_qos_0(self, topic: OtaTopic, message: IncomingMessage) -> None:
-        """Refuse what may have been lost or mixed up on the way, unless a signature vouches for it."""
+        """Refuse what may have been damaged on the way, unless it is signed."""
         if not await self._is_signed(topic, message.payload):
             raise FirmwareError(
-                "the message came with QoS 0, expected QoS 1 or 2, and no signature vouches for it",
+                "the message came with QoS 0, expected QoS 1 or 2, and is not signed",
                 code="qos0",
-                hint="publish it again with QoS 1: QoS 0 can get lost on the way without anybody noticing",
+                hint="publish it again with QoS 1: messages with QoS 0 can get lost unnoticed",
             )
         log.warning(
             "signed firmware came with QoS 0 and is taken",
             topic=message.topic,
             code="qos0",
-            reason="QoS 0 can get lost on the way; publish with QoS 1, and set bridges to it",
+            reason="messages with QoS 0 can get lost; publish with QoS 1, and set bridges to it",
         )
 
     def _check_size(self, message: IncomingMessage) -> None:
         size_bytes = len(message.payload)
-        # Far too large ones come cut (see `bound_packets`), so their true size is not known.
+        # Messages far above the limit are cut (see `bound_packets`), so their true size is unknown.
         if size_bytes > self._max_message_bytes:
             raise FirmwareError(
                 f"the message has more than {self._max_message_bytes} bytes",

@@ -1,4 +1,4 @@
-"""Who we are to the broker, how a client is made from that, and what its refusals mean."""
+"""The login at the broker, the client made from it, and the broker's refusals as errors."""
 
 import logging
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ from gatewayd.errors import HostError
 from gatewayd.mqtt.topics import LastWill
 from gatewayd.tls import Trust, make_context
 
-# Two of these without an answer and the broker is gone.
+# After two of these without an answer the broker counts as gone.
 KEEPALIVE_S = 60
-# The answer to CONNECT takes one round trip. Some brokers never answer one of MQTT 5 and want to be asked
-# again in 3.1.1.
+# The answer to CONNECT takes one round trip. Some brokers never answer that of MQTT 5, and are then tried
+# with 3.1.1.
 CONNECT_TIMEOUT_S = 5.0
 # Topic, properties and packet identifier, on top of the largest payload: a topic has at most 65,535 bytes.
 PACKET_OVERHEAD_BYTES = 128 * 1024
-# A gateway that was off for less than this finds every message still waiting.
+# A gateway that was off for less than this still gets every message.
 SESSION_EXPIRY_S = 7 * 24 * 3600
-# A visitor that does not read takes no more than this of a message with QoS 0, which nothing holds back.
+# How much of a message with QoS 0, whose number nothing limits, is kept for a visitor that does not read.
 QOS_0_BYTES = 64
 
-# Reason codes of MQTT 5, which paho also translates those of 3.1.1 into.
+# Reason codes of MQTT 5; paho translates those of 3.1.1 into them.
 FAILURE = 0x80
 _UNSUPPORTED_PROTOCOL = 0x84
 _BAD_CREDENTIALS = (0x86, 0x87)
@@ -38,27 +38,28 @@ _SHUTTING_DOWN = 0x8B
 _NO_RETAIN = 0x9A
 
 
-# aiomqtt and paho log with stack traces what is told in one line here.
+# aiomqtt and paho log stack traces for what is logged here in one line.
 _SILENT = logging.getLogger("gatewayd.mqtt.client")
 _SILENT.addHandler(logging.NullHandler())
 _SILENT.propagate = False
 
 
 class BrokerError(HostError):
-    """The broker: it cannot be reached, refuses us, or went away."""
+    """The broker cannot be reached, refuses us, or went away."""
 
     default_code = "not_connected"
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Whom to connect to and as whom. `session_expiry_s` 0: leave nothing behind.
+    """The broker, and our account there.
 
-    `is_visitor`: see visitor.py; with MQTT 3.1.1, which cannot end a session later, it begins a clean one.
-
-    Of a packet beyond `max_packet_bytes` the rest is read and thrown away; of a message with QoS 0 what is
-    beyond `qos_0_bytes`. Of messages with QoS 0
-    `qos_0_waiting_bytes` may wait; None: without limit.
+    Attributes:
+        session_expiry_s: how long the broker shall keep our session; 0: it ends with the connection.
+        is_visitor: see visitor.py. With MQTT 3.1.1, which cannot end a session later, it begins a clean one.
+        max_packet_bytes: the rest of a longer packet is read and thrown away.
+        qos_0_bytes: the same for the payload of a message with QoS 0.
+        qos_0_waiting_bytes: messages with QoS 0 waiting to be handled, together; None: no limit.
     """
 
     host: str
@@ -76,7 +77,7 @@ class Login:
 
 
 def make_client(login: Login, protocol: ProtocolVersion) -> aiomqtt.Client:
-    """A client for one connection, which it does not open yet. Raises TlsError `tls_files`."""
+    """Return a client for one connection, not yet opened. Raises TlsError `tls_files`."""
     will = aiomqtt.Will(login.will.topic, login.will.payload, qos=1, retain=True) if login.will else None
     is_v5 = protocol is ProtocolVersion.V5
     persistent = login.session_expiry_s > 0 and (is_v5 or not login.is_visitor)
@@ -92,22 +93,22 @@ def make_client(login: Login, protocol: ProtocolVersion) -> aiomqtt.Client:
         keepalive=KEEPALIVE_S,
         timeout=CONNECT_TIMEOUT_S,
         clean_session=None if is_v5 else not persistent,
-        clean_start=not persistent if is_v5 else MQTT_CLEAN_START_FIRST_ONLY,  # the latter: "says nothing"
+        clean_start=not persistent if is_v5 else MQTT_CLEAN_START_FIRST_ONLY,  # with 3.1.1: not given
         properties=_connect_properties(login) if is_v5 else None,
         tls_context=make_context(login.trust) if login.trust else None,
-        # The context checks the name, where it is to be checked: paho's own check is gone since Python 3.12.
+        # The context checks the name if it is to be checked; paho's own check fails since Python 3.12.
         tls_insecure=True if login.trust and login.trust.pins and not login.trust.ca_file else None,
     )
 
 
 def _connect_properties(login: Login) -> Properties:
-    """Receive Maximum 1 bounds memory: one image in flight, whatever waits at the broker.
+    """Receive Maximum 1 limits memory: one image in flight, however many wait at the broker.
 
-    Maximum Packet Size is not announced: mosquitto (2.0.11) silently drops a larger message, goes on counting
-    it as the one in flight, and delivers nothing more. `bound_packets` limits memory, and the intake says
-    what was refused.
+    Maximum Packet Size is not announced: mosquitto (2.0.11) silently drops a larger message, still counts it
+    as the one in flight, and delivers nothing more. `bound_packets` limits memory, and the intake reports
+    the refusal.
     """
-    make: Any = Properties  # untyped, and its attributes are made up at run time
+    make: Any = Properties  # untyped, with attributes created at run time
     properties = make(PacketTypes.CONNECT)
     properties.SessionExpiryInterval = login.session_expiry_s
     properties.ReceiveMaximum = 1
@@ -116,7 +117,7 @@ def _connect_properties(login: Login) -> Properties:
 
 
 def refusal(reason: Any, login: Login) -> BrokerError:
-    """Translate what CONNACK says."""
+    """Return the error for a refusal in CONNACK."""
     value = getattr(reason, "value", reason)
     where = f"the broker at {login.host}:{login.port}"
     if value == _UNSUPPORTED_PROTOCOL:
@@ -135,14 +136,14 @@ def refusal(reason: Any, login: Login) -> BrokerError:
 
 def _no_retain(login: Login) -> BrokerError:
     return BrokerError(
-        f"the broker at {login.host}:{login.port} keeps no retained messages; gatewayd needs them",
+        f"the broker at {login.host}:{login.port} keeps no retained messages, which gatewayd needs",
         code="retain_unavailable",
-        hint="switch them on in the broker (mosquitto: retain_available true)",
+        hint="enable them in the broker (mosquitto: retain_available true)",
     )
 
 
 def ending(reason: ReasonCode | None, error: BaseException | None, login: Login) -> BrokerError:
-    """Translate what DISCONNECT says, or what broke without one."""
+    """Return the error for the reason in DISCONNECT, or for a connection that broke without one."""
     if reason is not None and reason.value == _TAKEN_OVER:
         return BrokerError(
             f"another client with id {login.client_id} took over the session",
@@ -155,13 +156,13 @@ def ending(reason: ReasonCode | None, error: BaseException | None, login: Login)
         return BrokerError("the broker is shutting down or restarting", code="broker_restarts")
     if reason is not None and reason.value == PACKET_TOO_LARGE:
         return BrokerError(
-            "the broker closed the connection: a message of ours is too large for it",
+            "the broker closed the connection because one of our messages is too large for it",
             code="exceeds_broker_limit",
             hint="raise the broker's limit (mosquitto: max_packet_size, message_size_limit)",
         )
     if isinstance(error, MemoryError):
         return BrokerError(
-            "this machine has no memory for a message",
+            "this machine has too little memory for the message",
             code="out_of_memory",
             hint="lower mqtt.max_message_mib: a message needs three times its size",
         )

@@ -1,10 +1,10 @@
-"""What paho's callbacks say before aiomqtt hears of it, and all else that is private to the two libraries.
+"""Callbacks of paho, wrapped before aiomqtt sees them, and all other access to private parts of the two.
 
-Wrapped here because aiomqtt keeps it to itself: whether the broker still had our session, why a connection
-ended, that it ended before CONNACK (aiomqtt would wait for its time limit), and what a PUBACK says. Callbacks
-run on the loop, but for a failure inside connect(), which has a thread of its own.
+aiomqtt does not pass on whether the broker had kept our session, why a connection ended, that it ended before
+CONNACK (aiomqtt would wait for its time limit), or the reason code of a PUBACK. Callbacks run on the event
+loop, except for a failure inside connect(), which runs in a thread of its own.
 
-No other file reaches into aiomqtt or paho, and a test looks whether the names used here still exist.
+No other file uses private names of aiomqtt or paho, and a test checks that those used here still exist.
 """
 
 import asyncio
@@ -22,16 +22,16 @@ from paho.mqtt.reasoncodes import ReasonCode
 from gatewayd.mqtt.login import PACKET_TOO_LARGE, BrokerError, Login, ending
 from gatewayd.mqtt.qos0 import Qos0Budget
 
-# Per read: large enough for speed, small enough for the loop to breathe.
+# Per read: large enough for speed, small enough not to hold up the event loop.
 READ_BYTES = 256 * 1024
-# A refusal that the protocol, and so paho, allows in PUBACK.
+# A refusal that the protocol allows in PUBACK, and therefore paho too.
 _QUOTA_EXCEEDED = 0x97
 _KEEPALIVE_TIMEOUT = 0x8D
 
 
 def bound_packets(client: aiomqtt.Client, limit_bytes: int) -> None:
-    """Keep only the first `limit_bytes` (and one read) of a packet: the protocol allows 256 MiB."""
-    paho: Any = client._client  # noqa: SLF001 - paho collects a packet whatever its size
+    """Keep only the first `limit_bytes` (plus one read) of a packet: the protocol allows 256 MiB."""
+    paho: Any = client._client  # noqa: SLF001 - paho collects packets of any size
     receive = paho._sock_recv  # noqa: SLF001 - see above
 
     def receive_and_trim(size_bytes: int) -> bytes:
@@ -44,7 +44,7 @@ def bound_packets(client: aiomqtt.Client, limit_bytes: int) -> None:
 
 
 class Hooks:
-    """Wraps the callbacks of a client, which is not connected yet."""
+    """Wraps the callbacks of a client that is not connected yet."""
 
     def __init__(self, client: aiomqtt.Client, login: Login) -> None:
         self._client = client
@@ -63,7 +63,7 @@ class Hooks:
         self.qos_0 = Qos0Budget(login.qos_0_waiting_bytes)
         self.tls_error: ssl.SSLError | None = None
         self.is_beginning = True
-        # No broker may begin with a packet of this first byte. "HTTP/1.1 400" does, and paho reads one byte.
+        # No packet of a broker begins with "H". "HTTP/1.1 400" does; paho reads the first byte alone.
         self.is_http = False
         self._paho.manual_ack_set(True)
         self._paho.on_connect = self._on_connect
@@ -75,7 +75,7 @@ class Hooks:
         self._understand_size_refusals()
 
     def end(self) -> BrokerError:
-        """Say why the connection ended."""
+        """Return why the connection ended."""
         broken = self._client._disconnected  # noqa: SLF001 - what broke while the loop was reading or writing
         error = broken.exception() if broken.done() and not broken.cancelled() else None
         return ending(self._reason, error, self._login)
@@ -91,7 +91,7 @@ class Hooks:
         return self.ended.done() or self._client._disconnected.done()  # noqa: SLF001 - see above
 
     async def until_ended(self) -> None:
-        """Return when the connection has ended; a socket that broke shows only in aiomqtt's own future."""
+        """Return when the connection has ended; a broken socket shows only in aiomqtt's own future."""
         broken = self._client._disconnected  # noqa: SLF001 - see above
         await asyncio.wait([self.ended, broken], return_when=asyncio.FIRST_COMPLETED)
 
@@ -102,8 +102,8 @@ class Hooks:
 
     @property
     def received_of_packet_bytes(self) -> int:
-        """How much of the packet that is coming in is here, header included; 0 between packets."""
-        packet: Any = self._paho._in_packet  # noqa: SLF001 - nobody else knows
+        """How much of an incoming packet was received so far, header included; 0 between packets."""
+        packet: Any = self._paho._in_packet  # noqa: SLF001 - not available elsewhere
         if not packet["command"]:
             return 0
         body_bytes = packet["remaining_length"] - packet["to_process"] if packet["have_remaining"] else 0
@@ -114,7 +114,7 @@ class Hooks:
         self._paho.ack(packet_id, qos)
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool) -> ReasonCode:
-        """Publish at QoS 1; returns what the broker says to it. Raises BrokerError."""
+        """Publish at QoS 1; return the reason code of PUBACK. Raises BrokerError."""
         info = self._paho.publish(topic, payload, qos=1, retain=retain)
         if info.rc:
             raise self.end()
@@ -126,11 +126,11 @@ class Hooks:
             self._pubacks.pop(info.mid, None)
 
     def excuse_pingresp(self) -> None:
-        """Let a PINGRESP be late: paho 2.1 gives up on it even while it waits behind an image coming in."""
+        """Allow PINGRESP to be late: paho 2.1 gives up on one that is queued behind an incoming image."""
         self._paho._ping_t = 0.0  # noqa: SLF001 - see above
 
     def end_session_on_disconnect(self) -> None:
-        """Let the DISCONNECT that aiomqtt sends, which says nothing of it, end the session."""
+        """Let the DISCONNECT that aiomqtt sends also end the session."""
         make: Any = Properties  # untyped, and its attributes are made up at run time
         properties = make(PacketTypes.DISCONNECT)
         properties.SessionExpiryInterval = 0
@@ -138,15 +138,15 @@ class Hooks:
         paho.disconnect = functools.partial(self._paho.disconnect, properties=properties)
 
     def close_socket(self) -> None:
-        """Close the socket by the one call that also takes it from the loop."""
+        """Close the socket with the one call that also removes it from the event loop."""
         self._paho._sock_close()  # noqa: SLF001 - see above
 
     def abandon(self) -> None:
-        """Close whatever connect(), which cannot be stopped in its thread, may still open."""
+        """Close any socket that connect() may still open: it cannot be stopped in its thread."""
         self._paho.on_socket_open = lambda _client, _userdata, sock: sock.close()
 
     def finish(self) -> None:
-        """Fail everybody who still waits, and look at aiomqtt's outcome: asyncio wants it looked at."""
+        """Fail all waiting calls, and retrieve aiomqtt's exceptions, so that asyncio does not complain."""
         if not self.ended.done():
             self.ended.set_result(None)
         for answer in self._pubacks.values():
@@ -157,9 +157,9 @@ class Hooks:
                 outcome.exception()
 
     def _note_tls_errors(self) -> None:
-        """Keep what paho makes "connection lost" of: in TLS 1.3 a refusal comes after our handshake.
+        """Keep errors that paho reports as "connection lost": TLS 1.3 refuses after our handshake.
 
-        Whichever call touches the socket first gets it, reading or writing.
+        Either reading or writing fails with it, whichever comes first.
         """
         paho: Any = self._paho
         receive, send = paho._sock_recv, paho._sock_send  # noqa: SLF001 - see above
@@ -186,7 +186,7 @@ class Hooks:
         paho._sock_send = send_and_note  # noqa: SLF001 - see above
 
     def _understand_size_refusals(self) -> None:
-        """Read a PUBACK with "packet too large": mosquitto sends it, and paho ends the connection for it."""
+        """Accept a PUBACK with "packet too large": mosquitto sends it, and paho would end the connection."""
         paho: Any = self._paho
         handle = paho._handle_pubackcomp  # noqa: SLF001 - see above
 
@@ -244,12 +244,12 @@ class Hooks:
             answer.set_result(reason)
 
     def _on_socket_register_write(self, paho: Paho, _userdata: Any, sock: Any) -> None:
-        """In place of aiomqtt's, which names a socket to the loop that may be closed until the loop looks."""
+        """Replace aiomqtt's, which registers a socket that may be closed when the loop uses it."""
 
         def write() -> None:
             try:
                 paho.loop_write()
-            except Exception as error:  # noqa: BLE001 - as aiomqtt does it: whatever it is, the line is broken
+            except Exception as error:  # noqa: BLE001 - as in aiomqtt: after any failure the connection is broken
                 broken = self._client._disconnected  # noqa: SLF001 - see the module
                 if not broken.done():
                     broken.set_exception(error)

@@ -1,23 +1,23 @@
-"""Messages with QoS 0: nothing holds them back, so what has come and is not yet looked at is bounded here.
+"""The limit on messages with QoS 0 that were received and not yet handled: the protocol has none.
 
-With MQTT 5 at most one message of QoS 1 is on its way (Receive Maximum), but brokers send QoS 0 as fast as
-the line is. What has no room is dropped where paho hands it over: only QoS 0, for a dropped message of QoS 1
-would be the one in flight for ever. A dropped message that is retained can be asked for again.
+With MQTT 5 at most one message with QoS 1 is in flight (Receive Maximum), but brokers send QoS 0 as fast as
+the line allows. Messages above the limit are dropped as soon as paho delivers them. Only QoS 0 is dropped: a
+dropped message with QoS 1 would stay the one in flight for ever. A retained message can be requested again.
 """
 
 import structlog
 
 log = structlog.get_logger()
 
-# What a message costs beside topic and payload, measured in a flood: paho's objects and aiomqtt's, mostly
-# properties. It also bounds how many wait, and so how long a genuine message behind them does.
+# What a message costs in addition to topic and payload, measured in a flood: objects of paho and aiomqtt,
+# mostly properties. It also limits how many wait, and so how long a genuine message behind them has to.
 OVERHEAD_BYTES = 6 * 1024
-# How often the log says what was dropped.
+# How often dropped messages are logged.
 REPORT_S = 60.0
 
 
 class Qos0Budget:
-    """What may wait, in bytes; without a limit everything."""
+    """The bytes that waiting messages may take; None: no limit."""
 
     def __init__(self, limit_bytes: int | None) -> None:
         self._limit_bytes = limit_bytes
@@ -26,7 +26,7 @@ class Qos0Budget:
         self._retained: set[str] = set()
 
     def admit(self, topic: str, size_bytes: int, *, is_retained: bool) -> bool:
-        """Make room for a message that has come; False: there is none, and it is to be dropped."""
+        """Reserve room for a message; False: there is none, and the message is to be dropped."""
         cost = size_bytes + len(topic) + OVERHEAD_BYTES
         if self._limit_bytes is None or self._waiting_bytes + cost <= self._limit_bytes:
             self._waiting_bytes += cost
@@ -38,15 +38,15 @@ class Qos0Budget:
         return False
 
     def release(self, topic: str, size_bytes: int) -> None:
-        """Take note that an admitted message does not wait any more."""
+        """Give back the room of a message that is being handled."""
         self._waiting_bytes -= size_bytes + len(topic) + OVERHEAD_BYTES
 
     def report(self) -> set[str]:
-        """Log what was dropped since the last time; return topics whose retained message was among it."""
+        """Log what was dropped since the last report; return topics whose retained message was."""
         topics, self._retained = self._retained, set()
         if self._dropped:
             log.warning(
-                "messages with QoS 0 dropped: they came faster than they can be looked at",
+                "messages with QoS 0 dropped: they came faster than they can be handled",
                 code="qos0_flood",
                 messages=self._dropped,
                 size_bytes=self._dropped_bytes,

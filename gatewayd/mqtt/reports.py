@@ -1,9 +1,9 @@
-"""Device statuses as retained messages: level-triggered, so nothing is lost while there is no broker.
+"""Publishes device statuses as retained messages. Level-triggered, so nothing is lost without a broker.
 
-A name travels through at most two sets: `_progress` holds those with nothing but progress to tell, and lets
-them into `_due` once a second; `_due` is sent immediately. What is sent is read from the board at that
-moment. What could not be sent stays due, and every new connection makes everything due. On a metered link
-(`with_progress` false) progress alone is no reason to send.
+A changed device is in one of two sets: `_progress` holds those with no other change than progress, and moves
+them to `_due` once a second; `_due` is sent immediately. Each status is read from the board when it is sent.
+What could not be sent stays due, and with every new connection everything is due. On a metered link
+(`with_progress` false) progress alone is not sent.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 
 class Publisher(Protocol):
-    """What reports need of a session."""
+    """What reports need from a session."""
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
         """Publish and wait until the broker has it."""
@@ -52,7 +52,7 @@ class Reports:
         self._progress = ProgressThrottle(sleep)
 
     def resend(self) -> None:
-        """Send every device again: there is a new connection, perhaps to a broker that knows nothing."""
+        """Send every device again: a new connection may lead to a broker that has lost everything."""
         for status in self._board.all():
             self._due[status.name] = None
         self._something_due.set()
@@ -94,9 +94,9 @@ class Reports:
                     break
 
     async def _send(self, name: str) -> bool:
-        """Send the latest of one device; False when it has to be tried again with the next connection."""
+        """Send the latest status of one device; False: try again with the next connection."""
         status = self._board.get(name)
-        # What changes from here on is compared with this one, which is on its way, and is sent after it.
+        # Later changes are compared with this status, which is about to be sent.
         self._progress.forget(name)
         if status:
             self._sent[name] = status

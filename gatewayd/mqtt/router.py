@@ -1,4 +1,4 @@
-"""From the topic of a message to what handles it."""
+"""Hands each message to the handler for its topic."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Route(Generic[T]):
-    """Topics of one form: `parse` reads one (None: it has another form), `handle` gets what it says."""
+    """The handler for topics of one form; `parse` returns None for topics of another form."""
 
     form: str
     parse: Callable[[str], T | None]
@@ -28,13 +28,13 @@ class Route(Generic[T]):
 
 
 class Router:
-    """Hands a message to the first of its routes that reads the topic."""
+    """Hands a message to the first route whose form matches the topic."""
 
     def __init__(self, routes: Sequence[Route[Any]]) -> None:
         self._routes = routes
 
     async def accept(self, message: IncomingMessage) -> None:
-        """Return when the message is handled. Raises what its handler does, FirmwareError `not_ours`."""
+        """Return when it is handled. Raises what its handler raises, and FirmwareError `not_ours`."""
         for route in self._routes:
             if await route.accept(message):
                 return

@@ -1,4 +1,4 @@
-"""Every MQTT topic of a gateway, and what stands on it.
+"""All MQTT topics of a gateway, and what is published on each.
 
     <root>/status            retained: `online`, `sleeping`, or `offline`, which is also the last will
     <root>/gateway           retained: the status of the gateway itself, as JSON
@@ -22,7 +22,7 @@ _NAME = NAME_PATTERN[1:-1]  # within a topic
 
 
 class Presence(StrEnum):
-    """What a gateway says of itself."""
+    """The state of a gateway, as it publishes it."""
 
     ONLINE = "online"
     OFFLINE = "offline"
@@ -30,13 +30,13 @@ class Presence(StrEnum):
 
     @property
     def payload(self) -> bytes:
-        """As it stands on the topic."""
+        """The payload of the message."""
         return self.value.encode()
 
 
 @dataclass(frozen=True, slots=True)
 class LastWill:
-    """What the broker publishes, retained, when a gateway goes without a word."""
+    """What the broker publishes, retained, when a gateway disconnects without saying so."""
 
     topic: str
     payload: bytes
@@ -50,41 +50,41 @@ class GatewayTopics:
 
     @classmethod
     def of(cls, settings: Settings, gateway_id: str | None = None) -> "GatewayTopics":
-        """Those of the configured gateway, or of another at the same broker."""
+        """Return the topics of the configured gateway, or of another at the same broker."""
         return cls(settings.mqtt.status_topic.replace(_PLACE, gateway_id or settings.gateway.id))
 
     @property
     def status(self) -> str:
-        """What the gateway says of itself: a `Presence`."""
+        """Where the gateway publishes its `Presence`."""
         return f"{self.root}/status"
 
     @property
     def will(self) -> LastWill:
-        """What the broker says for it."""
+        """The last will, for that topic."""
         return LastWill(self.status, Presence.OFFLINE.payload)
 
     @property
     def gateway(self) -> str:
-        """What it says of itself at length: a `GatewayStatus`."""
+        """Where the gateway publishes its `GatewayStatus`."""
         return f"{self.root}/gateway"
 
     @property
     def marker(self) -> str:
-        """What shows that the broker remembers."""
+        """Where the gateway publishes what shows that the broker remembers."""
         return f"{self.root}/marker"
 
     def device(self, name: str) -> str:
-        """What it says of a device."""
+        """Return where the status of a device is published."""
         return f"{self.devices}/{name}"
 
     @property
     def devices(self) -> str:
-        """What the topics of all devices begin with."""
+        """The common beginning of the topics of devices."""
         return f"{self.root}/devices"
 
     @property
     def every_device(self) -> str:
-        """The filter for what it says of its devices."""
+        """The filter for the statuses of all devices."""
         return self.device("+")
 
 
@@ -101,7 +101,7 @@ class FleetTopics:
 
     def __init__(self, settings: Settings, gateway: str | None) -> None:
         template = settings.mqtt.status_topic
-        if _PLACE not in template:  # there can be one gateway at such a topic: the one configured
+        if _PLACE not in template:  # only one gateway can use such a topic: the configured one
             gateway = settings.gateway.id
         self.gateway = gateway
         self._settings = settings
@@ -117,7 +117,7 @@ class FleetTopics:
 
     @property
     def reports(self) -> str:
-        """The filter for what gateways say of themselves at length."""
+        """The filter for the statuses of gateways."""
         return self._every_gateway.gateway
 
     @property
@@ -129,11 +129,11 @@ class FleetTopics:
         return GatewayTopics("/".join("+" if _PLACE in level else level for level in levels))
 
     def of(self, gateway: str) -> GatewayTopics:
-        """The topics of one of them."""
+        """Return the topics of one gateway."""
         return GatewayTopics.of(self._settings, gateway)
 
     def parse(self, topic: str) -> FleetPlace | None:
-        """Return what stands on a topic; None: it is not one of these."""
+        """Return whose topic it is; None: it is not one of these."""
         found = self._pattern.fullmatch(topic)
         if found is None:
             return None

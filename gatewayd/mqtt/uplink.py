@@ -1,6 +1,6 @@
-"""All that hangs on the broker, for as long as gatewayd runs: the session, what comes in, what is reported.
+"""Everything that depends on the broker: the session, the intake of messages, and the reports.
 
-A reload may name another broker. Then the connection is replaced by one to that broker, with the same topics.
+A reload may name another broker. The session is then replaced by one with that broker, for the same topics.
 """
 
 import asyncio
@@ -35,9 +35,9 @@ class UplinkStore(ReleaseStore, RetentionStore, Protocol):
 class Uplink:
     """Messages from the broker to the store, statuses from the board to the broker; `run` it once.
 
-    `settings` are those in force; `gateway` returns the gateway's own status; `on_change` is called when a
-    message was stored, withdrawn or refused; `is_signed` says whether a device with
-    that application vouches for a message by its key.
+    `settings` returns those in force; `gateway` the gateway's own status; `on_change` is called when a message
+    was stored, withdrawn or refused; `is_signed` tells whether the keys of a device with that application verify
+    a message.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Uplink:
         self._broker = self._make_broker(self._new_subscriptions())
 
     async def run(self) -> None:
-        """Serve one broker after the other until cancelled; then the broker hears `offline`."""
+        """Serve one broker after the other until cancelled; then publish `offline`."""
         while True:
             self._another.clear()
             running = asyncio.create_task(self._broker.run(), name="uplink: run")
@@ -80,7 +80,7 @@ class Uplink:
                 self._broker.session.set_topics(self._topics)
 
     def reconnect(self) -> None:
-        """Leave the broker, and connect by the settings that are in force now."""
+        """Disconnect, and connect with the settings that are now in force."""
         self._another.set()
 
     def wake(self) -> None:
@@ -88,17 +88,17 @@ class Uplink:
         self._broker.session.wake()
 
     def follow(self, topics: frozenset[str], damaged: Collection[str]) -> None:
-        """Be subscribed to exactly these topics; of those that are damaged, ask for the message once more."""
+        """Subscribe to exactly these topics; request the message of those that are damaged once more."""
         session = self._broker.session
         lost = topics.intersection(damaged)
         for topic in lost - self._asked_again:
-            log.warning("a message is damaged; the broker is asked for it again", topic=topic)
+            log.warning("a stored message is damaged; it is requested from the broker again", topic=topic)
             session.ask_again(topic)
         self._asked_again, self._topics = lost, topics
         session.set_topics(topics)
 
     def status(self) -> BrokerStatus:
-        """How things stand with the broker."""
+        """Return the state of the connection and the subscriptions."""
         session = self._broker.session
         return BrokerStatus(
             is_connected=session.is_connected,
@@ -116,7 +116,7 @@ class Uplink:
         return check is not None and check.is_unconfirmed(topic)
 
     def _subscriptions_for(self, last: "_Broker") -> Subscriptions:
-        """Those of the last broker, if it is still the same session: nothing is downloaded twice then."""
+        """Return those of the last session if the new one continues it: nothing is downloaded twice."""
         if last.identity == _identity(self._settings().mqtt):
             return last.session.subscriptions
         return self._new_subscriptions()
@@ -138,12 +138,12 @@ class Uplink:
 
 
 def _identity(mqtt: Mqtt) -> tuple[str, int, str | None]:
-    """What makes it the same session at the same broker."""
+    """Return what identifies a session at a broker."""
     return mqtt.host, mqtt.port, mqtt.client_id
 
 
 class _Broker:
-    """All that hangs on one broker; `run` it once."""
+    """Everything that depends on one broker; `run` it once."""
 
     def __init__(
         self,
@@ -190,7 +190,7 @@ class _Broker:
         self._gateway_report.resend()
 
     async def run(self) -> None:
-        """Until cancelled; then the broker hears `offline`."""
+        """Serve until cancelled; then publish `offline`."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._reports.run(), name="reports")
             tasks.create_task(self._gateway_report.run(), name="gateway report")

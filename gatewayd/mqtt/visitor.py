@@ -1,10 +1,10 @@
-"""A client beside the gateway: what `publish`, `withdraw`, `doctor` and `fleet status` are to the broker.
+"""A client next to the gateway's own: `publish`, `withdraw`, `doctor` and `fleet status` use it.
 
-It has a client id of its own, for with the gateway's the broker would throw the gateway out. Some brokers
-take the user's name in place of the client id (mosquitto's use_username_as_clientid). That shows in MQTT 5:
-an id that nobody has used before cannot have a session, and yet the broker says that there is one. So a
-visitor does not begin a clean session, which would wipe the gateway's, but looks first, and leaves at once
-where the session is another's. What it leaves behind otherwise ends with DISCONNECT.
+It has its own client id, because with the gateway's the broker would disconnect the gateway. Some brokers
+replace the client id by the user name (mosquitto's use_username_as_clientid). With MQTT 5 this can be
+detected: a client id that was never used before cannot have a session, and yet the broker reports one. So a
+visitor does not begin a clean session, which would delete the gateway's, but checks first, and disconnects at
+once if the session belongs to another client. Otherwise its session ends with DISCONNECT.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ from gatewayd.config import Mqtt
 from gatewayd.mqtt.connection import Connection, connect
 from gatewayd.mqtt.login import QOS_0_BYTES, SESSION_EXPIRY_S, BrokerError, Login
 
-# The broker has this long for everything but the transfer, and the line is at least this fast.
+# The broker's time to answer, and the least speed of the line: together they limit a transfer.
 ANSWER_TIMEOUT_S = 30
 SLOWEST_LINE_BYTES_PER_S = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Whom to log in as instead of the gateway's user."""
+    """The user to log in as, instead of the gateway's."""
 
     username: str
     password: SecretStr | None
@@ -39,7 +39,7 @@ def visitor(
     max_packet_bytes: int | None = None,
     qos_0_bytes: int = QOS_0_BYTES,
 ) -> Login:
-    """A login beside the gateway's, as its user unless there is another `account`."""
+    """Return a login next to the gateway's, with the same user unless `account` is given."""
     return Login(
         host=mqtt.host,
         port=mqtt.port,
@@ -55,7 +55,7 @@ def visitor(
 
 
 async def visit(login: Login) -> Connection:
-    """Connect. Raises BrokerError, `shared_client_id` where that takes another client's session."""
+    """Connect. Raises BrokerError, `shared_client_id` if that takes over another client's session."""
     connection = await connect(login)
     if connection.protocol is not ProtocolVersion.V5:
         return connection
@@ -65,14 +65,14 @@ async def visit(login: Login) -> Connection:
     await connection.close()
     raise BrokerError(
         f"the broker at {login.host}:{login.port} replaces client ids, probably by the user name"
-        f" {login.username} (use_username_as_clientid): this command would keep the gateway disconnected",
+        f" {login.username} (use_username_as_clientid): this command would disconnect the gateway",
         code="shared_client_id",
-        hint="give another user: --username and --password-file; the gateway connects again by itself",
+        hint="use another user: --username and --password-file; the gateway reconnects by itself",
     )
 
 
 async def publish_retained(connection: Connection, topic: str, message: bytes) -> None:
-    """Return when the broker has it. Raises BrokerError, `exceeds_broker_limit` for one too large for it."""
+    """Publish, and return when the broker has confirmed it. Raises BrokerError."""
     login = connection.login
     connection.check_packet(topic, message)
     timeout_s = ANSWER_TIMEOUT_S + len(message) / SLOWEST_LINE_BYTES_PER_S
@@ -83,7 +83,7 @@ async def publish_retained(connection: Connection, topic: str, message: bytes) -
         raise BrokerError(
             f"{login.host}:{login.port} has not confirmed the message after {timeout_s:.0f} s",
             code="no_puback",
-            hint="it may have it all the same; publishing once more does no harm",
+            hint="the broker may have it nevertheless; publishing it again does no harm",
         ) from None
     except BrokerError as error:
         if error.code != Code.CONNECTION_LOST:

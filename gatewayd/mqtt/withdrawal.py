@@ -1,7 +1,7 @@
-"""Taking a release back: the topic's retained message is emptied, and it is seen what it was.
+"""Withdrawing a release: empties the topic's retained message, and finds out what it was.
 
-The empty message goes to ourselves, too, since we are subscribed; a retained one that was there comes before
-it. So what comes first says whether there was any.
+We subscribe first, so the broker sends us the retained message, if there is one, and then the empty one. What
+comes first tells whether there was one.
 """
 
 import asyncio
@@ -11,15 +11,15 @@ from gatewayd.mqtt.connection import Connection
 from gatewayd.mqtt.login import Login
 from gatewayd.mqtt.visitor import publish_retained, visit
 
-# How long to wait for our own message after the broker has confirmed it: brokers may forbid us to read there.
+# How long to wait for our own message after the broker has confirmed it: we may not be allowed to read it.
 ECHO_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """What the topic held; `was_retained` None: it is not known, for we may not read there.
+    """What was retained on the topic; `was_retained` None: unknown, because we may not read it.
 
-    `size_bytes` is as much as the login lets through.
+    `size_bytes` is limited by what the login keeps of a message.
     """
 
     was_retained: bool | None
@@ -50,5 +50,5 @@ async def _see(connection: Connection, topic: str) -> Withdrawal:
         if message.topic != topic:
             continue
         if message.payload and not message.retain:
-            continue  # somebody has just published: what was retained came before, or nothing was
+            continue  # just published by another client: a retained message would have come before
         return Withdrawal(bool(message.payload), len(message.payload) or None)

@@ -12,6 +12,7 @@ in the other encoding. If neither does, the configured encoding applies.
 
 import struct
 
+from gatewayd import image_magics
 from gatewayd.errors import FirmwareError
 from gatewayd.ota import BytesLike
 from gatewayd.ota.patch import PatchEncoding, split_patch
@@ -25,8 +26,6 @@ MAX_MAGIC_BYTES = 16
 _ESP_MAX_SEGMENTS = 16
 _ESP_MAX_FLASH_MODE = 5
 _ESP_FREQUENCIES = (0x0, 0x1, 0x2, 0xF)
-_RBOOT_MAGIC = b"\xea\x04"
-_MCUBOOT_MAGIC = b"\x3d\xb8\xf3\x96"
 _VECTORS = struct.Struct("<4I")  # initial stack pointer; reset, NMI and hard fault handlers
 _SRAM = range(0x1000_0000, 0x4000_0000)
 _CODE_LIMIT = 0x1000_0000
@@ -94,7 +93,7 @@ def begins_like_firmware(body: BytesLike, magic: bytes) -> bool:
     view = memoryview(body)
     if magic:
         return bytes(view[: len(magic)]) == magic
-    return _is_esp(view) or bytes(view[:4]) == _MCUBOOT_MAGIC or _has_vector_table(view)
+    return _is_esp(view) or bytes(view[:4]) == image_magics.MCUBOOT or _has_vector_table(view)
 
 
 def is_text(body: BytesLike) -> bool:
@@ -115,8 +114,8 @@ def _is_esp(view: memoryview) -> bool:
     if len(view) < 4:  # noqa: PLR2004 - the header's first four bytes
         return False
     magic, segments, mode, flash = view[:4]
-    return bytes(view[:2]) == _RBOOT_MAGIC or (
-        magic == 0xE9  # noqa: PLR2004 - ESP_IMAGE_HEADER_MAGIC
+    return bytes(view[:2]) == image_magics.RBOOT or (
+        magic == image_magics.ESP
         and 1 <= segments <= _ESP_MAX_SEGMENTS
         and mode <= _ESP_MAX_FLASH_MODE
         and flash & 0xF in _ESP_FREQUENCIES

@@ -122,7 +122,7 @@ class Path:
         self._is_starved = False
 
     def arrive(self, wire: int, now: float, *, is_jump: bool = False) -> None:
-        """So many wire bytes more have been acknowledged; in a jump where an acknowledgement was lost."""
+        """Note that `wire` more bytes were acknowledged; in a jump if an acknowledgement was lost."""
         if self._span_began is None:
             self._span_began, self._span_bytes, self._is_starved = now, 0, False
             self._even_since, self._even_bytes = now, 0
@@ -159,7 +159,7 @@ class Losses:
         self._lost_at: deque[int] = deque([-_BYTES_BEFORE], maxlen=_LOSSES + 1)
 
     def carry(self, wire: int) -> None:
-        """So many wire bytes have been carried, spoilt or not."""
+        """Note that the line carried `wire` bytes, spoilt or not."""
         self._carried += wire
 
     def lose(self, wire: int) -> None:
@@ -211,7 +211,7 @@ class DurableFloor:
             self._since, self._durable = now, durable
 
     def note(self, durable: int, now: float) -> None:
-        """So many bytes are durable now."""
+        """Note how many bytes are durable now."""
         if durable - self._durable >= min(self._least_bytes, self._size - self._durable):
             self._since, self._durable = now, durable
 

@@ -77,7 +77,7 @@ class Memory:
         return replace(self, sha256=_NO_HASH, size=0, offset=0, crc=0, full=False)
 
 
-class Journal:
+class FlashJournal:
     """The journal at the beginning of `flash`. Creating one reads it and writes nothing."""
 
     def __init__(self, flash: Flash, *, area_size: int) -> None:

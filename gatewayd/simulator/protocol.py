@@ -12,13 +12,13 @@ from enum import Enum
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.base import FrameType
-from gatewayd.protocol.rcp.codes import Code, FrameError
+from gatewayd.protocol.rcp.codes import FrameError, RcpCode
 from gatewayd.protocol.rcp.packets import ShortData
 from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello, Info, Offer
 from gatewayd.simulator.bootloader import Bootloader
 from gatewayd.simulator.flash import Flash, FlashReadError
 from gatewayd.simulator.identity import describe
-from gatewayd.simulator.journal import Journal
+from gatewayd.simulator.journal import FlashJournal
 from gatewayd.simulator.slot import ReadBack, Slot
 from gatewayd.simulator.spacing import AckSpacing
 
@@ -56,7 +56,7 @@ class DeviceProtocol:
         self._log = log
         image = bootloader.image
         self._running_sha256 = None if image is None else hashlib.sha256(image).digest()
-        self._journal = Journal(flash, area_size=profile.journal_area)
+        self._journal = FlashJournal(flash, area_size=profile.journal_area)
         self._slot = Slot(flash, self._journal, address=2 * profile.journal_area)
         self._gateway_id = self._session_gateway_id = ""
         self._read_back: ReadBack | None = None  # in HASH
@@ -132,7 +132,7 @@ class DeviceProtocol:
 
     def _on_session_frame(self, frame: SessionFrame, now: float) -> None:
         if frame.session != self._session:
-            self._error(frame.session, Code.NO_SESSION)
+            self._error(frame.session, RcpCode.NO_SESSION)
         elif self.state is State.HASH or (
             self.state is State.PREPARE and not isinstance(frame, frames.Activate)
         ):
@@ -140,7 +140,7 @@ class DeviceProtocol:
         elif isinstance(frame, frames.Activate):
             self._on_activate(frame)
         elif self.state is State.RESTART:
-            self._error(frame.session, Code.RESTARTING)
+            self._error(frame.session, RcpCode.RESTARTING)
         elif isinstance(frame, frames.Finish):
             self._on_finish(now)
         elif self.state is State.RECV and frame.payload:
@@ -152,19 +152,19 @@ class DeviceProtocol:
 
     def _on_offer(self, offer: Offer, now: float) -> None:
         if self.state is State.RESTART:
-            self._error(offer.session, Code.RESTARTING)
+            self._error(offer.session, RcpCode.RESTARTING)
         elif offer.encoding:
-            self._send(frames.Refuse(offer.session, Code.UNKNOWN_ENCODING))
+            self._send(frames.Refuse(offer.session, RcpCode.UNKNOWN_ENCODING))
         elif offer.sha256 == self._running_sha256:
             self._send(frames.HaveIt(offer.session, offer.sha256))
         elif self._bootloader.trial_ends is not None:
-            self._send(frames.Refuse(offer.session, Code.ON_TRIAL))
+            self._send(frames.Refuse(offer.session, RcpCode.ON_TRIAL))
         elif self._belongs_to_another(now):
             self._send(frames.NotNow(offer.session, int(_IN_USE_S), _ANOTHER_GATEWAY))
         elif not 0 < offer.size <= self.profile.slot_size:
-            self._send(frames.Refuse(offer.session, Code.TOO_LARGE))
+            self._send(frames.Refuse(offer.session, RcpCode.TOO_LARGE))
         elif self._was_tried(offer):
-            self._send(frames.Refuse(offer.session, Code.ALREADY_TRIED))
+            self._send(frames.Refuse(offer.session, RcpCode.ALREADY_TRIED))
         elif self.state is State.PREPARE and self._repeats(offer):
             self._send_busy(now)
         else:
@@ -238,7 +238,7 @@ class DeviceProtocol:
     def _on_data(self, data: frames.Data) -> None:
         received, size = self._slot.received, len(data.payload)
         if data.offset > self._credit or size > self._credit - data.offset:
-            self._error(data.session, Code.MALFORMED)
+            self._error(data.session, RcpCode.MALFORMED)
             return
         if data.offset <= self._last_offset:
             self._new_pass()
@@ -254,7 +254,7 @@ class DeviceProtocol:
         try:
             self._slot.append(payload)
         except FlashReadError:
-            self._give_image_up(Code.FLASH_READ)
+            self._give_image_up(RcpCode.FLASH_READ)
             return
         self._said_nak = False
         self._erase_ahead()
@@ -303,7 +303,7 @@ class DeviceProtocol:
         try:
             sha256 = self._read_back.next_slice()
         except FlashReadError:
-            self._give_image_up(Code.FLASH_READ)
+            self._give_image_up(RcpCode.FLASH_READ)
             return
         if sha256 is None:
             if now > self._busy_until - _BUSY_S / 2:
@@ -313,9 +313,9 @@ class DeviceProtocol:
             self._log(f"staged {offer.version}")
             self._send(frames.Finished(self._session, offer.sha256))
         else:
-            self._give_image_up(Code.DIGEST_MISMATCH)
+            self._give_image_up(RcpCode.DIGEST_MISMATCH)
 
-    def _give_image_up(self, code: Code) -> None:
+    def _give_image_up(self, code: RcpCode) -> None:
         self._log(f"gives the image up: {code.name.lower()}")
         session = self._session
         self._slot.forget()
@@ -329,9 +329,9 @@ class DeviceProtocol:
         if self.state is State.RESTART:
             self._send(frames.Activated(frame.session))
         elif self.state is not State.STAGED or frame.sha256 != offer.sha256:
-            self._error(frame.session, Code.NOT_STAGED)
+            self._error(frame.session, RcpCode.NOT_STAGED)
         elif frame.boot_id != self._boot_id:
-            self._error(frame.session, Code.OTHER_BOOT)
+            self._error(frame.session, RcpCode.OTHER_BOOT)
         else:
             tries = self._journal.memory.tries_of(offer.sha256) + 1
             self._journal.tried(offer.sha256, tries)
@@ -349,7 +349,7 @@ class DeviceProtocol:
             else frame.version == self._bootloader.version
         )
         if not runs:
-            self._error(0, Code.NOT_RUNNING)
+            self._error(0, RcpCode.NOT_RUNNING)
             return
         if self._bootloader.trial_ends is not None:
             self._journal.confirmed(self._running_sha256 or bytes(32))
@@ -362,7 +362,7 @@ class DeviceProtocol:
 
     def _on_abort(self, frame: frames.Abort) -> None:
         if frame.session not in {0, self._session}:
-            self._error(frame.session, Code.NO_SESSION)
+            self._error(frame.session, RcpCode.NO_SESSION)
             return
         if self.state is not State.RESTART:
             if frame.discard:
@@ -372,11 +372,11 @@ class DeviceProtocol:
 
     def _on_set_baud(self, frame: frames.SetBaud) -> None:
         if self.state is State.RESTART:
-            self._error(0, Code.RESTARTING)
+            self._error(0, RcpCode.RESTARTING)
         elif self.state is not State.IDLE:
-            self._error(0, Code.BAD_STATE)
+            self._error(0, RcpCode.BAD_STATE)
         elif not self._can_run_at(frame.baud):
-            self._error(0, Code.BAUD)
+            self._error(0, RcpCode.BAUD)
         else:
             self._send(frames.BaudOk(0, frame.baud, frame.baud))
 
@@ -392,7 +392,7 @@ class DeviceProtocol:
         self._busy_until = now + _BUSY_S
         self._send(frames.Busy(self._session, int(_BUSY_S * 1000)))
 
-    def _error(self, session: int, code: Code) -> None:
+    def _error(self, session: int, code: RcpCode) -> None:
         self._send(frames.Error(session, code))
 
     def _send(self, frame: frames.Frame) -> None:

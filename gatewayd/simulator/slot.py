@@ -4,7 +4,7 @@ import hashlib
 import zlib
 
 from gatewayd.simulator.flash import Flash
-from gatewayd.simulator.journal import Journal
+from gatewayd.simulator.journal import FlashJournal
 
 # At most one record per 4 KiB: 2 journal erases per MiB with 4 KiB blocks.
 _PROGRESS_FLOOR = 4096
@@ -14,7 +14,7 @@ _HASH_SLICE_BYTES = 65536
 class Slot:
     """The slot behind the journal. Offsets are the image's; erased edges are multiples of the erase block."""
 
-    def __init__(self, flash: Flash, journal: Journal, *, address: int) -> None:
+    def __init__(self, flash: Flash, journal: FlashJournal, *, address: int) -> None:
         self._flash = flash
         self._journal = journal
         self._address = address

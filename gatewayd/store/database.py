@@ -63,7 +63,6 @@ class Database:
         self._attempts = Attempts(self._tables)
         self._marks = StoredMarks(self._tables)
         self.retained = RetainedReleases(self._tables)
-        self.is_new = self._tables.is_new
         try:
             self._look_through()
         except BaseException:
@@ -87,12 +86,6 @@ class Database:
     def fold(self) -> None:
         """Move what is in SQLite's log into the file, which is then complete once this is closed."""
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    @property
-    def has_lost_a_release(self) -> bool:
-        """Whether a release cannot be read: the broker may still have its message."""
-        (count,) = self._db.execute("SELECT count(*) FROM releases").fetchone()
-        return bool(len(self.releases()) < count)
 
     def _look_through(self) -> None:
         """Read everything once, so that damage shows now; end jobs that cannot be read.

@@ -74,11 +74,8 @@ UPDATE jobs SET created_at = replace(created_at, '+00:00', 'Z'),
 SCHEMA_VERSION = 3
 
 
-def prepare(connection: sqlite3.Connection, path: Path) -> bool:
-    """Create or upgrade the tables, in one transaction; True: there were none.
-
-    Raises HostError `newer_database`.
-    """
+def prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Create or upgrade the tables, in one transaction. Raises HostError `newer_database`."""
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -95,7 +92,6 @@ def prepare(connection: sqlite3.Connection, path: Path) -> bool:
         )
     if additions := _additions(connection):
         connection.executescript(f"BEGIN IMMEDIATE; {';'.join(additions)}; COMMIT;")
-    return bool(version == 0)
 
 
 def columns_of(connection: sqlite3.Connection, table: str) -> dict[str, str]:

@@ -38,10 +38,7 @@ _BALLAST_RETRY_S = 60.0
 
 
 class Store:
-    """Durable state, for use from the event loop. Open it with `async with`.
-
-    `is_new`: this start created the database, or it lacks something that the broker may still have.
-    """
+    """Durable state, for use from the event loop. Open it with `async with`."""
 
     def __init__(self, state_dir: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._state_dir = state_dir
@@ -50,7 +47,6 @@ class Store:
         self._lock: int | None = None
         self._ballast = Ballast(state_dir)
         self._ballast_due = 0.0
-        self.is_new = False
         # The last failures to write messages and records; a successful read does not clear them.
         self._troubles: dict[str, HostError] = {}
         self.damaged = asyncio.Event()
@@ -178,8 +174,6 @@ class Store:
                 raise
             self._replace(replacement, error)
             self._database = Database(path, self.spool)
-            self.is_new = True  # everything is requested from the broker, whatever was found
-        self.is_new = self.is_new or self._database.is_new or self._database.has_lost_a_release
 
     def _clear_the_way(self, quarantine: Quarantine, replacement: Replacement) -> None:
         """Move away directories that are in the place of our files: SQLite only says "unable to open"."""

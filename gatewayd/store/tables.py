@@ -28,7 +28,7 @@ class Tables:
         self.db.text_factory = lambda content: content.decode(errors="replace")
         self._logged: set[tuple[str, str, tuple[str, ...]]] = set()
         try:
-            self.is_new = prepare(self.db, path)
+            prepare(self.db, path)
             _check(self.db)
         except BaseException:
             self.db.close()

@@ -10,7 +10,7 @@ from gatewayd.status.board import DeviceStatus, StatusBoard, Unwell
 from gatewayd.status.gateway import BrokerStatus
 from gatewayd.store.store import Store
 
-# So many transfers are named; a line has room for no more.
+# How many transfers are named: a line has no room for more.
 NAMED = 3
 UPDATING = (JobState.TRANSFERRING, JobState.STAGED, JobState.ACTIVATING)
 TOLD = (Unwell.UNREACHABLE, Unwell.REFUSED, JobState.OFFERED, JobState.QUEUED, JobState.FAILED)

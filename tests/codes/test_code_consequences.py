@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from lab.jobs import World, a_device, a_job, genuine
 
-from gatewayd.codes import Again, Attempt, Code, Contact, Fault, meaning
+from gatewayd.codes import Again, AttemptEffect, Code, Contact, Fault, meaning
 from gatewayd.delivery.retry import after_failure
 from gatewayd.errors import DeviceError, LinkError, LinkLost
 from gatewayd.jobs.transitions import JobState
@@ -56,15 +56,15 @@ def test_a_failed_attempt_leads_where_the_table_says(code: Code) -> None:
 
     row = code.meaning
     match row.attempt:
-        case Attempt.MOOT:
+        case AttemptEffect.MOOT:
             assert state(S.TRANSFERRING) == (S.CANCELLED, 0)
             assert state(S.ACTIVATING) == (S.FAILED, 1)
-        case Attempt.FINAL:
+        case AttemptEffect.FINAL:
             assert state(S.TRANSFERRING) == state(S.ACTIVATING) == (S.FAILED, 1)
-        case Attempt.WAITS:
+        case AttemptEffect.WAITS:
             assert state(S.TRANSFERRING, failures=2) == (S.QUEUED, 2)
             assert state(S.ACTIVATING, failures=2) == (S.ACTIVATING, 2)
-        case Attempt.COUNTS:
+        case AttemptEffect.COUNTS:
             assert state(S.TRANSFERRING) == (S.QUEUED, 1)
             assert state(S.TRANSFERRING, failures=2) == (S.FAILED, 3)
             # A device of which nothing was heard, but of a stranger perhaps, may be running the new image.
@@ -103,11 +103,13 @@ def test_the_classes_are_those_that_were_meant() -> None:
     assert where(contact=Contact.NONE) == NOT_REACHED | {"keeps_vanishing"}
     assert where(contact=Contact.STRANGER) == STRANGERS
     assert where(is_disk=True) == {"disk_full", "disk_read_only", "disk_failing"}
-    assert where(attempt=Attempt.MOOT) == {"not_newer", "incompatible"}
+    assert where(attempt=AttemptEffect.MOOT) == {"not_newer", "incompatible"}
     assert where(is_outcome=True) == NEVER_AGAIN | {"up_to_date"}
     assert where(is_well=True) == {"update", "up_to_date"}
-    assert where(is_silence=True) < where(contact=Contact.NONE, fault=Fault.LINE, attempt=Attempt.COUNTS)
-    assert where(fault=Fault.PUBLISHER) < where(attempt=Attempt.FINAL)
+    assert where(is_silence=True) < where(
+        contact=Contact.NONE, fault=Fault.LINE, attempt=AttemptEffect.COUNTS
+    )
+    assert where(fault=Fault.PUBLISHER) < where(attempt=AttemptEffect.FINAL)
 
 
 def test_the_errors_of_a_link_say_that_nothing_was_heard() -> None:

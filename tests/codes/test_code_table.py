@@ -9,7 +9,7 @@ import pytest
 
 from gatewayd.codes import UNKNOWN, Code, Fault, meaning
 from gatewayd.errors import GatewaydError
-from gatewayd.protocol.rcp.codes import Code as RcpCode
+from gatewayd.protocol.rcp.codes import RcpCode
 
 ROOT = Path(__file__).parents[2]
 SOURCES = {

@@ -171,7 +171,7 @@ def test_an_operation_closes_what_it_takes_and_nothing_else(lab: Lab) -> None:
             pass
 
     asyncio.run(ask())
-    assert len(peer.files) == 1, "what was not taken stays for whoever closes"
+    assert len(peer.files) == 1, "what was not taken is left to be closed"
     peer.close()
     assert lab.commands.contents == [b"firmware"]
 

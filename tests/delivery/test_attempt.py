@@ -41,7 +41,7 @@ def attempt(bench: Bench, job: Job | None = None) -> Attempt:
 
 async def failure(bench: Bench, job: Job) -> GatewaydError:
     with pytest.raises(GatewaydError) as caught:
-        await attempt(bench, job).run()
+        await attempt(bench, job).deliver()
     assert not bench.board.is_open
     return caught.value
 
@@ -49,7 +49,7 @@ async def failure(bench: Bench, job: Job) -> GatewaydError:
 @timeless
 async def test_a_whole_update(tmp_path: Path) -> None:
     async with bench_of(tmp_path) as bench:
-        job = await attempt(bench, await bench.a_job()).run()
+        job = await attempt(bench, await bench.a_job()).deliver()
         assert job == await bench.job()
         assert bench.witness.states == STATES
         assert bench.witness.received[-1] == len(NEW)
@@ -72,7 +72,7 @@ async def test_activating_is_stored_before_activate_is_called(tmp_path: Path) ->
             connection.close()
 
         bench.board.on_activate = look
-        await attempt(bench, await bench.a_job()).run()
+        await attempt(bench, await bench.a_job()).deliver()
         assert stored == [("activating", 1, X.hex())]
 
 
@@ -80,7 +80,7 @@ async def test_activating_is_stored_before_activate_is_called(tmp_path: Path) ->
 async def test_success_sets_the_mark(tmp_path: Path) -> None:
     async with bench_of(tmp_path) as bench:
         job = await bench.a_job(timestamp_ms=2**64 - 1, container_sha256=bytes(32).hex())
-        await attempt(bench, job).run()
+        await attempt(bench, job).deliver()
         assert (await bench.store.run(Database.devices))["pump-1"].mark == RollbackMark(2**64 - 1, bytes(32))
 
 
@@ -103,7 +103,7 @@ async def test_success_raises_the_mark_of_the_board_and_a_downgrade_lowers_it(tm
     for allowed, stamp in ((False, 2_000), (True, 1_000)):
         async with bench_of(tmp_path, {"version": "4.3.1"}, allow_downgrade=allowed) as bench:
             job = await bench.a_job(timestamp_ms=stamp, container_sha256=bytes(32).hex())
-            await attempt(bench, job).run()
+            await attempt(bench, job).deliver()
             assert (await bench.store.run(Database.marks))[key] == RollbackMark(stamp, bytes(32))
 
 
@@ -127,7 +127,7 @@ async def test_a_device_of_another_line_keeps_what_it_has(tmp_path: Path) -> Non
 @timeless
 async def test_an_older_image_goes_where_that_is_allowed(tmp_path: Path) -> None:
     async with bench_of(tmp_path, {"version": "4.3.9"}, allow_downgrade=True) as bench:
-        job = await attempt(bench, await bench.a_job()).run()
+        job = await attempt(bench, await bench.a_job()).deliver()
         assert (job.state, job.from_version) == (JobState.SUCCEEDED, "4.3.9")
 
 
@@ -140,7 +140,7 @@ async def test_a_lost_activate_is_noticed_and_the_image_activated_once(tmp_path:
         job = await bench.job()
         assert job.state is JobState.ACTIVATING
         bench.board.ignored_activates = 0
-        assert (await attempt(bench, job).run()).state is JobState.SUCCEEDED
+        assert (await attempt(bench, job).deliver()).state is JobState.SUCCEEDED
         assert bench.board.started == [X]
         assert bench.board.heard.count("data") == 3  # it still had the image
 
@@ -149,7 +149,7 @@ async def test_a_lost_activate_is_noticed_and_the_image_activated_once(tmp_path:
 async def test_a_power_cut_instead_of_activate_leads_to_activate_again(tmp_path: Path) -> None:
     async with bench_of(tmp_path) as bench:
         bench.board.restarts_instead_of_activate = 1
-        job = await attempt(bench, await bench.a_job()).run()
+        job = await attempt(bench, await bench.a_job()).deliver()
         assert job.state is JobState.SUCCEEDED
         assert bench.board.started == [X]
         assert bench.witness.states == [*STATES[:3], *STATES]
@@ -167,7 +167,7 @@ async def test_what_the_bootloader_gave_up_is_reverted_for_good(tmp_path: Path) 
 async def test_one_cut_between_record_and_flag_gets_a_second_try(tmp_path: Path) -> None:
     async with bench_of(tmp_path) as bench:
         bench.board.restarts_before_the_flag = 1
-        job = await attempt(bench, await bench.a_job()).run()
+        job = await attempt(bench, await bench.a_job()).deliver()
         assert (job.state, job.second_try) == (JobState.SUCCEEDED, True)
         assert bench.board.started == [X]
 
@@ -185,14 +185,14 @@ async def test_the_second_try_also_goes_to_a_device_whose_version_was_only_belie
     async with bench_of(tmp_path, {"version": "4.3.0", "running_sha256": None}) as bench:
         bench.board.restarts_before_the_flag = 1
         bench.board.forgets_sha256 = True
-        assert (await attempt(bench, await bench.a_job()).run()).state is JobState.SUCCEEDED
+        assert (await attempt(bench, await bench.a_job()).deliver()).state is JobState.SUCCEEDED
 
 
 @timeless
 async def test_the_right_bytes_under_another_name_succeed_with_a_warning(tmp_path: Path) -> None:
     async with bench_of(tmp_path) as bench:
         bench.board.calls_itself = "4.3.7"
-        job = await attempt(bench, await bench.a_job()).run()
+        job = await attempt(bench, await bench.a_job()).deliver()
         assert (job.state, job.code) == (JobState.SUCCEEDED, "version_differs")
         assert "4.3.7" in job.reason
 
@@ -201,7 +201,7 @@ async def test_the_right_bytes_under_another_name_succeed_with_a_warning(tmp_pat
 async def test_a_device_that_does_not_name_its_version_is_no_cause_for_a_warning(tmp_path: Path) -> None:
     async with bench_of(tmp_path) as bench:
         bench.board.calls_itself = None
-        assert (await attempt(bench, await bench.a_job()).run()).code == ""
+        assert (await attempt(bench, await bench.a_job()).deliver()).code == ""
 
 
 @timeless
@@ -219,7 +219,7 @@ async def test_a_device_without_trial_boot_needs_leave(tmp_path: Path) -> None:
         assert (await failure(bench, await bench.a_job())).code == "no_trial_boot"
         assert bench.board.heard == ["hello"]
     async with bench_of(tmp_path / "b", {"can_revert": False}, allow_no_trial=True) as bench:
-        assert (await attempt(bench, await bench.a_job()).run()).state is JobState.SUCCEEDED
+        assert (await attempt(bench, await bench.a_job()).deliver()).state is JobState.SUCCEEDED
 
 
 @timeless
@@ -239,7 +239,7 @@ def replace_devices(bench: Bench, *devices: Any) -> Any:
 async def test_an_image_found_on_trial_is_confirmed(tmp_path: Path) -> None:
     info = {"running_sha256": X, "version": "4.3.2", "image_state": ImageState.ON_TRIAL, "boot_id": 9}
     async with bench_of(tmp_path, info) as bench:
-        job = await attempt(bench, await bench.a_job()).run()
+        job = await attempt(bench, await bench.a_job()).deliver()
         assert job.state is JobState.SUCCEEDED
         assert bench.board.started == []
         assert bench.board.info.image_state is ImageState.CONFIRMED
@@ -269,7 +269,7 @@ async def test_a_device_that_wants_to_be_left_alone(tmp_path: Path, asked_s: int
         bench.board.says["offer"] = deque([Deferred(asked_s, 2)])
         one = attempt(bench, await bench.a_job())
         with pytest.raises(Deferral) as caught:
-            await one.run()
+            await one.deliver()
         assert caught.value.seconds == given_s
         job = await one.put_off(caught.value)
         assert (job.state, job.code) == (JobState.QUEUED, "not_now")
@@ -284,11 +284,11 @@ async def test_what_was_resumed_is_counted_once(tmp_path: Path) -> None:
         bench.board.says["finish"] = deque([Failed(DeviceError("no", code="stalled"))])
         one = attempt(bench, job)
         with pytest.raises(DeviceError):
-            await one.run()
+            await one.deliver()
         job = await one.record(Retry(JobState.QUEUED, 1, 1.0), DeviceError("no", code="stalled"))
         assert (job.resumes, job.durable, job.failures, job.code) == (1, len(NEW), 1, "stalled")
         assert "/nowhere/pump-1: no" in job.reason
-        assert (await attempt(bench, job).run()).resumes == 2
+        assert (await attempt(bench, job).deliver()).resumes == 2
 
 
 @timeless
@@ -297,7 +297,7 @@ async def test_a_job_that_was_interrupted_waits_before_it_goes_on(tmp_path: Path
         job = await bench.a_job()
         job = await bench.store.run(lambda db: db.move_job(job.id, JobState.TRANSFERRING))
         job = await bench.store.run(lambda db: db.move_job(job.id, JobState.STAGED))
-        await attempt(bench, job).run()
+        await attempt(bench, job).deliver()
         assert bench.witness.states == ["queued", *STATES]
 
 

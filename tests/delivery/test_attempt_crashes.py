@@ -88,7 +88,7 @@ async def cut_and_go_on(folder: Path, fault: Callable[[Board], None], steps: int
     fault(board)
     async with a_bench(folder, {"pump-1": board}, a_device(probe="job")) as bench:
         job = await bench.a_job(timestamp_ms=7, container_sha256=CONTAINER.hex())
-        cut = CutShort(Attempt(bench.deps, bench.settings, bench.device, job).run(), steps)
+        cut = CutShort(Attempt(bench.deps, bench.settings, bench.device, job).deliver(), steps)
         await cut
         await bench.store.run(lambda _: None)  # what was being written is written
     async with a_bench(folder, {"pump-1": board}, a_device(probe="job")) as bench:

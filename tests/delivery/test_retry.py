@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lab.jobs import a_job
 
-from gatewayd.codes import Attempt, Code
+from gatewayd.codes import AttemptEffect, Code
 from gatewayd.delivery.progress import ProgressMeter
 from gatewayd.delivery.retry import LONGEST_WAIT_S, Retry, after_failure, back_off_s
 from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, HostError, LinkError, LinkLost
@@ -41,7 +41,7 @@ def test_durable_bytes_start_the_count_anew() -> None:
     assert (retry.state, retry.failures) == (S.QUEUED, 1)
 
 
-@pytest.mark.parametrize("code", [one for one in Code if one.meaning.attempt is Attempt.WAITS])
+@pytest.mark.parametrize("code", [one for one in Code if one.meaning.attempt is AttemptEffect.WAITS])
 def test_what_passes_by_itself_uses_nothing_up(code: str) -> None:
     retry = decide(LinkError("gone", code=code), state=S.QUEUED, failures=2)
     assert (retry.state, retry.failures) == (S.QUEUED, 2)
@@ -59,7 +59,7 @@ def test_a_line_that_goes_in_mid_transfer_uses_up_an_attempt_unless_something_ne
     assert (last.error.code, "attempt 3" in last.error.message) == ("keeps_vanishing", True)
 
 
-@pytest.mark.parametrize("code", [one for one in Code if one.meaning.attempt is Attempt.FINAL])
+@pytest.mark.parametrize("code", [one for one in Code if one.meaning.attempt is AttemptEffect.FINAL])
 def test_what_cannot_end_otherwise_is_not_tried_again(code: str) -> None:
     assert decide(device_error(code)).state is S.FAILED
 

@@ -139,11 +139,11 @@ async def test_a_gateway_that_dies_in_between_goes_on_where_it_was(
     lamp.on_arm, lamp.on_boot = (lambda: note("on_arm")), (lambda: note("on_boot"))
     async with a_bench(tmp_path, lamp) as bench:
         with pytest.raises(Killed):
-            await Attempt(bench.deps, bench.settings, bench.device, await bench.a_job(2, NEW)).run()
+            await Attempt(bench.deps, bench.settings, bench.device, await bench.a_job(2, NEW)).deliver()
     puts = lamp.puts
     async with a_bench(tmp_path, lamp) as bench:
         await bench.store.run(Database.recover)
-        job = await Attempt(bench.deps, bench.settings, bench.device, await bench.job()).run()
+        job = await Attempt(bench.deps, bench.settings, bench.device, await bench.job()).deliver()
     assert job.state is JobState.SUCCEEDED
     assert (lamp.running, lamp.boots, lamp.puts) == (NEW, [NEW], puts)
     assert (seen.count("on_arm"), seen.count("on_boot")) == (armings, orders)

@@ -10,7 +10,7 @@ from lab.c_receiver_bench import CBench, c_bench
 from lab.receiver_bench import IMAGE, OLD, PROFILE, SHA, without_busy
 
 from gatewayd.protocol.rcp import frames
-from gatewayd.protocol.rcp.codes import Code
+from gatewayd.protocol.rcp.codes import RcpCode
 from gatewayd.protocol.rcp.framing import encode_stream
 from gatewayd.protocol.session import ImageState
 
@@ -36,7 +36,7 @@ def test_an_older_receiver_s_journal_keeps_what_it_tried_and_how_far_it_got() ->
         on.device.flash.cells[at] = byte
     info = on.hello()
     assert (info.tried_sha256, info.tried_count, info.image_state) == (SHA, 1, ImageState.REVERTED)
-    assert without_busy(on.offer()) == [frames.Refuse(1, Code.ALREADY_TRIED)]
+    assert without_busy(on.offer()) == [frames.Refuse(1, RcpCode.ALREADY_TRIED)]
     accept = without_busy(on.offer(OTHER))[-1]
     assert isinstance(accept, frames.Accept)
     assert accept.offset == 4096
@@ -52,7 +52,7 @@ def test_an_older_receiver_s_journal_counts_the_tries(name: str) -> None:
         assert (info.tried_sha256, info.tried_count, info.image_state) == (SHA, 1, ImageState.CONFIRMED)
         return
     assert (info.tried_sha256, info.tried_count, info.image_state) == (SHA, 1, ImageState.CONFIRMED)
-    assert without_busy(on.offer()) == [frames.Refuse(1, Code.ALREADY_TRIED)]
+    assert without_busy(on.offer()) == [frames.Refuse(1, RcpCode.ALREADY_TRIED)]
     assert on.update()
     assert on.hello().tried_count == 2
 
@@ -120,7 +120,7 @@ def test_an_image_on_trial_that_the_receiver_did_not_bring_is_believed() -> None
     on.device.says_on_trial = True
     on.device.power_cut(on.now)
     assert on.hello().image_state is ImageState.ON_TRIAL
-    assert on.offer() == [frames.Refuse(1, Code.ON_TRIAL)]
+    assert on.offer() == [frames.Refuse(1, RcpCode.ON_TRIAL)]
 
 
 def test_an_image_that_was_begun_with_smaller_blocks_begins_again() -> None:
@@ -159,7 +159,7 @@ def test_events_tell_a_refusal_and_a_trial_that_is_over() -> None:
     assert (RESTART, 1) in on.device.events
     on.hello()
     on.offer()
-    assert on.device.events[-1] == (ERROR, int(Code.ALREADY_TRIED))
+    assert on.device.events[-1] == (ERROR, int(RcpCode.ALREADY_TRIED))
 
 
 def test_power_cuts_with_blocks_of_several_sizes_in_flash_that_erases_to_0() -> None:

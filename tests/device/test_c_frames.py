@@ -10,7 +10,7 @@ from lab.c_receiver_bench import c_bench
 from lab.receiver_bench import PROFILE
 
 from gatewayd.protocol.rcp import frames
-from gatewayd.protocol.rcp.codes import Code
+from gatewayd.protocol.rcp.codes import RcpCode
 from gatewayd.protocol.rcp.framing import encode_stream
 from gatewayd.protocol.rcp.tlv_frames import Hello, Info
 
@@ -30,18 +30,18 @@ BROKEN = [
     (f"{reason}-{number}", bytes.fromhex(wire)) for number, (reason, wire) in enumerate(lines("broken.txt"))
 ]
 # What a device in IDLE answers to each frame of a gateway; in the session of that frame.
-ANSWERS: dict[str, type[frames.Frame] | Code] = {
+ANSWERS: dict[str, type[frames.Frame] | RcpCode] = {
     "hello": Info,
     "offer": frames.Accept,
     "offer_from_zero_second_try": frames.Accept,
-    "finish": Code.NO_SESSION,
-    "activate": Code.NO_SESSION,
-    "confirm_sha256": Code.NOT_RUNNING,
-    "confirm_version": Code.NOT_RUNNING,
-    "abort_keep": Code.NO_SESSION,
+    "finish": RcpCode.NO_SESSION,
+    "activate": RcpCode.NO_SESSION,
+    "confirm_sha256": RcpCode.NOT_RUNNING,
+    "confirm_version": RcpCode.NOT_RUNNING,
+    "abort_keep": RcpCode.NO_SESSION,
     "abort_forget": frames.Aborted,
     "set_baud": frames.BaudOk,
-    "probe": Code.NO_SESSION,
+    "probe": RcpCode.NO_SESSION,
 }
 
 
@@ -51,11 +51,11 @@ def test_it_takes_the_golden_frames(name: str) -> None:
     content, wire = FRAMES[name]
     on = c_bench()
     answers = on.say(wire)
-    expected = Code.NO_SESSION if content[0] == 0x40 else ANSWERS.get(name)
+    expected = RcpCode.NO_SESSION if content[0] == 0x40 else ANSWERS.get(name)
     if expected is None:
         assert content[0] not in frames.FROM_GATEWAY
         assert answers == []  # only devices send it
-    elif isinstance(expected, Code):
+    elif isinstance(expected, RcpCode):
         assert answers == [frames.Error(content[1], expected)]
     else:
         assert isinstance(answers[-1], expected)

@@ -8,7 +8,7 @@ from lab.c_receiver_bench import CBench, c_bench
 from lab.receiver_bench import IMAGE, OLD, PROFILE, SHA, error, without_busy
 
 from gatewayd.protocol.rcp import frames
-from gatewayd.protocol.rcp.codes import Code
+from gatewayd.protocol.rcp.codes import RcpCode
 from gatewayd.protocol.rcp.framing import encode_stream
 from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello
 from gatewayd.protocol.session import ImageState
@@ -80,8 +80,8 @@ def test_credit_keeps_within_the_edge_when_frames_wait_in_the_ring() -> None:
 def test_data_beyond_the_credit_is_malformed() -> None:
     on = c_bench()
     session = on.bring_in(upto=1024)
-    assert on.data(session, 1024 + 4096 - 8, 16) == error(session, Code.MALFORMED)
-    assert on.ask(frames.Data(session, 2**32 - 8, bytes(16))) == error(session, Code.MALFORMED)  # rule 13
+    assert on.data(session, 1024 + 4096 - 8, 16) == error(session, RcpCode.MALFORMED)
+    assert on.ask(frames.Data(session, 2**32 - 8, bytes(16))) == error(session, RcpCode.MALFORMED)  # rule 13
     assert on.update()
 
 
@@ -151,7 +151,7 @@ def test_a_slot_that_cannot_be_read_back_is_given_up() -> None:
     on.device.flash.make_unreadable(on.device.flash.slot)
     accept, failed = without_busy(on.offer())
     assert isinstance(accept, frames.Accept)
-    assert failed == error(accept.session, Code.FLASH_READ)[0]  # it reads before it is asked to
+    assert failed == error(accept.session, RcpCode.FLASH_READ)[0]  # it reads before it is asked to
     assert accepted(on).offset == 0
     assert on.update()
 
@@ -160,7 +160,7 @@ def test_a_slot_that_went_bad_is_never_staged() -> None:
     on = whole_after_a_restart()
     on.device.flash.cells[on.device.flash.slot + 5] ^= 1
     session = accepted(on).session
-    assert without_busy(on.ask(frames.Finish(session))) == error(session, Code.DIGEST_MISMATCH)
+    assert without_busy(on.ask(frames.Finish(session))) == error(session, RcpCode.DIGEST_MISMATCH)
     assert accepted(on).offset == 0
     assert on.update()
 
@@ -249,7 +249,7 @@ def test_an_update_from_hello_to_confirmed() -> None:
     info = on.hello()
     assert info.boot_id != before
     assert (info.version, info.running_sha256, info.image_state) == ("1.0.1", SHA, ImageState.ON_TRIAL)
-    assert on.offer(OLD) == [frames.Refuse(2, Code.ON_TRIAL)]
+    assert on.offer(OLD) == [frames.Refuse(2, RcpCode.ON_TRIAL)]
     assert on.ask(Confirm(3, sha256=SHA)) == [Confirmed(3)]
     assert on.ask(Confirm(4, version="1.0.1")) == [Confirmed(4)]
     assert on.hello().image_state is ImageState.CONFIRMED
@@ -268,7 +268,7 @@ def test_a_trial_that_nobody_confirms_ends_with_the_old_image_and_is_not_repeate
     info = on.hello()
     assert (info.version, info.image_state) == ("1.0.0", ImageState.REVERTED)
     assert (info.tried_sha256, info.tried_count) == (SHA, 1)
-    assert on.offer() == [frames.Refuse(2, Code.ALREADY_TRIED)]
+    assert on.offer() == [frames.Refuse(2, RcpCode.ALREADY_TRIED)]
 
 
 def test_the_receiver_ends_the_trial_itself() -> None:
@@ -288,8 +288,8 @@ def test_activate_needs_this_boot_and_this_image_and_may_be_repeated() -> None:
     on = c_bench()
     session = on.stage()
     boot_id = on.hello().boot_id
-    assert on.ask(frames.Activate(session, SHA, boot_id ^ 1, 1)) == error(session, Code.OTHER_BOOT)
-    assert on.ask(frames.Activate(session, bytes(32), boot_id, 1)) == error(session, Code.NOT_STAGED)
+    assert on.ask(frames.Activate(session, SHA, boot_id ^ 1, 1)) == error(session, RcpCode.OTHER_BOOT)
+    assert on.ask(frames.Activate(session, bytes(32), boot_id, 1)) == error(session, RcpCode.NOT_STAGED)
     assert on.ask(frames.Activate(session, SHA, boot_id, 1)) == [frames.Activated(session)]
     assert on.ask(frames.Activate(session, SHA, boot_id, 1)) == [frames.Activated(session)]
     assert on.hello().tried_count == 1
@@ -321,9 +321,9 @@ def test_one_second_try_and_no_third() -> None:
 
 def test_confirm_of_another_image() -> None:
     on = c_bench()
-    assert on.ask(Confirm(4, version="1.0.1")) == error(0, Code.NOT_RUNNING)
-    assert on.ask(Confirm(4, version="1.0.00")) == error(0, Code.NOT_RUNNING)
-    assert on.ask(Confirm(4, sha256=SHA)) == error(0, Code.NOT_RUNNING)
+    assert on.ask(Confirm(4, version="1.0.1")) == error(0, RcpCode.NOT_RUNNING)
+    assert on.ask(Confirm(4, version="1.0.00")) == error(0, RcpCode.NOT_RUNNING)
+    assert on.ask(Confirm(4, sha256=SHA)) == error(0, RcpCode.NOT_RUNNING)
 
 
 # 11: identity, repeated offers, another gateway
@@ -356,7 +356,7 @@ def test_another_gateway_has_to_wait_while_a_session_is_in_use() -> None:
 def test_the_firmware_may_refuse_an_offer() -> None:
     on = c_bench()
     on.device.refuse_with(0x030B)
-    assert on.offer() == [frames.Refuse(1, Code.REFUSED)]
+    assert on.offer() == [frames.Refuse(1, RcpCode.REFUSED)]
     on.device.refuse_with(900 << 16 | 2)
     assert on.offer() == [frames.NotNow(2, 900, 2)]
     on.device.refuse_with(0)
@@ -368,7 +368,7 @@ def test_the_firmware_may_refuse_an_offer() -> None:
 
 @pytest.mark.parametrize("size", [0, 65537, 2**32 - 1])
 def test_sizes_that_do_not_fit(size: int) -> None:
-    assert c_bench().offer(size=size) == [frames.Refuse(1, Code.TOO_LARGE)]
+    assert c_bench().offer(size=size) == [frames.Refuse(1, RcpCode.TOO_LARGE)]
 
 
 @pytest.mark.parametrize("erase_block", [512, 4096, 65536])

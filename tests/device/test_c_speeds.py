@@ -4,7 +4,7 @@ from lab.c_receiver_bench import CBench, c_bench
 from lab.receiver_bench import error
 
 from gatewayd.protocol.rcp import frames
-from gatewayd.protocol.rcp.codes import Code
+from gatewayd.protocol.rcp.codes import RcpCode
 
 
 def set_baud(on: CBench, baud: int = 921600) -> list[frames.Frame]:
@@ -66,9 +66,9 @@ def test_a_restart_leads_to_the_base_speed() -> None:
 
 def test_speeds_it_cannot_make_within_one_and_a_half_percent() -> None:
     for baud in (0, 2**32 - 1, 3_900_000, 3_750_000):
-        assert set_baud(c_bench(), baud) == error(0, Code.BAUD)
+        assert set_baud(c_bench(), baud) == error(0, RcpCode.BAUD)
     assert set_baud(c_bench(), 3_746_000) == [frames.BaudOk(0, 3_746_000, 3_692_307)]
-    assert set_baud(c_bench(can_set_baud=False)) == error(0, Code.BAUD)
+    assert set_baud(c_bench(can_set_baud=False)) == error(0, RcpCode.BAUD)
 
 
 def test_its_clock_may_wrap() -> None:

@@ -18,7 +18,7 @@ from gatewayd.protocol.rcp.base import FrameType
 from gatewayd.protocol.session import ImageState
 from gatewayd.simulator.bootloader import Bootloader
 from gatewayd.simulator.file_store import MemoryFileStore
-from gatewayd.simulator.journal import Journal
+from gatewayd.simulator.journal import FlashJournal
 from gatewayd.simulator.profile import DeviceProfile
 from gatewayd.simulator.receiver import Receiver, blank_flash
 
@@ -122,7 +122,7 @@ def receiver_in_python(facts: dict[str, str], boot_ids: Iterator[int]) -> Replay
         files.write("active.bin", running)
     bootloader = Bootloader(files, profile)
     if tried:
-        Journal(flash, area_size=profile.journal_area).tried(
+        FlashJournal(flash, area_size=profile.journal_area).tried(
             hashlib.sha256(tried).digest(), int(facts["tried_count"])
         )
     if state:

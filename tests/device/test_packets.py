@@ -9,7 +9,7 @@ from lab.rcp.devices import Device
 from lab.receiver_bench import IMAGE, PROFILE, Bench, python_bench, without_busy
 
 from gatewayd.protocol.rcp import frames
-from gatewayd.protocol.rcp.codes import Code
+from gatewayd.protocol.rcp.codes import RcpCode
 from gatewayd.protocol.rcp.packets import ShortData, split
 from gatewayd.protocol.rcp.tlv_frames import Hello, Info, Offer
 
@@ -129,7 +129,7 @@ def test_an_info_too_long_for_sixteen_packets_is_not_said(bench: MakeBench) -> N
 def test_there_is_no_speed_to_set(bench: MakeBench) -> None:
     on = bench(244, can_set_baud=True)
     assert not on.hello().can_set_baud
-    assert on.ask(frames.SetBaud(0, 921600)) == [frames.Error(0, Code.BAUD)]
+    assert on.ask(frames.SetBaud(0, 921600)) == [frames.Error(0, RcpCode.BAUD)]
 
 
 def test_a_ring_that_is_full_loses_packets_and_a_nak_says_so() -> None:

@@ -12,7 +12,7 @@ from lab.rcp.devices import Device
 from lab.receiver_bench import IMAGE, OLD, SHA, Bench, error, python_bench, without_busy
 
 from gatewayd.protocol.rcp import frames
-from gatewayd.protocol.rcp.codes import Code
+from gatewayd.protocol.rcp.codes import RcpCode
 from gatewayd.protocol.rcp.framing import encode_stream
 from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello, Info
 
@@ -50,7 +50,7 @@ STATES: dict[str, Callable[[AnyBench], int]] = {
     "RESTART": to_restart,
 }
 ACK, NAK, BUSY = frames.Ack, frames.Nak, frames.Busy
-N, B, R, S = Code.NO_SESSION, Code.BAD_STATE, Code.RESTARTING, Code.NOT_STAGED
+N, B, R, S = RcpCode.NO_SESSION, RcpCode.BAD_STATE, RcpCode.RESTARTING, RcpCode.NOT_STAGED
 TABLE = {
     #           OFFER          DATA probe FINISH           ACTIVATE          SET_BAUD
     "IDLE": (frames.Accept, N, N, N, N, frames.BaudOk),
@@ -100,7 +100,7 @@ CASES = [(who, state, name, TABLE[state][at]) for who, state in IN_STATES for at
 
 @pytest.mark.parametrize(("who", "state", "name", "expected"), CASES)
 def test_every_state_answers_every_request(
-    who: str, state: str, name: str, expected: Code | type[Frame]
+    who: str, state: str, name: str, expected: RcpCode | type[Frame]
 ) -> None:
     on, session = in_state(who, state)
     if state == "PREPARE":
@@ -109,7 +109,7 @@ def test_every_state_answers_every_request(
     late = hears_when_a_block_is_erased(who, state)
     if late:
         answers = answers or on.wait(1.0)
-    if isinstance(expected, Code):
+    if isinstance(expected, RcpCode):
         assert (answers[:1] if late else answers) == error(0 if name == "SET_BAUD" else session, expected)
     elif (state, name) == ("HASH", "FINISH"):
         assert isinstance(answers[0], expected)
@@ -120,7 +120,7 @@ def test_every_state_answers_every_request(
 # Only after a restart there is something left to hash. On the bench that lasts no time: the requests lie in
 # the ring behind FINISH.
 
-HASH_ANSWERS: dict[str, Code | type[Frame]] = {
+HASH_ANSWERS: dict[str, RcpCode | type[Frame]] = {
     "OFFER": frames.Accept,
     "DATA": BUSY,
     "probe": BUSY,
@@ -150,7 +150,7 @@ def test_requests_while_the_receiver_in_c_hashes(name: str) -> None:
     expected = HASH_ANSWERS[name]
     assert isinstance(accept, frames.Accept)
     assert isinstance(answers[0], BUSY)  # to FINISH
-    if isinstance(expected, Code):
+    if isinstance(expected, RcpCode):
         assert answers[1] == error(0, expected)[0]
     else:
         assert isinstance(answers[1], expected)
@@ -170,7 +170,7 @@ def test_hello_confirm_and_abort_are_answered_everywhere(who: str, state: str) -
     assert told(Confirm(6, version="1.0.0")) == [Confirmed(6)]
     assert told(frames.Abort(0, 0)) == [frames.Aborted(0)]
     if state != "RESTART":
-        assert told(frames.Data(session, 0)) == error(session, Code.NO_SESSION)
+        assert told(frames.Data(session, 0)) == error(session, RcpCode.NO_SESSION)
 
 
 def told_to_everything(on: AnyBench, session: int) -> list[type[Frame]]:

@@ -28,7 +28,7 @@ class Tag:
     """A device, and what befalls it.
 
     `cut_after`: bytes of the image after which the connection ends, once; `dies_after`: after which nothing
-    arrives any more, until there is another connection, once; `in_bootloader`: for so many connections after
+    arrives any more, until there is another connection, once; `in_bootloader`: for how many connections after
     it was given an image it does not offer RCP.
     """
 

@@ -109,7 +109,7 @@ class BumbleBackend:
 
 @dataclass(frozen=True)
 class BumbleConnections:
-    """The connections of a bumble device, whoever made them."""
+    """The connections of a bumble device, incoming and outgoing."""
 
     central: Device
     forgotten: list[str] = field(default_factory=list)

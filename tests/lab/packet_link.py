@@ -49,7 +49,7 @@ class PacketLink(LeadsToOne):
             await asyncio.get_running_loop().sock_sendall(self._opened(), data)
 
     async def sent_at_least(self, size: int) -> None:
-        """Wait until so many bytes have been sent."""
+        """Wait until this many bytes have been sent."""
         while self.sent < size:
             self._news.clear()
             await self._news.wait()

@@ -43,7 +43,7 @@ def edited(whole: T, edits: Sequence[tuple[int, T]]) -> T:
 
 
 class Steps:
-    """A count of calls, of Python's functions and of C's: a loop over the input is seen, whoever runs it."""
+    """A count of calls, of Python's functions and of C's: a loop over the input is seen in either."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from gatewayd.protocol.rcp import frames
-from gatewayd.protocol.rcp.codes import Code
+from gatewayd.protocol.rcp.codes import RcpCode
 from gatewayd.protocol.rcp.framing import encode_stream
 from gatewayd.protocol.rcp.info import RcpInfo
 from gatewayd.protocol.rcp.packets import split
@@ -193,7 +193,7 @@ def python_bench(
     return Bench(receiver, max_datagram)
 
 
-def error(session: int, code: Code) -> list[frames.Frame]:
+def error(session: int, code: RcpCode) -> list[frames.Frame]:
     return [frames.Error(session, code)]
 
 

@@ -133,7 +133,7 @@ RATES = {"dribbles": 1.0}  # bytes a second; the others as fast as it goes
 
 
 class Mouth:
-    """Writes to a pty: all at once, or so many bytes a second. What waits is bounded, as in a UART."""
+    """Writes to a pty: all at once, or at a limited speed. What waits is bounded, as in a UART."""
 
     MOST = 1 << 16
 

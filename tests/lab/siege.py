@@ -63,7 +63,7 @@ LATER = packed(LATER_MS, IMAGE[::-1])
 
 
 class Siege:
-    """One device, its gateway, and whoever publishes."""
+    """One device, its gateway, and the publishers."""
 
     def __init__(self, rig: Rig, folder: Path) -> None:
         settings = rig.reconciler.settings

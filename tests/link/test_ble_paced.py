@@ -37,7 +37,7 @@ async def test_a_value_of_several_packets_takes_the_airtime_of_several() -> None
 
 
 async def arrivals_of(frames: list[int], airtime: Airtime, *, mtu: int = 247, size: int = 244) -> list[float]:
-    """Send so many frames to as many devices, all that is there at once; return when they arrived."""
+    """Send a number of frames to each of as many devices, all at once; return when they arrived."""
     air = Air(airtime)
     radio = Radio(max_connections=len(frames), backend=(await air.backend()).backend)
     arrivals: list[float] = []

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.protocol.rcp import frames, framing, tlv
-from gatewayd.protocol.rcp.codes import Code, FrameError, Remedy, code_name, remedy
+from gatewayd.protocol.rcp.codes import FrameError, RcpCode, Remedy, code_name, remedy
 from gatewayd.protocol.rcp.info import RcpInfo
 from gatewayd.protocol.session import ImageState
 
@@ -111,7 +111,7 @@ def test_decoding_noise_raises_frame_error_or_means_the_same(number: int, sessio
     try:
         frame = frames.decode(bytes((number, session)) + body)
     except FrameError as error:
-        assert error.number in (Code.MALFORMED, Code.UNKNOWN_CRITICAL_TAG)  # noqa: PT017 - both ways are right
+        assert error.number in (RcpCode.MALFORMED, RcpCode.UNKNOWN_CRITICAL_TAG)  # noqa: PT017 - both ways are right
     else:
         assert frames.decode(frame.to_bytes()) == frame
 
@@ -157,17 +157,17 @@ def test_info_round_trip(device: RcpInfo, nonce: int) -> None:
 @pytest.mark.parametrize(
     ("body", "number"),
     [
-        ("0104", Code.MALFORMED),  # four bytes announced, none there
-        ("010400000000 01", Code.MALFORMED),  # a tag without a length
-        ("0104000000000104 00000000", Code.MALFORMED),  # twice
-        ("0103000000", Code.MALFORMED),  # not the tag's length
-        ("", Code.MALFORMED),  # missing
-        ("010400000000 8000", Code.UNKNOWN_CRITICAL_TAG),
-        ("8000 01", Code.UNKNOWN_CRITICAL_TAG),  # what is wrong first decides
-        ("01 8000", Code.MALFORMED),
+        ("0104", RcpCode.MALFORMED),  # four bytes announced, none there
+        ("010400000000 01", RcpCode.MALFORMED),  # a tag without a length
+        ("0104000000000104 00000000", RcpCode.MALFORMED),  # twice
+        ("0103000000", RcpCode.MALFORMED),  # not the tag's length
+        ("", RcpCode.MALFORMED),  # missing
+        ("010400000000 8000", RcpCode.UNKNOWN_CRITICAL_TAG),
+        ("8000 01", RcpCode.UNKNOWN_CRITICAL_TAG),  # what is wrong first decides
+        ("01 8000", RcpCode.MALFORMED),
     ],
 )
-def test_rule_13_tlv_lengths_and_tags(body: str, number: Code) -> None:
+def test_rule_13_tlv_lengths_and_tags(body: str, number: RcpCode) -> None:
     with pytest.raises(FrameError) as caught:
         tlv.unpack(bytes.fromhex(body), [tlv.Tag.NONCE])
     assert caught.value.number is number
@@ -205,13 +205,13 @@ def test_info_that_makes_no_sense_is_malformed(change: tuple[str, str], says: st
 def test_wrong_session_or_size_is_malformed(content: str) -> None:
     with pytest.raises(FrameError) as caught:
         frames.decode(bytes.fromhex(content))
-    assert caught.value.number is Code.MALFORMED
+    assert caught.value.number is RcpCode.MALFORMED
 
 
 def test_unknown_type() -> None:
     with pytest.raises(FrameError) as caught:
         frames.decode(b"\x30\x01")
-    assert caught.value.number is Code.UNKNOWN_TYPE
+    assert caught.value.number is RcpCode.UNKNOWN_TYPE
 
 
 def test_codes_of_later_versions_still_have_a_meaning() -> None:

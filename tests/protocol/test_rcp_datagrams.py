@@ -1,6 +1,6 @@
 """A gateway and both receivers over a radio: resuming, ACKs, what is said how, and what becomes image.
 
-Virtual time; the radio carries so many packets each connection interval, and order is kept.
+Virtual time; the radio carries a few packets in each connection interval, and order is kept.
 """
 
 import dataclasses

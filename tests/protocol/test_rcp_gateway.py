@@ -9,7 +9,7 @@ from lab.rcp.script import IMAGE, INFO, Script, is_whole, payloads
 from gatewayd.errors import DeviceError, LinkError
 from gatewayd.protocol.console import console_lines
 from gatewayd.protocol.rcp import frames
-from gatewayd.protocol.rcp.codes import Code, Remedy, code_name, remedy
+from gatewayd.protocol.rcp.codes import RcpCode, Remedy, code_name, remedy
 from gatewayd.protocol.rcp.framing import encode_stream, seal
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.rcp.tlv_frames import Confirm, Hello, Info, Offer
@@ -106,7 +106,7 @@ def end_in(outcome: type[Outcome], script: Script) -> None:
         answers: dict[type[Outcome], frames.Frame] = {
             AlreadyRunning: frames.HaveIt(number, IMAGE.sha256),
             Deferred: frames.NotNow(number, 30, 2),
-            Failed: frames.Refuse(number, Code.TOO_LARGE),
+            Failed: frames.Refuse(number, RcpCode.TOO_LARGE),
         }
         script.say(answers[outcome])
 
@@ -205,8 +205,8 @@ def test_what_is_text(run: bytes, lines: list[str]) -> None:
 # Errors
 
 
-@pytest.mark.parametrize("code", [code for code in Code if remedy(code) is Remedy.GIVE_UP])
-def test_a_refusal_says_what_was_refused_and_why(code: Code) -> None:
+@pytest.mark.parametrize("code", [code for code in RcpCode if remedy(code) is Remedy.GIVE_UP])
+def test_a_refusal_says_what_was_refused_and_why(code: RcpCode) -> None:
     script = Script()
     script.say(frames.Refuse(script.offered().session, code))
     error = failure(script)
@@ -259,7 +259,7 @@ def test_an_info_that_makes_no_sense_is_named_when_no_better_one_comes() -> None
 def test_a_device_that_cannot_read_hello_is_named() -> None:
     script = Script()
     script.session.identify(script.now, 5.0)
-    script.say(frames.Error(0, Code.UNKNOWN_CRITICAL_TAG))
+    script.say(frames.Error(0, RcpCode.UNKNOWN_CRITICAL_TAG))
     script.silence_for(5.0)
     assert failure(script).code == "unknown_critical_tag"
 
@@ -267,7 +267,7 @@ def test_a_device_that_cannot_read_hello_is_named() -> None:
 def test_an_error_of_before_does_not_spoil_identify() -> None:
     script = Script()
     script.session.identify(script.now, 5.0)
-    script.say(frames.Error(0, Code.NOT_RUNNING))
+    script.say(frames.Error(0, RcpCode.NOT_RUNNING))
     script.silence_for(5.0)
     assert failure(script).code == "no_answer"
 
@@ -295,7 +295,7 @@ def test_a_device_that_is_always_busy_says_where() -> None:
 
 def test_an_image_on_trial_is_not_waited_for_here() -> None:
     script = Script()
-    script.say(frames.Refuse(script.offered().session, Code.ON_TRIAL))
+    script.say(frames.Refuse(script.offered().session, RcpCode.ON_TRIAL))
     assert failure(script).code == "on_trial"
 
 

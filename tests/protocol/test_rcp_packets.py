@@ -147,7 +147,7 @@ def test_the_longest_control_frames_go_into_sixteen_packets_of_20() -> None:
 
 
 def longest_info(texts: int) -> Info:
-    """Return an INFO with everything there can be in it, and so many bytes of text."""
+    """Return an INFO with everything there can be in it, and `texts` bytes of text."""
     return Info(
         1,
         RcpInfo(

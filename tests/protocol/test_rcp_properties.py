@@ -19,7 +19,7 @@ from lab.rcp.script import INFO, Script
 
 from gatewayd.codes import Again, meaning
 from gatewayd.protocol.rcp import frames
-from gatewayd.protocol.rcp.codes import Code
+from gatewayd.protocol.rcp.codes import RcpCode
 from gatewayd.protocol.rcp.framing import DATA_OVERHEAD, encode_stream
 from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello, Info, Offer
 from gatewayd.protocol.session import Failed, Identified, Staged
@@ -140,7 +140,7 @@ def answers(session: int, nonce: int) -> list[bytes]:
     ]
     said += [frames.BaudOk(0, FAST, FAST), frames.BaudOk(0, FAST, 9600), frames.BaudOk(0, 9600, 9600)]
     # That one is for ever, and rightly so.
-    codes = [*(set(Code) - {Code.ALREADY_TRIED}), 0x01EE, 0x02EE, 0x03EE, 0xFFFF]
+    codes = [*(set(RcpCode) - {RcpCode.ALREADY_TRIED}), 0x01EE, 0x02EE, 0x03EE, 0xFFFF]
     for number in (session or 1, (session or 1) % 255 + 1):
         said += [
             frames.Accept(number, 0, 0, 4096),

@@ -9,7 +9,7 @@ import pytest
 from lab.rcp.script import IMAGE, INFO, Script, is_whole, payloads, session_of
 
 from gatewayd.protocol.rcp import frames
-from gatewayd.protocol.rcp.codes import Code
+from gatewayd.protocol.rcp.codes import RcpCode
 from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello, Info, Offer
 from gatewayd.protocol.session import (
     Activated,
@@ -64,7 +64,7 @@ def test_rule_08_the_digest_is_compared_once_more() -> None:
     assert script.failed_code() == "digest_mismatch"
 
 
-@pytest.mark.parametrize("code", [Code.DIGEST_MISMATCH, Code.FLASH_READ, 0x02FF])
+@pytest.mark.parametrize("code", [RcpCode.DIGEST_MISMATCH, RcpCode.FLASH_READ, 0x02FF])
 def test_rule_08_a_slot_that_reads_back_wrong_is_filled_again_once(code: int) -> None:
     script = Script()
     finish = script.finishing()
@@ -80,7 +80,7 @@ def test_rule_08_a_slot_that_reads_back_wrong_is_filled_again_once(code: int) ->
 def test_rule_08_a_device_that_forgot_the_session_while_hashing_is_offered_again() -> None:
     script = Script()
     finish = script.finishing()
-    script.say(frames.Error(finish.session, Code.NO_SESSION))
+    script.say(frames.Error(finish.session, RcpCode.NO_SESSION))
     (offer,) = script.greet(boot_id=8)
     assert isinstance(offer, Offer)
     assert not offer.from_zero
@@ -98,7 +98,7 @@ def test_rule_08_a_device_that_forgot_the_session_while_hashing_is_offered_again
 def test_rule_09_activate_carries_the_boot_id_that_the_device_has_now() -> None:
     script = Script()
     session = session_of(script.sending())
-    script.say(frames.Error(session, Code.NO_SESSION))
+    script.say(frames.Error(session, RcpCode.NO_SESSION))
     (offer,) = script.greet(boot_id=99)
     assert isinstance(offer, Offer)
     script.say(frames.Accept(offer.session, 0, 0, 4096))
@@ -110,10 +110,10 @@ def test_rule_09_activate_carries_the_boot_id_that_the_device_has_now() -> None:
 
 @pytest.mark.parametrize(
     ("answer", "acknowledged"),
-    [(None, True), (Code.RESTARTING, True), (Code.OTHER_BOOT, False), (Code.NO_SESSION, False)],
+    [(None, True), (RcpCode.RESTARTING, True), (RcpCode.OTHER_BOOT, False), (RcpCode.NO_SESSION, False)],
 )
 def test_rule_09_what_became_of_activate_is_for_hello_to_tell(
-    answer: Code | None, acknowledged: bool
+    answer: RcpCode | None, acknowledged: bool
 ) -> None:
     script = Script()
     activate = script.activating()
@@ -166,7 +166,7 @@ def test_rule_10_an_image_that_does_not_run_is_not_confirmed() -> None:
     script = Script().identified()
     script.session.confirm(IMAGE, script.now)
     script.sent()
-    script.say(frames.Error(0, Code.NOT_RUNNING))
+    script.say(frames.Error(0, RcpCode.NOT_RUNNING))
     assert script.failed_code() == "not_running"
 
 
@@ -207,7 +207,7 @@ def test_rule_11_a_repeated_offer_is_the_same_and_a_new_one_has_another_session(
     script = Script()
     offer = script.offered()
     assert set(script.silence_for(5.0)) == {offer}
-    script.say(frames.Error(offer.session, Code.NO_SESSION))
+    script.say(frames.Error(offer.session, RcpCode.NO_SESSION))
     (second,) = script.greet()
     assert isinstance(second, Offer)
     assert second.session not in {0, offer.session}
@@ -221,7 +221,7 @@ def test_rule_11_no_session_number_twice_in_a_row_whatever_chance_says() -> None
     script = Script(rng=Stuck())
     numbers = [script.offered().session]
     for _ in range(5):
-        script.say(frames.Error(numbers[-1], Code.NO_SESSION))
+        script.say(frames.Error(numbers[-1], RcpCode.NO_SESSION))
         (offer,) = script.greet()
         assert isinstance(offer, Offer)
         numbers.append(offer.session)
@@ -232,7 +232,7 @@ def test_rule_11_frames_of_another_session_are_ignored() -> None:
     script = Script()
     session = session_of(script.sending())
     other = session % 255 + 1
-    assert script.say(frames.Nak(other, 0, 0, 4096), frames.Error(other, Code.NO_SESSION)) == []
+    assert script.say(frames.Nak(other, 0, 0, 4096), frames.Error(other, RcpCode.NO_SESSION)) == []
     assert script.say(frames.Ack(other, SIZE, 0, SIZE)) == []
     assert is_whole(payloads(script.say(frames.Nak(session, 0, 0, 4096))), 0, 4096)
 
@@ -248,13 +248,21 @@ def test_rule_11_not_now_is_passed_on() -> None:
 def test_rule_11_another_device_on_the_line_gets_nothing(changed: str) -> None:
     script = Script()
     session = session_of(script.sending())
-    script.say(frames.Error(session, Code.NO_SESSION))
+    script.say(frames.Error(session, RcpCode.NO_SESSION))
     assert script.greet(None, **{changed: "another"}) == []
     assert script.failed_code() == "device_changed"
 
 
 @pytest.mark.parametrize(
-    "code", [Code.NO_SESSION, Code.BAD_STATE, Code.OTHER_BOOT, Code.RESTARTING, Code.NOT_STAGED, 0x01FF]
+    "code",
+    [
+        RcpCode.NO_SESSION,
+        RcpCode.BAD_STATE,
+        RcpCode.OTHER_BOOT,
+        RcpCode.RESTARTING,
+        RcpCode.NOT_STAGED,
+        0x01FF,
+    ],
 )
 def test_rule_11_who_never_has_a_session_is_given_up_in_the_end(code: int) -> None:
     script = Script()
@@ -268,16 +276,16 @@ def test_rule_11_who_never_has_a_session_is_given_up_in_the_end(code: int) -> No
         assert isinstance(offer, Offer)
         session, offers = offer.session, offers + 1
     assert offers == 8
-    assert script.failed_code() == ("code_01ff" if code == 0x01FF else Code(code).name.lower())
+    assert script.failed_code() == ("code_01ff" if code == 0x01FF else RcpCode(code).name.lower())
 
 
-@pytest.mark.parametrize("code", [code for code in Code if code >> 8 == 3] + [0x0399, 0x0700])
+@pytest.mark.parametrize("code", [code for code in RcpCode if code >> 8 == 3] + [0x0399, 0x0700])
 def test_rule_11_a_refusal_for_good_is_passed_on(code: int) -> None:
     script = Script()
     offer = script.offered()
     script.say(frames.Refuse(offer.session, code))
     names = {0x0399: "code_0399", 0x0700: "code_0700"}
-    assert script.failed_code() == (names.get(code) or Code(code).name.lower())
+    assert script.failed_code() == (names.get(code) or RcpCode(code).name.lower())
 
 
 # 12. SET_BAUD
@@ -338,7 +346,7 @@ def test_rule_12_two_failures_and_it_stays_at_base_for_this_job() -> None:
 def test_rule_12_a_device_that_cannot_is_offered_at_base() -> None:
     script = Script(transfer_baud=921600)
     asked_for_speed(script)
-    (offer,) = script.say(frames.Error(0, Code.BAUD))
+    (offer,) = script.say(frames.Error(0, RcpCode.BAUD))
     assert isinstance(offer, Offer)
 
 
@@ -347,6 +355,6 @@ def test_rule_12_whatever_ends_a_transfer_leaves_the_line_at_base() -> None:
     asked_for_speed(script)
     (offer,) = script.greet(script.say(frames.BaudOk(0, 921600, 921600))[0])
     assert isinstance(offer, Offer)
-    script.say(frames.Refuse(offer.session, Code.TOO_LARGE))
+    script.say(frames.Refuse(offer.session, RcpCode.TOO_LARGE))
     assert script.failed_code() == "too_large"
     assert script.speeds() == [921600, 115200]

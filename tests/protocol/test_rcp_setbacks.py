@@ -10,7 +10,7 @@ from lab.rcp.script import IMAGE, INFO, Script
 
 from gatewayd.errors import LinkError
 from gatewayd.protocol.rcp import frames
-from gatewayd.protocol.rcp.codes import Code
+from gatewayd.protocol.rcp.codes import RcpCode
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.rcp.tlv_frames import Confirm, Hello, Offer
 from gatewayd.protocol.request import Request
@@ -24,7 +24,7 @@ def test_hello_after_a_setback_waits_longer_each_time() -> None:
     offer = script.offered()
     for _ in range(4):
         said_at = script.now
-        answers = script.say(frames.Error(offer.session, Code.RESTARTING))
+        answers = script.say(frames.Error(offer.session, RcpCode.RESTARTING))
         hello = answers[0] if answers else script.silence_until(Hello)
         waits.append(round(script.now - said_at, 3))
         (again,) = script.greet(hello)
@@ -57,7 +57,7 @@ def test_in_a_transfer_hello_outlasts_a_boot() -> None:
     script = Script()
     offer = script.offered()
     began = script.now
-    script.say(frames.Error(offer.session, Code.NO_SESSION))
+    script.say(frames.Error(offer.session, RcpCode.NO_SESSION))
     while not isinstance(outcome := script.outcome(), Failed):
         script.silence()
     assert isinstance(outcome.error, LinkError)
@@ -68,7 +68,7 @@ def test_in_a_transfer_hello_outlasts_a_boot() -> None:
 def test_a_boot_of_hours_is_not_waited_for() -> None:
     script = Script(info=dataclasses.replace(INFO, boot_time_s=65535))
     offer = script.offered()
-    script.say(frames.Error(offer.session, Code.NO_SESSION))
+    script.say(frames.Error(offer.session, RcpCode.NO_SESSION))
     script.silence_for(305.5)
     assert error_code(script) == "no_answer"
 
@@ -78,7 +78,7 @@ def accepted(script: Script, offer: Offer, offset: int = 0) -> None:
     script.say(frames.Accept(offer.session, offset, crc, offset + 4096))
 
 
-def offered_again(script: Script, code: Code, session: int) -> Offer:
+def offered_again(script: Script, code: RcpCode, session: int) -> Offer:
     """Say no and answer HELLO; return the next offer."""
     answers = script.say(frames.Error(session, code))
     (offer,) = script.greet(answers[0] if answers else None)
@@ -97,12 +97,12 @@ def test_setbacks_are_counted_anew_after_a_durable_byte() -> None:
     offer = script.offered()
     for durable in (4096, 8192):
         for _ in range(7):
-            offer = offered_again(script, Code.NO_SESSION, offer.session)
+            offer = offered_again(script, RcpCode.NO_SESSION, offer.session)
         accepted(script, offer, durable - 4096)
         script.say(frames.Ack(offer.session, durable, durable, durable + 4096))
     for _ in range(7):
-        offer = offered_again(script, Code.NO_SESSION, offer.session)
-    script.say(frames.Error(offer.session, Code.NO_SESSION))
+        offer = offered_again(script, RcpCode.NO_SESSION, offer.session)
+    script.say(frames.Error(offer.session, RcpCode.NO_SESSION))
     assert error_code(script) == "no_session"
 
 
@@ -110,11 +110,11 @@ def test_restarts_are_named_when_they_are_why_nothing_gets_on() -> None:
     script = Script()
     offer = script.offered()
     for boot_id in range(100, 107):
-        answers = script.say(frames.Error(offer.session, Code.NO_SESSION))
+        answers = script.say(frames.Error(offer.session, RcpCode.NO_SESSION))
         (again,) = script.greet(answers[0] if answers else None, boot_id=boot_id)
         assert isinstance(again, Offer)
         offer = again
-    script.say(frames.Error(offer.session, Code.NO_SESSION))
+    script.say(frames.Error(offer.session, RcpCode.NO_SESSION))
     outcome = script.outcome()
     assert isinstance(outcome, Failed)
     assert outcome.error.code == "keeps_restarting"
@@ -142,7 +142,7 @@ def test_restarts_with_something_stored_in_between_are_none() -> None:
         durable = 512 * (boot_id - 99)
         accepted(script, offer, durable - 512)
         script.say(frames.Ack(offer.session, durable, durable, durable + 4096))
-        answers = script.say(frames.Error(offer.session, Code.NO_SESSION))
+        answers = script.say(frames.Error(offer.session, RcpCode.NO_SESSION))
         (again,) = script.greet(answers[0] if answers else None, boot_id=boot_id)
         assert isinstance(again, Offer)
         offer = again
@@ -171,7 +171,7 @@ def test_only_one_offer_asks_to_forget_what_there_is() -> None:
     assert isinstance(again, Offer)
     assert again.from_zero
     accepted(script, again)
-    assert not offered_again(script, Code.NO_SESSION, again.session).from_zero
+    assert not offered_again(script, RcpCode.NO_SESSION, again.session).from_zero
 
 
 def test_an_offset_beyond_the_image_is_no_prefix_whatever_its_crc() -> None:
@@ -188,10 +188,10 @@ def test_a_device_that_has_another_image_than_offered_has_not_answered() -> None
     assert script.outcome() == Identified(INFO.common)
 
 
-@pytest.mark.parametrize("code", [Code.TOO_LARGE, Code.NO_SESSION])
-def test_after_a_failure_and_a_restart_the_device_is_not_known_any_more(code: Code) -> None:
+@pytest.mark.parametrize("code", [RcpCode.TOO_LARGE, RcpCode.NO_SESSION])
+def test_after_a_failure_and_a_restart_the_device_is_not_known_any_more(code: RcpCode) -> None:
     script = Script()
-    if code == Code.TOO_LARGE:
+    if code == RcpCode.TOO_LARGE:
         script.say(frames.Refuse(script.offered().session, code))
     else:
         script.say(frames.Error(script.activating().session, code))
@@ -207,7 +207,7 @@ def test_two_offers_in_a_row_have_two_sessions() -> None:
     script = Script()
     script.session = RcpGateway("gw", base_baud=115200, random=Unlucky())
     offer = script.offered()
-    again = offered_again(script, Code.NO_SESSION, offer.session)
+    again = offered_again(script, RcpCode.NO_SESSION, offer.session)
     assert {offer.session, again.session} == {77, 78}
 
 
@@ -271,9 +271,9 @@ def test_an_earlier_session_is_aborted_to_change_the_speed() -> None:
     script = Script(transfer_baud=FAST)
     in_baud(script)
     assert script.sent() == [frames.SetBaud(0, FAST)]
-    assert script.say(frames.Error(0, Code.BAD_STATE)) == [frames.Abort(0, 0)]
+    assert script.say(frames.Error(0, RcpCode.BAD_STATE)) == [frames.Abort(0, 0)]
     assert script.say(frames.Aborted(0)) == [frames.SetBaud(0, FAST)]
-    (offer,) = script.say(frames.Error(0, Code.BAD_STATE))
+    (offer,) = script.say(frames.Error(0, RcpCode.BAD_STATE))
     assert isinstance(offer, Offer)
     assert script.speeds() == []
 
@@ -281,14 +281,14 @@ def test_an_earlier_session_is_aborted_to_change_the_speed() -> None:
 def test_every_session_may_be_aborted_once() -> None:
     script = Script(transfer_baud=FAST)
     in_baud(script)
-    script.say(frames.Error(0, Code.BAD_STATE))
+    script.say(frames.Error(0, RcpCode.BAD_STATE))
     script.say(frames.Aborted(0))
     (hello,) = script.say(frames.BaudOk(0, FAST, FAST))
     (offer,) = script.greet(hello)
     assert isinstance(offer, Offer)
     accepted(script, offer)
     assert script.greet(script.silence_until(Hello), boot_id=8) == [frames.SetBaud(0, FAST)]
-    assert script.say(frames.Error(0, Code.BAD_STATE)) == [frames.Abort(0, 0)]
+    assert script.say(frames.Error(0, RcpCode.BAD_STATE)) == [frames.Abort(0, 0)]
 
 
 def test_an_aborted_that_was_not_asked_for_means_nothing() -> None:
@@ -301,7 +301,7 @@ def test_an_aborted_that_was_not_asked_for_means_nothing() -> None:
 def test_a_device_about_to_restart_is_asked_for_the_speed_when_it_has() -> None:
     script = Script(transfer_baud=FAST)
     in_baud(script)
-    (hello,) = script.say(frames.Error(0, Code.RESTARTING))
+    (hello,) = script.say(frames.Error(0, RcpCode.RESTARTING))
     assert script.greet(hello, boot_id=8) == [frames.SetBaud(0, FAST)]
 
 

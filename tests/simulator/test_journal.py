@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.simulator.flash import Flash, PowerCut
-from gatewayd.simulator.journal import Journal, Memory
+from gatewayd.simulator.journal import FlashJournal, Memory
 
 AREA = 1024
-Step = Callable[[Journal], None]
+Step = Callable[[FlashJournal], None]
 
 
 def sha(number: int) -> bytes:
@@ -21,8 +21,8 @@ def make_flash(*, write_unit: int = 8, torn_unreadable: bool = False) -> Flash:
     return Flash(4 * AREA, erase_block=AREA, write_unit=write_unit, torn_unreadable=torn_unreadable)
 
 
-def open_journal(flash: Flash) -> Journal:
-    return Journal(flash, area_size=AREA)
+def open_journal(flash: Flash) -> FlashJournal:
+    return FlashJournal(flash, area_size=AREA)
 
 
 STEPS = st.one_of(
@@ -90,7 +90,7 @@ def test_a_full_area_erases_the_older_one() -> None:
 
 def test_two_erases_per_mib_with_4_kib_blocks() -> None:
     flash = Flash(2 * 4096, erase_block=4096, write_unit=8)
-    journal = Journal(flash, area_size=4096)
+    journal = FlashJournal(flash, area_size=4096)
     journal.receiving(sha(1), 2**20)
     for n in range(1, 257):
         journal.progress(n * 4096, n)
@@ -117,7 +117,7 @@ def test_a_remnant_of_an_earlier_generation_is_no_record() -> None:
 def test_any_erase_block_makes_a_journal(erase_block: int) -> None:
     area = -(-1024 // erase_block) * erase_block
     flash = Flash(2 * area, erase_block=erase_block, write_unit=8)
-    journal = Journal(flash, area_size=area)
+    journal = FlashJournal(flash, area_size=area)
     for n in range(200):
         journal.tried(sha(n), 1)
-    assert Journal(flash, area_size=area).memory.tried_sha256 == sha(199)
+    assert FlashJournal(flash, area_size=area).memory.tried_sha256 == sha(199)

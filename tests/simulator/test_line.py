@@ -1,4 +1,4 @@
-"""A line carries so many bytes a second and no more, in virtual time."""
+"""A line carries its bytes per second and no more, in virtual time."""
 
 import random
 

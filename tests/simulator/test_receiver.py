@@ -4,7 +4,7 @@ import pytest
 from lab.receiver_bench import IMAGE, PROFILE, SHA, Bench, error, python_bench
 
 from gatewayd.protocol.rcp import frames
-from gatewayd.protocol.rcp.codes import Code
+from gatewayd.protocol.rcp.codes import RcpCode
 from gatewayd.protocol.rcp.framing import encode_stream
 from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello, Offer
 from gatewayd.protocol.session import ImageState
@@ -46,7 +46,7 @@ def test_a_trial_that_nobody_confirms_ends_with_the_old_image_and_is_not_repeate
     info = on.hello()
     assert (info.version, info.image_state) == ("1.0.0", ImageState.REVERTED)
     assert (info.tried_sha256, info.tried_count) == (SHA, 1)
-    assert on.offer()[0] == frames.Refuse(1 + 1, Code.ALREADY_TRIED)
+    assert on.offer()[0] == frames.Refuse(1 + 1, RcpCode.ALREADY_TRIED)
 
 
 def test_an_image_that_is_broken_by_design_is_silent_and_reverts() -> None:
@@ -124,7 +124,7 @@ def test_a_slot_that_cannot_be_read_back_is_given_up() -> None:
     session = on.bring_in()
     on.device.flash.unreadable.add(2 * PROFILE.journal_area)
     answers = on.ask(frames.Finish(session)) + on.wait()
-    assert answers[-1] == frames.Error(session, Code.FLASH_READ)
+    assert answers[-1] == frames.Error(session, RcpCode.FLASH_READ)
     assert on.update()
 
 
@@ -133,7 +133,7 @@ def test_a_slot_that_went_bad_is_never_staged() -> None:
     session = on.bring_in()
     on.device.flash._cells[2 * PROFILE.journal_area : 2 * PROFILE.journal_area + 1] = b"\0"  # noqa: SLF001
     answers = on.ask(frames.Finish(session)) + on.wait()
-    assert answers[-1] == frames.Error(session, Code.DIGEST_MISMATCH)
+    assert answers[-1] == frames.Error(session, RcpCode.DIGEST_MISMATCH)
     accept = on.offer()[-1]
     assert isinstance(accept, frames.Accept)
     assert accept.offset == 0
@@ -161,7 +161,7 @@ def test_credit_never_passes_the_edge_of_what_is_erased() -> None:
 def test_data_beyond_the_credit_is_malformed() -> None:
     on = bench()
     session = on.bring_in(upto=1024)
-    assert on.data(session, 1024 + 4096 - 8, 16) == error(session, Code.MALFORMED)
+    assert on.data(session, 1024 + 4096 - 8, 16) == error(session, RcpCode.MALFORMED)
 
 
 def test_erasing_that_takes_time_happens_under_busy_before_accept() -> None:
@@ -170,7 +170,7 @@ def test_erasing_that_takes_time_happens_under_busy_before_accept() -> None:
     assert first == [frames.Busy(1, 1000)]
     assert on.ask(frames.Data(1, 0)) == [frames.Busy(1, 1000)]
     assert on.ask(frames.Finish(1)) == [frames.Busy(1, 1000)]
-    assert on.activate(1) == error(1, Code.NOT_STAGED)
+    assert on.activate(1) == error(1, RcpCode.NOT_STAGED)
     answers = on.wait(10)
     assert isinstance(answers[-1], frames.Accept)
     assert all(isinstance(answer, frames.Busy) for answer in answers[:-1])
@@ -212,19 +212,19 @@ def test_staged_does_not_survive_a_restart_but_full_does() -> None:
     on.stage()
     on.device.power_cut(on.now)
     on.hello()
-    assert on.activate(1) == error(1, Code.NO_SESSION)
+    assert on.activate(1) == error(1, RcpCode.NO_SESSION)
     accept = on.offer()[-1]
     assert isinstance(accept, frames.Accept)
     assert accept.offset == len(IMAGE)
-    assert on.activate(accept.session) == error(accept.session, Code.NOT_STAGED)
+    assert on.activate(accept.session) == error(accept.session, RcpCode.NOT_STAGED)
 
 
 def test_activate_needs_this_boot_and_this_image() -> None:
     on = bench()
     session = on.stage()
     info = on.hello()
-    assert on.ask(frames.Activate(session, SHA, info.boot_id ^ 1, 1)) == error(session, Code.OTHER_BOOT)
-    assert on.ask(frames.Activate(session, bytes(32), info.boot_id, 1)) == error(session, Code.NOT_STAGED)
+    assert on.ask(frames.Activate(session, SHA, info.boot_id ^ 1, 1)) == error(session, RcpCode.OTHER_BOOT)
+    assert on.ask(frames.Activate(session, bytes(32), info.boot_id, 1)) == error(session, RcpCode.NOT_STAGED)
     assert on.ask(frames.Activate(session, SHA, info.boot_id, 1)) == [frames.Activated(session)]
     assert on.ask(frames.Activate(session, SHA, info.boot_id, 1)) == [frames.Activated(session)]
     assert on.hello().tried_count == 1
@@ -242,18 +242,18 @@ def test_one_second_try_and_no_third() -> None:
     on = bench()
     journal = on.device._conversation._journal  # type: ignore[union-attr]  # noqa: SLF001 - a cut after the record
     journal.tried(SHA, 1)
-    assert on.offer() == [frames.Refuse(1, Code.ALREADY_TRIED)]
+    assert on.offer() == [frames.Refuse(1, RcpCode.ALREADY_TRIED)]
     accept = on.offer(second_try=True)[-1]
     assert isinstance(accept, frames.Accept)
     journal.tried(SHA, 2)
-    assert on.offer(second_try=True) == [frames.Refuse(3, Code.ALREADY_TRIED)]
+    assert on.offer(second_try=True) == [frames.Refuse(3, RcpCode.ALREADY_TRIED)]
 
 
 def test_confirm_by_version_and_of_another_image() -> None:
     on = bench()
     assert on.ask(Confirm(4, version="1.0.0")) == [Confirmed(4)]
-    assert on.ask(Confirm(4, version="1.0.1")) == error(0, Code.NOT_RUNNING)
-    assert on.ask(Confirm(4, sha256=SHA)) == error(0, Code.NOT_RUNNING)
+    assert on.ask(Confirm(4, version="1.0.1")) == error(0, RcpCode.NOT_RUNNING)
+    assert on.ask(Confirm(4, sha256=SHA)) == error(0, RcpCode.NOT_RUNNING)
 
 
 # Other gateways, other speeds (rules 11 and 12)
@@ -349,11 +349,11 @@ def test_a_restart_leads_to_the_base_speed() -> None:
 
 @pytest.mark.parametrize("baud", [0, 2**32 - 1])
 def test_a_speed_it_cannot_make(baud: int) -> None:
-    assert set_baud(bench(), baud) == error(0, Code.BAUD)
+    assert set_baud(bench(), baud) == error(0, RcpCode.BAUD)
 
 
 def test_a_device_with_one_speed() -> None:
-    assert set_baud(bench(can_set_baud=False)) == error(0, Code.BAUD)
+    assert set_baud(bench(can_set_baud=False)) == error(0, RcpCode.BAUD)
 
 
 def test_a_flash_of_another_geometry_works_as_well() -> None:

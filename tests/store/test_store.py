@@ -16,10 +16,8 @@ from gatewayd.store.store import Store
 
 async def test_what_is_stored_is_there_after_a_restart(tmp_path: Path) -> None:
     async with Store(tmp_path / "state") as store:
-        assert store.is_new
         assert await store.add_release(TOPIC, TOPIC_TEXT, message(2, b"image"))
     async with Store(tmp_path / "state") as store:
-        assert not store.is_new
         (release,) = await store.run(Database.releases)
         assert store.spool.read(release.sha256) == message(2, b"image")
         assert await store.withdraw(TOPIC_TEXT)

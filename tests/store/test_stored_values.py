@@ -133,7 +133,6 @@ async def test_what_a_version_wrote_is_read_for_ever(
             for table in ("releases", "jobs", "devices", "verdicts", "pauses", "attempts")
         }
     async with Store(state_dir) as store:
-        assert not store.is_new
         assert not (state_dir / "quarantine").exists()
         known = await store.run(everything)
         for one in known.snapshot.releases:
@@ -354,10 +353,9 @@ async def test_a_job_in_a_state_of_another_version_ends_and_keeps_nobody_waiting
     assert (job.state, job.code) == (JobState.CANCELLED, "stored_unreadable")
 
 
-async def test_a_release_that_cannot_be_read_is_asked_for_again(tmp_path: Path) -> None:
+async def test_a_release_that_cannot_be_read_costs_no_other(tmp_path: Path) -> None:
     state_dir = a_copy(RELEASES[0], tmp_path / "state")
     with changed(state_dir) as connection:
         connection.execute("UPDATE releases SET channel = 'nightly' WHERE id = 2")
     async with Store(state_dir) as store:
         assert [one.id for one in await store.run(Database.releases)] == [1, 3]
-        assert store.is_new

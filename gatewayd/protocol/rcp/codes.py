@@ -5,7 +5,7 @@ from enum import IntEnum
 from gatewayd.errors import DeviceError
 
 
-class Code(IntEnum):
+class RcpCode(IntEnum):
     """The protocol's numbers; `name.lower()` is the stable code that is stored and shown."""
 
     NO_SESSION = 0x0101
@@ -29,6 +29,15 @@ class Code(IntEnum):
     REFUSED = 0x030B
 
 
+# What a device may have against a HELLO itself.
+ABOUT_HELLO = {
+    RcpCode.MALFORMED,
+    RcpCode.UNKNOWN_TYPE,
+    RcpCode.UNKNOWN_CRITICAL_TAG,
+    RcpCode.PROTOCOL_VERSION,
+}
+
+
 class Remedy(IntEnum):
     """What a code asks the gateway to do. It is the high byte, so that unknown codes have a meaning too."""
 
@@ -40,7 +49,7 @@ class Remedy(IntEnum):
 def code_name(number: int) -> str:
     """Return the stable name of a code, even if it is not in the table."""
     try:
-        return Code(number).name.lower()
+        return RcpCode(number).name.lower()
     except ValueError:
         return f"code_{number:04x}"
 
@@ -58,6 +67,6 @@ class FrameError(DeviceError):
         number: the code to answer with: MALFORMED, UNKNOWN_TYPE or UNKNOWN_CRITICAL_TAG.
     """
 
-    def __init__(self, message: str, number: Code = Code.MALFORMED) -> None:
+    def __init__(self, message: str, number: RcpCode = RcpCode.MALFORMED) -> None:
         super().__init__(message, code=number.name.lower())
         self.number = number

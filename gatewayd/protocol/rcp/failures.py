@@ -1,48 +1,51 @@
 """The errors that end an operation, worded for people; the codes are those of docs/protocol.md."""
 
 from gatewayd.errors import DeviceError
-from gatewayd.protocol.rcp.codes import Code, FrameError, code_name
+from gatewayd.protocol.rcp.codes import FrameError, RcpCode, code_name
 from gatewayd.protocol.rcp.info import RcpInfo
 
 _SENTENCES = {
-    Code.NO_SESSION: ("it knows no such session", "it may be restarting repeatedly; look at its console"),
-    Code.BAD_STATE: ("it does not expect that now", ""),
-    Code.OTHER_BOOT: ("it has restarted meanwhile", ""),
-    Code.ON_TRIAL: (
+    RcpCode.NO_SESSION: ("it knows no such session", "it may be restarting repeatedly; look at its console"),
+    RcpCode.BAD_STATE: ("it does not expect that now", ""),
+    RcpCode.OTHER_BOOT: ("it has restarted meanwhile", ""),
+    RcpCode.ON_TRIAL: (
         "it runs an image on trial and still needs the one before",
         "it is confirmed or reverted by itself; try again later",
     ),
-    Code.RESTARTING: ("it is about to restart", ""),
-    Code.NOT_STAGED: ("it does not hold this image ready", ""),
-    Code.DIGEST_MISMATCH: (
+    RcpCode.RESTARTING: ("it is about to restart", ""),
+    RcpCode.NOT_STAGED: ("it does not hold this image ready", ""),
+    RcpCode.DIGEST_MISMATCH: (
         "what it reads back from its flash is not what was sent",
         "its flash or its power supply may be bad",
     ),
-    Code.FLASH_READ: ("it cannot read back its flash", "its flash or its power supply may be bad"),
-    Code.MALFORMED: ("it cannot read the frame", "gateway and device disagree on the protocol: report it"),
-    Code.UNKNOWN_TYPE: ("it does not know this type of frame", "its receiver is too old"),
-    Code.UNKNOWN_CRITICAL_TAG: ("it does not know a tag that it must not ignore", "its receiver is too old"),
-    Code.UNKNOWN_ENCODING: ("it does not know the image's encoding", "its receiver is too old"),
-    Code.TOO_LARGE: ("the image does not fit its free slot", "publish a smaller image"),
-    Code.ALREADY_TRIED: (
+    RcpCode.FLASH_READ: ("it cannot read back its flash", "its flash or its power supply may be bad"),
+    RcpCode.MALFORMED: ("it cannot read the frame", "gateway and device disagree on the protocol: report it"),
+    RcpCode.UNKNOWN_TYPE: ("it does not know this type of frame", "its receiver is too old"),
+    RcpCode.UNKNOWN_CRITICAL_TAG: (
+        "it does not know a tag that it must not ignore",
+        "its receiver is too old",
+    ),
+    RcpCode.UNKNOWN_ENCODING: ("it does not know the image's encoding", "its receiver is too old"),
+    RcpCode.TOO_LARGE: ("the image does not fit its free slot", "publish a smaller image"),
+    RcpCode.ALREADY_TRIED: (
         "it has tried this image before and does not run it",
         "this image is not tried again; publish a repaired one",
     ),
-    Code.FLASH_FAILED: ("it cannot erase or write its flash", "its flash or its power supply may be bad"),
-    Code.PROTOCOL_VERSION: (
+    RcpCode.FLASH_FAILED: ("it cannot erase or write its flash", "its flash or its power supply may be bad"),
+    RcpCode.PROTOCOL_VERSION: (
         "it speaks no protocol version that the gateway speaks",
         "its receiver is too old",
     ),
-    Code.BAUD: ("it cannot make this speed", "another transfer_baud"),
-    Code.NOT_RUNNING: ("it does not run this image", ""),
-    Code.REFUSED: ("its firmware has said no", "its own log may say why"),
+    RcpCode.BAUD: ("it cannot make this speed", "another transfer_baud"),
+    RcpCode.NOT_RUNNING: ("it does not run this image", ""),
+    RcpCode.REFUSED: ("its firmware has said no", "its own log may say why"),
 }
 
 
 def refusal(number: int, request: str) -> DeviceError:
     """Return the error for a code; `request` is what the device refused."""
     code = code_name(number)
-    sentence, hint = _SENTENCES.get(number, ("it gives a reason that this gateway does not recognise", ""))  # type: ignore[call-overload]  # an int finds its Code
+    sentence, hint = _SENTENCES.get(number, ("it gives a reason that this gateway does not recognise", ""))  # type: ignore[call-overload]  # an int finds its RcpCode
     return DeviceError(f"the device refuses {request}: {sentence} ({code})", code=code, hint=hint)
 
 

@@ -112,7 +112,7 @@ class Limits:
         return _MAX_IN_FLIGHT if self.overhead is None else _FRAMES_IN_FLIGHT
 
     def best_chunk(self, loss_rate: float) -> int:
-        """Return how large chunks are to be where so many bytes are spoilt."""
+        """Return how large chunks should be where this share of bytes is spoilt."""
         best = best_chunk(self.wire(CHUNK_FLOOR) - CHUNK_FLOOR, loss_rate)
         if best >= self.chunk or self.overhead is not None:
             return self.chunk

@@ -8,7 +8,7 @@ from struct import Struct
 from typing import ClassVar, Self, TypeAlias
 
 from gatewayd.protocol.rcp.base import HEADER_SIZE, Fixed, FrameType, Scope
-from gatewayd.protocol.rcp.codes import Code, FrameError
+from gatewayd.protocol.rcp.codes import FrameError, RcpCode
 from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello, Info, Offer
 
 __all__ = [
@@ -294,7 +294,7 @@ def decode(content: bytes) -> Frame:
     number, session = content[0], content[1]
     cls = _CLASSES.get(number)
     if cls is None:
-        raise FrameError(f"frame type {number:#04x} is unknown", Code.UNKNOWN_TYPE)
+        raise FrameError(f"frame type {number:#04x} is unknown", RcpCode.UNKNOWN_TYPE)
     if (cls.scope is Scope.NONE and session) or (cls.scope is Scope.OWN and not session):
         raise FrameError(f"{cls.type.name} carries session {session}, expected {cls.scope.value}")
     return cls.from_body(session, content[HEADER_SIZE:])

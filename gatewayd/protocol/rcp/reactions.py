@@ -18,7 +18,7 @@ from gatewayd.errors import DeviceError, GatewaydError
 from gatewayd.protocol import session
 from gatewayd.protocol.pace import LEAST_DURABLE_BYTES, LEAST_DURABLE_S, PACE_S, DurableFloor
 from gatewayd.protocol.rcp import failures, frames
-from gatewayd.protocol.rcp.codes import Code, Remedy, remedy
+from gatewayd.protocol.rcp.codes import ABOUT_HELLO, RcpCode, Remedy, remedy
 from gatewayd.protocol.rcp.engine import Due, Engine, State
 from gatewayd.protocol.rcp.flow import DataFlow, Limits
 from gatewayd.protocol.rcp.info import RcpInfo
@@ -35,7 +35,6 @@ BUSY_SUM_S = 300.0
 _BAUD_ROUNDS = 5  # outlast the second after which a device goes back to base
 _BAUD_TOLERANCE = 0.015  # half of what a UART tolerates; the other half is the peer's
 _BASE_AGAIN_S = 0.5  # after a second of silence at a raised speed: the device is surely back at base
-_ABOUT_HELLO = {Code.MALFORMED, Code.UNKNOWN_TYPE, Code.UNKNOWN_CRITICAL_TAG, Code.PROTOCOL_VERSION}
 
 _Answers: TypeAlias = Mapping[tuple[State, type[frames.Frame]], Callable[[Any, float], None]]
 
@@ -188,7 +187,7 @@ class Reactions:
             self.approach(now)
 
     def _on_hello_error(self, frame: frames.Error, _now: float) -> None:
-        if frame.code in _ABOUT_HELLO:
+        if frame.code in ABOUT_HELLO:
             self._engine.complaint = session.Failed(failures.refusal(frame.code, "HELLO"))
 
     # The speed
@@ -212,10 +211,10 @@ class Reactions:
 
     def _on_baud_error(self, frame: frames.Error, now: float) -> None:
         job = self.job()
-        if frame.code == Code.BAD_STATE and not job.has_aborted:
+        if frame.code == RcpCode.BAD_STATE and not job.has_aborted:
             job.has_aborted = True  # an earlier session, perhaps from another run of gatewayd
             self._engine.ask(State.BAUD, frames.Abort(0, 0), now, _BAUD_ROUNDS)
-        elif frame.code == Code.RESTARTING:
+        elif frame.code == RcpCode.RESTARTING:
             self._on_refused(frame, now)
         else:
             job.baud_failures = BAUD_FAILURES
@@ -298,7 +297,7 @@ class Reactions:
 
     def _on_finished(self, frame: frames.Finished, now: float) -> None:
         if frame.sha256 != self.job().image.sha256:
-            self._begin_again(failures.refusal(Code.DIGEST_MISMATCH, self._what()), now)
+            self._begin_again(failures.refusal(RcpCode.DIGEST_MISMATCH, self._what()), now)
             return
         self._engine.stay_staged(now)
         self._engine.events.append(session.Staged(self.known().common))
@@ -309,9 +308,9 @@ class Reactions:
         error = failures.refusal(frame.code, self._what())
         job = self.job()
         match remedy(frame.code):
-            case Remedy.HELLO if frame.code != Code.ON_TRIAL and job.may_go_on():
+            case Remedy.HELLO if frame.code != RcpCode.ON_TRIAL and job.may_go_on():
                 self._hello_again(now, ASK_INTERVAL_S * (job.setbacks - 1))
-            case Remedy.HELLO if frame.code != Code.ON_TRIAL:
+            case Remedy.HELLO if frame.code != RcpCode.ON_TRIAL:
                 self._fail(job.in_the_end(error))
             case Remedy.FROM_ZERO:
                 self._begin_again(error, now)
@@ -344,9 +343,9 @@ class Reactions:
         self._end(session.Activated(acknowledged=True))
 
     def _on_activate_error(self, frame: frames.Error, _now: float) -> None:
-        if frame.code == Code.RESTARTING:
+        if frame.code == RcpCode.RESTARTING:
             self._end(session.Activated(acknowledged=True))
-        elif frame.code in {Code.NO_SESSION, Code.OTHER_BOOT}:
+        elif frame.code in {RcpCode.NO_SESSION, RcpCode.OTHER_BOOT}:
             self._end(session.Activated(acknowledged=False))  # it has restarted, for this reason or another
         else:
             self._fail(failures.refusal(frame.code, self._what()))

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from enum import IntEnum
 from typing import TypeAlias
 
-from gatewayd.protocol.rcp.codes import Code, FrameError
+from gatewayd.protocol.rcp.codes import FrameError, RcpCode
 
 Value: TypeAlias = int | str | bytes | bool
 
@@ -97,7 +97,7 @@ def unpack(body: bytes, required: Collection[Tag], optional: Collection[Tag] = (
         if tag is not None:
             values[tag] = _decode(tag, raw)
         elif number >= CRITICAL:
-            raise FrameError(f"unknown critical tag {number:#04x}", Code.UNKNOWN_CRITICAL_TAG)
+            raise FrameError(f"unknown critical tag {number:#04x}", RcpCode.UNKNOWN_CRITICAL_TAG)
     missing = [tag.name.lower() for tag in required if tag not in values]
     if missing:
         raise FrameError(f"without {', '.join(missing)}")

@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from struct import Struct
 
+from gatewayd import image_magics
 from gatewayd.errors import FirmwareError
 from gatewayd.protocol.image import ImageId
 
-MAGIC = 0x96F3B83D
 HEADER = Struct("<IIHHIIBBHII")
-MAGIC_BYTES = MAGIC.to_bytes(4, "little")
 _TLV_HEADER = Struct("<HH")
 _PROTECTED_MAGIC, _PLAIN_MAGIC = 0x6908, 0x6907
 _ENCRYPTED = 0x4 | 0x8  # AES-128, AES-256
@@ -65,7 +64,7 @@ class McubootImage:
 
 def is_mcuboot_image(content: bytes | memoryview) -> bool:
     """Whether it begins as an MCUboot image does."""
-    return bytes(content[:4]) == MAGIC_BYTES
+    return bytes(content[:4]) == image_magics.MCUBOOT
 
 
 def read_image(content: bytes | memoryview, *, verifies: bool = True) -> McubootImage:
@@ -125,7 +124,8 @@ class _Header:
     def read(cls, content: memoryview) -> "_Header":
         if not is_mcuboot_image(content):
             raise FirmwareError(
-                f"the image begins with {bytes(content[:4]).hex()}, MCUboot's with {MAGIC_BYTES.hex()}",
+                f"the image begins with {bytes(content[:4]).hex()},"
+                f" MCUboot's with {image_magics.MCUBOOT.hex()}",
                 code="bad_image_header",
                 hint="publish the signed file, which imgtool or the build makes (zephyr.signed.bin)",
             )

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gatewayd import image_magics
 from gatewayd.protocol.smp.answers import LEAST_BUFFER
 from gatewayd.protocol.smp.console import ConsoleDeframer, NoFrame, encode_console, frame_room
 from gatewayd.protocol.smp.errors import MalformedError
 from gatewayd.protocol.smp.frames import Frame, Group, ImageCommand, Op, OsCommand
-from gatewayd.protocol.smp.mcuboot import HEADER, MAGIC_BYTES
+from gatewayd.protocol.smp.mcuboot import HEADER
 from gatewayd.protocol.smp.plain import REQUESTS, PlainDeframer
 from gatewayd.protocol.smp.wire import Framing
 from gatewayd.simulator.smp.slots import SLOT_SIZE, Slots, listed_image
@@ -248,7 +249,7 @@ class SmpServer:
             raise Error(_BAD_HEADER)
         if not isinstance(size, int):
             raise Error(_NO_LENGTH)
-        if data[:4] != MAGIC_BYTES:
+        if data[:4] != image_magics.MCUBOOT:
             raise Error(_BAD_MAGIC)
         if size > SLOT_SIZE:
             raise Error(_TOO_LARGE)

@@ -149,7 +149,7 @@ class Lab:
         self._killed = True
 
     def at(self, seconds: float, action: Callable[[], None]) -> None:
-        """Do something so many seconds from now, while an operation runs."""
+        """Do something in `seconds`, while an operation runs."""
         heapq.heappush(self._agenda, (self.now + seconds, next(self._numbers), action))
 
     def say(self, data: bytes) -> None:
@@ -205,7 +205,7 @@ class Lab:
         return outcome
 
     def run_until_durable(self, size: int) -> None:
-        """Run until the device has said that so many bytes are durable."""
+        """Run until the device has said that this many bytes are durable."""
         self.run_until(
             lambda: any(isinstance(said, frames.Ack) and said.durable >= size for said in self.seen)
         )

@@ -24,7 +24,7 @@ class Airtime:
 
 
 class Timetable:
-    """When packets have their turn: in events, every so often, and so many in each."""
+    """When packets have their turn: in events at a fixed interval, a limited number in each."""
 
     def __init__(self, airtime: Airtime) -> None:
         self._airtime = airtime

@@ -4,10 +4,11 @@ import hashlib
 import struct
 from dataclasses import dataclass
 
-from gatewayd.protocol.smp.mcuboot import HEADER, MAGIC
+from gatewayd.protocol.smp.mcuboot import HEADER
 
 HASHES = {"sha256": 0x10, "sha384": 0x11, "sha512": 0x12}
 HEADER_SIZE = 512
+MAGIC = 0x96F3B83D
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ async def fresh_farm() -> AsyncIterator[Farm]:
 
 
 async def start_with_devices(whole: Farm, count: int, **flags: int) -> list[str]:
-    """Start the daemon with so many C receivers, until it has heard each of them; returns their names."""
+    """Start the daemon with `count` C receivers, until it has heard each of them; returns their names."""
     slot = {"slot_address": 0x2000}
     devices = [whole.device(f"pump-{number}", "c", **slot, **flags) for number in range(count)]
     link = {"baud": flags["baud"]} if "baud" in flags else {}
@@ -52,7 +52,7 @@ async def start_with_devices(whole: Farm, count: int, **flags: int) -> list[str]
 
 
 def configure_absent(whole: Farm, count: int) -> list[str]:
-    """Configure so many devices whose ports are not there; returns their names."""
+    """Configure `count` devices whose ports are not there; returns their names."""
     names = [f"absent-{number}" for number in range(count)]
     whole.gateway.config["devices"] = [
         {"name": name, "app_id": "pump", "version": "4.3.1", "payload": "advanced", "keys": "k"}

@@ -25,7 +25,7 @@ _APPEAR_LIMIT_S = 10.0
 
 @contextmanager
 def device_on_a_line(receiver: str, rate: int, **flags: object) -> Iterator[VirtualDevice]:
-    """Run an empty device on a line of so many bytes per second."""
+    """Run an empty device on a line of the given speed, in bytes per second."""
     with tempfile.TemporaryDirectory(prefix="gatewayd-bench-") as folder:
         baud = rate * BITS_PER_BYTE
         device = VirtualDevice(

@@ -109,21 +109,21 @@ class Chip:
         self.power_on()
 
     async def until_taken(self, size_bytes: int) -> None:
-        """Return when the gateway has sent so many bytes since the port was made."""
+        """Return when the gateway has sent this many bytes since the port was made."""
         async with asyncio.timeout(_CHANGE_LIMIT_S):
             while self.terminal.taken < size_bytes:
                 self.assert_lives()
                 await asyncio.sleep(0.005)  # a pty has no event for that
 
     async def until_ended(self, lives: int) -> None:
-        """Return when so many lives have ended."""
+        """Return when this many lives have ended."""
         async with asyncio.timeout(_CHANGE_LIMIT_S):
             while self.lives < lives:
                 self.assert_lives()
                 await asyncio.sleep(0.005)
 
     async def until_step(self, step: int) -> None:
-        """Return when the bootloader has done so many steps of swapping, there and back taken together."""
+        """Return when the bootloader has done this many steps of swapping, there and back taken together."""
         async with asyncio.timeout(_CHANGE_LIMIT_S):
             while (await self._record_now()).steps < step:
                 self.assert_lives()

@@ -27,7 +27,7 @@ from gatewayd.store.store import Store
 from suites.faults.tracer import Point, Tracer, calls_in, has_failed
 
 FIRST, SECOND = message(2, b"first" * 2000), message(3, b"second" * 2000)
-# A lasting fault is mended after so many failures of one step; none may need more tries after that.
+# After how many failures of one step a lasting fault is mended; none may need more tries after that.
 MENDED_AFTER = 2
 TRIES = 5
 

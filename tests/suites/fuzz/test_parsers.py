@@ -1,6 +1,6 @@
 """Whatever a parser is given, it reads it or raises the error that it declares, and does not work for long.
 
-The work is counted in calls, never timed: at most so many, and so many a byte.
+The work is counted in calls, never timed: with a limit for each input and for each byte.
 """
 
 from collections.abc import Callable

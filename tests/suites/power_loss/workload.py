@@ -188,10 +188,9 @@ def weaken(synchronous: str) -> None:
     """Let SQLite sync less: what the suite must notice."""
     prepare = schema.prepare
 
-    def prepared(connection: Any, path: Path) -> bool:
-        is_new = prepare(connection, path)
+    def prepared(connection: Any, path: Path) -> None:
+        prepare(connection, path)
         connection.execute(f"PRAGMA synchronous = {synchronous}")
-        return is_new
 
     tables.prepare = prepared  # type: ignore[attr-defined]  # this is how to break it
 

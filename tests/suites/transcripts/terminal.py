@@ -32,7 +32,7 @@ class Terminal:
         self._master, slave = os.openpty()
         termios.tcsetwinsize(slave, (LINES, COLUMNS))
         try:
-            # setsid makes it the session's terminal, so that Ctrl-C reaches whoever is in the foreground.
+            # setsid makes it the session's terminal, so that Ctrl-C reaches the foreground process.
             self._process = await asyncio.create_subprocess_exec(
                 *("setsid", "--ctty", "--wait", "sh", "-c", self._command),
                 cwd=self._folder,
