@@ -23,6 +23,7 @@ ONLY ?=
 FAULTS_ARGS ?=
 SYSTEM_ARGS ?=
 FLEET_ARGS ?=
+FLOOD_SECONDS ?= 20
 TRANSFER_CUTS ?= 4
 SWAP_CUTS ?= 2
 CHIP_ARGS ?=
@@ -113,6 +114,10 @@ test-smp: $(STAMP) system-packages  ## Updates of Zephyr's own SMP servers with 
 
 fleet-bench: $(STAMP) system-packages  ## 200 gateways with ten devices each at one mosquitto, one release to all (three minutes)
 	PYTHONPATH=tests $(BIN)/python -m suites.fleet $(FLEET_ARGS)
+
+flood: $(STAMP) system-packages  ## 40,000 small QoS 0 messages a second for FLOOD_SECONDS=20, then a genuine release; with goals (a minute)
+	$(MAKE) -C device
+	PYTHONPATH=tests $(BIN)/python -m suites.flood --seconds $(FLOOD_SECONDS)
 
 crowd: $(STAMP) system-packages  ## What 7 bad devices cost 25 healthy ones, with goals (half a minute)
 	$(MAKE) -C device

@@ -13,6 +13,7 @@ from gatewayd.errors import FirmwareError
 from gatewayd.images.opened import OpenFirmware, open_firmware
 from gatewayd.jobs.eligibility import profile_of
 from gatewayd.jobs.model import DecodeProfile, Verdict
+from gatewayd.ota.container import SMALLEST_SIGNED_BYTES
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.rules import Payload
 from gatewayd.store.spool import Spool
@@ -53,6 +54,8 @@ class FirmwareReader:
 
     async def is_signed(self, settings: Settings, app_id: str, message: bytes) -> bool:
         """Whether a device of the application would take the message for genuine by its signature."""
+        if len(message) < SMALLEST_SIGNED_BYTES:
+            return False
         readings: dict[str, Device] = {}
         for device in settings.devices:
             if device.app_id == app_id and device.payload is Payload.ADVANCED:

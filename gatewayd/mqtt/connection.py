@@ -24,6 +24,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from gatewayd.codes import AttemptEffect, Code, meaning
 from gatewayd.mqtt.login import FAILURE, PACKET_TOO_LARGE, BrokerError, Login, make_client, refusal
 from gatewayd.mqtt.paho_callbacks import Hooks, bound_packets
+from gatewayd.mqtt.qos0 import FLOOD_MESSAGES, FLOOD_WINDOW_S
 from gatewayd.tls import Facts, TlsError, facts_of, translate_error
 
 # A message in progress must gain this much in each window, or the connection is dropped: 16 MiB then take at
@@ -165,6 +166,14 @@ class Connection:
         """Raise BrokerError if the connection has ended."""
         if self._hooks.has_ended:
             raise self._hooks.end()
+
+    async def until_flooded(self, sleep: Callable[[float], Awaitable[None]]) -> None:
+        """Return when a flood of QoS 0 may have made the broker drop what it counts as in flight."""
+        is_flooded = False
+        while not is_flooded or self._hooks.is_receiving_acknowledged:
+            before = self._hooks.qos_0.messages
+            await sleep(FLOOD_WINDOW_S)
+            is_flooded = self._hooks.qos_0.messages - before >= FLOOD_MESSAGES
 
     async def open(self) -> None:
         """Send CONNECT and wait for CONNACK. Raises BrokerError."""

@@ -27,6 +27,7 @@ READ_BYTES = 256 * 1024
 # A refusal that the protocol allows in PUBACK, and therefore paho too.
 _QUOTA_EXCEEDED = 0x97
 _KEEPALIVE_TIMEOUT = 0x8D
+_PUBLISH, _QOS_BITS = 3, 0x06
 
 
 def bound_packets(client: aiomqtt.Client, limit_bytes: int) -> None:
@@ -79,6 +80,12 @@ class Hooks:
         broken = self._client._disconnected  # noqa: SLF001 - what broke while the loop was reading or writing
         error = broken.exception() if broken.done() and not broken.cancelled() else None
         return ending(self._reason, error, self._login)
+
+    @property
+    def is_receiving_acknowledged(self) -> bool:
+        """Whether part of a message is here that is acknowledged: one with QoS 1 or 2."""
+        command = int(self._paho._in_packet["command"])  # noqa: SLF001 - see above
+        return command >> 4 == _PUBLISH and bool(command & _QOS_BITS)
 
     @property
     def was_silent(self) -> bool:

@@ -3,6 +3,10 @@
 With MQTT 5 at most one message with QoS 1 is in flight (Receive Maximum), but brokers send QoS 0 as fast as
 the line allows. Messages above the limit are dropped as soon as paho delivers them. Only QoS 0 is dropped: a
 dropped message with QoS 1 would stay the one in flight for ever. A retained message can be requested again.
+
+Brokers drop, too: mosquitto, when a thousand packets wait for a client. It drops QoS 1 as well, goes on counting
+the message as the one in flight, and sends no more QoS 1 on that connection. So after a flood we connect
+again: what is in flight is then sent once more, and what still waited of the flood is not.
 """
 
 import structlog
@@ -14,6 +18,10 @@ log = structlog.get_logger()
 OVERHEAD_BYTES = 6 * 1024
 # How often dropped messages are logged.
 REPORT_S = 60.0
+# So many in a window are a flood: mosquitto keeps as many for a slow client by default. What was published
+# meanwhile waits for the window's end at most.
+FLOOD_MESSAGES = 1000
+FLOOD_WINDOW_S = 15.0
 
 
 class Qos0Budget:
@@ -24,9 +32,11 @@ class Qos0Budget:
         self._waiting_bytes = 0
         self._dropped = self._dropped_bytes = 0
         self._retained: set[str] = set()
+        self.messages = 0  # that have come, dropped ones too
 
     def admit(self, topic: str, size_bytes: int, *, is_retained: bool) -> bool:
         """Reserve room for a message; False: there is none, and the message is to be dropped."""
+        self.messages += 1
         cost = size_bytes + len(topic) + OVERHEAD_BYTES
         if self._limit_bytes is None or self._waiting_bytes + cost <= self._limit_bytes:
             self._waiting_bytes += cost

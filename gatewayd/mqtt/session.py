@@ -69,6 +69,10 @@ class _Visited(Exception):  # noqa: N818 - how a visit ends is no error
     """A connection of a metered link has served its purpose."""
 
 
+class _Flooded(Exception):  # noqa: N818 - as above
+    """A connection is to be made again after a flood (see qos0.py)."""
+
+
 class MqttSession:
     """Connects, subscribes, receives, publishes, and starts over; `run` it once.
 
@@ -217,6 +221,12 @@ class MqttSession:
         while not self._stopping:
             try:
                 await self._connect_and_serve()
+            except _Flooded:
+                log.warning(
+                    "connecting again after a flood of messages with QoS 0",
+                    code="qos0_flood",
+                    reason="the broker may have dropped others that it counts as sent",
+                )
             except BrokerError as error:
                 if not self._stopping:
                     await self._pause(error)
@@ -240,7 +250,7 @@ class MqttSession:
         await self._sleep(wait_s)
 
     async def _connect_and_serve(self) -> None:
-        """Return when the connection has served its purpose. Raises BrokerError when it ends otherwise."""
+        """Return when the connection has served its purpose. Raises BrokerError or _Flooded."""
         connection = await connect(self._login, self._protocol)
         self._protocol = connection.protocol
         self._back_off.connected()
@@ -254,6 +264,9 @@ class MqttSession:
             await self._serve(connection)
         except _Visited:
             await self._disconnect(connection)
+        except _Flooded:
+            await self._disconnect(connection)
+            raise
         except BrokerError as error:
             was_closed = error.code == Code.CONNECTION_LOST and not connection.was_silent
             if self._left_out.ended(was_closed=was_closed):
@@ -283,7 +296,7 @@ class MqttSession:
             )
 
     async def _serve(self, connection: Connection) -> NoReturn:
-        """Raises _Visited or BrokerError."""
+        """Raises _Visited, _Flooded or BrokerError."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(connection.ended(), name="mqtt: end")
@@ -292,6 +305,7 @@ class MqttSession:
                 tasks.create_task(self._keep_subscribed(connection), name="mqtt: subscribe")
                 tasks.create_task(self._inbox.receive(connection), name="mqtt: receive")
                 tasks.create_task(self._report_dropped(connection), name="mqtt: dropped")
+                tasks.create_task(self._watch_floods(connection), name="mqtt: floods")
                 tasks.create_task(self._retry_left_out(connection), name="mqtt: left out")
                 if self._subscriptions.check is not None:
                     check = self._check_retained(connection, self._subscriptions.check)
@@ -300,7 +314,7 @@ class MqttSession:
                     tasks.create_task(self._ask_again(), name="mqtt: ask again")
                 if self._visits.are_limited:
                     tasks.create_task(self._visit(connection), name="mqtt: visit")
-        except* (BrokerError, _Visited) as ends:
+        except* (BrokerError, _Visited, _Flooded) as ends:
             first: BaseException = ends
             while isinstance(first, BaseExceptionGroup):
                 first = first.exceptions[0]
@@ -370,6 +384,10 @@ class MqttSession:
             await check.due.wait()
             with self._visits.coming_in():
                 await check.carry_out(exchange, self._sleep)
+
+    async def _watch_floods(self, connection: Connection) -> NoReturn:
+        await connection.until_flooded(self._sleep)
+        raise _Flooded
 
     async def _report_dropped(self, connection: Connection) -> NoReturn:
         """Say what had no room, and ask again for what is retained."""

@@ -48,6 +48,8 @@ _HEADER = struct.Struct("<IQB3s")
 _ROM_HEADER = struct.Struct("<II")
 _MD5_BYTES = 16
 _SIGNATURE_BYTES = 64
+# A message with one image of one byte, after a patch version of one.
+SMALLEST_SIGNED_BYTES = 1 + _HEADER.size + _ROM_HEADER.size + 1 + _SIGNATURE_BYTES
 
 # What otatool uses, and therefore a size that every Sming device can buffer.
 CHUNK_BYTES = 2048

@@ -14,7 +14,7 @@ from gatewayd.config import Mqtt
 from gatewayd.mqtt.connection import STALL_WINDOW_S, STEADY_S, Connection, IncomingMessage, connect
 from gatewayd.mqtt.duty_cycle import LOOK_S
 from gatewayd.mqtt.login import Login
-from gatewayd.mqtt.qos0 import REPORT_S
+from gatewayd.mqtt.qos0 import FLOOD_WINDOW_S, REPORT_S
 from gatewayd.mqtt.session import MqttSession
 from gatewayd.mqtt.topics import GatewayTopics
 from lab.brokers import DEADLINE_S, until
@@ -27,7 +27,8 @@ class Naps:
     """Sleeping without time: back-offs end at once, or when let go; the stall watch goes on at `tick`.
 
     `looks` counts how often a session on a metered link looked whether it is still of use. Set `steady` for a
-    connection that has held for long, `report` for one pass of what tells of dropped messages.
+    connection that has held for long, `report` for one pass of what tells of dropped messages, `flood` for
+    one window of what watches for floods.
     """
 
     def __init__(self) -> None:
@@ -37,6 +38,7 @@ class Naps:
         self.let_go.set()
         self.steady = asyncio.Event()
         self.report = asyncio.Event()
+        self.flood = asyncio.Event()
         self._ticks = asyncio.Semaphore(0)
 
     async def __call__(self, seconds: float) -> None:
@@ -50,6 +52,10 @@ class Naps:
         if seconds == REPORT_S:
             await self.report.wait()
             self.report.clear()
+            return
+        if seconds == FLOOD_WINDOW_S:
+            await self.flood.wait()
+            self.flood.clear()
             return
         if seconds == STEADY_S:
             await self.steady.wait()

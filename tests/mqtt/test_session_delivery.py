@@ -7,6 +7,7 @@ import pytest
 from lab.broker_session import OTHER, TOPIC, publisher, session_lab
 from lab.brokers import (
     CONNECT,
+    DISCONNECT,
     PUBACK,
     PUBLISH,
     SUBSCRIBE,
@@ -23,6 +24,7 @@ from gatewayd.errors import FirmwareError, HostError
 from gatewayd.mqtt.connection import Delivery, IncomingMessage
 from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES
 from gatewayd.mqtt.paho_callbacks import READ_BYTES
+from gatewayd.mqtt.qos0 import FLOOD_MESSAGES
 from gatewayd.mqtt.session import MIB
 
 
@@ -228,3 +230,22 @@ async def test_the_largest_message_arrives_whole(mosquitto: Mosquitto) -> None:
         await other.publish(TOPIC, image, retain=False)
         await until(lambda: lab.got)
         assert lab.got[0].payload == image
+
+
+async def test_after_a_flood_the_broker_gets_another_chance(scripted: ScriptedBroker) -> None:
+    """Mosquitto drops what it counts as in flight when a thousand packets wait; it comes on the next."""
+    async with session_lab(scripted.port) as lab:
+        await lab.subscribed(TOPIC)
+        scripted.peer.send(*[qos_0(b"x")] * (FLOOD_MESSAGES - 1))
+        await until(lambda: len(lab.got) == FLOOD_MESSAGES - 1)
+        lab.naps.flood.set()
+        await until(lambda: not lab.naps.flood.is_set())
+        await lab.session.publish("marker", b"")
+        assert len(scripted.all(CONNECT)) == 1, "so many are no flood"
+        scripted.peer.send(*[qos_0(b"x")] * FLOOD_MESSAGES)
+        await until(lambda: len(lab.got) == 2 * FLOOD_MESSAGES - 1)
+        lab.naps.flood.set()
+        await until(lambda: len(lab.connected) == 2, "another connection")
+        assert scripted.peers[0].of(DISCONNECT), "politely: the last will stays with the broker"
+        assert not lab.naps.lengths_s, "at once"
+        assert lab.logged("after a flood", code="qos0_flood")
