@@ -89,10 +89,10 @@ test-chip: $(STAMP) system-packages  ## The C receiver on an emulated nRF51822: 
 	$(MAKE) -C device/ports/microbit lab
 	PYTHONPATH=tests $(BIN)/python -m suites.chip --transfer-cuts $(TRANSFER_CUTS) --swap-cuts $(SWAP_CUTS) $(CHIP_ARGS)
 
-test-ports: $(STAMP) system-packages  ## The other ports that QEMU has a board for: RISC-V (a minute)
+test-ports: $(STAMP) system-packages  ## The other ports that QEMU has a board for: RISC-V, Cortex-M3 (a minute)
 	@./.ci/packages ports
-	$(MAKE) -C device/ports/riscv
-	PYTHONPATH=tests $(BIN)/python -m suites.chip --board riscv --transfer-cuts $(TRANSFER_CUTS) $(CHIP_ARGS)
+	for port in riscv mps2; do $(MAKE) -C device/ports/$$port && PYTHONPATH=tests $(BIN)/python -m suites.chip \
+		--board $$port --transfer-cuts $(TRANSFER_CUTS) $(CHIP_ARGS) || exit 1; done
 
 test-dist: $(STAMP) system-packages  ## The receiver as Arduino, PlatformIO and Sming library, Zephyr module, ESP-IDF component, by their tools (half a minute)
 	@./.ci/packages dist

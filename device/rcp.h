@@ -360,7 +360,7 @@ static inline uint32_t rcp_idle_ms(const rcp_t *r)
 
 /*
  * Whether rcp_poll() has something to do now. To sleep without missing a byte, ask with interrupts disabled, and wait for one while they are
- * (WFI wakes up all the same): README.md, "Sleeping".
+ * (WFI wakes up all the same): docs/line.md.
  */
 static inline bool rcp_has_work(const rcp_t *r)
 {

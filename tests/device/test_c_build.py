@@ -77,7 +77,10 @@ def test_without_the_compiler_size_says_what_to_install() -> None:
 
 @pytest.mark.parametrize("ble", [0, 1])
 def test_the_example_in_the_porting_guide_compiles(tmp_path: Path, ble: int) -> None:
-    first, radio = re.findall(r"```c\n(.*?)```", (DEVICE / "README.md").read_text(), flags=re.DOTALL)
+    (first,), (radio,) = (
+        re.findall(r"```c\n(.*?)```", (DEVICE / page).read_text(), flags=re.DOTALL)
+        for page in ("README.md", "docs/bluetooth.md")
+    )
     source = tmp_path / "main.c"
     source.write_text(first + radio * ble)
     options = [*STRICT, f"-DRCP_BLE={ble}", f"-I{DEVICE}"]

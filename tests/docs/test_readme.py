@@ -16,7 +16,14 @@ from gatewayd.ota.keys import generate
 from gatewayd.status.board import DeviceStatus
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("device/*.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("device/*.md"),
+        *ROOT.glob("device/docs/*.md"),
+    ]
+)
 README = (ROOT / "README.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 

@@ -28,7 +28,8 @@ LATENCIES_MS = (0, 5, 20)
 FLIP_RATES = (0, 1e-5, 2e-5, 1e-4)
 OTHER_CHUNKS = (256, 512, 2048, 4096)
 LATENCY_MS = 5  # of what is not measured at each
-# Wide enough for what is under way, as device/README.md has it: 20 ms each way at the fast rate need 8 KiB.
+# Wide enough for what is under way, as device/docs/line.md has it: 20 ms each way at the fast rate need
+# 8 KiB.
 WINDOW = 4096
 WIDE_WINDOW = 8192
 

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import click
 
-from suites.chip.board import MICROBIT, RISCV
+from suites.chip.board import MICROBIT, MPS2, RISCV
 from suites.chip.scenes import SCENES, SCENES_OF_ANY_PORT, Scene
 from suites.chip.stage import Play
 
-BOARDS = {MICROBIT.app_id: (MICROBIT, SCENES), RISCV.app_id: (RISCV, SCENES_OF_ANY_PORT)}
+BOARDS = {MICROBIT.app_id: (MICROBIT, SCENES)} | {
+    board.app_id: (board, SCENES_OF_ANY_PORT) for board in (RISCV, MPS2)
+}
 LIMIT_S = 240.0
 # More for each cut than one takes, with all that comes after it.
 CUT_LIMIT_S = 15.0

@@ -44,3 +44,10 @@ RISCV = Board(
     ("qemu-system-riscv32", "-M", "virt", "-bios", "none"),
     "image",
 )
+MPS2 = Board(
+    "mps2",
+    PORTS / "mps2",
+    PORTS / "mps2" / "build",
+    ("qemu-system-arm", "-M", "mps2-an385"),
+    "image",
+)

@@ -47,7 +47,13 @@ _SKETCH = "#include <rcp.h>\nrcp_t rcp;\nvoid setup() {}\nvoid loop() { rcp_poll
 
 def plain_cmake(work: Work) -> str:
     """The tarball as a subdirectory of somebody's project: run on this machine, linked for a Cortex-M4."""
-    receiver = work.unpack("gatewayd-rcp")
+    source = _consume(work, work.unpack("gatewayd-rcp"))
+    nosys = "-DCMAKE_EXE_LINKER_FLAGS=--specs=nosys.specs"
+    work.cmake(source, CORTEX_M4, nosys)
+    return "cmake, cc (and run), arm-none-eabi-gcc: no stub"
+
+
+def _consume(work: Work, receiver: Path) -> Path:
     source = work.folder / "firmware"
     source.mkdir()
     (source / "CMakeLists.txt").write_text(_CONSUMER.format(receiver=receiver))
@@ -55,9 +61,19 @@ def plain_cmake(work: Work) -> str:
     work.run("cmake", "-S", source, "-B", "here")
     work.run("cmake", "--build", "here")
     work.run(work.folder / "here" / "firmware")
-    nosys = "-DCMAKE_EXE_LINKER_FLAGS=--specs=nosys.specs"
-    work.cmake(source, CORTEX_M4, nosys)
-    return "cmake, cc (and run), arm-none-eabi-gcc: no stub"
+    return source
+
+
+def in_place(work: Work) -> str:
+    """No archive: the project's folder as a CMake subdirectory, and as an Arduino library."""
+    _consume(work, DEVICE)
+    (work.folder / "libraries").mkdir()
+    (work.folder / "libraries" / "gatewayd-rcp").symlink_to(DEVICE)
+    sketch = work.folder / "sketch"
+    sketch.mkdir()
+    (sketch / "sketch.ino").write_text(_SKETCH)
+    _arduino(work, "stub:esp32:stub", sketch / "sketch.ino")
+    return "cmake, arduino-builder: the ESP32's core is a stub"
 
 
 def tarball(work: Work) -> str:
@@ -243,5 +259,5 @@ def _assert_section(table: str, section: str, function: str) -> None:
 
 
 FORMS: tuple[Form, ...] = (
-    plain_cmake, tarball, arduino, arduino_avr, platformio, zephyr, esp_idf, sming,
+    plain_cmake, in_place, tarball, arduino, arduino_avr, platformio, zephyr, esp_idf, sming,
 )  # fmt: skip
