@@ -4,9 +4,9 @@ With MQTT 5 at most one message with QoS 1 is in flight (Receive Maximum), but b
 the line allows. Messages above the limit are dropped as soon as paho delivers them. Only QoS 0 is dropped: a
 dropped message with QoS 1 would stay the one in flight for ever. A retained message can be requested again.
 
-Brokers drop, too: mosquitto, when a thousand packets wait for a client. It drops QoS 1 as well, goes on counting
-the message as the one in flight, and sends no more QoS 1 on that connection. So after a flood we connect
-again: what is in flight is then sent once more, and what still waited of the flood is not.
+Brokers drop, too: mosquitto, when a thousand packets wait for a client. It drops QoS 1 as well, goes on
+counting the message as the one in flight, and sends no more QoS 1 on that connection. So after a flood we
+connect again: what is in flight is then sent once more, and what still waited of the flood is not.
 """
 
 import structlog

@@ -35,9 +35,9 @@ class UplinkStore(ReleaseStore, RetentionStore, Protocol):
 class Uplink:
     """Messages from the broker to the store, statuses from the board to the broker; `run` it once.
 
-    `settings` returns those in force; `gateway` the gateway's own status; `on_change` is called when a message
-    was stored, withdrawn or refused; `is_signed` tells whether the keys of a device with that application verify
-    a message.
+    `settings` returns those in force; `gateway` the gateway's own status; `on_change` is called when a
+    message was stored, withdrawn or refused; `is_signed` tells whether the keys of a device with that
+    application verify a message.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
 """How much of a paced radio RCP turns into image bytes, with the daemon's own link on bleak's interface.
 
 The radio is bumble's, and carries a limited number of packets in each connection event, which all connections
-of an adapter share. It runs in virtual time: the figures are what the protocol makes of the airtime, the same
-at each run, and no machine is too slow for them. Only hardware can show what bluetoothd, kernel and controller
-add.
+of an adapter share. It runs in virtual time: the figures are what the protocol makes of the airtime, the
+same at each run, and no machine is too slow for them. Only hardware can show what bluetoothd, kernel and
+controller add.
 """
 
 import asyncio
