@@ -26,6 +26,7 @@ from gatewayd.jobs.model import (
     Verdict,
 )
 from gatewayd.jobs.transitions import JobState
+from gatewayd.ota.container import built_at
 from gatewayd.planning.keeping import superfluous
 from gatewayd.planning.planner import StoreSnapshot, plan
 from gatewayd.store.database import Database
@@ -171,6 +172,7 @@ class Reconciler:
             "anti-rollback mark",
             device=command.device,
             timestamp_ms=command.mark.timestamp_ms,
+            built_at=built_at(command.mark.timestamp_ms),
             boards=[key.value for key in command.keys],
             reason=command.reason,
         )
