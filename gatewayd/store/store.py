@@ -139,9 +139,9 @@ class Store:
 
     def _observed(self, work: Callable[[], T]) -> tuple[bool, T]:
         """Do `work`; return whether it changed the database, and its result."""
-        before = self._database.changes if self._database else 0
+        before = self._database.commits if self._database else 0
         result = work()
-        return self._database is not None and self._database.changes > before, result
+        return self._database is not None and self._database.commits > before, result
 
     def _with_ballast(self, work: Callable[[], T]) -> T:
         """Do `work`, which is a transaction, and again without the ballast when the disk is full."""
@@ -172,12 +172,12 @@ class Store:
             if replacement.is_ready:
                 raise damaged("it was damaged when gatewayd last started")
             self._check_mark()
-            self._database = Database(path, self.spool)
+            self._database = Database(path, self.spool, clock=self._clock)
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
             self._replace(replacement, error)
-            self._database = Database(path, self.spool)
+            self._database = Database(path, self.spool, clock=self._clock)
             self.is_new = True  # everything is requested from the broker, whatever was found
         self.is_new = self.is_new or self._database.is_new or self._database.has_lost_a_release
 
