@@ -6,13 +6,13 @@ not happen.
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from gatewayd.codes import Code
 from gatewayd.errors import HostError
 from gatewayd.jobs.model import (
     AttemptRecord,
@@ -36,20 +36,19 @@ from gatewayd.store.contacts import Contacts
 from gatewayd.store.held_jobs import HeldJobs
 from gatewayd.store.limits import WriteLimits
 from gatewayd.store.marks import StoredMarks
-from gatewayd.store.retained import RetainedReleases
 from gatewayd.store.releases import Releases
+from gatewayd.store.retained import RetainedReleases
 from gatewayd.store.rows import (
     JOB_INSERT,
     job_of,
     job_row,
     new_job,
     pause_in,
-    verdict_of,
 )
 from gatewayd.store.schema import ENDED_STATES
 from gatewayd.store.spool import Spool
-from gatewayd.store.stored import write_json
 from gatewayd.store.tables import Tables
+from gatewayd.store.verdicts import Verdicts
 
 _ENDED = ENDED_STATES
 # Jobs kept for each device once they have ended.
@@ -73,6 +72,7 @@ class Database:
         self._attempts = Attempts(self._tables)
         self._held = HeldJobs(limits)
         self._releases = Releases(self._tables, spool)
+        self._verdicts = Verdicts(self._tables)
         self._marks = StoredMarks(self._tables)
         self.retained = RetainedReleases(self._tables)
         self._contacts = Contacts(self._tables, self._marks, limits)
@@ -152,13 +152,29 @@ class Database:
 
     # -- releases
 
-    def add_release(self, topic: OtaTopic, topic_text: str, payload: bytes, *, alone: bool = False) -> bool:
+    def add_release(
+        self,
+        topic: OtaTopic,
+        topic_text: str,
+        payload: bytes,
+        verdicts: Mapping[DecodeProfile, Verdict] = MappingProxyType({}),
+        *,
+        alone: bool = False,
+    ) -> bool:
         """Make a message its topic's newest release; with `alone` its only one, always as a new release.
+
+        What was verified already is stored with it.
 
         False: it already is the newest, and nothing changed. An older one that arrives again becomes the
         newest; one whose file was damaged or lost is repaired, and verified again.
         """
-        return self._releases.add(topic, topic_text, payload, alone=alone, before=self._forget_damage)
+
+        def judge(sha256: str) -> None:
+            self._verdicts.forget_damage(sha256)
+            for profile, verdict in verdicts.items():
+                self._verdicts.put(sha256, profile, verdict)
+
+        return self._releases.add(topic, topic_text, payload, alone=alone, before=judge)
 
     def withdraw(self, topic_text: str) -> bool:
         """Withdraw all releases of a topic. False: there were none."""
@@ -193,25 +209,12 @@ class Database:
 
     def verdicts(self) -> dict[tuple[str, str], Verdict]:
         """Every verdict, by message SHA-256 and `DecodeProfile.key`."""
-        rows = self._tables.read("verdicts", "", (), verdict_of)
-        return {(row["sha256"], row["reading"]): verdict for row, verdict in rows}
+        return self._verdicts.all()
 
     def save_verdict(self, sha256: str, profile: DecodeProfile, verdict: Verdict) -> None:
         """Store the verdict on a message."""
         with self._tables.transaction():
-            self._db.execute(
-                "INSERT INTO verdicts (sha256, reading, verdict) VALUES (?, ?, ?)"
-                " ON CONFLICT (sha256, reading) DO UPDATE SET verdict = excluded.verdict",
-                (sha256, profile.key, write_json(verdict)),
-            )
-
-    def _forget_damage(self, sha256: str | None = None) -> None:
-        """Let messages that could not be read be verified again: this one, or all."""
-        for (other, profile_key), verdict in self.verdicts().items():
-            if verdict.code == Code.SPOOL_DAMAGED and sha256 in (None, other):
-                self._db.execute(
-                    "DELETE FROM verdicts WHERE sha256 = ? AND reading = ?", (other, profile_key)
-                )
+            self._verdicts.put(sha256, profile, verdict)
 
     # -- devices
 
@@ -328,7 +331,7 @@ class Database:
     def recover(self) -> list[Job]:
         """After a start, queue interrupted jobs again; those in `activating` wait for the device."""
         with self._tables.transaction():
-            self._forget_damage()
+            self._verdicts.forget_damage()
             self._attempts.close_open()
         interrupted = [job for job in self.jobs() if job.state in INTERRUPTIBLE]
         return [
@@ -354,7 +357,8 @@ class Database:
         self._contacts.write_unwritten(job.device)
         self._tables.after_commit(lambda: self._held.release(job.id))
         job = replace(job, updated_seq=seq, updated_at=self._tables.now())
-        values = job_row(job)
+        before = job_row(self._written_job(job.id))
+        values = {name: value for name, value in job_row(job).items() if value != before[name]}
         assignments = ", ".join(f"{name} = ?" for name in values)
         self._db.execute(f"UPDATE jobs SET {assignments} WHERE id = ?", (*values.values(), job.id))  # noqa: S608 - names of ours
         return job

@@ -66,7 +66,9 @@ def _lasting(job: Job) -> Job:
 
 def _is_told(written: Job, new: Job) -> bool:
     """Whether what is written tells as much: a transfer that begins again, or ends as the last one did."""
-    if (new.boot_id, new.durable) != (written.boot_id, written.durable):
+    # The boot tells the device that a job began with from others only where no id does.
+    is_same_boot = new.boot_id == written.boot_id or new.device_id is not None
+    if not is_same_boot or new.durable != written.durable:
         return False
     is_begin = new.state is JobState.TRANSFERRING
     return is_begin or (new.code, new.reason) == (written.code, written.reason)

@@ -12,14 +12,16 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self, TypeVar
 
 import structlog
 
 from gatewayd.errors import HostError
+from gatewayd.jobs.model import DecodeProfile, Verdict
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.store.database import Database
 from gatewayd.store.disk import Ballast, is_damage, is_full, make_directory, sync, translate_error
@@ -96,12 +98,18 @@ class Store:
         return await self._in_thread(lambda: self._with_ballast(lambda: work(self._opened)))
 
     async def add_release(
-        self, topic: OtaTopic, topic_text: str, payload: bytes, *, is_retained: bool = False
+        self,
+        topic: OtaTopic,
+        topic_text: str,
+        payload: bytes,
+        verdicts: Mapping[DecodeProfile, Verdict] = MappingProxyType({}),
+        *,
+        is_retained: bool = False,
     ) -> bool:
         """See `Database.add_release`, `RetainedReleases.note`. The ballast is not for messages."""
 
         def add() -> bool:
-            changed = self._opened.add_release(topic, topic_text, payload)
+            changed = self._opened.add_release(topic, topic_text, payload, verdicts)
             self._opened.retained.note(topic_text, is_retained=is_retained)
             return changed
 
