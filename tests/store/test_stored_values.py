@@ -146,7 +146,9 @@ def check_rows(known: Known, truth: Mapping[str, list[dict[str, Any]]]) -> None:
     """What is in columns."""
     for one, row in zip(known.snapshot.releases, truth["releases"], strict=True):
         told = asdict(one)
-        assert {name: str(row[name]) for name in told} == {name: str(value) for name, value in told.items()}
+        assert {name: str(row[name]) for name in set(row) & set(told)} == {
+            name: str(value) for name, value in told.items() if name in row
+        }
     for job, row in zip(known.snapshot.jobs, truth["jobs"], strict=True):
         told = asdict(job)
         for name in set(row) & set(told):
