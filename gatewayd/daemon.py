@@ -20,7 +20,9 @@ from gatewayd.errors import GatewaydError, HostError
 from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.model import Plan
 from gatewayd.link.factory import LinkFactory
+from gatewayd.mqtt.intake import MessageChecks
 from gatewayd.mqtt.uplink import Uplink
+from gatewayd.planning.arrivals import Arrivals
 from gatewayd.planning.commands import Commands
 from gatewayd.planning.keeping import damaged_topics
 from gatewayd.planning.planner import StoreSnapshot
@@ -113,13 +115,17 @@ class Daemon:
             trouble=lambda: store.trouble,
             clock=lambda: datetime.now(UTC),
         )
+        self._arrivals = Arrivals(lambda: self._settings, self._reconciler.known, self._firmware, self._clock)
         self._uplink = Uplink(
             lambda: self._settings,
             store,
             self._board,
             gateway=self._gateway.read,
             on_change=self._changed,
-            is_signed=lambda topic, message: self._firmware.is_signed(self._settings, topic.app_id, message),
+            checks=MessageChecks(
+                lambda topic, message: self._firmware.is_signed(self._settings, topic.app_id, message),
+                self._arrivals.weigh,
+            ),
         )
         self._health = Health(
             self._clock,
@@ -207,7 +213,8 @@ class Daemon:
         self._reconciler.changed()
 
     def _planned(self, plan: Plan, known: StoreSnapshot) -> None:
-        self._uplink.follow(plan.topics, damaged_topics(known))
+        not_kept = self._arrivals.changed(known, known.turned_away)
+        self._uplink.follow(plan.topics, damaged_topics(known), not_kept)
         self._feed.planned(plan, known, self._settings.devices)
 
     def _open_control(self) -> None:

@@ -12,10 +12,9 @@ import click
 
 from gatewayd.cli.options import json_option
 from gatewayd.errors import ConfigError, FirmwareError, HostError
-from gatewayd.ota.container import Rom, build, encrypt, moment_of, timestamp_of
+from gatewayd.ota.container import Rom, build, built_at, encrypt, timestamp_of
 from gatewayd.ota.file_kinds import advice, is_container, nested, refuse_keys
 from gatewayd.ota.keys import OtaKey, parse_ota_key
-from gatewayd.timestamps import utc_text
 
 _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20}")
 _MAX_ADDRESS = 0xFFFFFFFF
@@ -79,7 +78,7 @@ def command(
         "size": len(packed),
         "sha256": hashlib.sha256(packed).hexdigest(),
         "timestamp_ms": timestamp_ms,
-        "built_at": utc_text(moment_of(timestamp_ms), "milliseconds"),
+        "built_at": built_at(timestamp_ms),
         "signed": not no_sign,
         "encrypted": not no_encrypt,
         "roms": [

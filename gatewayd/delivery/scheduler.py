@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from gatewayd.allowance import Allowance
 from gatewayd.codes import Again, Code, meaning
 from gatewayd.config import BleSettings, Device, Settings, UartSettings
 from gatewayd.delivery.attempt import Attempt, with_address
@@ -29,6 +30,9 @@ log = structlog.get_logger()
 # happen.
 PORT_POLL_S = 1.0
 RUNNABLE = frozenset({JobState.QUEUED, JobState.ACTIVATING}) | INTERRUPTIBLE
+# Returns of a port that are acted on at once, and as many more an hour: after that, a device on a port that
+# comes and goes is asked every few minutes.
+PORT_RETURNS, PORT_RETURNS_PER_HOUR = 6, 12
 # How long to wait before reconnecting a broken radio connection.
 RECONNECT_S = 2.0
 # As how many failures in a row our own trouble counts, and a defect: this sets the wait (see back_off_s).
@@ -49,6 +53,7 @@ class Lane:
     probe_failures: int = 0
     activating_since: float | None = None
     port: PortIdentity = None
+    returns: Allowance | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
     is_paused: bool = False
     runner: asyncio.Task[None] | None = None
@@ -318,9 +323,20 @@ class Scheduler:
                 lane.port = seen
                 if seen is None:
                     continue
-                log.info("port is here", device=lane.device.name, port=lane.device.link.address)
-                self._run_now(lane, ask=lane.device.probe == "start")
+                self._port_returned(lane)
                 lane.news.set()
+
+    def _port_returned(self, lane: Lane) -> None:
+        """Run what waited for the port; on one that comes and goes, only now and then."""
+        ask, clock = lane.device.probe == "start", self._deps.clock
+        if lane.returns is None:
+            lane.returns = Allowance(PORT_RETURNS, PORT_RETURNS_PER_HOUR, clock)
+        if lane.returns.take():
+            log.info("port is here", device=lane.device.name, port=lane.device.link.address)
+            self._run_now(lane, ask=ask)
+        elif ask:
+            due = clock() + lane.returns.ready_in_s()
+            lane.probe_due = due if lane.probe_due is None else min(due, lane.probe_due)
 
 
 def _has_advanced(gained_bytes: int, error: GatewaydError) -> bool:

@@ -6,6 +6,7 @@ same image share one buffer. The plaintext of encrypted firmware exists only in 
 """
 
 import asyncio
+import hashlib
 import weakref
 
 from gatewayd.config import Device, Settings
@@ -51,6 +52,19 @@ class FirmwareReader:
                 return (await asyncio.to_thread(open_firmware, message, profile, keys)).verdict()
             except FirmwareError as error:
                 return _refusal(error)
+
+    async def examine(self, message: bytes, profile: DecodeProfile, keys: KeySet | None) -> Verdict:
+        """Return the verdict on a message that may be stored next; if it is genuine, keep it opened."""
+        async with self._turn:
+            try:
+                sha256, opened = await asyncio.to_thread(
+                    lambda: (hashlib.sha256(message).hexdigest(), open_firmware(message, profile, keys))
+                )
+            except FirmwareError as error:
+                return _refusal(error)
+            self._opened[sha256, profile.key] = opened
+            self._keep(opened)
+            return opened.verdict()
 
     async def is_signed(self, settings: Settings, app_id: str, message: bytes) -> bool:
         """Whether a device of the application would take the message for genuine by its signature."""

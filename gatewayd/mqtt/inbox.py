@@ -76,7 +76,7 @@ class Inbox:
             try:
                 await self._on_message(message)
             except FirmwareError as error:
-                self._refuse(message.topic, error, qos=message.qos)
+                self._refuse(message.topic, error)
             except Exception as error:
                 wait_s = min(MAX_STORE_BACK_OFF_S, back_off_s(attempt, self._chance()))
                 log.exception(
@@ -95,14 +95,14 @@ class Inbox:
                 self._check.came(message.topic, is_retained=message.retain)
             return
 
-    def _refuse(self, topic: str, error: FirmwareError, *, qos: int) -> None:
+    def _refuse(self, topic: str, error: FirmwareError) -> None:
         last, self._refused[topic] = self._refused.get(topic), error
         is_news = last is None or last.code != error.code
         if is_news:
             self._on_refusal()
-        # Nothing holds back QoS 0: a flood of it must not flood the log.
+        # A flood of what is refused must not flood the log.
         now_s = self._clock()
-        if qos or is_news or now_s - self._refusal_logged_s.get(topic, now_s) >= REPORT_S:
+        if is_news or now_s - self._refusal_logged_s.get(topic, now_s) >= REPORT_S:
             self._refusal_logged_s[topic] = now_s
             log.warning("message refused", topic=topic, code=error.code, reason=str(error))
 
@@ -114,7 +114,7 @@ class Inbox:
                 return replace(message, topic=wanted)
         except AmbiguousTopicError as error:
             for candidate in error.candidates:
-                self._refuse(candidate, error, qos=message.qos)
+                self._refuse(candidate, error)
             return None
         stale = [topic] if self._template.parse(topic) else readings(self._template, topic) or [topic]
         log.warning(

@@ -1,15 +1,20 @@
 """From a message to a stored release: the little that is checked before the commit.
 
-Only what must not reach the disk is refused here. Patch header, container and signature are checked after the
-commit, so that a key or setting that is corrected later leads to another verdict on the same bytes.
+What must not reach the disk is refused here, and so is what brings nothing new beyond certain limits (see
+planning/arrivals.py). Everything else is stored, even if it is refused, so that a key or setting that is
+corrected later leads to another verdict on the same bytes.
 """
 
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
+from gatewayd.allowance import OnceAMinute
 from gatewayd.errors import FirmwareError
+from gatewayd.jobs.model import DecodeProfile, Verdict
 from gatewayd.mqtt.connection import IncomingMessage
 from gatewayd.mqtt.router import Route
 from gatewayd.ota.topic import OtaTopic, TopicTemplate
@@ -21,14 +26,32 @@ class ReleaseStore(Protocol):
     """Where releases go. Both methods return once a change is durable; False: nothing to change."""
 
     async def add_release(
-        self, topic: OtaTopic, topic_text: str, payload: bytes, *, is_retained: bool
+        self,
+        topic: OtaTopic,
+        topic_text: str,
+        payload: bytes,
+        verdicts: Mapping[DecodeProfile, Verdict],
+        *,
+        is_retained: bool,
     ) -> bool:
-        """Make `payload` the topic's release; False if it is that already."""
+        """Make `payload` the topic's release, with verdicts on it; False if it is that already."""
         ...
 
     async def withdraw(self, topic_text: str) -> bool:
         """Remove the topic's release; False if it has none."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class MessageChecks:
+    """What those who hold the keys say of a message.
+
+    `is_signed`: whether a device with that application vouches for it by its key. `weigh`: see
+    `planning.arrivals.Arrivals`.
+    """
+
+    is_signed: Callable[[OtaTopic, bytes], Awaitable[bool]]
+    weigh: Callable[[OtaTopic, str, bytes], Awaitable[Mapping[DecodeProfile, Verdict]]]
 
 
 class Intake:
@@ -41,13 +64,15 @@ class Intake:
         max_message_bytes: int,
         on_change: Callable[[], None],
         on_stored: Callable[[], None] = lambda: None,
-        is_signed: Callable[[OtaTopic, bytes], Awaitable[bool]],
+        checks: MessageChecks,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
+        self._checks = checks
+        self._once_a_minute = OnceAMinute(clock)
         self._max_message_bytes = max_message_bytes
         self._on_change = on_change
         self._on_stored = on_stored
-        self._is_signed = is_signed
 
     def route(self, template: TopicTemplate) -> Route[OtaTopic]:
         """Return the route for firmware messages."""
@@ -56,8 +81,8 @@ class Intake:
     async def accept(self, topic: OtaTopic, message: IncomingMessage) -> None:
         """Store a release, or withdraw it if the payload is empty; durable on return.
 
-        Raises FirmwareError `qos0` or `too_large` for what is refused for good. If the store raises, the
-        message is not accepted yet.
+        Raises FirmwareError `qos0` or `too_large` for what is refused for good, and NotKeptError for what is
+        refused and not stored. If the store raises, the message is not accepted yet.
         """
         # Brokers clear the retain flag on the way to a live subscriber, so an empty payload alone decides.
         # Any QoS is accepted: other tools empty a topic with QoS 0, and an empty payload cannot be damaged.
@@ -65,22 +90,31 @@ class Intake:
             self._check_size(message)
             if message.qos == 0:
                 await self._check_qos_0(topic, message)
+            verdicts = await self._checks.weigh(topic, message.topic, message.payload)
             changed = await self._store.add_release(
-                topic, message.topic, message.payload, is_retained=message.retain
+                topic, message.topic, message.payload, verdicts, is_retained=message.retain
             )
             if changed:
                 self._on_stored()
-            event = "release stored" if changed else "release is already here"
+            self._log(message, "release stored" if changed else "release is already here", is_news=changed)
+            for verdict in verdicts.values() if changed else ():
+                _log_verdict(message.topic, verdict)
         else:
             changed = await self._store.withdraw(message.topic)
-            event = "release withdrawn" if changed else "nothing to withdraw"
-        log.info(event, topic=message.topic, size_bytes=len(message.payload), retained=message.retain)
+            self._log(message, "release withdrawn" if changed else "nothing to withdraw", is_news=changed)
         # Also if nothing changed: an earlier call may have been cancelled before this, with its connection.
         self._on_change()
 
+    def _log(self, message: IncomingMessage, event: str, *, is_news: bool) -> None:
+        left_out = 0 if is_news else self._once_a_minute.left_out((event, message.topic))
+        if left_out is not None:
+            more = {"left_out": left_out} if left_out else {}
+            size_bytes = len(message.payload)
+            log.info(event, topic=message.topic, size_bytes=size_bytes, retained=message.retain, **more)
+
     async def _check_qos_0(self, topic: OtaTopic, message: IncomingMessage) -> None:
         """Refuse what may have been damaged on the way, unless it is signed."""
-        if not await self._is_signed(topic, message.payload):
+        if not await self._checks.is_signed(topic, message.payload):
             raise FirmwareError(
                 "the message came with QoS 0, expected QoS 1 or 2, and is not signed",
                 code="qos0",
@@ -102,3 +136,10 @@ class Intake:
                 code="too_large",
                 hint="mqtt.max_message_mib sets the limit",
             )
+
+
+def _log_verdict(topic: str, verdict: Verdict) -> None:
+    if verdict.is_genuine:
+        log.info("release verified", topic=topic, patch=verdict.patch)
+    else:
+        log.warning("release refused", topic=topic, code=verdict.code, reason=verdict.reason)

@@ -4,7 +4,7 @@ A reload may name another broker. The session is then replaced by one with that 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -12,14 +12,13 @@ import structlog
 
 from gatewayd.config import Mqtt, Periodic, Settings
 from gatewayd.mqtt.gateway_report import GatewayReport
-from gatewayd.mqtt.intake import Intake, ReleaseStore
+from gatewayd.mqtt.intake import Intake, MessageChecks, ReleaseStore
 from gatewayd.mqtt.reports import Reports
 from gatewayd.mqtt.retained_check import RetainedCheck, RetentionStore
 from gatewayd.mqtt.router import Router
 from gatewayd.mqtt.session import MqttSession
 from gatewayd.mqtt.subscriptions import Subscriptions
 from gatewayd.mqtt.topics import GatewayTopics
-from gatewayd.ota.topic import OtaTopic
 from gatewayd.status.board import StatusBoard
 from gatewayd.status.gateway import BrokerStatus, GatewayStatus
 
@@ -36,8 +35,7 @@ class Uplink:
     """Messages from the broker to the store, statuses from the board to the broker; `run` it once.
 
     `settings` returns those in force; `gateway` the gateway's own status; `on_change` is called when a
-    message was stored, withdrawn or refused; `is_signed` tells whether the keys of a device with that
-    application verify a message.
+    message was stored, withdrawn or refused; `checks` judges messages.
     """
 
     def __init__(
@@ -48,10 +46,10 @@ class Uplink:
         *,
         gateway: Callable[[], GatewayStatus],
         on_change: Callable[[], None],
-        is_signed: Callable[[OtaTopic, bytes], Awaitable[bool]],
+        checks: MessageChecks,
     ) -> None:
         self._gateway = gateway
-        self._is_signed = is_signed
+        self._checks = checks
         self._settings = settings
         self._store = store
         self._board = board
@@ -87,12 +85,19 @@ class Uplink:
         """Connect now if the session sleeps."""
         self._broker.session.wake()
 
-    def follow(self, topics: frozenset[str], damaged: Collection[str]) -> None:
-        """Subscribe to exactly these topics; request the message of those that are damaged once more."""
+    def follow(
+        self, topics: frozenset[str], damaged: Collection[str], judged_otherwise: Collection[str] = ()
+    ) -> None:
+        """Subscribe to exactly these topics; request again messages that are damaged or were not kept."""
         session = self._broker.session
-        lost = topics.intersection(damaged)
+        lost = topics.intersection([*damaged, *judged_otherwise])
         for topic in lost - self._asked_again:
-            log.warning("a stored message is damaged; it is requested from the broker again", topic=topic)
+            if topic in damaged:
+                log.warning("a stored message is damaged; it is requested from the broker again", topic=topic)
+            else:
+                log.info(
+                    "what was refused under other settings is requested from the broker again", topic=topic
+                )
             session.ask_again(topic)
         self._asked_again, self._topics = lost, topics
         session.set_topics(topics)
@@ -132,7 +137,7 @@ class Uplink:
             self._board,
             gateway=self._gateway,
             on_change=self._on_change,
-            is_signed=self._is_signed,
+            checks=self._checks,
             subscriptions=subscriptions,
         )
 
@@ -153,7 +158,7 @@ class _Broker:
         *,
         gateway: Callable[[], GatewayStatus],
         on_change: Callable[[], None],
-        is_signed: Callable[[OtaTopic, bytes], Awaitable[bool]],
+        checks: MessageChecks,
         subscriptions: Subscriptions,
     ) -> None:
         self.identity = _identity(settings.mqtt)
@@ -165,7 +170,7 @@ class _Broker:
             max_message_bytes=settings.mqtt.max_message_mib * MIB,
             on_change=on_change,
             on_stored=check.stored if check else lambda: None,
-            is_signed=is_signed,
+            checks=checks,
         )
         self.session = MqttSession(
             settings.mqtt,

@@ -32,6 +32,7 @@ import nacl.exceptions
 from gatewayd.errors import FirmwareError
 from gatewayd.ota import BytesLike
 from gatewayd.ota.keys import KeySet
+from gatewayd.timestamps import utc_text
 
 MAGIC_SIGNED = 0xF01AF02A
 MAGIC_UNSIGNED = 0xF01AF020
@@ -97,6 +98,13 @@ def timestamp_of(moment: datetime) -> int:
 def moment_of(timestamp_ms: int) -> datetime:
     """Undo `timestamp_of`."""
     return EPOCH + timedelta(milliseconds=timestamp_ms)
+
+
+def built_at(timestamp_ms: int) -> str:
+    """Write a build timestamp for people: UTC, ISO 8601, milliseconds."""
+    if not 0 <= timestamp_ms <= MAX_TIMESTAMP_MS:  # a mark that a damaged disk has changed
+        return f"{timestamp_ms} ms since 1900"
+    return utc_text(moment_of(timestamp_ms), "milliseconds")
 
 
 def open_container(data: BytesLike, keys: KeySet, *, allow_unsigned: bool) -> Container:
@@ -255,7 +263,7 @@ def _parse_header(view: memoryview) -> tuple[bool, int, int]:
     if timestamp_ms > MAX_TIMESTAMP_MS:
         raise FirmwareError(
             f"the container's build timestamp is {timestamp_ms} ms since 1900, expected at most"
-            f" {MAX_TIMESTAMP_MS}",
+            f" {MAX_TIMESTAMP_MS}, which is the end of the year 9999",
             code="bad_timestamp",
         )
     if not count:

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from gatewayd.errors import DeviceError, FirmwareError
+from gatewayd.ota.container import built_at
 from gatewayd.ota.version import Version, is_newer, is_same_line
 
 # rBoot compares the address within the mapped 1 MiB of flash (ESP8266).
@@ -115,10 +116,13 @@ def check_rollback(
         return
     if timestamp_ms == mark.timestamp_ms and container_sha256 == mark.container_sha256:
         return
-    age = "older than" if timestamp_ms < mark.timestamp_ms else "the same, in another container, as"
+    newest = f"the newest image that the board is known to have run: {built_at(mark.timestamp_ms)}"
+    if timestamp_ms == mark.timestamp_ms:
+        said = f"is another container with the build timestamp of {newest}"
+    else:
+        said = f"was built at {built_at(timestamp_ms)}, before {newest}"
     raise FirmwareError(
-        f"the container's build timestamp {timestamp_ms} is {age} {mark.timestamp_ms}, that of the newest"
-        " image that the board is known to have run",
+        f"the container {said}",
         code="rollback",
         hint="rebuild it, or set allow_downgrade: true while you go back",
     )

@@ -13,7 +13,7 @@ Verdicts = Mapping[tuple[str, str], Verdict]
 class Offers:
     """The releases of a device's topics with the verdicts for its decode profile, and what was not stored.
 
-    `suspended` are those that the broker has no longer; see StoreSnapshot for `unconfirmed`.
+    `suspended` are those that the broker has no longer; see StoreSnapshot for `unconfirmed` and `resting`.
     """
 
     releases: Sequence[Release]
@@ -22,6 +22,7 @@ class Offers:
     turned_away: Sequence[Decision] = ()
     suspended: Sequence[Release] = ()
     unconfirmed: frozenset[str] = frozenset()
+    resting: frozenset[str] = frozenset()
 
     def is_held(self, release: Release) -> bool:
         """Whether the broker is yet to say that it still has the message."""

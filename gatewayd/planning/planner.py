@@ -49,6 +49,9 @@ from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.version import Version
 from gatewayd.planning.offers import Offers, Verdicts, last_messages, newest_of, not_genuine
 
+# The longest that a device which answers and fails is left alone before another job is made for it.
+REST_LIMIT_S = 900
+
 
 @dataclass(frozen=True, slots=True)
 class StoreSnapshot:
@@ -64,6 +67,8 @@ class StoreSnapshot:
     turned_away: Mapping[str, GatewaydError] = field(default_factory=dict)
     # Not stored: topics of which the broker is yet to say that it still has their message.
     unconfirmed: frozenset[str] = frozenset()
+    # Not stored: devices and messages (by SHA-256) that failed together too often lately.
+    resting: frozenset[tuple[str, str]] = frozenset()
 
 
 def plan(settings: Settings, known: StoreSnapshot) -> Plan:
@@ -96,7 +101,10 @@ def plan(settings: Settings, known: StoreSnapshot) -> Plan:
         ]
         current = [release for release in releases if not release.suspended_at]
         suspended = [release for release in releases if release.suspended_at]
-        offers = Offers(current, known.verdicts, profile.key, turned_away, suspended, known.unconfirmed)
+        resting = frozenset(sha256 for name, sha256 in known.resting if name == device.name)
+        offers = Offers(
+            current, known.verdicts, profile.key, turned_away, suspended, known.unconfirmed, resting
+        )
         decision, following = _decide(device, record, offers, jobs)
         decisions.append(decision)
         commands += following
@@ -150,7 +158,7 @@ def _decide(
     if best is None:
         refusal = refusal or _suspended(device, record, offers)
         return refusal or Decision(device.name, "no_release", "nothing was published for it"), commands
-    settled = _settled_before(device, record, best, jobs)
+    settled = _settled_before(device, record, best, jobs, is_resting=best.release.sha256 in offers.resting)
     if settled is not None:
         return settled, commands
     if offers.is_held(best.release):
@@ -260,7 +268,7 @@ def _supersedes(device: Device, best: Candidate, active: Job) -> bool:
 
 
 def _settled_before(
-    device: Device, record: DeviceRecord, best: Candidate, jobs: Sequence[Job]
+    device: Device, record: DeviceRecord, best: Candidate, jobs: Sequence[Job], *, is_resting: bool
 ) -> Decision | None:
     """Return why an earlier job with this release rules out another; None: it does not."""
     version = str(best.version)
@@ -281,9 +289,20 @@ def _settled_before(
             f"job {last.id} was cancelled (gatewayctl retry {device.name} tries it again)",
         )
     is_published_again = last.code == Code.SPOOL_DAMAGED and best.release.seq > last.updated_seq
-    if last.state is not JobState.FAILED or is_published_again or _may_try_again(record, last):
+    if last.state is not JobState.FAILED or is_published_again:
         return None  # a reason of the planner's own to cancel it would have been found again
-    return decision_on(device, best, last.code, f"job {last.id} failed: {last.reason}", refused=True)
+    return _after_failure(device, record, best, last, is_resting=is_resting)
+
+
+def _after_failure(
+    device: Device, record: DeviceRecord, best: Candidate, failed: Job, *, is_resting: bool
+) -> Decision | None:
+    may_try = _may_try_again(record, failed)
+    if may_try and not is_resting:
+        return None
+    later = f"; it failed often, and is tried again within {REST_LIMIT_S // 60} min" if may_try else ""
+    reason = f"job {failed.id} failed: {failed.reason}{later}"
+    return decision_on(device, best, failed.code, reason, refused=True)
 
 
 def _still_runs(record: DeviceRecord, job: Job) -> bool:

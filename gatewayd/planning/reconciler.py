@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import structlog
 
+from gatewayd.allowance import Allowance
 from gatewayd.config import Settings
 from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.errors import GatewaydError, HostError
@@ -26,13 +27,19 @@ from gatewayd.jobs.model import (
     Verdict,
 )
 from gatewayd.jobs.transitions import JobState
+from gatewayd.ota.container import built_at
 from gatewayd.planning.keeping import superfluous
-from gatewayd.planning.planner import StoreSnapshot, plan
+from gatewayd.planning.planner import REST_LIMIT_S, StoreSnapshot, plan
 from gatewayd.store.database import Database
 from gatewayd.store.store import Store
 
 log = structlog.get_logger()
 
+# New jobs for one device and one message after failures of the same: for a device that fails for ever there
+# would be one every few minutes, each with records to write. A person's `retry` is not limited.
+RETRIES_AT_ONCE, RETRIES_PER_HOUR = 4, 3600 / REST_LIMIT_S
+# Marks for one device: what is not written now is found again with each pass.
+MARKS_PER_HOUR = 12
 # After a storage failure: short for a person who has made room, long enough for a disk still full.
 STORAGE_RETRY_S = 10.0
 
@@ -62,6 +69,8 @@ class Reconciler:
         self._turn = asyncio.Lock()
         self._waiting: list[asyncio.Future[None]] = []
         self._logged: dict[str, tuple[str, str]] = {}
+        self._retries: dict[tuple[str, str], Allowance] = {}
+        self._marks: dict[str, Allowance] = {}
         self.latest: StoreSnapshot | None = None  # what the last pass planned with
 
     @property
@@ -77,8 +86,12 @@ class Reconciler:
         """Return the planner's input as it is now. Raises HostError."""
         stored = await self._store.run(_read)
         topics = {release.topic for release in stored.releases if release.retained}
-        unconfirmed = frozenset(filter(self._is_unconfirmed, topics))
-        return replace(stored, turned_away=self._turned_away(), unconfirmed=unconfirmed)
+        return replace(
+            stored,
+            turned_away=self._turned_away(),
+            unconfirmed=frozenset(filter(self._is_unconfirmed, topics)),
+            resting=frozenset(key for key, allowance in self._retries.items() if not allowance.has()),
+        )
 
     @asynccontextmanager
     async def between_passes(self) -> AsyncIterator[None]:
@@ -128,7 +141,7 @@ class Reconciler:
         for mark in result.marks:
             await self._save_mark(mark)
         for command in result.commands:
-            await self._carry_out(command)
+            await self._carry_out(command, known)
         if result.commands or result.marks:
             known = await self.known()
         self.latest = known
@@ -166,18 +179,37 @@ class Reconciler:
 
     async def _save_mark(self, command: SaveMark) -> None:
         """Store a mark before anything that it is derived from, such as a release, is removed."""
+        if not self._marks.setdefault(command.device, self._allowance(MARKS_PER_HOUR, MARKS_PER_HOUR)).take():
+            return
         await self._store.run(lambda db: db.save_mark(command))
         log.info(
             "anti-rollback mark",
             device=command.device,
             timestamp_ms=command.mark.timestamp_ms,
+            built_at=built_at(command.mark.timestamp_ms),
             boards=[key.value for key in command.keys],
             reason=command.reason,
         )
 
-    async def _carry_out(self, command: CreateJob | EndJob) -> None:
+    def _count_retry(self, command: CreateJob, known: StoreSnapshot) -> None:
+        """Count a job for what failed before, and plan again once the next one may be made."""
+        key = command.device, command.message_sha256
+        if not any(key == (job.device, job.message_sha256) for job in known.jobs):
+            self._retries.pop(key, None)
+            return
+        allowance = self._retries.setdefault(key, self._allowance(RETRIES_AT_ONCE, RETRIES_PER_HOUR))
+        allowance.take()
+        if wait_s := allowance.ready_in_s():
+            asyncio.get_running_loop().call_later(wait_s + 1, self.changed)
+
+    @staticmethod
+    def _allowance(burst: float, per_hour: float) -> Allowance:
+        return Allowance(burst, per_hour, asyncio.get_running_loop().time)
+
+    async def _carry_out(self, command: CreateJob | EndJob, known: StoreSnapshot) -> None:
         if isinstance(command, CreateJob):
             job = await self._store.run(lambda db: db.create_job(command))
+            self._count_retry(command, known)
             if job is not None:
                 log.info("job made", device=job.device, job=job.id, version=job.version, state=str(job.state))
             return

@@ -21,8 +21,8 @@ class Attempts:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        # Attempts that were counted but not written yet, by job.
-        self._counted: dict[int, AttemptRecord] = {}
+        # Attempts that were counted but not written yet, by job and number.
+        self._counted: dict[int, dict[int, AttemptRecord]] = {}
 
     @property
     def unwritten(self) -> list[int]:
@@ -33,15 +33,28 @@ class Attempts:
         """The attempts of a job that are kept, oldest first."""
         rows = self._tables.read("attempts", "WHERE job_id = ? ORDER BY number", (job_id,), attempt_of)
         kept = [attempt for _, attempt in rows]
-        return [*kept[:-1], self._counted[job_id]] if job_id in self._counted else kept
+        all_ = {one.number: one for one in kept} | self._counted.get(job_id, {})
+        return [all_[number] for number in sorted(all_)][-KEPT_ATTEMPTS:]
 
     def count(self, job_id: int, attempt: AttemptRecord | None) -> bool:
         """Count a failed attempt that is identical to the last one; False: it must be written."""
-        last = self.of(job_id)[-1:]
-        if attempt is None or not last or not attempt.continues(last[0]):
+        if attempt is None or not self._repeats(job_id, attempt):
             return False
-        self._counted[job_id] = attempt.after(last[0])
+        self.hold(job_id, attempt)
         return True
+
+    def is_told(self, job_id: int, attempt: AttemptRecord | None) -> bool:
+        """Whether what is kept tells as much as this: it repeats the last one, or is only under way."""
+        return attempt is None or not attempt.ended_at or self._repeats(job_id, attempt)
+
+    def hold(self, job_id: int, attempt: AttemptRecord | None) -> None:
+        """Keep an attempt in memory, but not one that is under way: its end tells more."""
+        if attempt is not None and attempt.ended_at:
+            last = self.of(job_id)[-1:]
+            numbered = attempt.after(last[0] if last else None)
+            held = self._counted.setdefault(job_id, {})
+            held[numbered.number] = numbered
+            held.pop(numbered.number - KEPT_ATTEMPTS, None)
 
     def save(self, job_id: int, attempt: AttemptRecord | None) -> None:
         """Store an attempt, replacing the one under way or merged with an identical failure before it."""
@@ -53,8 +66,8 @@ class Attempts:
 
     def write_counted(self, job_id: int) -> None:
         """Write what was only counted."""
-        if job_id in self._counted:
-            self._write(job_id, self._counted.pop(job_id))
+        for attempt in self._counted.pop(job_id, {}).values():
+            self._write(job_id, attempt)
 
     def close_open(self) -> None:
         """End the attempts that a stop of gatewayd left open; when they really ended is unknown."""
@@ -69,6 +82,10 @@ class Attempts:
     def forget_jobless(self) -> None:
         """Remove those whose job is gone."""
         self._tables.db.execute("DELETE FROM attempts WHERE job_id NOT IN (SELECT id FROM jobs)")
+
+    def _repeats(self, job_id: int, attempt: AttemptRecord) -> bool:
+        last = self.of(job_id)[-1:]
+        return bool(last) and attempt.continues(last[0])
 
     def _write(self, job_id: int, attempt: AttemptRecord) -> None:
         self._tables.db.execute(

@@ -5,13 +5,14 @@ not happen.
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from gatewayd.codes import Code
 from gatewayd.errors import HostError
 from gatewayd.jobs.model import (
     AttemptRecord,
@@ -31,22 +32,23 @@ from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.protocol.session import DeviceInfo
 from gatewayd.store.attempts import Attempts
+from gatewayd.store.contacts import Contacts
+from gatewayd.store.held_jobs import HeldJobs
+from gatewayd.store.limits import WriteLimits
 from gatewayd.store.marks import StoredMarks
+from gatewayd.store.releases import Releases
 from gatewayd.store.retained import RetainedReleases
 from gatewayd.store.rows import (
     JOB_INSERT,
-    device_of,
     job_of,
     job_row,
     new_job,
     pause_in,
-    release_of,
-    verdict_of,
 )
 from gatewayd.store.schema import ENDED_STATES
 from gatewayd.store.spool import Spool
-from gatewayd.store.stored import write_json
 from gatewayd.store.tables import Tables
+from gatewayd.store.verdicts import Verdicts
 
 _ENDED = ENDED_STATES
 # Jobs kept for each device once they have ended.
@@ -56,13 +58,24 @@ KEPT_JOBS = 50
 class Database:
     """The tables. Every method is one transaction and runs on the store's thread."""
 
-    def __init__(self, path: Path, spool: Spool, now: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        spool: Spool,
+        now: Callable[[], str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._spool = spool
         self._tables = Tables(path, now)
         self._db = self._tables.db
+        limits = WriteLimits(clock)
         self._attempts = Attempts(self._tables)
+        self._held = HeldJobs(limits)
+        self._releases = Releases(self._tables, spool)
+        self._verdicts = Verdicts(self._tables)
         self._marks = StoredMarks(self._tables)
         self.retained = RetainedReleases(self._tables)
+        self._contacts = Contacts(self._tables, self._marks, limits)
         try:
             self._look_through()
         except BaseException:
@@ -70,13 +83,17 @@ class Database:
             raise
 
     @property
-    def changes(self) -> int:
-        """How many rows were changed since it was opened."""
-        return self._db.total_changes
+    def commits(self) -> int:
+        """How many transactions have changed something since it was opened."""
+        return self._tables.commits
 
     def close(self) -> None:
-        """Write what was only counted, if the disk allows it, and close the connection."""
+        """Write what is only in memory, if the disk allows it, and close the connection."""
         with suppress(sqlite3.Error):
+            for job in self._held.all():
+                with self._tables.transaction():
+                    self._save_job(job, job.updated_seq)
+            self._contacts.write_all_unwritten()
             if waiting := self._attempts.unwritten:
                 with self._tables.transaction():
                     for job_id in waiting:
@@ -128,54 +145,41 @@ class Database:
 
     # -- releases
 
-    def add_release(self, topic: OtaTopic, topic_text: str, payload: bytes, *, alone: bool = False) -> bool:
+    def add_release(
+        self,
+        topic: OtaTopic,
+        topic_text: str,
+        payload: bytes,
+        verdicts: Mapping[DecodeProfile, Verdict] = MappingProxyType({}),
+        *,
+        alone: bool = False,
+    ) -> bool:
         """Make a message its topic's newest release; with `alone` its only one, always as a new release.
+
+        What was verified already is stored with it.
 
         False: it already is the newest, and nothing changed. An older one that arrives again becomes the
         newest; one whose file was damaged or lost is repaired, and verified again.
         """
-        sha256, is_new_file = self._spool.write(payload)
-        with self._tables.transaction() as seq:
-            newest = self._db.execute(
-                "SELECT sha256 FROM releases WHERE topic = ? ORDER BY seq DESC LIMIT 1", (topic_text,)
-            ).fetchone()
-            if not (is_new_file or alone) and newest is not None and newest["sha256"] == sha256:
-                return False
-            if alone:
-                self._db.execute("DELETE FROM releases WHERE topic = ?", (topic_text,))
-            self._forget_damage(sha256)
-            self._db.execute(
-                "INSERT INTO releases (seq, topic, app_id, major, minor, channel, sha256, size, received_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT (topic, sha256) DO UPDATE SET seq = excluded.seq,"
-                " received_at = excluded.received_at",
-                (
-                    seq,
-                    topic_text,
-                    topic.app_id,
-                    str(topic.major),
-                    str(topic.minor),
-                    topic.channel,
-                    sha256,
-                    len(payload),
-                    self._tables.now(),
-                ),
-            )
-            return True
+
+        def judge(sha256: str) -> None:
+            self._verdicts.forget_damage(sha256)
+            for profile, verdict in verdicts.items():
+                self._verdicts.put(sha256, profile, verdict)
+
+        return self._releases.add(topic, topic_text, payload, alone=alone, before=judge)
 
     def withdraw(self, topic_text: str) -> bool:
         """Withdraw all releases of a topic. False: there were none."""
-        with self._tables.transaction():
-            return self._db.execute("DELETE FROM releases WHERE topic = ?", (topic_text,)).rowcount > 0
+        return self._releases.withdraw(topic_text)
 
     def releases(self) -> list[Release]:
         """All releases, oldest first."""
-        return [release for _, release in self._tables.read("releases", "ORDER BY seq", (), release_of)]
+        return self._releases.all()
 
     def drop_releases(self, ids: list[int]) -> None:
         """Remove releases that are no longer needed."""
-        with self._tables.transaction():
-            self._db.executemany("DELETE FROM releases WHERE id = ?", [(id_,) for id_ in ids])
+        self._releases.drop(ids)
 
     def sweep_spool(self) -> list[str]:
         """Remove spool files that no release and no active job refers to; returns their names.
@@ -198,44 +202,22 @@ class Database:
 
     def verdicts(self) -> dict[tuple[str, str], Verdict]:
         """Every verdict, by message SHA-256 and `DecodeProfile.key`."""
-        rows = self._tables.read("verdicts", "", (), verdict_of)
-        return {(row["sha256"], row["reading"]): verdict for row, verdict in rows}
+        return self._verdicts.all()
 
     def save_verdict(self, sha256: str, profile: DecodeProfile, verdict: Verdict) -> None:
         """Store the verdict on a message."""
         with self._tables.transaction():
-            self._db.execute(
-                "INSERT INTO verdicts (sha256, reading, verdict) VALUES (?, ?, ?)"
-                " ON CONFLICT (sha256, reading) DO UPDATE SET verdict = excluded.verdict",
-                (sha256, profile.key, write_json(verdict)),
-            )
-
-    def _forget_damage(self, sha256: str | None = None) -> None:
-        """Let messages that could not be read be verified again: this one, or all."""
-        for (other, profile_key), verdict in self.verdicts().items():
-            if verdict.code == Code.SPOOL_DAMAGED and sha256 in (None, other):
-                self._db.execute(
-                    "DELETE FROM verdicts WHERE sha256 = ? AND reading = ?", (other, profile_key)
-                )
+            self._verdicts.put(sha256, profile, verdict)
 
     # -- devices
 
     def devices(self) -> dict[str, DeviceRecord]:
         """Return what every device last reported, by name."""
-        return {record.name: record for _, record in self._tables.read("devices", "", (), device_of)}
+        return self._contacts.all()
 
     def save_contact(self, name: str, info: DeviceInfo) -> None:
-        """Store what a device reported about itself."""
-        with self._tables.transaction() as seq:
-            for _, old in self._tables.read("devices", "WHERE name = ?", (name,), device_of):
-                if old.info is not None and old.info.app_id != info.app_id:
-                    self._marks.forget_entry(name)
-            self._db.execute(
-                "INSERT INTO devices (name, info, contact_seq, contact_at) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT (name) DO UPDATE SET info = excluded.info,"
-                " contact_seq = excluded.contact_seq, contact_at = excluded.contact_at",
-                (name, write_json(info), seq, self._tables.now()),
-            )
+        """Store what a device reported about itself. What is no news may wait in memory (see contacts.py)."""
+        self._contacts.save(name, info)
 
     def marks(self) -> dict[BoardKey, RollbackMark]:
         """Return the anti-rollback mark of every board."""
@@ -250,10 +232,13 @@ class Database:
 
     def jobs(self) -> list[Job]:
         """All jobs kept, oldest first."""
-        return [job for _, job in self._tables.read("jobs", "ORDER BY id", (), job_of)]
+        return [self._held.latest(job) for _, job in self._tables.read("jobs", "ORDER BY id", (), job_of)]
 
     def job(self, id_: int) -> Job:
         """One job. Raises HostError `no_such_job`."""
+        return self._held.latest(self._written_job(id_))
+
+    def _written_job(self, id_: int) -> Job:
         for _, job in self._tables.read("jobs", "WHERE id = ?", (id_,), job_of):
             return job
         raise HostError(f"there is no job {id_}", code="no_such_job", hint="gatewayctl jobs lists them")
@@ -278,13 +263,11 @@ class Database:
     def move_job(self, id_: int, state: JobState, note: AttemptRecord | None = None, **changes: Any) -> Job:
         """Move a job along the transition table, change other fields with it, and store an attempt.
 
-        Raises IllegalTransitionError.
+        A round that came to nothing may wait in memory (see held_jobs.py). Raises IllegalTransitionError.
         """
-        with self._tables.transaction() as seq:
-            old = self.job(id_)
-            check_transition(old.state, state)
-            self._attempts.save(id_, note)
-            return self._save_job(replace(old, state=state, **changes), seq)
+        old = self.job(id_)
+        check_transition(old.state, state)
+        return self._change_job(replace(old, state=state, **changes), note)
 
     def update_job(self, id_: int, note: AttemptRecord | None = None, **changes: Any) -> Job:
         """Change fields of a job that stays in its state, and store an attempt.
@@ -294,9 +277,7 @@ class Database:
         old = self.job(id_)
         if replace(old, **changes) == old and self._attempts.count(id_, note):
             return old
-        with self._tables.transaction() as seq:
-            self._attempts.save(id_, note)
-            return self._save_job(replace(self.job(id_), **changes), seq)
+        return self._change_job(replace(old, **changes), note)
 
     def interrupt_job(self, id_: int, note: AttemptRecord | None = None, **changes: Any) -> Job:
         """Queue a job again after its attempt was interrupted; one that was activated stays so.
@@ -309,9 +290,7 @@ class Database:
         state = JobState.QUEUED if old.state in INTERRUPTIBLE else old.state
         if state is old.state:
             return self.update_job(id_, note, **changes)
-        with self._tables.transaction() as seq:
-            self._attempts.save(id_, note)
-            return self._save_job(replace(old, state=state, **changes), seq)
+        return self._change_job(replace(old, state=state, **changes), note)
 
     def end_job(self, command: EndJob) -> Job | None:
         """Supersede or cancel a job; None if its state no longer allows that, and it is unchanged."""
@@ -345,7 +324,7 @@ class Database:
     def recover(self) -> list[Job]:
         """After a start, queue interrupted jobs again; those in `activating` wait for the device."""
         with self._tables.transaction():
-            self._forget_damage()
+            self._verdicts.forget_damage()
             self._attempts.close_open()
         interrupted = [job for job in self.jobs() if job.state in INTERRUPTIBLE]
         return [
@@ -355,10 +334,24 @@ class Database:
             for job in interrupted
         ]
 
+    def _change_job(self, job: Job, note: AttemptRecord | None) -> Job:
+        is_told = self._attempts.is_told(job.id, note)
+        if self._held.may_hold(self._written_job(job.id), job, is_attempt_told=is_told):
+            self._attempts.hold(job.id, note)
+            return self._held.hold(
+                replace(job, updated_seq=self._tables.next_seq, updated_at=self._tables.now())
+            )
+        with self._tables.transaction() as seq:
+            self._attempts.save(job.id, note)
+            return self._save_job(job, seq)
+
     def _save_job(self, job: Job, seq: int) -> Job:
         self._attempts.write_counted(job.id)
+        self._contacts.write_unwritten(job.device)
+        self._tables.after_commit(lambda: self._held.release(job.id))
         job = replace(job, updated_seq=seq, updated_at=self._tables.now())
-        values = job_row(job)
+        before = job_row(self._written_job(job.id))
+        values = {name: value for name, value in job_row(job).items() if value != before[name]}
         assignments = ", ".join(f"{name} = ?" for name in values)
         self._db.execute(f"UPDATE jobs SET {assignments} WHERE id = ?", (*values.values(), job.id))  # noqa: S608 - names of ours
         return job

@@ -12,14 +12,16 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self, TypeVar
 
 import structlog
 
 from gatewayd.errors import HostError
+from gatewayd.jobs.model import DecodeProfile, Verdict
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.store.database import Database
 from gatewayd.store.disk import Ballast, is_damage, is_full, make_directory, sync, translate_error
@@ -92,12 +94,18 @@ class Store:
         return await self._in_thread(lambda: self._with_ballast(lambda: work(self._opened)))
 
     async def add_release(
-        self, topic: OtaTopic, topic_text: str, payload: bytes, *, is_retained: bool = False
+        self,
+        topic: OtaTopic,
+        topic_text: str,
+        payload: bytes,
+        verdicts: Mapping[DecodeProfile, Verdict] = MappingProxyType({}),
+        *,
+        is_retained: bool = False,
     ) -> bool:
         """See `Database.add_release`, `RetainedReleases.note`. The ballast is not for messages."""
 
         def add() -> bool:
-            changed = self._opened.add_release(topic, topic_text, payload)
+            changed = self._opened.add_release(topic, topic_text, payload, verdicts)
             self._opened.retained.note(topic_text, is_retained=is_retained)
             return changed
 
@@ -135,9 +143,9 @@ class Store:
 
     def _observed(self, work: Callable[[], T]) -> tuple[bool, T]:
         """Do `work`; return whether it changed the database, and its result."""
-        before = self._database.changes if self._database else 0
+        before = self._database.commits if self._database else 0
         result = work()
-        return self._database is not None and self._database.changes > before, result
+        return self._database is not None and self._database.commits > before, result
 
     def _with_ballast(self, work: Callable[[], T]) -> T:
         """Do `work`, which is a transaction, and again without the ballast when the disk is full."""
@@ -168,12 +176,12 @@ class Store:
             if replacement.is_ready:
                 raise damaged("it was damaged when gatewayd last started")
             self._check_mark()
-            self._database = Database(path, self.spool)
+            self._database = Database(path, self.spool, clock=self._clock)
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
             self._replace(replacement, error)
-            self._database = Database(path, self.spool)
+            self._database = Database(path, self.spool, clock=self._clock)
 
     def _clear_the_way(self, quarantine: Quarantine, replacement: Replacement) -> None:
         """Move away directories that are in the place of our files: SQLite only says "unable to open"."""

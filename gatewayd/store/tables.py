@@ -27,6 +27,8 @@ class Tables:
         # Text that a failing card has changed may not be UTF-8: that must not fail the query for other rows.
         self.db.text_factory = lambda content: content.decode(errors="replace")
         self._logged: set[tuple[str, str, tuple[str, ...]]] = set()
+        self.commits = 0  # transactions that changed something
+        self._after_commit: list[Callable[[], None]] = []
         try:
             prepare(self.db, path)
             _check(self.db)
@@ -36,16 +38,39 @@ class Tables:
 
     @contextmanager
     def transaction(self) -> Iterator[int]:
-        """One transaction; yields the next value of the counter that orders events."""
+        """One transaction; yields the next value of the counter that orders events.
+
+        One that changes nothing writes nothing, not even the counter.
+        """
+        self._after_commit = []
         self.db.execute("BEGIN IMMEDIATE")
         try:
             self.db.execute("UPDATE counter SET seq = seq + 1")
-            yield int(self.db.execute("SELECT seq FROM counter").fetchone()[0])
+            before = self.db.total_changes
+            yield self._seq()
+            if self.db.total_changes == before:
+                self.db.execute("ROLLBACK")
+                return
             self.db.execute("COMMIT")
+            self.commits += 1
+            for step in self._after_commit:
+                step()
         except BaseException:
             if self.db.in_transaction:  # some failures, such as a full disk, have already rolled back
                 self.db.execute("ROLLBACK")
             raise
+
+    def after_commit(self, step: Callable[[], None]) -> None:
+        """Call `step` once the transaction that is open is durable; not at all if it fails."""
+        self._after_commit.append(step)
+
+    @property
+    def next_seq(self) -> int:
+        """What the next transaction would get: for an event in memory, later than all that are stored."""
+        return self._seq() + 1
+
+    def _seq(self) -> int:
+        return int(self.db.execute("SELECT seq FROM counter").fetchone()[0])
 
     def mend_counter(self) -> None:
         """Raise the counter above every stored event, whatever it says."""

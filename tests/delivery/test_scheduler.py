@@ -69,9 +69,9 @@ async def test_a_port_that_is_not_there_is_written_down_once_and_its_return_is_n
         rig.board.is_unplugged = True
         rig.assign(await rig.bench.a_job())
         await asyncio.sleep(60)
-        written = await rig.bench.store.run(lambda db: db.changes)
+        written = await rig.bench.store.run(lambda db: db.commits)
         await asyncio.sleep(3600)
-        assert await rig.bench.store.run(lambda db: db.changes) == written
+        assert await rig.bench.store.run(lambda db: db.commits) == written
         assert (await rig.bench.job()).code == "link_missing"
         rig.board.is_unplugged = False
         port.touch()

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import signal
 
 from lab.farm import KEY, Farm
 
@@ -57,6 +58,28 @@ async def test_a_corrected_key_leads_to_the_update(farm: Farm) -> None:
     gateway.start()
     await gateway.until_state("pump-1", "succeeded", installed_version="4.3.2")
     assert device.active == IMAGE
+
+
+async def test_a_corrected_key_leads_to_the_update_where_the_message_was_too_large_to_keep(
+    farm: Farm,
+) -> None:
+    gateway = farm.gateway
+    device = farm.device("pump-1", slot_size=1 << 21)
+    gateway.config["devices"] = [device.config()]
+    wrong = OtaKey(bytes(32), bytes(range(32, 64)))
+    gateway.write_keys(wrong.decrypt_key, wrong.verify_key)
+    gateway.start()
+    image = random.Random(4).randbytes(600_000)
+    gateway.publish(gateway.pack(image), "4.3.2")
+    status = await gateway.until_state("pump-1", "refused")
+    assert status["code"] == "bad_signature"
+    assert "not kept" in status["reason"]
+    assert not list((farm.folder / "state" / "spool").glob("[0-9a-f]*"))
+    gateway.write_keys(KEY.decrypt_key, KEY.verify_key)
+    assert gateway.process is not None
+    gateway.process.send_signal(signal.SIGHUP)
+    await gateway.until_state("pump-1", "succeeded", installed_version="4.3.2")
+    assert device.active == image
 
 
 async def test_boards_swapped_on_two_ports_are_refused_by_name(farm: Farm) -> None:

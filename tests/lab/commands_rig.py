@@ -9,11 +9,13 @@ from gatewayd.config import Device
 from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.jobs.model import AttemptRecord, Job
 from gatewayd.jobs.transitions import JobState
+from gatewayd.mqtt.intake import MessageChecks
+from gatewayd.planning.arrivals import Arrivals
 from gatewayd.planning.commands import Commands
 from gatewayd.planning.reconciler import Reconciler
 from gatewayd.store.database import Database
 from lab.board import Bench, Board, a_bench
-from lab.jobs import TOPIC, TOPIC_TEXT, a_device, an_rcp_info, message, until
+from lab.jobs import TOPIC, TOPIC_TEXT, a_device, an_rcp_info, clock, message, until
 
 IMAGE = bytes(range(256))
 
@@ -28,6 +30,15 @@ class Rig:
             bench.settings, bench.store, bench.deps.firmware, self.scheduler, on_plan=lambda *_: None
         )
         self.commands = Commands(bench.store, bench.deps.firmware, self.scheduler, self.reconciler)
+
+    def checks(self) -> MessageChecks:
+        """Those of messages, as the daemon has them."""
+        firmware = self.bench.deps.firmware
+        arrivals = Arrivals(lambda: self.reconciler.settings, self.reconciler.known, firmware, clock)
+        return MessageChecks(
+            lambda topic, message: firmware.is_signed(self.reconciler.settings, topic.app_id, message),
+            arrivals.weigh,
+        )
 
     def _changed(self) -> None:
         self.reconciler.changed()

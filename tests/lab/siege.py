@@ -72,12 +72,10 @@ class Siege:
             rig.bench.store,
             max_message_bytes=settings.mqtt.max_message_mib * MIB,
             on_change=rig.reconciler.changed,
-            is_signed=lambda topic, message: rig.bench.deps.firmware.is_signed(
-                rig.reconciler.settings, topic.app_id, message
-            ),
+            checks=rig.checks(),
         )
         self.router = Router([intake.route(settings.mqtt.ota_topic)])
-        parts: dict[str, Any] = dict.fromkeys(("board", "feed", "broker", "loop_lag", "reload"))
+        parts: dict[str, Any] = dict.fromkeys(("board", "feed", "broker", "gateway", "loop_lag", "reload"))
         parts |= {"store": rig.bench.store, "firmware": rig.bench.deps.firmware}
         parts |= {"reconciler": rig.reconciler, "commands": rig.commands}
         parts |= {"under_way": rig.scheduler.under_way}

@@ -1,15 +1,19 @@
 """What is refused before the commit, and what reaches the store."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
 import structlog
+from lab.jobs import standard_reading
 
 from gatewayd.errors import FirmwareError, HostError
+from gatewayd.jobs.model import DecodeProfile, Verdict
 from gatewayd.mqtt.connection import IncomingMessage
-from gatewayd.mqtt.intake import Intake
+from gatewayd.mqtt.intake import Intake, MessageChecks
 from gatewayd.mqtt.router import Router
 from gatewayd.ota.topic import Channel, OtaTopic, TopicTemplate
+from gatewayd.planning.arrivals import NotKeptError
 
 TOPIC = "/a/pump/u/4.3/s"
 
@@ -22,8 +26,15 @@ class Store:
     error: Exception | None = None
 
     async def add_release(
-        self, topic: OtaTopic, topic_text: str, payload: bytes, *, is_retained: bool
+        self,
+        topic: OtaTopic,
+        topic_text: str,
+        payload: bytes,
+        verdicts: Mapping[DecodeProfile, Verdict],
+        *,
+        is_retained: bool,
     ) -> bool:
+        assert verdicts
         self.retained[topic_text] = is_retained
         if self.error:
             raise self.error
@@ -41,13 +52,25 @@ class Lab:
         self.store = Store()
         self.changes = 0
         self.signed: set[bytes] = set()
+        self.not_kept: set[bytes] = set()
+        self.verdict = Verdict()
         intake = Intake(
-            self.store, max_message_bytes=100, on_change=self.count_change, is_signed=self.is_signed
+            self.store,
+            max_message_bytes=100,
+            on_change=self.count_change,
+            checks=MessageChecks(self.is_signed, self.weigh),
         )
         self.router = Router([intake.route(TopicTemplate())])
 
     async def is_signed(self, _topic: OtaTopic, payload: bytes) -> bool:
         return payload in self.signed
+
+    async def weigh(
+        self, _topic: OtaTopic, _topic_text: str, payload: bytes
+    ) -> Mapping[DecodeProfile, Verdict]:
+        if payload in self.not_kept:
+            raise NotKeptError("no", code="bad_signature", hint="", readers=frozenset())
+        return {standard_reading(): self.verdict}
 
     def count_change(self) -> None:
         self.changes += 1
@@ -117,3 +140,25 @@ async def test_trouble_in_the_store_is_not_swallowed(lab: Lab) -> None:
     with pytest.raises(HostError):
         await lab.accept(b"image")
     assert not lab.changes
+
+
+async def test_what_is_not_to_be_kept_does_not_reach_the_store(lab: Lab) -> None:
+    lab.not_kept.add(b"junk")
+    with pytest.raises(FirmwareError, match="no") as refused:
+        await lab.accept(b"junk")
+    assert refused.value.code == "bad_signature"
+    assert not lab.store.releases
+
+
+async def test_the_verdict_is_logged_with_the_release_and_replays_once_a_minute(lab: Lab) -> None:
+    with structlog.testing.capture_logs() as log:
+        for _ in range(50):
+            await lab.accept(b"image")
+        for _ in range(50):
+            await lab.accept(b"", topic="/a/pump/u/4.3")
+    assert [line["event"] for line in log] == [
+        "release stored",
+        "release verified",
+        "release is already here",
+        "nothing to withdraw",
+    ]

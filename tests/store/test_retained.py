@@ -46,11 +46,11 @@ def test_a_newer_message_that_is_not_retained_hides_the_older(database: Database
 
 def test_what_is_known_already_is_not_written_again(database: Database) -> None:
     add(database, TOPIC_TEXT, message(2, b"x"), is_retained=True)
-    before = database.changes
+    before = database.commits
     for is_retained in (True, False):
         database.retained.note(TOPIC_TEXT, is_retained=is_retained)
     database.retained.note("unknown", is_retained=True)
-    assert database.changes == before
+    assert database.commits == before
 
 
 def test_suspending_keeps_everything_until_the_message_comes(database: Database, tmp_path: Path) -> None:
