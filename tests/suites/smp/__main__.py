@@ -1,4 +1,4 @@
-"""Whether the real servers can run here: `python -m suites.smp` gets their images, or says why not and fails."""
+"""Whether the servers can run: `python -m suites.smp` gets their images, or says why not and fails."""
 
 import sys
 
