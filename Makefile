@@ -26,6 +26,10 @@ FLEET_ARGS ?=
 FLOOD_SECONDS ?= 20
 TRANSFER_CUTS ?= 4
 SWAP_CUTS ?= 2
+KILLS ?= 5
+# The boards and their lines wait more than they compute.
+SMP_JOBS ?= 3
+SMP_TIMEOUT ?= 600
 CHIP_ARGS ?=
 TREES ?=
 
@@ -108,9 +112,10 @@ bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/ben
 ansible: $(STAMP)  ## The role in docs/ansible by the real ansible-playbook, for two hosts with running daemons (two minutes)
 	$(BIN)/python -m pytest tests/suites/ansible/ansible_role.py
 
-test-smp: $(STAMP) system-packages  ## Updates of Zephyr's own SMP servers with MCUboot in QEMU, from MQTT message to confirmed version (as root; ten minutes)
+test-smp: $(STAMP) system-packages  ## Updates of Zephyr's own SMP servers with MCUboot in QEMU, from MQTT message to confirmed version (as root; three minutes)
 	@./.ci/packages bench
-	$(BIN)/python -m pytest tests/suites/smp/real_servers.py --timeout 600
+	@PYTHONPATH=tests $(BIN)/python -m suites.smp
+	GATEWAYD_KILLS=$(KILLS) $(BIN)/python -m pytest tests/suites/smp/real_servers.py -n $(SMP_JOBS) --dist load --timeout $(SMP_TIMEOUT)
 
 fleet-bench: $(STAMP) system-packages  ## 200 gateways with ten devices each at one mosquitto, one release to all (three minutes)
 	PYTHONPATH=tests $(BIN)/python -m suites.fleet $(FLEET_ARGS)

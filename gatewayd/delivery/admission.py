@@ -52,7 +52,7 @@ def check_is_not_rolled_back(
 
 def check_can_revert(device: Device, info: DeviceInfo) -> None:
     """Check that the device can revert, or the risk is accepted. Raises DeviceError `no_trial_boot`."""
-    if not info.can_revert and not device.allow_no_trial:
+    if info.can_revert is False and not device.allow_no_trial:
         raise DeviceError(
             "the device cannot go back if new firmware fails: its bootloader has no trial boot",
             code="no_trial_boot",

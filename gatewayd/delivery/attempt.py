@@ -109,6 +109,11 @@ class Attempt:
         return self._attempt_log.durable
 
     @property
+    def volatile(self) -> int:
+        """The furthest the device got in this attempt, if it forgets its place without power; else 0."""
+        return self._attempt_log.volatile
+
+    @property
     def overdue_s(self) -> float:
         """How long ago it should have done something, and has not."""
         due = self._contact.due

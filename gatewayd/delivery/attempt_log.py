@@ -14,7 +14,9 @@ class AttemptLog:
         self._meter = ProgressMeter()
         self._offset: int | None = None
         self._received = 0
+        self._keeps_place = True
         self.durable = durable
+        self.volatile = 0  # as Attempt.volatile
         self.resumes = 0
 
     @property
@@ -26,7 +28,10 @@ class AttemptLog:
         """Note where the device resumes; called again after each interruption."""
         self._meter.start(now, event.offset)
         self.resumes += event.offset > 0
-        self.durable = max(self.durable, event.offset)
+        if event.is_durable:
+            self.durable = max(self.durable, event.offset)
+        self._keeps_place = event.is_durable
+        self._note_volatile(event.offset)
         self._received = max(self._received, event.offset)
         if self._offset is None:
             self._offset = event.offset
@@ -35,6 +40,7 @@ class AttemptLog:
         """Note that bytes arrived; return bytes per second."""
         self.durable = max(self.durable, event.durable)
         self._received = max(self._received, event.received)
+        self._note_volatile(event.received)
         return self._meter.rate(now, event.received)
 
     def record(
@@ -60,3 +66,7 @@ class AttemptLog:
             code=code,
             reason=reason,
         )
+
+    def _note_volatile(self, received: int) -> None:
+        if not self._keeps_place:
+            self.volatile = max(self.volatile, received)

@@ -36,7 +36,8 @@ def after_failure(
     Args:
         job: as it stands now.
         error: what ended the attempt.
-        advanced: the device has more durable bytes than ever before; then the count restarts.
+        advanced: the device has more bytes than ever before, durable ones where it tells which are; then the
+            count restarts.
         attempts: fruitless attempts in a row that fail the job.
         grace: the trial after ACTIVATE may still be running, so silence means nothing yet.
         chance: 0 to 1; spreads the retries of devices that failed together.

@@ -52,6 +52,7 @@ class Lane:
     probe_due: float | None = None
     probe_failures: int = 0
     activating_since: float | None = None
+    volatile: tuple[int, int] = (0, 0)  # a job, and the most of its bytes that the device had in memory only
     port: PortIdentity = None
     returns: Allowance | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -288,7 +289,7 @@ class Scheduler:
         retry = after_failure(
             attempt.job or job,
             error,
-            advanced=_has_advanced(attempt.durable - job.durable, error),
+            advanced=_has_advanced(_gained_bytes(lane, attempt, job), error),
             attempts=lane.device.attempts,
             grace=grace,
             chance=self._chance(),
@@ -337,6 +338,13 @@ class Scheduler:
         elif ask:
             due = clock() + lane.returns.ready_in_s()
             lane.probe_due = due if lane.probe_due is None else min(due, lane.probe_due)
+
+
+def _gained_bytes(lane: Lane, attempt: Attempt, job: Job) -> int:
+    """Return how much further than ever the device got."""
+    before = lane.volatile[1] if lane.volatile[0] == job.id else 0
+    lane.volatile = (job.id, max(before, attempt.volatile))
+    return max(attempt.durable - job.durable, attempt.volatile - before)
 
 
 def _has_advanced(gained_bytes: int, error: GatewaydError) -> bool:

@@ -19,11 +19,13 @@ def _context(gateway_id: str, device: Device) -> SessionContext:
             is_datagram=True,
             busy_s=link.limits.erase_s,
             answer_floor_s=link.limits.chunk_ms / 1000,
+            accepts_no_trial=device.allow_no_trial,
             settings=device.protocol_settings,
         )
     return SessionContext(
         gateway_id,
         baud=link.baud,
         transfer_baud=link.transfer_baud,
+        accepts_no_trial=device.allow_no_trial,
         settings=device.protocol_settings,
     )

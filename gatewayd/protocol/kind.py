@@ -22,6 +22,7 @@ class SessionContext:
         baud, transfer_baud: the line's speed, and the one to change to for a transfer.
         busy_s: how long a device may report busy without making progress; None: the protocol's default.
         answer_floor_s: the least time to wait for an acknowledgement; None: the protocol's default.
+        accepts_no_trial: whether an image may be started that the bootloader will not revert.
         settings: an instance of the protocol's `settings` model, from the configuration.
     """
 
@@ -31,6 +32,7 @@ class SessionContext:
     transfer_baud: int | None = None
     busy_s: float | None = None
     answer_floor_s: float | None = None
+    accepts_no_trial: bool = False
     settings: Any = None
     # Picks nonces and session numbers, not secrets.
     random: random_module.Random = field(default_factory=random_module.Random)

@@ -48,7 +48,7 @@ class DeviceInfo:
         running: the image it runs.
         tried: the image it tried last, if it keeps that.
         slot_address, slot_size: of its free slot; bytes.
-        can_revert: whether it goes back by itself if new firmware fails.
+        can_revert: whether it goes back by itself if new firmware fails; None: it does not say.
         boot_limit_s: how long to wait for its restart.
     """
 
@@ -62,7 +62,7 @@ class DeviceInfo:
     tried: ImageId | None = None
     slot_address: int | None = None
     slot_size: int | None = None
-    can_revert: bool = False
+    can_revert: bool | None = False
     boot_limit_s: int = LONGEST_BOOT_S
 
     def runs(self, images: Collection[ImageId], version: str) -> bool:
@@ -107,10 +107,14 @@ class Identified:
 
 @dataclass(frozen=True, slots=True)
 class TransferStarted:
-    """The device accepted the offer and wants bytes from `offset`; repeated at each resume."""
+    """The device accepted the offer and wants bytes from `offset`; repeated at each resume.
+
+    `is_durable`: whether those before it survive a power cut.
+    """
 
     offset: int
     size: int
+    is_durable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from lab.smp.memory import LINE, Worker, as_image, firmware, make_lab, slots
 
 from gatewayd.protocol import session
 from gatewayd.protocol.session import AlreadyRunning, Failed, TransferStarted
+from gatewayd.protocol.smp.permissions import Permissions
 from gatewayd.protocol.smp.wire import Framing
 from gatewayd.protocol.steps import Step
 from gatewayd.simulator.line import LineProfile
@@ -283,7 +284,7 @@ def test_serial_recovery_is_left_by_a_restart() -> None:
 
 @pytest.mark.parametrize("allowed", [False, True])
 def test_serial_recovery_that_stays_is_named_or_used(allowed: bool) -> None:
-    lab = make_lab(recovery=allowed)
+    lab = make_lab(may=Permissions(use_recovery=allowed))
     recovery = Recovery(lab, leaves=False)
     outcome = lab.run(lambda now: lab.session.identify(now, 5.0))
     assert recovery.resets == 1
@@ -296,7 +297,7 @@ def test_serial_recovery_that_stays_is_named_or_used(allowed: bool) -> None:
 
 
 def test_a_scan_restarts_nothing() -> None:
-    lab = make_lab(leaves_recovery=False)
+    lab = make_lab(may=Permissions(leave_recovery=False))
     recovery = Recovery(lab, leaves=False)
     assert isinstance(lab.run(lambda now: lab.session.identify(now, 5.0)), session.Identified)
     assert recovery.resets == 0

@@ -51,8 +51,13 @@ class Facts:
 
     @property
     def can_revert(self) -> bool | None:
-        """Whether the bootloader reverts if a new image fails; None: it does not say."""
-        return None if self.mode is None else self.mode in _REVERTING
+        """Whether the bootloader reverts if a new image fails; None: it does not say.
+
+        Without a swap an image runs where it was uploaded, and only some such bootloaders revert.
+        """
+        if self.mode is not None:
+            return self.mode in _REVERTING
+        return False if self.active is not None and self.active.slot % 2 else None
 
     @property
     def mode_name(self) -> str | None:
@@ -77,7 +82,7 @@ class Facts:
             version=None if active is None else plain_version(active.version),
             running=None if active is None else slot_id(active),
             slot_size=self.slot_size,
-            can_revert=self.can_revert is not False,
+            can_revert=self.can_revert,
             boot_limit_s=min(boot_s, LONGEST_BOOT_S),
         )
 

@@ -37,6 +37,15 @@ def not_pending() -> DeviceError:
     )
 
 
+def no_trial() -> DeviceError:
+    """Return the error for a bootloader that would start the image for good."""
+    return DeviceError(
+        "the device cannot try the image: its bootloader starts the newest one for good",
+        code="no_trial_boot",
+        hint="allow_no_trial: true for this device accepts that risk; a restart may start the image anyway",
+    )
+
+
 def not_running() -> DeviceError:
     """Return the error for confirming an image that does not run."""
     return DeviceError("the device does not run the image to be confirmed", code="not_running")

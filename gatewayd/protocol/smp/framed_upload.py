@@ -86,17 +86,20 @@ class FramedUpload:
         has_advanced = upload.take(sequence, offset, now)
         if upload.starts > starts:
             self._exchange.traffic.resumes += upload.start > 0
-            self._events.append(TransferStarted(upload.start, upload.size))
+            self._events.append(TransferStarted(upload.start, upload.size, is_durable=False))
         if has_advanced:
             self._exchange.has_got_on()
             self._report()
 
     def _report(self) -> None:
-        """Report the device's progress; only the latest report is kept for the caller."""
+        """Report the device's progress; only the latest report is kept for the caller.
+
+        Nothing is durable: what the device has of the image is in its flash, but its offset only in memory.
+        """
         if self._events and isinstance(self._events[-1], Progress):
             self._events.pop()
         upload = self._upload
-        self._events.append(Progress(upload.wanted, upload.wanted, upload.size))
+        self._events.append(Progress(upload.wanted, 0, upload.size))
 
     def _on_refused(self, sequence: int, refused: answers.Refusal, now: float) -> None:
         upload = self._upload

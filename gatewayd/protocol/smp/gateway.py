@@ -26,13 +26,14 @@ from typing import TYPE_CHECKING
 from gatewayd.errors import DeviceError, FirmwareError, GatewaydError
 from gatewayd.protocol import session
 from gatewayd.protocol.request import ROUNDS
-from gatewayd.protocol.smp import activation, answers, failures
-from gatewayd.protocol.smp.exchange import Exchange, Question
+from gatewayd.protocol.smp import activation, answers, failures, states
+from gatewayd.protocol.smp.exchange import Exchange
 from gatewayd.protocol.smp.facts import Facts, slot_id
 from gatewayd.protocol.smp.framed_upload import FramedUpload
-from gatewayd.protocol.smp.frames import Frame, Group, ImageCommand, Op
+from gatewayd.protocol.smp.frames import Frame, Group, ImageCommand
 from gatewayd.protocol.smp.identification import Identification
 from gatewayd.protocol.smp.mcuboot import McubootImage, read_image
+from gatewayd.protocol.smp.permissions import ORDINARY, Permissions
 from gatewayd.protocol.smp.states import AFTER, IMAGE_STATE, OPTIONAL, QUESTIONS, State
 from gatewayd.protocol.smp.wire import Framing
 from gatewayd.protocol.steps import Step, Update
@@ -51,9 +52,7 @@ class SmpGateway:
     """A TransferSession; see the module's text.
 
     `baud` is the UART's, and ignored on a `datagram` link; `boot_s` is the silence after a restart; `image`
-    which of several images is updated; `recovery` whether serial recovery may be used to restore a device;
-    `leaves_recovery` whether `identify` may restart a device to leave it; `busy_s` how long the device may
-    report that it is busy.
+    which of several images is updated; `busy_s` how long the device may report that it is busy.
     """
 
     arms_first = True
@@ -67,14 +66,14 @@ class SmpGateway:
         datagram: bool = False,
         boot_s: int = 60,
         image: int = 0,
-        recovery: bool = False,
-        leaves_recovery: bool = True,
         busy_s: float = BUSY_SUM_S,
+        may: Permissions = ORDINARY,
     ) -> None:
         self.traffic = session.Traffic()
         self._boot_s = boot_s
         self._image_number = image
-        self._identification = Identification(image, recovery=recovery, leaves_recovery=leaves_recovery)
+        self._may = may
+        self._identification = Identification(image, may)
         self._exchange = Exchange(self.traffic, framing, baud=baud, datagram=datagram, busy_s=busy_s)
         self._events: deque[session.Event] = deque()
         self._state = State.IDLE
@@ -134,27 +133,26 @@ class SmpGateway:
     def arm(self, now: float) -> None:
         """See TransferSession."""
         self._require(State.STAGED)
+        self._is_arming = True
         if self._known().is_recovery:
             self._finish_arming()  # it starts the image in its first slot
-            return
-        self._is_arming = True
-        self._test(now)
+        else:
+            self._test(now)
 
     def _test(self, now: float) -> None:
-        payload = {"hash": self._the_image().id.digest, "confirm": False}
-        self._refused = None
-        self._state = State.TEST
-        self._exchange.ask(Question("test", Op.WRITE, Group.IMAGE, ImageCommand.STATE, payload), now)
+        self._refused, self._state = None, State.TEST
+        self._exchange.ask(states.test_of(self._the_image().id.digest), now)
 
     def activate(self, trial_s: int, now: float) -> None:
         """See TransferSession. A trial lasts until the next restart, however long that takes."""
         del trial_s
         self._require(State.IDLE, State.ARMED)
         self._known()
-        self._ask_once(State.RESET, now)
+        self._state = State.RESET
+        self._exchange.ask_once(states.RESET, now)
 
     def confirm(self, image: session.Image, now: float) -> None:
-        """See TransferSession. Sent without a hash, after comparing that of the active image."""
+        """See TransferSession. Sent after comparing the hash of the active image."""
         self._require(State.IDLE)
         self._known()
         self._confirmed, self._refused = image.id, None
@@ -171,11 +169,10 @@ class SmpGateway:
     def receive_data(self, data: bytes, now: float) -> None:
         """See TransferSession."""
         for found in self._exchange.wire.decode(data):
-            if isinstance(found, session.Console):
-                if len(self._events) < _MAX_EVENTS:
-                    self._events.append(found)
-            elif isinstance(found, Frame):
+            if isinstance(found, Frame):
                 self._take(found, now)
+            elif isinstance(found, session.Console) and len(self._events) < _MAX_EVENTS:
+                self._events.append(found)
 
     def data_to_send(self, now: float) -> bytes:
         """See TransferSession."""
@@ -219,17 +216,15 @@ class SmpGateway:
     def _ask_for_more(self, following: State | None, now: float) -> None:
         if following is None:
             self._facts = self._identification.facts
-            self._end(session.Identified(self._info()))
+            self._end(session.Identified(self._facts.as_info(self._boot_s)))
         elif following is State.LEAVE:
-            self._ask_once(State.LEAVE, now)
+            self._state = State.LEAVE
+            self._exchange.ask_once(states.RESET, now)
         else:
             self._ask(following, now, _OPTIONAL_ROUNDS if following in OPTIONAL else ROUNDS)
 
     def _on_left(self, _frame: Frame, now: float) -> None:
         self._seek(now + self._boot_s)
-
-    def _info(self) -> session.DeviceInfo:
-        return self._known().as_info(self._boot_s)
 
     # -- transfer
 
@@ -274,18 +269,27 @@ class SmpGateway:
     def _stage(self) -> None:
         self._exchange.stop()
         self._state = State.STAGED
-        self._events.append(session.Staged(self._info()))
+        self._events.append(session.Staged(self._known().as_info(self._boot_s)))
 
     # -- arm, activate, confirm
 
     def _on_test(self, frame: Frame, _now: float) -> None:
         slots = answers.Slots.of(frame).of_image(self._image_number)
         slot = slots.holding(self._the_image().id.digest)
-        if slot is not None and (slot.is_pending or slot.is_permanent):
-            self._known().slots = slots
+        if slot is None or not (slot.is_pending or slot.is_permanent):
+            self._fail(self._refused or failures.not_pending())
+            return
+        self._known().slots = slots
+        if slot.is_permanent:  # although only a trial was asked for
+            self._arm_without_trial()
+        else:
+            self._finish_arming()
+
+    def _arm_without_trial(self) -> None:
+        if self._may.start_without_trial:
             self._finish_arming()
         else:
-            self._fail(self._refused or failures.not_pending())
+            self._fail(failures.no_trial())
 
     def _finish_arming(self) -> None:
         self._exchange.stop()
@@ -304,7 +308,8 @@ class SmpGateway:
         elif self._refused is not None:
             self._fail(self._refused)
         else:
-            self._ask(State.CONFIRM, now)
+            self._state = State.CONFIRM
+            self._exchange.ask(states.confirmation_of(active), now)
 
     def _on_confirm(self, _frame: Frame, now: float) -> None:
         self._refused = failures.not_confirmed()
@@ -315,10 +320,6 @@ class SmpGateway:
     def _ask(self, state: State, now: float, rounds: int = ROUNDS) -> None:
         self._state = state
         self._exchange.ask(QUESTIONS[state], now, rounds)
-
-    def _ask_once(self, state: State, now: float) -> None:
-        self._state = state
-        self._exchange.ask_once(QUESTIONS[state], now)
 
     def _take(self, frame: Frame, now: float) -> None:
         if self._upload is not None:
@@ -349,6 +350,8 @@ class SmpGateway:
             self._ask(State.LOOK, now)
         elif state is State.TEST and refused.is_about_image and self._offered and not self._has_uploaded:
             self._begin_upload(self._offered, now)  # it lists the image but refuses to start it
+        elif state is State.TEST and refused.is_unsupported:
+            self._arm_without_trial()  # it starts the newest image by itself
         elif state is State.TEST and self._refused is None:
             self._refused = refused.as_error("the trial of the image")
             self._exchange.ask(IMAGE_STATE, now)  # it may be pending anyway

@@ -3,22 +3,18 @@
 from gatewayd.protocol.smp import answers, failures
 from gatewayd.protocol.smp.facts import Facts
 from gatewayd.protocol.smp.frames import Frame
+from gatewayd.protocol.smp.permissions import Permissions
 from gatewayd.protocol.smp.states import AFTER, State
 
 
 class Identification:
-    """The facts gathered so far.
+    """The facts gathered so far. `image` is which of several images is updated."""
 
-    `image` is which of several images is updated; `recovery` whether serial recovery may be used to restore a
-    device; `leaves_recovery` whether a device may be restarted to leave it.
-    """
-
-    def __init__(self, image: int, *, recovery: bool, leaves_recovery: bool) -> None:
+    def __init__(self, image: int, may: Permissions) -> None:
         self.facts = Facts()
         self.has_left_recovery = False
         self._image = image
-        self._allows_recovery = recovery
-        self._leaves_recovery = leaves_recovery
+        self._may = may
 
     def begin(self) -> None:
         """Forget the facts: the device may have restarted."""
@@ -46,11 +42,11 @@ class Identification:
         facts.is_recovery = facts.board is None and not facts.slots.has_flags
         if not facts.is_recovery:
             return AFTER[State.SLOTS]
-        if not self._leaves_recovery:
+        if not self._may.leave_recovery:
             return None
         if not self.has_left_recovery:
             self.has_left_recovery = True
             return State.LEAVE
-        if not self._allows_recovery:
+        if not self._may.use_recovery:
             raise failures.in_recovery()
         return None

@@ -8,6 +8,7 @@ from gatewayd.protocol.kind import ProtocolKind, SessionContext
 from gatewayd.protocol.session import LONGEST_BOOT_S
 from gatewayd.protocol.smp.gateway import BUSY_SUM_S, SmpGateway
 from gatewayd.protocol.smp.mcuboot import read_image
+from gatewayd.protocol.smp.permissions import Permissions
 from gatewayd.protocol.smp.wire import Framing
 
 _CHARACTERISTIC = "da2e7828-fbce-4e01-ae9e-261174997c48"
@@ -53,9 +54,12 @@ def make_session(context: SessionContext) -> SmpGateway:
         datagram=context.is_datagram,
         boot_s=settings.boot_s,
         image=settings.image,
-        recovery=settings.recovery,
-        leaves_recovery=context.settings is not None,
         busy_s=BUSY_SUM_S if context.busy_s is None else context.busy_s,
+        may=Permissions(
+            leave_recovery=context.settings is not None,
+            use_recovery=settings.recovery,
+            start_without_trial=context.accepts_no_trial,
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from enum import Enum
 
+from gatewayd.protocol.smp.answers import Slot
 from gatewayd.protocol.smp.exchange import Question
 from gatewayd.protocol.smp.frames import Group, ImageCommand, Op, OsCommand
 
@@ -36,11 +37,8 @@ QUESTIONS = {
     ),
     State.SLOTS: IMAGE_STATE,
     State.SIZES: Question("slot info", Op.READ, Group.IMAGE, ImageCommand.SLOT_INFO),
-    State.LEAVE: RESET,
     State.CHECK: IMAGE_STATE,
-    State.RESET: RESET,
     State.LOOK: IMAGE_STATE,
-    State.CONFIRM: Question("confirm", Op.WRITE, Group.IMAGE, ImageCommand.STATE, {"confirm": True}),
 }
 AFTER = {
     State.PARAMS: State.BOARD,
@@ -49,3 +47,18 @@ AFTER = {
     State.SLOTS: State.SIZES,
 }
 OPTIONAL = frozenset({State.BOARD, State.BOOTLOADER, State.SIZES})
+
+
+def test_of(image_hash: bytes) -> Question:
+    """Return what asks for a trial of an image."""
+    payload = {"hash": image_hash, "confirm": False}
+    return Question("test", Op.WRITE, Group.IMAGE, ImageCommand.STATE, payload)
+
+
+def confirmation_of(active: Slot) -> Question:
+    """Return what confirms the image that runs.
+
+    Without a hash a server confirms its own image, the first one; of the others it needs the hash.
+    """
+    named = {"hash": active.hash} if active.image else {}
+    return Question("confirm", Op.WRITE, Group.IMAGE, ImageCommand.STATE, {**named, "confirm": True})

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from suites.bench.smp_server import fetch, verified
@@ -18,6 +19,7 @@ SLOT_0 = 0x8000
 _BRANCH_TO_SELF = b"\xfe\xe7"  # Thumb `b .`
 
 
+@cache
 def shipped() -> Path:
     """Return the folder of the prebuilt images; fetched when it is not there. Raises Absent."""
     return fetch(CACHE)

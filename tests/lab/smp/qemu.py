@@ -26,14 +26,36 @@ _GDB_CHUNK = 1024  # bytes in one packet of the gdb stub, which takes 4096 chara
 
 @dataclass(frozen=True)
 class Machine:
-    """What QEMU emulates. `loads`: files put into memory at each reset (name, address or None for hex)."""
+    """What QEMU emulates.
+
+    Attributes:
+        flash_size: kept over power cuts, from `flash_at` on; 0: nothing is.
+        loads: files put into memory at each reset: name, and address or None for hex.
+        has_log: whether its log has a UART of its own, which leads nowhere.
+    """
 
     words: tuple[str, ...]
-    flash_size: int = 0  # kept over power cuts, from address 0; 0: nothing is
+    flash_size: int = 0
+    flash_at: int = 0
     loads: tuple[tuple[str, int | None], ...] = ()
+    has_log: bool = False
 
 
 MICROBIT = Machine(("-machine", "microbit", "-cpu", "cortex-m0"), flash_size=0x40000)
+MPS2_WORDS = ("-machine", "mps2-an385", "-cpu", "cortex-m3")
+MPS2_SLOTS = 0x20050000  # two of 512 KiB, in memory that a restart keeps
+MPS2_SLOT_SIZE = 0x80000
+
+
+def mps2(bootloader: str) -> Machine:
+    """Return the larger board, whose bootloader loads the newer of two images into RAM."""
+    return Machine(
+        MPS2_WORDS,
+        flash_size=2 * MPS2_SLOT_SIZE,
+        flash_at=MPS2_SLOTS,
+        loads=((bootloader, None),),
+        has_log=True,
+    )
 
 
 @dataclass
@@ -86,7 +108,7 @@ class Board:
             await until_there(self._shared / name)
         self._qmp = await _Qmp.connect(self._shared / "qmp")
         if self.flash:
-            await _write_memory(self._shared / "gdb", self.flash)
+            await _write_memory(self._shared / "gdb", self.machine.flash_at, self.flash)
             await self._qmp.ask("system_reset")  # the processor reads its vectors again
         uart = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         uart.connect(str(self._shared / "uart"))
@@ -100,7 +122,8 @@ class Board:
             await self._qmp.ask("stop")
             kept = self._shared / "flash"
             # As the processor sees it: the flash is not in the address space that `pmemsave` reads.
-            await self._qmp.ask("memsave", val=0, size=self.machine.flash_size, filename="shared/flash")
+            where = {"val": self.machine.flash_at, "size": self.machine.flash_size}
+            await self._qmp.ask("memsave", **where, filename="shared/flash")
             self.flash = kept.read_bytes()
         await self._end()
 
@@ -119,7 +142,7 @@ class Board:
             await process.wait()
 
     def _loaders(self) -> list[str]:
-        words = []
+        words = ["-serial", "null"] if self.machine.has_log else []
         for name, address in self.machine.loads:
             at = "" if address is None else f",addr={address:#x}"
             words += ["-device", f"loader,file={name}{at}"]
@@ -157,14 +180,14 @@ class _Qmp:
                     return message[key]
 
 
-async def _write_memory(gdb: Path, content: bytes) -> None:
-    """Write from address 0 on; only the stub writes to flash from outside."""
+async def _write_memory(gdb: Path, start: int, content: bytes) -> None:
+    """Write from an address on; only the stub writes to flash from outside."""
     reader, writer = await asyncio.open_unix_connection(gdb)
     async with asyncio.timeout(_ANSWER_S):
         for at in range(0, len(content), _GDB_CHUNK):
             chunk = content[at : at + _GDB_CHUNK]
-            if chunk.count(0xFF) != len(chunk):
-                await _gdb(reader, writer, f"M{at:x},{len(chunk):x}:{chunk.hex()}")
+            if start or chunk.count(0xFF) != len(chunk):  # flash is 0xFF already, memory is not
+                await _gdb(reader, writer, f"M{start + at:x},{len(chunk):x}:{chunk.hex()}")
         await _gdb(reader, writer, "D")  # the stub lets go, and leaves the machine stopped or running
     writer.close()
 

