@@ -100,7 +100,7 @@ class Watcher(Protocol):
         """A job changed state or facts."""
 
     def progressed(self, job: Job, progress: TransferProgress) -> None:
-        """Bytes arrived at the device."""
+        """Bytes arrived at the device; called a few times a second."""
 
     def device_seen(self, device: Device, info: DeviceInfo) -> None:
         """A device was identified."""
@@ -519,8 +519,9 @@ class Attempt:
             self.log.info("transfer", offset=event.offset, size=event.size)
         elif isinstance(event, Progress):
             rate = self._attempt_log.progressed(event, self._talk.now)
-            progress = TransferProgress(event.received, rate, self._attempt_log.resumes)
-            self._ends.watcher.progressed(self._the_job, progress)
+            if rate is not None:
+                progress = TransferProgress(event.received, rate, self._attempt_log.resumes)
+                self._ends.watcher.progressed(self._the_job, progress)
 
 
 def with_address(device: Device, error: GatewaydError) -> str:
