@@ -34,7 +34,9 @@ export function fillCard(card, device, maySteer) {
   say(parts.versions, versionsText(device));
   fillProgress(parts, device);
   show(say(parts.reason, reasonText(device)), device.told);
-  const next = device.told && has(`next.${device.code}`) ? text("next", { step: text(`next.${device.code}`) }) : "";
+  // Where a button does it, nothing has to be typed.
+  const isPressed = device.paused && maySteer;
+  const next = device.told && !isPressed && has(`next.${device.code}`) ? text("next", { step: text(`next.${device.code}`) }) : "";
   show(say(parts.next, next), next);
   fillLast(parts.last, device);
   fillButtons(card, maySteer);
