@@ -114,13 +114,20 @@ def _problems(status: StatusResult) -> list[dict[str, str]]:
     """Return what is wrong with the gateway as a whole: `about`, `code` and `reason`, each a text."""
     broker = status.broker
     found = []
+    if status.config_refused is not None:
+        found.append(_problem("configuration", Code.BAD_CONFIGURATION, status.config_refused))
     if status.trouble is not None:
-        found.append({"about": "storage", "code": status.trouble.code, "reason": status.trouble.reason})
+        found.append(_problem("storage", status.trouble.code, status.trouble.reason))
     if not broker.connected and broker.next_connection_at is None:
-        found.append({"about": "broker", "code": str(Code.NOT_CONNECTED), "reason": ""})
+        found.append(_problem("broker", Code.NOT_CONNECTED))
+    told = {one.topic for one in broker.left_out}
+    unsubscribed = sorted(set(broker.topics) - set(broker.subscribed) - told) if broker.connected else ()
+    found += [_problem(topic, Code.SUBSCRIPTION_REFUSED) for topic in unsubscribed]
     found += [
-        {"about": topic, "code": str(Code.SUBSCRIPTION_REFUSED), "reason": ""}
-        for topic in (sorted(set(broker.topics) - set(broker.subscribed)) if broker.connected else ())
+        _problem(one.topic, one.code, one.reason) for one in (*broker.left_out, *broker.refused_messages)
     ]
-    found += [{"about": one.topic, "code": one.code, "reason": one.reason} for one in broker.refused_messages]
     return found
+
+
+def _problem(about: str, code: str, reason: str = "") -> dict[str, str]:
+    return {"about": about, "code": str(code), "reason": reason}

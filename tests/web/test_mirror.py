@@ -89,9 +89,14 @@ async def test_what_is_wrong_with_the_gateway_itself_is_heard(tmp_path: Path) ->
     async with a_web(tmp_path, gateway) as page, page.events() as heard:
         await heard.until(lambda one: one.gateway and one.gateway["problems"] == [])
         gateway.facts = {
+            "config_refused": "config.yaml:3: no",
             "trouble": {"code": "disk_full", "reason": "no space left"},
             "broker": {
+                "topics": ("/a/pump/u/4.3", "/a/tank/u/1.0"),
                 "subscribed": (),
+                "left_out": [
+                    {"topic": "/a/tank/u/1.0", "code": "subscription_refused", "reason": "not allowed"}
+                ],
                 "refused_messages": [
                     {"topic": "/a/x/u/1.0", "code": "too_large", "reason": "it is too large"}
                 ],
@@ -100,8 +105,10 @@ async def test_what_is_wrong_with_the_gateway_itself_is_heard(tmp_path: Path) ->
         await heard.until(lambda one: one.gateway["problems"])
         assert heard.gateway is not None
         assert [(one["about"], one["code"]) for one in heard.gateway["problems"]] == [
+            ("configuration", "bad_configuration"),
             ("storage", "disk_full"),
             ("/a/pump/u/4.3", "subscription_refused"),
+            ("/a/tank/u/1.0", "subscription_refused"),
             ("/a/x/u/1.0", "too_large"),
         ]
         gateway.facts = {"broker": {"connected": False, "subscribed": ()}}

@@ -103,7 +103,9 @@ function labelled(button, label, name) {
 
 /** A card for what is wrong with the gateway as a whole. */
 export function makeProblem(problem) {
-  const about = { storage: text("problem.storage"), broker: text("problem.broker") }[problem.about];
+  const about = {
+    configuration: text("problem.configuration"), storage: text("problem.storage"), broker: text("problem.broker"),
+  }[problem.about];
   const next = has(`next.${problem.code}`) ? text("next", { step: text(`next.${problem.code}`) }) : "";
   return make("li", { class: "card", "data-group": "needs" },
     make("h3", {}, about ?? text("problem.topic", { topic: problem.about })),
