@@ -361,6 +361,13 @@ class Code(StrEnum):
     BUSY = "busy", _REQUEST
     CONTROL_SOCKET_IN_USE = "control_socket_in_use", _REQUEST
     NO_CONTROL_SOCKET = "no_control_socket", _REQUEST
+    WRONG_HOST = "wrong_host", _REQUEST
+    WRONG_ORIGIN = "wrong_origin", _REQUEST
+    ONLY_SHOWS = "only_shows", _REQUEST
+    SIGN_IN = "sign_in", _REQUEST
+    WRONG_PASSWORD = "wrong_password", _REQUEST
+    TOO_MANY_TRIES = "too_many_tries", _REQUEST
+    TOO_MANY_LISTENERS = "too_many_listeners", _REQUEST
 
     # Commands and virtual devices
     NO_CONTAINER = "no_container", _COMMAND

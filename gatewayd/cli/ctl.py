@@ -40,6 +40,7 @@ GROUPS = {
         "reload": "commands.reload",
         "doctor": "doctor.command",
         "pin": "pin.command",
+        "web-password": "web_password.command",
         "completion": "completion.command",
     },
     "Making and publishing firmware": {

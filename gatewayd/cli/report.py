@@ -75,6 +75,14 @@ class KeysMade(BaseModel):
     fingerprint: str
 
 
+class PasswordSet(BaseModel):
+    """`web-password`: the file, and whose password was set, or taken out."""
+
+    file: str
+    name: str
+    removed: bool
+
+
 class PinReport(BaseModel):
     """`pin`: a broker's key. `vouched`: this system trusts its certificate for this name; else `why_not`."""
 

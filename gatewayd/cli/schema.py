@@ -18,6 +18,7 @@ from gatewayd.cli.report import (
     EffectiveConfig,
     KeysMade,
     Packed,
+    PasswordSet,
     PinReport,
     Published,
     Withdrawn,
@@ -70,6 +71,7 @@ PRINTED: dict[str, type[BaseModel]] = {
     "scan ble": BleReport,
     "scan uart": ScanReport,
     "watch": messages.WatchResult,
+    "web-password": PasswordSet,
     "withdraw": Withdrawn,
 }
 

@@ -1,4 +1,7 @@
-"""The client side of the control socket, for gatewayctl. Blocking, because a person waits."""
+"""The client side of the control socket, for gatewayctl. Blocking, because a person waits.
+
+`async_client` is the same for an event loop.
+"""
 
 import array
 import contextlib
@@ -19,7 +22,7 @@ R = TypeVar("R", bound=Message)
 
 # Long enough to decrypt and verify a push of 16 MiB and write it to an SD card.
 ANSWER_TIMEOUT_S = 120.0
-_LINE_BYTES = 1 << 26  # far larger than any answer
+LINE_BYTES = 1 << 26  # far larger than any answer
 
 
 class DaemonUnreachable(HostError):  # noqa: N818 - named for the condition
@@ -70,49 +73,29 @@ def subscribe(path: Path, request: Request, result: type[R]) -> Iterator[R]:
         yield from _answers(path, connection, request, result, None)
 
 
-def _connect(path: Path) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(ANSWER_TIMEOUT_S)
-    try:
-        connection.connect(str(path))
-    except PermissionError as error:
-        connection.close()
-        raise DaemonUnreachable(
-            f"permission denied for {path}", hint="run as root, or join the group that owns it (see `ls -l`)"
-        ) from error
-    except OSError as error:
-        connection.close()
-        raise DaemonUnreachable(
-            f"no gatewayd answers on {path}: {error.strerror or error}",
-            hint="is it running? --socket names another socket",
-        ) from error
-    return connection
+def unreachable(path: Path, error: OSError) -> DaemonUnreachable:
+    """Explain why connecting to the socket failed."""
+    if isinstance(error, PermissionError):
+        hint = "run as root, or join the group that owns it (see `ls -l`)"
+        return DaemonUnreachable(f"permission denied for {path}", hint=hint)
+    return DaemonUnreachable(
+        f"no gatewayd answers on {path}: {error.strerror or error}",
+        hint="is it running? --socket names another socket",
+    )
 
 
-def _answers(
-    path: Path, connection: socket.socket, request: Request, result: type[R], file: BinaryIO | None
-) -> Iterator[R]:
-    try:
-        # A daemon that stops reading early may still have sent the reason.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            _send(connection, request.model_dump_json().encode() + b"\n", file)
-        with connection.makefile("rb") as answers:
-            while (answer := answers.readline(_LINE_BYTES)).endswith(b"\n"):
-                yield _read(answer, result)
-    except OSError as error:
-        raise DaemonUnreachable(f"gatewayd on {path} does not answer: {error}") from error
-    raise DaemonUnreachable(f"gatewayd on {path} closed the connection", hint="see its log")
+def silent(path: Path, error: OSError) -> DaemonUnreachable:
+    """Explain why no answer came on a connection."""
+    return DaemonUnreachable(f"gatewayd on {path} does not answer: {error}")
 
 
-def _send(connection: socket.socket, line: bytes, file: BinaryIO | None) -> None:
-    if file is not None:
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file.fileno()]))]
-        line = line[connection.sendmsg([line], rights) :]
-    if line:
-        connection.sendall(line)
+def closed(path: Path) -> DaemonUnreachable:
+    """Explain that the daemon ended the connection."""
+    return DaemonUnreachable(f"gatewayd on {path} closed the connection", hint="see its log")
 
 
-def _read(answer: bytes, result: type[R]) -> R:
+def read_answer(answer: bytes, result: type[R]) -> R:
+    """Parse one line of the daemon's. Raises its error as RequestError or ConfigError."""
     try:
         reply = _Reply.model_validate_json(answer)
         if reply.error is None:
@@ -124,6 +107,40 @@ def _read(answer: bytes, result: type[R]) -> R:
             hint="are gatewayd and gatewayctl the same version? restart gatewayd after an upgrade",
         ) from None
     raise _error(reply.error)
+
+
+def _connect(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(ANSWER_TIMEOUT_S)
+    try:
+        connection.connect(str(path))
+    except OSError as error:
+        connection.close()
+        raise unreachable(path, error) from error
+    return connection
+
+
+def _answers(
+    path: Path, connection: socket.socket, request: Request, result: type[R], file: BinaryIO | None
+) -> Iterator[R]:
+    try:
+        # A daemon that stops reading early may still have sent the reason.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            _send(connection, request.model_dump_json().encode() + b"\n", file)
+        with connection.makefile("rb") as answers:
+            while (answer := answers.readline(LINE_BYTES)).endswith(b"\n"):
+                yield read_answer(answer, result)
+    except OSError as error:
+        raise silent(path, error) from error
+    raise closed(path)
+
+
+def _send(connection: socket.socket, line: bytes, file: BinaryIO | None) -> None:
+    if file is not None:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file.fileno()]))]
+        line = line[connection.sendmsg([line], rights) :]
+    if line:
+        connection.sendall(line)
 
 
 def _error(error: Error) -> GatewaydError:

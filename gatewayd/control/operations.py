@@ -221,13 +221,13 @@ class ControlOperations:
             case requests.Push():
                 return views.outcomes_result([await self._push(request, caller)])
             case requests.Hold():
-                return await self._hold(request, caller.name)
+                return await self._hold(request, _who(request, caller))
             case _:
                 act = {"approve": commands.approve, "cancel": commands.cancel, "retry": commands.retry}
                 outcomes, refused = [], []
                 for target in dict.fromkeys(request.targets):
                     try:
-                        outcomes.append(await act[request.op](target, caller.name))
+                        outcomes.append(await act[request.op](target, _who(request, caller)))
                     except GatewaydError as error:
                         refused.append((target, error))
                 return _answer(request.targets, outcomes, refused)
@@ -291,6 +291,11 @@ class ControlOperations:
     async def _read(self, caller: Caller) -> bytes:
         """Read the attached file. Raises RequestError, FirmwareError `too_large`."""
         return await caller.read_file(self._settings.mqtt.max_message_mib * MIB)
+
+
+def _who(request: requests.Steer | requests.Hold, caller: Caller) -> str:
+    """Name who gave a command: the user that the kernel names, and whom that user says to act for."""
+    return f"{request.on_behalf_of} via {caller.name}" if request.on_behalf_of else caller.name
 
 
 def _answer(

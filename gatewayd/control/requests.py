@@ -13,6 +13,8 @@ from gatewayd.control.messages import Message
 MAX_REQUEST_BYTES = 64 * 1024
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
+# Not what ends a line or moves a cursor: it is logged, stored and shown.
+Person = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 
 
 class Request(Message):
@@ -87,17 +89,22 @@ class Push(Request):
 
 
 class Steer(Request):
-    """Approve, cancel or retry: devices by name, or jobs by number."""
+    """Approve, cancel or retry: devices by name, or jobs by number.
+
+    `on_behalf_of`: the person for whom a program asks, as it says; recorded beside the program's user.
+    """
 
     op: Literal["approve", "cancel", "retry"]
     targets: tuple[Name, ...] = Field(min_length=1, max_length=1000)
+    on_behalf_of: Person | None = None
 
 
 class Hold(Request):
-    """Pause or resume the named devices, or everything."""
+    """Pause or resume the named devices, or everything; `on_behalf_of` as above."""
 
     op: Literal["pause", "resume"]
     devices: tuple[Name, ...] = Field((), max_length=1000)
+    on_behalf_of: Person | None = None
 
 
 class Reload(Request):
