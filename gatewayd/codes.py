@@ -300,6 +300,7 @@ class Code(StrEnum):
     # Configuration
     BAD_CONFIGURATION = "bad_configuration", _CONFIGURATION
     KEYS_UNUSABLE = "keys_unusable", _KEYLESS
+    NOT_IN_FORCE = "not_in_force", _CONFIGURATION
     UNWISE = "unwise", _CONFIGURATION
     BAD_KEY = "bad_key", _CONFIGURATION
     BAD_APP_ID = "bad_app_id", _CONFIGURATION

@@ -33,12 +33,16 @@ class ConfigMistake(BaseModel):
 
 
 class ConfigGood(BaseModel):
-    """`check-config`: the configuration is valid. `files`: all that were read, in order."""
+    """`check-config`: the configuration is valid. `files`: all that were read, in order.
+
+    `in_force`: with --in-force, the running daemon has it in force; null without.
+    """
 
     file: str
     files: list[str]
     ok: Literal[True]
     devices: int
+    in_force: bool | None
     warnings: list[ConfigMistake]
 
 

@@ -44,6 +44,7 @@ _REQUESTS: tuple[type[BaseModel], ...] = (
     requests.Steer,
     requests.Hold,
     requests.Reload,
+    requests.CheckConfig,
 )
 # The model that --json prints, by command.
 PRINTED: dict[str, type[BaseModel]] = {
@@ -80,6 +81,7 @@ def json_schema() -> dict[str, Any]:
     """Build the schema, draft 2020-12: a line on the socket; `printed` has what each command prints."""
     said: list[type[BaseModel]] = [
         messages.StatusResult,
+        messages.CheckConfigResult,
         messages.Success,
         messages.Failure,
         *PRINTED.values(),

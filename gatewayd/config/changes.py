@@ -18,6 +18,10 @@ class Changes:
     unchanged: tuple[str, ...]
     mqtt: bool
 
+    def __bool__(self) -> bool:
+        """Whether anything changes at all."""
+        return bool(self.added or self.changed or self.removed or self.mqtt)
+
     @classmethod
     def between(cls, old: Settings, new: Settings) -> Self:
         """Compare two configurations, keys included."""

@@ -23,6 +23,8 @@ _SIZE_LIMIT_BYTES = 4096
 _PEM_LIMIT_BYTES = 4 * 1024 * 1024
 # An MQTT password has a length field of 16 bits, but nobody types more than a line.
 _PASSWORD_LIMIT_BYTES = 1024
+# What ProtectHome= in the unit hides.
+HIDDEN_FOLDERS = ("/home", "/root", "/run/user")
 
 
 def read_key_set(files: KeyFiles, document: Document, path: KeyPath) -> KeySet | None:
@@ -113,6 +115,20 @@ def secret_advice(file: Path, user: str = "gatewayd") -> str:
     return f"Run: chown {user} {file} && chmod 600 {file}"
 
 
+def _way_out(file: Path, error: OSError, *, is_secret: bool) -> str:
+    """Say what to do about a file that cannot be read."""
+    if str(file).startswith(os.environ.get("CREDENTIALS_DIRECTORY", UNIT_CREDENTIALS)):
+        return (
+            f"Put it into /etc/credstore, or add LoadCredential={file.name}:… to the unit;"
+            " systemd passes it on at the next `systemctl restart gatewayd`"
+        )
+    if any(file.absolute().is_relative_to(folder) for folder in HIDDEN_FOLDERS):
+        return f"Move it to /etc/gatewayd: the service sees nothing below {', '.join(HIDDEN_FOLDERS)}"
+    if is_secret and isinstance(error, PermissionError):
+        return f"Check the path. {secret_advice(file)}"
+    return "Check the path and its permissions"
+
+
 def _read(
     document: Document, path: KeyPath, file: Path, parse: Callable[[bytes], T], *, is_secret: bool
 ) -> T | None:
@@ -128,17 +144,7 @@ def _read(
                 else b""
             )
     except OSError as error:
-        is_credential = str(file).startswith(os.environ.get("CREDENTIALS_DIRECTORY", UNIT_CREDENTIALS))
-        suggestion = (
-            f"Put it into /etc/credstore, or add LoadCredential={file.name}:… to the unit;"
-            " systemd passes it on at the next `systemctl restart gatewayd`"
-        )
-        if not is_credential:
-            suggestion = (
-                f"Check the path. {secret_advice(file)}"
-                if is_secret and isinstance(error, PermissionError)
-                else "Check the path and its permissions"
-            )
+        suggestion = _way_out(file, error, is_secret=is_secret)
         if document.host.is_here:
             document.wrong_file(path, f"{file} cannot be read: {error.strerror}", suggestion)
         else:

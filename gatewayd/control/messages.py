@@ -337,6 +337,24 @@ class ReloadResult(Message):
     warnings: tuple[str, ...]
 
 
+class CheckConfigResult(Message):
+    """The file as the daemon reads it now, with its own rights. Nothing was changed.
+
+    `revision`: of what is in force; `in_force`: the file says the same; `error`: why a reload would be
+    refused; the rest: what it would change.
+    """
+
+    file: str
+    revision: str
+    in_force: bool
+    error: Error | None = None
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    mqtt: bool = False
+    warnings: tuple[str, ...] = ()
+
+
 Result = (
     StatusResult
     | DevicesResult
@@ -348,6 +366,7 @@ Result = (
     | SuspendedResult
     | OutcomesResult
     | ReloadResult
+    | CheckConfigResult
 )
 
 

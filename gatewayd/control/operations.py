@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from gatewayd.config import Settings
-from gatewayd.config.changes import Reloaded
+from gatewayd.config.changes import Reloaded, read_again
 from gatewayd.control import messages, requests, views
 from gatewayd.control.caller import Caller
 from gatewayd.errors import GatewaydError, HostError, RequestError
@@ -73,25 +73,34 @@ class ControlOperations:
                 async with aclosing(self._watch()) as changes:
                     async for change in changes:
                         yield change
-            case requests.Devices():
-                yield await self._devices(request)
-            case requests.Jobs():
-                yield await self._jobs(request)
-            case requests.OneJob():
-                yield await self._job(request)
-            case requests.Status():
-                yield await self._status()
-            case requests.ExplainMessage():
-                yield await self._explain_message(request, caller)
-            case requests.ExplainDevice() | requests.Suspended():
-                yield await self._explain(request)
             case requests.Reload():
                 log.info("reload requested", by=caller.name)
                 yield views.reload_result(await self._parts.reload())
-            case _:
+            case requests.Push() | requests.Steer() | requests.Hold():
                 yield await self._steer(request, caller)
+            case _:
+                yield await self._query(request, caller)
 
     # -- queries
+
+    async def _query(self, request: requests.AnyQuery, caller: Caller) -> messages.Result:
+        found: messages.Result
+        match request:
+            case requests.Status():
+                found = await self._status()
+            case requests.CheckConfig():
+                found = await self._check_config()
+            case requests.Devices():
+                found = await self._devices(request)
+            case requests.Jobs():
+                found = await self._jobs(request)
+            case requests.OneJob():
+                found = await self._job(request)
+            case requests.ExplainMessage():
+                found = await self._explain_message(request, caller)
+            case requests.ExplainDevice() | requests.Suspended():
+                found = await self._explain(request)
+        return found
 
     async def _status(self) -> messages.StatusResult:
         known = await self._parts.reconciler.known()
@@ -114,6 +123,15 @@ class ControlOperations:
             watchdog_s=views.watchdog_s(),
             trouble=views.trouble_view(self._parts.store.trouble),
         )
+
+    async def _check_config(self) -> messages.CheckConfigResult:
+        settings, revision = self._settings, self._parts.gateway().config_revision
+        found: Settings | GatewaydError
+        try:
+            found = await asyncio.to_thread(read_again, settings)
+        except GatewaydError as error:
+            found = error
+        return views.check_config_result(settings, revision, found)
 
     async def _devices(self, request: requests.Devices) -> messages.DevicesResult:
         for name in request.names:

@@ -113,19 +113,16 @@ class Reload(Request):
     op: Literal["reload"] = "reload"
 
 
+class CheckConfig(Request):
+    """What would a reload find? The daemon reads its file, with its own rights, and changes nothing."""
+
+    op: Literal["check_config"] = "check_config"
+
+
+# Those that are answered once and change nothing.
+AnyQuery = Status | CheckConfig | Devices | Jobs | OneJob | ExplainMessage | ExplainDevice | Suspended
 AnyRequest = Annotated[
-    Status
-    | Devices
-    | Watch
-    | Jobs
-    | OneJob
-    | ExplainMessage
-    | ExplainDevice
-    | Suspended
-    | Push
-    | Steer
-    | Hold
-    | Reload,
+    AnyQuery | Watch | Push | Steer | Hold | Reload,
     Field(discriminator="op"),
 ]
 REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(AnyRequest)

@@ -16,12 +16,12 @@ from typing import Protocol
 
 import structlog
 
-from gatewayd.config import ConfigErrors
 from gatewayd.control.caller import Caller
 from gatewayd.control.messages import Error, Failure, Result, Success
 from gatewayd.control.parse import parse
 from gatewayd.control.peer import Peer
 from gatewayd.control.requests import MAX_REQUEST_BYTES, AnyRequest
+from gatewayd.control.views import error_view
 from gatewayd.errors import GatewaydError, HostError, RequestError
 
 log = structlog.get_logger()
@@ -147,7 +147,7 @@ class ControlServer:
             log.debug("a control connection ended", reason=str(gone), pid=peer.pid, user=peer.name)
         except GatewaydError as error:
             with contextlib.suppress(_Gone):
-                await _send(connection, Failure(error=_error(error)))
+                await _send(connection, Failure(error=error_view(error)))
         except Exception:
             log.exception("this is a defect in gatewayd, please report it", user=peer.name)
             internal = Error(code="internal", message="internal error in gatewayd", hint="see its log")
@@ -249,14 +249,3 @@ async def _send(connection: socket.socket, reply: Success | Failure) -> None:
         raise _Gone("the answer was not read in time") from None
     except OSError as error:
         raise _Gone(str(error)) from None
-
-
-def _error(error: GatewaydError) -> Error:
-    if isinstance(error, ConfigErrors):
-        mistakes = tuple(str(mistake) for mistake in error.mistakes)
-        count = len(mistakes)
-        message = (
-            f"the configuration has {count} mistake{'' if count == 1 else 's'}; the old one stays in force"
-        )
-        return Error(code=error.code, message=message, mistakes=mistakes)
-    return Error(code=error.code, message=error.message, hint=error.hint)

@@ -6,8 +6,9 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from gatewayd.config import Device, Periodic, Settings, UartSettings
-from gatewayd.config.changes import Reloaded
+from gatewayd.config import ConfigErrors, Device, Periodic, Settings, UartSettings
+from gatewayd.config.changes import Changes, Reloaded
+from gatewayd.config.revision import revision_of
 from gatewayd.control import messages
 from gatewayd.errors import GatewaydError, HostError
 from gatewayd.jobs.model import AttemptRecord, CreateJob, DeviceRecord, EndJob, Job, Pause
@@ -177,7 +178,7 @@ def outcomes_result(
         refused=tuple(
             messages.Refusal(
                 target=target,
-                error=messages.Error(code=error.code, message=error.message, hint=error.hint),
+                error=error_view(error),
             )
             for target, error in refused
         ),
@@ -220,6 +221,37 @@ def broker_view(settings: Settings, broker: BrokerStatus) -> messages.Broker:
 def loop_lag_view(figures: LagFigures) -> messages.LoopLag:
     """How late the event loop was."""
     return messages.LoopLag(**asdict(figures))
+
+
+def error_view(error: GatewaydError) -> messages.Error:
+    """An error, with the mistakes of a configuration one by one."""
+    if not isinstance(error, ConfigErrors):
+        return messages.Error(code=error.code, message=error.message, hint=error.hint)
+    count = len(error.mistakes)
+    message = f"the configuration has {count} mistake{'' if count == 1 else 's'}; the old one stays in force"
+    return messages.Error(code=error.code, message=message, mistakes=tuple(map(str, error.mistakes)))
+
+
+def check_config_result(
+    settings: Settings, revision: str, found: Settings | GatewaydError
+) -> messages.CheckConfigResult:
+    """What a reload of `settings` would find; `revision` is theirs."""
+    file = str(settings.file.absolute())
+    if isinstance(found, GatewaydError):
+        return messages.CheckConfigResult(
+            file=file, revision=revision, in_force=False, error=error_view(found)
+        )
+    changes = Changes.between(settings, found)
+    return messages.CheckConfigResult(
+        file=file,
+        revision=revision,
+        in_force=not changes and revision_of(found) == revision,
+        added=changes.added,
+        changed=changes.changed,
+        removed=changes.removed,
+        mqtt=changes.mqtt,
+        warnings=tuple(map(str, found.warnings)),
+    )
 
 
 def reload_result(reloaded: Reloaded) -> messages.ReloadResult:

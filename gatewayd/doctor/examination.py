@@ -16,7 +16,8 @@ from gatewayd.doctor.host import (
     examine_sqlite,
     examine_state_dir,
 )
-from gatewayd.doctor.keys import examine_keys
+from gatewayd.doctor.in_force import examine_without_settings
+from gatewayd.doctor.keys import examine_keys, hidden_from_service
 from gatewayd.doctor.mounts import examine_permanence
 from gatewayd.doctor.ports import examine_ports
 from gatewayd.doctor.process import daemon_findings, examine_watchdog, find_account
@@ -35,6 +36,8 @@ async def examine(config: Path) -> AsyncIterator[Finding]:
     except ConfigErrors as error:
         for mistake in error.mistakes:
             yield _mistake(mistake)
+        for finding in examine_without_settings(config):
+            yield finding
         yield examine_clock()
         yield examine_sqlite()
         yield examine_watchdog(LockHolder(runs=None))
@@ -45,23 +48,23 @@ async def examine(config: Path) -> AsyncIterator[Finding]:
     async for finding in examine_broker(settings):
         yield finding
     yield examine_clock()
-    for finding in _examine_machine(settings):
+    for finding in _examine_machine(config, settings):
         yield finding
 
 
-def _examine_machine(settings: Settings) -> Iterator[Finding]:
+def _examine_machine(config: Path, settings: Settings) -> Iterator[Finding]:
     gateway = settings.gateway
     daemon = find_daemon(gateway.state_dir)
     account, why = find_account(gateway, daemon)
     yield ok("account", f"checking permissions as {account.name}, {why}")
     yield from examine_ports(settings.devices, account, daemon)
-    yield from examine_keys(settings, account)
+    yield from examine_keys(settings, account, hidden_from_service(gateway, daemon))
     yield from examine_state_dir(gateway.state_dir, account, settings.mqtt.max_message_mib)
     yield from examine_permanence(gateway.state_dir)
     yield examine_database(gateway, daemon)
     yield from examine_quarantine(gateway.state_dir)
     yield examine_sqlite()
-    yield from daemon_findings(gateway, daemon)
+    yield from daemon_findings(config, gateway, daemon)
     yield examine_watchdog(daemon)
 
 

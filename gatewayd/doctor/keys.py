@@ -6,18 +6,44 @@ that fails there is reported among the configuration's mistakes.
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from gatewayd.config import Settings
-from gatewayd.config.files import secret_advice
+from gatewayd.config import Gateway, Settings
+from gatewayd.config.files import HIDDEN_FOLDERS, secret_advice
 from gatewayd.doctor.account import READ, Account, owner_name
 from gatewayd.doctor.finding import Finding, failure, ok, warning
+from gatewayd.doctor.host import ask_system
+from gatewayd.store.lock import LockHolder
+
+SERVICE = "gatewayd.service"
 
 
-def examine_keys(settings: Settings, account: Account) -> Iterator[Finding]:
-    """Check every file that the configuration names."""
+def hidden_from_service(gateway: Gateway, daemon: LockHolder) -> tuple[Path, ...]:
+    """Return the folders in which the packaged service will see nothing of what is there.
+
+    A daemon that runs is asked instead: see `doctor.in_force`.
+    """
+    if daemon.runs or gateway.state_dir != Gateway.model_fields["state_dir"].default:
+        return ()
+    answer = ask_system("systemctl", "show", SERVICE, "-p", "ProtectHome", "-p", "PrivateTmp") or ""
+    return hidden_folders(dict(line.split("=", 1) for line in answer.splitlines() if "=" in line))
+
+
+def hidden_folders(unit: Mapping[str, str]) -> tuple[Path, ...]:
+    """Return what a unit with these properties hides."""
+    home = HIDDEN_FOLDERS if unit.get("ProtectHome") in {"yes", "tmpfs"} else ()
+    temporary = ("/tmp", "/var/tmp") if unit.get("PrivateTmp", "no") != "no" else ()  # noqa: S108 - not used
+    return tuple(map(Path, (*home, *temporary)))
+
+
+def examine_keys(settings: Settings, account: Account, hidden: Sequence[Path] = ()) -> Iterator[Finding]:
+    """Check every file that the configuration names; the service sees nothing below `hidden` folders."""
     for subject, path in _files(settings):
+        if any(path.absolute().is_relative_to(folder) for folder in hidden):
+            text = f"{path} is there, but {SERVICE} cannot see it: its sandbox hides that folder"
+            yield failure(subject, text, code="file_unreadable", hint="move it to /etc/gatewayd")
+            continue
         try:
             status = path.stat()
             obstacle = account.obstacle(path, READ)

@@ -11,6 +11,7 @@ from gatewayd.control.requests import Status
 from gatewayd.doctor.account import Account
 from gatewayd.doctor.finding import Finding, failure, ok, refused, warning
 from gatewayd.doctor.host import ask_system
+from gatewayd.doctor.in_force import examine_in_force
 from gatewayd.errors import GatewaydError
 from gatewayd.store.lock import LockHolder
 
@@ -20,8 +21,11 @@ _PUBLISH = "use gatewayctl publish; the next message that is stored clears this 
 LAG_LIMIT_MS = 100.0
 
 
-def daemon_findings(gateway: Gateway, daemon: LockHolder) -> list[Finding]:
-    """Report whether the daemon runs (by its lock), whether it answers, and what it says about itself."""
+def daemon_findings(config: Path, gateway: Gateway, daemon: LockHolder) -> list[Finding]:
+    """Report whether the daemon runs (by its lock), whether it answers, and what it says about itself.
+
+    `config` is the file that it should have in force.
+    """
     if daemon.runs is None:
         text = f"cannot tell whether gatewayd runs: {gateway.state_dir} is not accessible to this user"
         hint = "run the doctor as root, or as the user that gatewayd runs as"
@@ -34,7 +38,8 @@ def daemon_findings(gateway: Gateway, daemon: LockHolder) -> list[Finding]:
         status = ask(gateway.control_socket, Status(), StatusResult)
     except GatewaydError as error:
         return [runs, refused("control socket", error)]
-    return [runs, *judge_status(gateway, status)]
+    in_force = examine_in_force(config, gateway.control_socket, status)
+    return [runs, *judge_status(gateway, status), *in_force]
 
 
 def judge_status(gateway: Gateway, status: StatusResult) -> list[Finding]:

@@ -1,5 +1,6 @@
 """Another configuration while transfers run: who is not concerned does not notice."""
 
+import json
 import random
 import signal
 from collections.abc import Iterator
@@ -42,6 +43,32 @@ def undisturbed(barn: Desk) -> None:
 def devices(barn: Desk) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = barn.gateway.config["devices"]
     return found
+
+
+def in_force(barn: Desk) -> tuple[str, str | None]:
+    """Return what the doctor finds of the file and what is in force; check-config finds the same."""
+    file = barn.folder / "config.yaml"
+    found = json.loads(barn.run("doctor", "--config", file, "--json").out)["findings"]
+    (one,) = [finding for finding in found if finding["subject"] == "in force"]
+    ran = barn.run("check-config", file, "--in-force", "--json")
+    assert json.loads(ran.out).get("error", {"code": None})["code"] == one["code"], ran
+    return one["level"], one["code"]
+
+
+def test_what_is_in_force_is_asked_of_the_daemon(barn: Desk) -> None:
+    assert in_force(barn) == ("ok", None)
+    devices(barn)[1]["attempts"] = 3
+    barn.write()
+    assert in_force(barn) == ("warning", "not_in_force")
+    before = barn.json("devices", "devices")
+    barn.good("reload")
+    assert in_force(barn) == ("ok", None)
+    assert before["config_refused"] is None
+
+    key = barn.folder / "verify.key.bin"
+    key.rename(barn.folder / "moved")
+    assert barn.run("doctor", "--config", barn.folder / "config.yaml").exit_code == 78
+    assert list(barn.views()) == ["slow-1", "pump-1"]
 
 
 def test_devices_come_change_and_go(barn: Desk) -> None:
@@ -123,6 +150,8 @@ def test_what_a_running_daemon_cannot_change_is_refused(barn: Desk) -> None:
     assert error["code"] == "restart_needed"
     assert "gateway.id" in error["message"]
     assert "restart" in error["hint"]
+    assert in_force(barn) == ("failure", "restart_needed")
+    barn.until(lambda: "gateway.id" in (barn.published_of_gateway()["config_refused"] or ""), "it is said")
     assert barn.json("devices", "devices")["gateway"] == "barn"
 
 

@@ -90,7 +90,7 @@ def test_the_default_file(lab: Lab, monkeypatch: pytest.MonkeyPatch, run: Run) -
 def test_json(lab: Lab, run: Run) -> None:
     result = run("--json", lab.file)
     file = str(lab.file)
-    good = {"file": file, "files": [file], "ok": True, "devices": 1, "warnings": []}
+    good = {"file": file, "files": [file], "ok": True, "devices": 1, "in_force": None, "warnings": []}
     assert json.loads(result.stdout) == good
     lab.file.write_text("mqtt: {host: broker}\ndevices: []\nkees: {}\n")
     result = run("--json", lab.file)

@@ -359,7 +359,7 @@ def test_whether_a_daemon_runs(gateway: Gateway) -> None:
 
 
 def test_what_is_said_of_the_daemon(gateway: Gateway) -> None:
-    found = [daemon_findings(gateway, daemon) for daemon in (ON, OFF, UNKNOWN)]
+    found = [daemon_findings(Path("config.yaml"), gateway, daemon) for daemon in (ON, OFF, UNKNOWN)]
     codes = [[code(one) for one in findings] for findings in found]
     assert codes == [["ok", "daemon_unreachable"], ["daemon_not_running"], ["daemon_unknown"]]
     assert found[0][0].text == "gatewayd is running (process 77)"

@@ -4,32 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.daemon_status import a_status
 
 from gatewayd.config import Gateway
-from gatewayd.control.messages import Broker, LoopLag, PauseFact, RefusedMessage, StatusResult, Trouble
+from gatewayd.control.messages import PauseFact, RefusedMessage, Trouble
 from gatewayd.doctor.process import judge_status
 
 GATEWAY = Gateway(id="barn", control_socket=Path("/run/x"))
-
-
-def a_status(**values: Any) -> StatusResult:
-    broker = Broker(host="mq", port=1883, connected=True, topics=("/a", "/b"), subscribed=("/a", "/b"))
-    facts: dict[str, Any] = {
-        "gateway": "barn",
-        "version": "1.0.0",
-        "pid": 77,
-        "started_at": "",
-        "config_file": "",
-        "state_dir": "",
-        "devices": 1,
-        "active_jobs": 0,
-        "paused": None,
-        "broker": broker.model_copy(update=values.pop("broker", {})),
-        "loop_lag": LoopLag(p50_ms=0.1, p99_9_ms=values.pop("lag_ms", 5.0), max_ms=200.0, samples=6000),
-        "watchdog_s": None,
-        "trouble": None,
-    }
-    return StatusResult(**facts | values)
 
 
 @pytest.mark.parametrize(
