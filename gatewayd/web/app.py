@@ -20,7 +20,7 @@ from gatewayd.web.access import COOKIE, SESSION_S, Access, SignInRefused
 from gatewayd.web.cards import device_card, job_row
 from gatewayd.web.connections import MOST_LISTENERS, REQUEST_LIMIT_S, Connections
 from gatewayd.web.files import Files
-from gatewayd.web.guard import Handler, guard, refuse, set_headers
+from gatewayd.web.guard import Handler, guard, refusal_response, set_headers
 from gatewayd.web.mirror import Mirror, stream
 
 log = structlog.get_logger()
@@ -100,11 +100,11 @@ class Page:
 
     async def _sign_in(self, request: web.Request) -> web.StreamResponse:
         if not self._parts.access.has_passwords:
-            return refuse(403, "only_shows")
+            return refusal_response(403, "only_shows")
         said = await _body(request)
         name, password = said.get("user"), said.get("password")
         if not isinstance(name, str) or not isinstance(password, str):
-            return refuse(400, "bad_request")
+            return refusal_response(400, "bad_request")
         try:
             token = await self._parts.access.sign_in(name, password, request.remote or "")
         except SignInRefused as refused:
@@ -129,7 +129,7 @@ class Page:
             except SignInRefused as refused:
                 return _refused(refused)
             if self._parts.access.has_passwords and person is None:
-                return refuse(401, "sign_in")
+                return refusal_response(401, "sign_in")
             return await handler(request)
 
         return check
@@ -138,7 +138,7 @@ class Page:
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         if self._parts.mirror.listeners >= MOST_LISTENERS:
-            return refuse(503, "too_many_listeners", Retry_After="30")
+            return refusal_response(503, "too_many_listeners", Retry_After="30")
         response = web.StreamResponse(
             headers={
                 "Content-Type": "text/event-stream",
@@ -212,7 +212,11 @@ class Page:
         except SignInRefused as refused:
             return _refused(refused)
         if person is None:
-            return refuse(401, "sign_in") if self._parts.access.has_passwords else refuse(403, "only_shows")
+            return (
+                refusal_response(401, "sign_in")
+                if self._parts.access.has_passwords
+                else refusal_response(403, "only_shows")
+            )
         op, targets = request.match_info["op"], (await _body(request)).get("targets")
         who = self._who(request, person)
 
@@ -251,7 +255,7 @@ async def _told(answer: Callable[[], Awaitable[web.StreamResponse]]) -> web.Stre
     try:
         return await answer()
     except ValidationError:
-        return refuse(400, "bad_request")
+        return refusal_response(400, "bad_request")
     except GatewaydError as error:
         status = 503 if isinstance(error, DaemonUnreachable) else 409
         said = {"code": error.code, "message": error.message, "hint": error.hint}
@@ -274,5 +278,5 @@ async def _body(request: web.Request) -> dict[str, Any]:
 
 def _refused(refused: SignInRefused) -> web.Response:
     if refused.wait_s:
-        return refuse(429, "too_many_tries", Retry_After=str(int(refused.wait_s) + 1))
-    return refuse(401, "wrong_password")
+        return refusal_response(429, "too_many_tries", Retry_After=str(int(refused.wait_s) + 1))
+    return refusal_response(401, "wrong_password")

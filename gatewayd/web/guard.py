@@ -51,9 +51,9 @@ def guard(allowed: Iterable[str]) -> Middleware:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         if len(request.headers.getall("Host", [])) != 1 or not is_ours(request):
-            return refuse(421, "wrong_host")
+            return refusal_response(421, "wrong_host")
         if request.method == "POST" and not _is_from_page(request, names):
-            return refuse(403, "wrong_origin")
+            return refusal_response(403, "wrong_origin")
         return await handler(request)
 
     return check
@@ -65,7 +65,7 @@ async def set_headers(_: web.Request, response: web.StreamResponse) -> None:
     response.headers.setdefault("Cache-Control", "no-store")
 
 
-def refuse(status: int, code: str, message: str = "", **headers: str) -> web.Response:
+def refusal_response(status: int, code: str, message: str = "", **headers: str) -> web.Response:
     """Return an answer that says no; `code` is of this page's, not of the daemon's."""
     error = {"error": {"code": code, "message": message}}
     return web.json_response(
