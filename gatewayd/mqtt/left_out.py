@@ -159,10 +159,10 @@ class LeftOut:
     def ended(self, *, was_closed: bool) -> bool:
         """Take note of a connection's end; True: it is known now what the broker closes over."""
         unanswered, self._unanswered = self._unanswered, set()
+        if not unanswered and (was_closed or self._clock() - self._connected_s >= STEADY_S):
+            self._closes.clear()  # it closes without that, too, or has held for long
+            self._is_careful = False
         if not was_closed or not unanswered:
-            if self._clock() - self._connected_s >= STEADY_S:
-                self._closes.clear()
-                self._is_careful = False
             return False
         self._closes |= {request: self._closes.get(request, 0) + 1 for request in unanswered}
         known = [one for one in unanswered if one in self._sentences]

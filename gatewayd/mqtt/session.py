@@ -241,9 +241,10 @@ class MqttSession:
         reason = str(error)
         if suspects := self._left_out.suspects:
             reason += f"; it came before the answer to {', '.join(map(str, suspects[:SHOWN_SUSPECTS]))}"
-        elif is_again and self._lost_in_a_row > 1:
+        if is_again and self._lost_in_a_row > 1:
             # Not every broker says why: mosquitto 2.0 just closes when a session is taken over.
-            reason += f"; again, and soon: is there another client with id {self._login.client_id}?"
+            reason += "; again, and soon: is that forbidden, or" if suspects else "; again, and soon:"
+            reason += f" is there another client with id {self._login.client_id}?"
         # Only what the broker says for certain: asking for every image again is dear on a line that flaps.
         self._was_shared |= error.code == Code.TAKEN_OVER
         log.warning("no connection to the broker", code=error.code, reason=reason, retry_in_s=round(wait_s))

@@ -246,7 +246,7 @@ def _end_of(
     release = next((one for one in offers.releases if one.sha256 == active.message_sha256), None)
     if release is None:
         is_suspended = any(one.sha256 == active.message_sha256 for one in offers.suspended)
-        code = Code.NOT_AT_BROKER if is_suspended else Code.WITHDRAWN
+        code = "not_at_broker" if is_suspended else "withdrawn"
         where = "at the broker" if is_suspended else "published for it"
         return EndJob(active.id, JobState.CANCELLED, code, f"{active.version} is no longer {where}")
     verdict = offers.verdict(release)

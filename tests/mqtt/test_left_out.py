@@ -77,6 +77,16 @@ async def test_an_answer_clears_a_request() -> None:
     assert not desk.left_out.errors
 
 
+async def test_a_broker_that_closes_without_being_asked_is_not_suspected_of_more() -> None:
+    """As one does whose session another client takes over."""
+    desk = Desk()
+    for _ in range(5):
+        await desk.connection(READ, WRITE)
+        await desk.connection()
+    assert not desk.left_out.errors
+    assert not desk.left_out.is_careful
+
+
 async def test_of_several_one_is_found_by_asking_one_after_the_other() -> None:
     desk = Desk()
     await desk.connection(READ, WRITE)
@@ -138,7 +148,7 @@ async def test_one_forbidden_topic_does_not_starve_the_others() -> None:
         assert (list(lab.session.left_out), error.code) == ([FORBIDDEN], "subscription_refused")
         assert lab.logged("left out", topic=FORBIDDEN, code="subscription_refused")
         assert len(broker.all(CONNECT)) <= 5
-        assert not [line for line in lab.log if "another client" in line.get("reason", "")]
+        assert len([line for line in lab.log if "another client" in line.get("reason", "")]) <= 1
 
 
 async def test_a_forbidden_status_does_not_starve_anybody() -> None:
