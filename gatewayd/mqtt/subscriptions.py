@@ -132,8 +132,9 @@ class Subscriptions:
     async def replay(self, connection: Connection, topics: Collection[str]) -> None:
         """Have what is retained on topics come once more; these need not be wanted ones."""
         for batch in self._batches(topics):
-            async with self.left_out.asking(connection, [_request(one) for one in batch]):
+            async with self.left_out.asking(connection, [_request(one) for one in batch]) as noes:
                 refused = await connection.subscribe(batch, replay_retained=True)
+                noes.update(map(_request, refused))
             for topic, reason in refused.items():
                 self._refused(topic, reason)
 
@@ -150,8 +151,9 @@ class Subscriptions:
         for batch in self._batches(topics):
             if self.check is not None and replay_retained:
                 self.check.asked(batch)
-            async with self.left_out.asking(connection, [_request(one) for one in batch]):
+            async with self.left_out.asking(connection, [_request(one) for one in batch]) as noes:
                 refused = await connection.subscribe(batch, replay_retained=replay_retained)
+                noes.update(map(_request, refused))
             granted = set(batch).difference(refused)
             self._held.difference_update(refused)
             self._held |= granted
