@@ -93,6 +93,8 @@ class Subscriptions:
     def want(self, topics: frozenset[str]) -> None:
         """Say which topics to be subscribed to."""
         self._wanted = topics
+        if self.check is not None:
+            self.check.want(topics)
         self.changed.set()
 
     def ask_again(self, topic: str) -> None:
@@ -166,6 +168,8 @@ class Subscriptions:
     def _batches(self, topics: Collection[str]) -> list[list[str]]:
         """What may be asked for, and what of it in one packet."""
         allowed = [one for one in sorted(topics) if self.left_out.error_of(_request(one)) is None]
+        if self.check is not None:
+            self.check.refused(set(topics).difference(allowed))
         if self.left_out.is_careful:
             return [[one] for one in allowed]
         return [allowed] if allowed else []

@@ -51,7 +51,7 @@ def one(kind: Kind) -> Row:
 
 @click.command()
 @click.option("--only", multiple=True, help="A broker, by the beginning of its name.")
-@click.option("--write", is_flag=True, help="Put the table into docs/brokers.md.")
+@click.option("--write", is_flag=True, help="Put the table into docs/brokers.md, unless --only.")
 def main(only: tuple[str, ...], write: bool) -> None:
     """Do the whole job at each broker, and print the table."""
     rows, missing = [], []
@@ -63,7 +63,7 @@ def main(only: tuple[str, ...], write: bool) -> None:
         except MissingError as error:
             missing.append(f"{kind.name}: not run, {error}")
     click.echo("\n".join([table(rows), *missing]))
-    if write:
+    if write and not only:
         PAGE.write_text(
             into_page("\n".join([table(rows), *(f"\n{line}" for line in missing)]), PAGE.read_text())
         )
