@@ -124,6 +124,12 @@ flood: $(STAMP) system-packages  ## 40,000 small QoS 0 messages a second for FLO
 	$(MAKE) -C device
 	PYTHONPATH=tests $(BIN)/python -m suites.flood --seconds $(FLOOD_SECONDS)
 
+brokers: $(STAMP) system-packages  ## The whole job at eight brokers from Debian, PyPI and npm, with the table in docs/brokers.md (as root or with sudo; ten minutes)
+	@./.ci/packages deb
+	./.ci/brokers
+	$(MAKE) -C device
+	PYTHONPATH=tests $(BIN)/python -m suites.brokers --write $(addprefix --only ,$(ONLY))
+
 crowd: $(STAMP) system-packages  ## What 7 bad devices cost 25 healthy ones, with goals (half a minute)
 	$(MAKE) -C device
 	PYTHONPATH=tests $(BIN)/python -m suites.crowd

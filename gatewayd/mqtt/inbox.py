@@ -1,8 +1,9 @@
 """What comes in on a connection: handed over, retried, refused or dropped; and only then acknowledged."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
+from typing import NoReturn
 
 import structlog
 
@@ -66,6 +67,15 @@ class Inbox:
             with self._coming_in():
                 await self._take(delivery.message)
             connection.acknowledge(delivery)
+
+    async def report_dropped(self, connection: Connection) -> NoReturn:
+        """Say what had no room, and ask again for what is retained."""
+        while True:
+            await self._sleep(REPORT_S)
+            for topic in connection.report_dropped():
+                with suppress(AmbiguousTopicError):
+                    if (wanted := self._subscriptions.wanted_as(topic)) is not None:
+                        self._subscriptions.ask_again(wanted)
 
     async def _take(self, raw: IncomingMessage) -> None:
         """Return when the message may be acknowledged."""

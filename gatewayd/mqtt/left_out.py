@@ -3,11 +3,12 @@
 Theory of operation. MQTT 3.1.1 has no answer for a message that is forbidden, and some brokers (RabbitMQ, AWS
 IoT) have none for a subscription either: they close the connection. A gateway that asks for the same with
 each connection then has none that lasts. So what was asked and not answered when the broker closed is
-suspected. An answer clears a request.
+suspected. An answer clears a request; but RabbitMQ says no to a subscription, and then closes all the same.
 
     two closes over one request alone    it is left out
     two closes over several requests     from then on each waits for the answer to the one before, until the
                                          broker closes over a single one
+    two closes after a plain no          what it said no to is left out
     what was left out is due again       asked alone, too; one more close leaves it out for longer
 
 A line that breaks looks the same as a broker that closes, so this can be wrong. It costs little then: what
@@ -69,6 +70,7 @@ class LeftOut:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._unanswered: set[Request] = set()
+        self._refused: set[Request] = set()  # on this connection
         self._closes: dict[Request, int] = {}
         self._sentences: dict[Request, _Sentence] = {}
         self._is_careful = False
@@ -118,56 +120,70 @@ class LeftOut:
     def begin(self) -> None:
         """A connection was made: what got a plain no is asked for again."""
         self._unanswered.clear()
+        self._refused.clear()
         self._connected_s = self._clock()
         self._sentences = {request: one for request, one in self._sentences.items() if one.closes}
 
     @asynccontextmanager
-    async def asking(self, connection: Connection, requests: Collection[Request]) -> AsyncIterator[None]:
-        """Make requests inside; they count as answered when it is left without a BrokerError."""
+    async def asking(
+        self, connection: Connection, requests: Collection[Request]
+    ) -> AsyncIterator[set[Request]]:
+        """Make requests inside; they count as answered when it is left without a BrokerError.
+
+        It yields a set, for those that were answered with a plain no.
+        """
         if self.is_careful:
             async with self._turn:
                 connection.check_is_open()
-                async with self._asking(requests):
-                    yield
+                async with self._asking(requests) as refused:
+                    yield refused
         else:
-            async with self._asking(requests):
-                yield
+            async with self._asking(requests) as refused:
+                yield refused
 
     @asynccontextmanager
-    async def _asking(self, requests: Collection[Request]) -> AsyncIterator[None]:
+    async def _asking(self, requests: Collection[Request]) -> AsyncIterator[set[Request]]:
+        refused: set[Request] = set()
         self._unanswered.update(requests)
         try:
-            yield
+            yield refused
         except BrokerError as error:
             if error.code in _ANSWERS:
-                self._answered(requests)
+                self._answered(requests, refused)
             raise
-        self._answered(requests)
+        self._answered(requests, refused)
 
-    def _answered(self, requests: Collection[Request]) -> None:
+    def _answered(self, requests: Collection[Request], refused: Collection[Request]) -> None:
         self._unanswered.difference_update(requests)
-        for request in requests:
+        for request in set(requests).difference(refused):
             self._closes.pop(request, None)
             self._sentences.pop(request, None)
 
     def refused(self, request: Request, error: BrokerError) -> None:
         """Take note of a plain no to a request that was made."""
+        self._refused.add(request)
         last = self._sentences.get(request)
-        wait_s = AFTER_REFUSAL_S if last is None or last.closes else min(LONGEST_S, 2 * last.wait_s)
+        if last is not None and last.closes:
+            self._leave_out(request, error, last.wait_s, closes=True)
+            return
+        wait_s = AFTER_REFUSAL_S if last is None else min(LONGEST_S, 2 * last.wait_s)
         self._leave_out(request, error, wait_s, closes=False)
 
     def ended(self, *, was_closed: bool) -> bool:
         """Take note of a connection's end; True: it is known now what the broker closes over."""
         unanswered, self._unanswered = self._unanswered, set()
-        if not was_closed or not unanswered:
-            if self._clock() - self._connected_s >= STEADY_S:
-                self._closes.clear()
-                self._is_careful = False
+        if not (unanswered or self._refused) and (
+            was_closed or self._clock() - self._connected_s >= STEADY_S
+        ):
+            self._closes.clear()  # it closes without that, too, or has held for long
+            self._is_careful = False
+        asked = self._refused or unanswered
+        if not was_closed or not asked:
             return False
-        self._closes |= {request: self._closes.get(request, 0) + 1 for request in unanswered}
-        known = [one for one in unanswered if one in self._sentences]
-        suspected = known or [one for one in unanswered if self._closes[one] >= CLOSES]
-        if len(unanswered) > 1:
+        self._closes |= {request: self._closes.get(request, 0) + 1 for request in asked}
+        known = [one for one in asked if (last := self._sentences.get(one)) is not None and last.closes]
+        suspected = known or [one for one in asked if self._closes[one] >= CLOSES]
+        if len(asked) > 1 and not self._refused:
             self._is_careful = self._is_careful or bool(suspected)
             return False
         for request in suspected:

@@ -24,6 +24,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, Self
 
 import structlog
@@ -40,7 +41,8 @@ log = structlog.get_logger()
 SETTLE_S = 3.0
 # When to ask again for what brought nothing; a cluster that has lost a node is whole again after seconds.
 ASK_AGAIN_S = (10.0, 30.0)
-# Updates that were not begun wait this long after the start for the broker's word, if it is not there.
+# Updates that were not begun wait this long for the broker's word on a topic, once the topic is followed: a
+# broker that is away, or a large message on a slow line before it, must not hold them for ever.
 HOLD_S = 45.0
 
 
@@ -113,9 +115,19 @@ class RetainedCheck:
     """Compares what came with what was asked for; it outlives connections. `due` asks for `carry_out`.
 
     `on_change` is called when topics were confirmed or suspended, or need no longer be waited for.
+    `later` calls a function after some seconds, as the event loop does.
     """
 
-    def __init__(self, store: RetentionStore, marker_topic: str, *, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: RetentionStore,
+        marker_topic: str,
+        *,
+        on_change: Callable[[], None],
+        later: Callable[[float, Callable[[], None]], object] | None = None,
+    ) -> None:
+        self._later = later
+        self._wanted: frozenset[str] = frozenset()
         self._store = store
         self._topic = marker_topic
         self._on_change = on_change
@@ -125,7 +137,6 @@ class RetainedCheck:
         self._seen: set[str] = set()
         self._found: Marker | None = None
         self._is_read = self._must_mark = False
-        self._holds = True
         self.due = asyncio.Event()
 
     @property
@@ -135,13 +146,7 @@ class RetainedCheck:
 
     def is_unconfirmed(self, topic: str) -> bool:
         """Whether an update that was not begun should wait for the broker's word on this topic."""
-        return topic in self._suspected or (self._holds and topic not in self._confirmed)
-
-    async def end_hold(self, sleep: Callable[[float], Awaitable[None]]) -> None:
-        """Return when a broker that is not there has been waited for."""
-        await sleep(HOLD_S)
-        self._holds = False
-        self._on_change()
+        return topic in self._suspected or topic not in self._confirmed
 
     # -- what happens
 
@@ -152,6 +157,14 @@ class RetainedCheck:
         if self._must_mark:
             self.due.set()
 
+    def want(self, topics: frozenset[str]) -> None:
+        """These topics are followed from now on."""
+        self._confirmed &= topics
+        later = self._later or asyncio.get_running_loop().call_later
+        for topic in topics - self._wanted:
+            later(HOLD_S, partial(self._waive, topic))
+        self._wanted = topics
+
     def asked(self, topics: Collection[str]) -> None:
         """What is retained on these topics is being asked for."""
         self._pending.update(topics)
@@ -161,6 +174,7 @@ class RetainedCheck:
     def refused(self, topics: Collection[str]) -> None:
         """The broker does not let us read these topics, so nothing can be said of them."""
         self._pending.difference_update(topics)
+        self._confirmed.update(topics)
 
     def came(self, topic: str, *, is_retained: bool) -> None:
         """A message was taken, or refused."""
@@ -181,6 +195,11 @@ class RetainedCheck:
             return False
         self._found = Marker.parse(payload)
         return True
+
+    def _waive(self, topic: str) -> None:
+        if topic not in self._confirmed:
+            self._confirmed.add(topic)
+            self._on_change()
 
     # -- what is done
 

@@ -49,9 +49,7 @@ from gatewayd.mqtt.exchange import Exchange
 from gatewayd.mqtt.inbox import Inbox
 from gatewayd.mqtt.left_out import Request
 from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, SESSION_EXPIRY_S, BrokerError, Login
-from gatewayd.mqtt.qos0 import REPORT_S
-from gatewayd.mqtt.retained_check import RetainedCheck
-from gatewayd.mqtt.subscriptions import AmbiguousTopicError, Subscriptions
+from gatewayd.mqtt.subscriptions import Subscriptions
 from gatewayd.mqtt.topics import GatewayTopics, Presence
 
 __all__ = ["BrokerError", "IncomingMessage", "MqttSession"]
@@ -241,9 +239,10 @@ class MqttSession:
         reason = str(error)
         if suspects := self._left_out.suspects:
             reason += f"; it came before the answer to {', '.join(map(str, suspects[:SHOWN_SUSPECTS]))}"
-        elif is_again and self._lost_in_a_row > 1:
+        if is_again and self._lost_in_a_row > 1:
             # Not every broker says why: mosquitto 2.0 just closes when a session is taken over.
-            reason += f"; again, and soon: is there another client with id {self._login.client_id}?"
+            reason += "; again, and soon: is that forbidden, or" if suspects else "; again, and soon:"
+            reason += f" is there another client with id {self._login.client_id}?"
         # Only what the broker says for certain: asking for every image again is dear on a line that flaps.
         self._was_shared |= error.code == Code.TAKEN_OVER
         log.warning("no connection to the broker", code=error.code, reason=reason, retry_in_s=round(wait_s))
@@ -304,11 +303,12 @@ class MqttSession:
                 tasks.create_task(self._say(connection, Presence.ONLINE), name="mqtt: online")
                 tasks.create_task(self._keep_subscribed(connection), name="mqtt: subscribe")
                 tasks.create_task(self._inbox.receive(connection), name="mqtt: receive")
-                tasks.create_task(self._report_dropped(connection), name="mqtt: dropped")
+                tasks.create_task(self._inbox.report_dropped(connection), name="mqtt: dropped")
                 tasks.create_task(self._watch_floods(connection), name="mqtt: floods")
                 tasks.create_task(self._retry_left_out(connection), name="mqtt: left out")
                 if self._subscriptions.check is not None:
-                    check = self._check_retained(connection, self._subscriptions.check)
+                    exchange = Exchange(connection, self._inbox, self._subscriptions, self._publish)
+                    check = exchange.compare(self._subscriptions.check, self._visits.coming_in, self._sleep)
                     tasks.create_task(check, name="mqtt: check")
                 if self._was_shared:
                     tasks.create_task(self._ask_again(), name="mqtt: ask again")
@@ -377,28 +377,6 @@ class MqttSession:
             await self._say(connection, Presence.ONLINE)
             self._on_connected()
 
-    async def _check_retained(self, connection: Connection, check: RetainedCheck) -> NoReturn:
-        """Find out what the broker still retains, whenever that was asked for."""
-        exchange = Exchange(connection, self._inbox, self._subscriptions, self._publish)
-        while True:
-            await check.due.wait()
-            with self._visits.coming_in():
-                await check.carry_out(exchange, self._sleep)
-
     async def _watch_floods(self, connection: Connection) -> NoReturn:
         await connection.until_flooded(self._sleep)
         raise _Flooded
-
-    async def _report_dropped(self, connection: Connection) -> NoReturn:
-        """Say what had no room, and ask again for what is retained."""
-        while True:
-            await self._sleep(REPORT_S)
-            for topic in connection.report_dropped():
-                if (wanted := self._wanted_as(topic)) is not None:
-                    self._subscriptions.ask_again(wanted)
-
-    def _wanted_as(self, topic: str) -> str | None:
-        try:
-            return self._subscriptions.wanted_as(topic)
-        except AmbiguousTopicError:
-            return None

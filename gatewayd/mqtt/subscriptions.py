@@ -93,6 +93,8 @@ class Subscriptions:
     def want(self, topics: frozenset[str]) -> None:
         """Say which topics to be subscribed to."""
         self._wanted = topics
+        if self.check is not None:
+            self.check.want(topics)
         self.changed.set()
 
     def ask_again(self, topic: str) -> None:
@@ -132,8 +134,9 @@ class Subscriptions:
     async def replay(self, connection: Connection, topics: Collection[str]) -> None:
         """Have what is retained on topics come once more; these need not be wanted ones."""
         for batch in self._batches(topics):
-            async with self.left_out.asking(connection, [_request(one) for one in batch]):
+            async with self.left_out.asking(connection, [_request(one) for one in batch]) as noes:
                 refused = await connection.subscribe(batch, replay_retained=True)
+                noes.update(map(_request, refused))
             for topic, reason in refused.items():
                 self._refused(topic, reason)
 
@@ -150,8 +153,9 @@ class Subscriptions:
         for batch in self._batches(topics):
             if self.check is not None and replay_retained:
                 self.check.asked(batch)
-            async with self.left_out.asking(connection, [_request(one) for one in batch]):
+            async with self.left_out.asking(connection, [_request(one) for one in batch]) as noes:
                 refused = await connection.subscribe(batch, replay_retained=replay_retained)
+                noes.update(map(_request, refused))
             granted = set(batch).difference(refused)
             self._held.difference_update(refused)
             self._held |= granted
@@ -164,6 +168,8 @@ class Subscriptions:
     def _batches(self, topics: Collection[str]) -> list[list[str]]:
         """What may be asked for, and what of it in one packet."""
         allowed = [one for one in sorted(topics) if self.left_out.error_of(_request(one)) is None]
+        if self.check is not None:
+            self.check.refused(set(topics).difference(allowed))
         if self.left_out.is_careful:
             return [[one] for one in allowed]
         return [allowed] if allowed else []

@@ -164,7 +164,7 @@ class _Broker:
         self.identity = _identity(settings.mqtt)
         self.online_since: datetime | None = None
         topics = GatewayTopics.of(settings)
-        self._check = check = subscriptions.check
+        check = subscriptions.check
         intake = Intake(
             store,
             max_message_bytes=settings.mqtt.max_message_mib * MIB,
@@ -199,6 +199,4 @@ class _Broker:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._reports.run(), name="reports")
             tasks.create_task(self._gateway_report.run(), name="gateway report")
-            if self._check is not None:
-                tasks.create_task(self._check.end_hold(asyncio.sleep), name="hold")
             tasks.create_task(self.session.run(), name="mqtt")

@@ -1,11 +1,17 @@
 """Which absence counts: a withdrawal that nobody announced is told from a broker that lost its memory."""
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from lab.brokers import until
 
+from gatewayd.errors import HostError
+from gatewayd.mqtt.exchange import Exchange
+from gatewayd.mqtt.inbox import MAX_STORE_BACK_OFF_S
 from gatewayd.mqtt.login import BrokerError
 from gatewayd.mqtt.retained_check import ASK_AGAIN_S, HOLD_S, SETTLE_S, Marker, RetainedCheck
 from gatewayd.store.retained import Retention
@@ -35,7 +41,13 @@ class Broker:
     def __init__(self, **retained: bytes) -> None:
         self.store = Store()
         self.changes = 0
-        self.check = RetainedCheck(self.store, MARKER, on_change=self.count_change)
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.check = RetainedCheck(
+            self.store,
+            MARKER,
+            on_change=self.count_change,
+            later=lambda seconds, call: self.timers.append((seconds, call)),
+        )
         self.retained: dict[str, bytes] = dict(retained)
         self.asked: list[list[str]] = []
         self.published: list[Marker | None] = []
@@ -61,7 +73,12 @@ class Broker:
                 self.check.came(topic, is_retained=True)
         self.queue.clear()
 
-    async def replay(self, topics: Collection[str]) -> None:
+    async def send(self, _connection: object, topic: str, payload: bytes) -> None:
+        await self.publish(topic, payload)
+
+    async def replay(self, first: object, *rest: Collection[str]) -> None:
+        """As the check calls it, and, with a connection before the topics, as an exchange does."""
+        topics: Any = rest[0] if rest else first
         self.asked.append(sorted(topics))
         self.queue += [one for one in topics if one in self.retained]
 
@@ -141,7 +158,7 @@ async def test_what_comes_when_asked_again_is_not_suspended(broker: Broker) -> N
             broker.retained[PUMP] = b"4.3.2"
         await plain(topics)
 
-    broker.replay = replay  # type: ignore[method-assign]  # as the broker comes to itself
+    broker.replay = replay  # type: ignore[method-assign, assignment]  # as the broker comes to itself
     await broker.start(PUMP, TANK)
     assert not broker.store.suspended
     assert not broker.check.is_unconfirmed(PUMP)
@@ -177,6 +194,7 @@ async def test_a_topic_that_may_not_be_read_is_not_judged(broker: Broker) -> Non
     broker.queue.append(TANK)
     await broker.check.carry_out(broker, broker.sleep)
     assert not broker.store.suspended
+    assert not broker.check.is_unconfirmed(PUMP)
 
 
 async def test_the_marker_is_written_after_a_commit_only(broker: Broker) -> None:
@@ -231,13 +249,69 @@ async def test_a_marker_is_due_until_the_broker_has_it(broker: Broker) -> None:
 
 
 async def test_without_a_broker_updates_are_held_for_a_while_only(broker: Broker) -> None:
+    broker.check.want(frozenset({PUMP}))
     assert broker.check.is_unconfirmed(PUMP)
-    await broker.check.end_hold(broker.sleep)
-    assert broker.sleeps_s == [HOLD_S]
+    ((seconds, waive),) = broker.timers
+    assert seconds == HOLD_S
+    waive()
     assert not broker.check.is_unconfirmed(PUMP)
     assert broker.changes == 1
+
+
+async def test_a_topic_that_is_followed_later_is_waited_for_as_well(broker: Broker) -> None:
+    """A spare board runs an older line, of which there is a release from long ago."""
+    broker.retained = {PUMP: b"4.3.2", MARKER: Marker("mine", 6).to_bytes()}
+    broker.check.want(frozenset({PUMP}))
+    await broker.start(PUMP)
+    broker.check.want(frozenset({PUMP, TANK}))
+    assert broker.check.is_unconfirmed(TANK)
+    assert not broker.check.is_unconfirmed(PUMP)
+    broker.check.asked([TANK])
+    await broker.check.carry_out(broker, broker.sleep)
+    assert broker.store.suspended == [{TANK}]
+    assert not broker.check.is_unconfirmed(TANK)
+    broker.check.want(frozenset({PUMP}))
+    broker.check.want(frozenset({PUMP, TANK}))
+    assert broker.check.is_unconfirmed(TANK), "it may have changed meanwhile"
+
+
+async def test_what_is_suspected_is_held_for_as_long_as_it_takes(broker: Broker) -> None:
+    broker.retained = {TANK: b"2.0.1", MARKER: Marker("mine", 6).to_bytes()}
+    broker.check.want(frozenset({PUMP, TANK}))
+    plain, held = broker.sleep, []
+
+    async def sleep(seconds: float) -> None:
+        if seconds == ASK_AGAIN_S[-1]:
+            for _, waive in broker.timers:
+                waive()
+            held.append(broker.check.is_unconfirmed(PUMP))
+        await plain(seconds)
+
+    broker.sleep = sleep  # type: ignore[method-assign]  # all timers have run out by then
+    await broker.start(PUMP, TANK)
+    assert held == [True]
 
 
 def test_a_broker_that_takes_dots_for_levels_has_the_marker_too(broker: Broker) -> None:
     assert broker.check.take_marker("gatewayd/barn/pi/marker", b"x")
     assert not broker.check.take_marker(PUMP, b"x")
+
+
+async def test_a_failing_disk_ends_no_connection(broker: Broker) -> None:
+    failures = [HostError("no", code="disk_failing")]
+    plain = broker.store.retention
+
+    async def retention() -> Retention:
+        if failures:
+            raise failures.pop()
+        return await plain()
+
+    broker.store.retention = retention  # type: ignore[method-assign]  # a disk that fails once
+    exchange = Exchange(broker, broker, broker, broker.send)  # type: ignore[arg-type]  # enough of each
+    broker.check.stored()
+    comparing = asyncio.create_task(exchange.compare(broker.check, nullcontext, broker.sleep))
+    await until(lambda: broker.published, "the marker")
+    comparing.cancel()
+    await asyncio.wait([comparing])
+    assert comparing.cancelled()
+    assert MAX_STORE_BACK_OFF_S in broker.sleeps_s
