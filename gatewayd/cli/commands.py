@@ -85,9 +85,14 @@ def resume(devices: tuple[str, ...], control_socket: Path, as_json: bool) -> Non
 @device_argument("device")
 @click.argument("container", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--version", required=True, metavar="M.m.p", help="The firmware's version.")
+@click.option(
+    "--line",
+    is_flag=True,
+    help="Take the step to another major.minor line that --version implies, which is otherwise refused.",
+)
 @socket_option
 @json_option
-def push(device: str, container: Path, version: str, control_socket: Path, as_json: bool) -> None:
+def push(device: str, container: Path, version: str, line: bool, control_socket: Path, as_json: bool) -> None:
     """Update one device from a file, without MQTT: the same checks, the same kind of job.
 
     CONTAINER is what `gatewayctl pack` writes, or a bare image for a device with payload: standard. Returns
@@ -96,7 +101,9 @@ def push(device: str, container: Path, version: str, control_socket: Path, as_js
     with container.open("rb") as file:
         said = advice(file.read(_SAMPLE_BYTES))
         file.seek(0)
-        result = ask(control_socket, build(Push, device=device, version=version), OutcomesResult, file)
+        result = ask(
+            control_socket, build(Push, device=device, version=version, line=line), OutcomesResult, file
+        )
     if said:
         echo(f"warning: {container}: {said}", err=True)
     _print_outcomes(result, as_json=as_json)

@@ -11,7 +11,7 @@ from gatewayd.cli.options import account_options, config_option, json_option
 from gatewayd.config import Device, Settings, load
 from gatewayd.errors import FirmwareError, GatewaydError
 from gatewayd.images.opened import open_firmware
-from gatewayd.jobs.eligibility import profile_of
+from gatewayd.jobs.eligibility import line_of, profile_of
 from gatewayd.jobs.near_misses import near_misses
 from gatewayd.mqtt.login import Login
 from gatewayd.mqtt.visitor import Account, publish_retained, visit, visitor
@@ -187,7 +187,7 @@ def _takes(device: Device, topic: OtaTopic) -> bool:
     return (
         device.app_id == topic.app_id
         and topic.channel in device.channels
-        and device.version.line == (topic.major, topic.minor)
+        and line_of(device, device.version) == (topic.major, topic.minor)
     )
 
 

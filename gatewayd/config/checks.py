@@ -94,6 +94,15 @@ def check_keys(devices: Sequence[Written], names: Iterable[str], document: Docum
             )
 
 
+def check_default_line(devices: Sequence[Placed], document: Document) -> None:
+    """Refuse a line in `defaults:` for several applications: their versions have nothing in common."""
+    where = ("defaults", "line")
+    apps = sorted({device.app_id for _, device in devices})
+    if where in document.places and len(apps) > 1:
+        message = f"would hold for the applications {', '.join(apps)}"
+        document.wrong(where, message, "Write line: to each device that it is meant for")
+
+
 def check_shared_keys(devices: Sequence[Placed], key_sets: dict[str, KeySet], document: Document) -> None:
     """Refuse one key for two applications: each could be given the other's firmware."""
     users: dict[str, Placed] = {}
@@ -152,7 +161,7 @@ def _topic_warnings(mqtt: Mqtt, devices: Sequence[Placed], document: Document) -
     """Warn of names that cannot be told apart where the broker takes a dot for a level (RabbitMQ)."""
     if not any("." in device.app_id for _, device in devices):
         return []
-    lines = {device.version.line for _, device in devices}
+    lines = {device.line or device.version.line for _, device in devices}
     places = {device.app_id: index for index, device in reversed(devices)}
     topics = {
         OtaTopic(device.app_id, *line, channel)
@@ -236,6 +245,9 @@ def _unwise(device: Device, keys: dict[str, KeyFiles]) -> Iterable[tuple[str, st
     yield from _useless_image_checks(device)
     if device.allow_unsigned and not can_verify:
         yield "allow_unsigned", "has no effect without a verification key", "Delete it, or give keys"
+    if device.line is not None and device.line < device.version.line and not device.allow_downgrade:
+        message = f"{device.line} is below {device.version}, and older firmware is not accepted"
+        yield "line", message, "Give allow_downgrade: true if that is meant"
     if device.allow_downgrade:
         yield "allow_downgrade", "older firmware is accepted", "Delete it once the downgrade is done"
 

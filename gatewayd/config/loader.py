@@ -82,6 +82,7 @@ def settle(document: Document) -> Settings:
     checks.check_addresses(written, document)
     checks.check_keys(written, root["keys"] if isinstance(root.get("keys"), dict) else {}, document)
     devices = _devices(document, written)
+    checks.check_default_line(devices, document)
     checks.check_shared_keys(devices, key_sets, document)
     unusable = [mistake for found in document.unusable_keys.values() for mistake in found]
     if document.mistakes or gateway is None or mqtt is None:

@@ -269,7 +269,8 @@ class ControlOperations:
             raise RequestError(error.message, code=error.code, hint=error.hint) from None
         async with self._one_file:
             content = await self._read(caller)
-            return await self._parts.commands.push(request.device, version, content, caller.name)
+            push = self._parts.commands.push
+            return await push(request.device, version, content, caller.name, to_line=request.line)
 
     # -- helpers
 

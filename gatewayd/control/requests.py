@@ -81,11 +81,15 @@ class Suspended(Request):
 
 
 class Push(Request):
-    """Push firmware to a device without MQTT; it is passed as a file descriptor."""
+    """Push firmware to a device without MQTT; it is passed as a file descriptor.
+
+    `line`: the step to the line of `version` is ordered with it.
+    """
 
     op: Literal["push"] = "push"
     device: Name
     version: str = Field(min_length=1, max_length=64)
+    line: bool = False
 
 
 class Steer(Request):

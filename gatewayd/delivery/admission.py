@@ -7,7 +7,7 @@ from gatewayd.codes import Code
 from gatewayd.config import Device, Settings
 from gatewayd.config.shared_ports import sharing_port
 from gatewayd.errors import DeviceError, LinkError
-from gatewayd.jobs.eligibility import installed_version
+from gatewayd.jobs.eligibility import installed_version, line_of
 from gatewayd.jobs.marks import Marked, builds_for, mark_of
 from gatewayd.jobs.model import DeviceRecord, Job
 from gatewayd.ota.rules import check_rollback, check_version
@@ -30,14 +30,19 @@ def check_port_is_not_shared(settings: Settings, device: Device) -> None:
         )
 
 
-def check_is_newer(device: Device, info: DeviceInfo, version: str) -> Version:
+def check_is_newer(device: Device, info: DeviceInfo, job: Job) -> Version:
     """Check the version, now that it is known what the device runs, and return the installed one.
+
+    The planner decided on the step from the line that the job begins at; from any other it is checked again.
 
     Raises FirmwareError `not_newer`, `incompatible`.
     """
     installed = installed_version(device, DeviceRecord(device.name, info))
     if info.image_state is not ImageState.ON_TRIAL:  # then it is about to be confirmed, or refuses
-        check_version(installed, Version.parse(version), allow_downgrade=device.allow_downgrade)
+        offered = Version.parse(job.version)
+        is_decided = Version.parse(job.from_version).line == installed.line
+        line = offered.line if is_decided else line_of(device, installed)
+        check_version(installed, offered, line=line, allow_downgrade=device.allow_downgrade)
     return installed
 
 

@@ -235,7 +235,7 @@ class Attempt:
         """Transfer, activate, and return what the device says after its restart. Raises Paused."""
         if self._is_held():
             raise Paused
-        installed = check_is_newer(self._device, info, self._the_job.version)
+        installed = check_is_newer(self._device, info, self._the_job)
         check_can_revert(self._device, info)
         await self._check_mark(info)
         image = await self._image(info, second_try=second_try)

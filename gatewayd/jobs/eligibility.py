@@ -21,7 +21,7 @@ from gatewayd.ota.rules import (
     select_rom,
 )
 from gatewayd.ota.topic import OtaTopic
-from gatewayd.ota.version import Version
+from gatewayd.ota.version import Line, Version
 from gatewayd.protocol.image import check_own_version
 from gatewayd.protocol.session import DeviceInfo, ImageState
 
@@ -68,11 +68,16 @@ def installed_versions(
     ]
 
 
+def line_of(device: Device, installed: Version) -> Line:
+    """Return the line a device follows: the one in the configuration, or else that of what it runs."""
+    return device.line or installed.line
+
+
 def topics_of(settings: Settings, device: Device, record: DeviceRecord) -> frozenset[str]:
-    """Return the topics a device follows: those of the major.minor version it runs."""
-    version = installed_version(device, record)
+    """Return the topics a device follows: those of its line."""
+    line = line_of(device, installed_version(device, record))
     return frozenset(
-        settings.mqtt.ota_topic.build(OtaTopic(device.app_id, version.major, version.minor, channel))
+        settings.mqtt.ota_topic.build(OtaTopic(device.app_id, line.major, line.minor, channel))
         for channel in device.channels
     )
 
@@ -127,7 +132,9 @@ def refusal_of(device: Device, record: DeviceRecord, candidate: Candidate) -> De
         return decision_on(device, candidate, "up_to_date", f"it runs {named}")
     try:
         if not on_trial:
-            check_version(installed, candidate.version, allow_downgrade=device.allow_downgrade)
+            is_ordered = candidate.release.from_line == str(installed.line)
+            line = candidate.version.line if is_ordered else line_of(device, installed)
+            check_version(installed, candidate.version, line=line, allow_downgrade=device.allow_downgrade)
         check_rollback(
             record.mark,
             candidate.verdict.timestamp_ms,

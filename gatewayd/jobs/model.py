@@ -96,6 +96,7 @@ class Release:
     """A message in the spool. `seq` orders by arrival.
 
     `retained`: the broker is known to have retained it. `suspended_at`: it does not have it any more.
+    `from_line`: a person ordered the step to it from that line; empty: nobody did.
     """
 
     id: int
@@ -110,6 +111,7 @@ class Release:
     received_at: str
     retained: bool = False
     suspended_at: str = ""
+    from_line: str = ""
 
     def version(self, verdict: Verdict) -> Version:
         """Return this release's version, with the patch number from `verdict`."""

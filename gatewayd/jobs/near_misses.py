@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from gatewayd.config import Device
+from gatewayd.jobs.eligibility import line_of
 from gatewayd.ota.topic import Channel, OtaTopic
 from gatewayd.ota.version import Version
 
@@ -24,8 +25,10 @@ def _miss(topic: OtaTopic, device: Device, version: Version) -> str | None:
         is_near = device.app_id.casefold().strip() == topic.app_id.casefold().strip()
         return f"has app_id {device.app_id!r}, and this is for {topic.app_id!r}" if is_near else None
     line = f"{topic.major}.{topic.minor}"
-    if version.line != (topic.major, topic.minor):
-        return f"runs {version} and follows {version.major}.{version.minor}; {line} is another line"
+    follows = line_of(device, version)
+    if follows != (topic.major, topic.minor):
+        cure = f'line: "{line}" in its configuration follows that one'
+        return f"runs {version} and follows {follows}; {line} is another line ({cure})"
     if topic.channel in device.channels:
         return ""
     channels = " and ".join(sorted(_channel(one) for one in device.channels))

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 
 from gatewayd.errors import DeviceError, FirmwareError
 from gatewayd.ota.container import built_at
-from gatewayd.ota.version import Version, is_newer, is_same_line
+from gatewayd.ota.version import Line, Version
 
 # rBoot compares the address within the mapped 1 MiB of flash (ESP8266).
 _LOW20 = 0xFFFFF
@@ -51,19 +51,26 @@ class RollbackMark:
     container_sha256: bytes
 
 
-def check_version(installed: Version, offered: Version, *, allow_downgrade: bool) -> None:
-    """Check for the same major.minor and a strictly higher patch; with `allow_downgrade` any other patch.
+def check_version(
+    installed: Version, offered: Version, *, line: Line | None = None, allow_downgrade: bool
+) -> None:
+    """Check for the line that the device follows and a higher version; with `allow_downgrade` any other one.
+
+    `line`: the one that it follows, whatever it runs; by default that of what it runs.
 
     Raises FirmwareError `incompatible` or `not_newer`.
     """
-    if not is_same_line(installed, offered):
+    expected = line or installed.line
+    if offered.line != expected:
         raise FirmwareError(
-            f"version {offered} cannot replace {installed}: expected {installed.major}.{installed.minor}.*",
+            f"version {offered} cannot replace {installed}: expected {expected}.*",
             code="incompatible",
+            hint=f'line: "{offered.line}" in the configuration takes the step, or `push --line` with this'
+            " file; whoever orders it answers for it",
         )
     if offered == installed:
         raise FirmwareError(f"version {offered} already runs on the device", code="not_newer")
-    if not is_newer(installed, offered) and not allow_downgrade:
+    if offered < installed and not allow_downgrade:
         raise FirmwareError(
             f"version {offered} is older than the installed {installed}",
             code="not_newer",

@@ -1,15 +1,36 @@
-"""A firmware version, and the two predicates that say whether one may replace another."""
+"""A firmware version, and the line that it belongs to."""
 
 import re
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from gatewayd.errors import FirmwareError
 
 # Topics and patch headers carry unsigned numbers; a varint of ten bytes is below 2**64.
 LIMIT = 2**64
 
+_NUMBER = "0|[1-9][0-9]{0,19}"
+_LINE = re.compile(rf"({_NUMBER})\.({_NUMBER})")
 _TEXT = re.compile(r"(0|[1-9][0-9]{0,19})\.(0|[1-9][0-9]{0,19})\.(0|[1-9][0-9]{0,19})")
+
+
+class Line(NamedTuple):
+    """A major.minor line: what a device follows, and within which updates are compatible by convention."""
+
+    major: int
+    minor: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `M.m` as `Version.parse` reads a version. Raises FirmwareError `bad_version`."""
+        match = _LINE.fullmatch(text)
+        if not match:
+            raise FirmwareError(f"{text[:80]!r} is not a line like 4.3", code="bad_version")
+        Version.parse(f"{text}.0")
+        return cls(*(int(part) for part in match.groups()))
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -33,19 +54,9 @@ class Version:
         return cls(*(int(part) for part in match.groups()))
 
     @property
-    def line(self) -> tuple[int, int]:
-        """The major.minor line, within which updates are compatible."""
-        return self.major, self.minor
+    def line(self) -> Line:
+        """Its major.minor line."""
+        return Line(self.major, self.minor)
 
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}.{self.patch}"
-
-
-def is_same_line(installed: Version, offered: Version) -> bool:
-    """Whether both share major.minor, so that one may replace the other at all."""
-    return installed.line == offered.line
-
-
-def is_newer(installed: Version, offered: Version) -> bool:
-    """Whether `offered` has a strictly higher patch; an equal one would be installed at each reconnect."""
-    return offered.patch > installed.patch

@@ -17,8 +17,8 @@ from gatewayd.config import Device, Settings
 from gatewayd.delivery.scheduler import Scheduler
 from gatewayd.errors import FirmwareError, RequestError
 from gatewayd.images.reader import FirmwareReader
-from gatewayd.jobs.eligibility import push_topic
-from gatewayd.jobs.model import EVERYTHING, EndJob, Job, pause_of
+from gatewayd.jobs.eligibility import installed_version, push_topic
+from gatewayd.jobs.model import EVERYTHING, DeviceRecord, EndJob, Job, pause_of
 from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.file_kinds import refuse_keys, refuse_nesting
 from gatewayd.ota.patch import encode_patch
@@ -124,8 +124,12 @@ class Commands:
         await self._reconciler.settled()
         return tuple(CommandResult(device, None, self._go_on(known, device)) for device in devices)
 
-    async def push(self, name: str, version: Version, content: bytes, by: str) -> CommandResult:
+    async def push(
+        self, name: str, version: Version, content: bytes, by: str, *, to_line: bool = False
+    ) -> CommandResult:
         """Push firmware to one device without MQTT: the same checks, the same job.
+
+        `to_line`: the step to the line of `version`, from what the device runs now, is ordered with it.
 
         Raises FirmwareError with the planner's code if no job would follow; then nothing is stored.
         """
@@ -137,6 +141,8 @@ class Commands:
         message = encode_patch(version.patch, device.patch_encoding) + content
         async with self._reconciler.between_passes():
             known = await self._reconciler.known()
+            installed = installed_version(device, known.devices.get(name, DeviceRecord(name)))
+            from_line = str(installed.line) if to_line else ""
             preview = await with_message(
                 settings,
                 known,
@@ -144,11 +150,15 @@ class Commands:
                 topic=topic,
                 topic_text=push_topic(name),
                 message=message,
+                from_line=from_line,
             )
             self._check_push(settings, preview, device)
             # Alone: a push replaces the one before, and pushing the same file again is a new push.
-            await self._store.run(lambda db: db.add_release(topic, push_topic(name), message, alone=True))
-        log.info("pushed", device=name, version=str(version), size_bytes=len(message), by=by)
+            await self._store.run(
+                lambda db: db.add_release(topic, push_topic(name), message, alone=True, from_line=from_line)
+            )
+        ordered = {"from_line": from_line} if from_line else {}
+        log.info("pushed", device=name, version=str(version), size_bytes=len(message), by=by, **ordered)
         await self._reconciler.settled()
         jobs = [job for job in await self._jobs() if job.device == name]
         job = jobs[-1]

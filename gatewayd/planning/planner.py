@@ -6,10 +6,11 @@ The planner is level-triggered. Nothing here reacts to an event: whenever an inp
 planned again, and the same input always gives the same plan. So a device added later, a spare board with old
 firmware or a corrected key leads to the update without publishing again.
 
-For one device: the topics it follows are those of the major.minor it *runs*. On each topic the newest genuine
-message counts: by authenticated build timestamp, then by arrival, so that a replayed old message displaces
-nothing (with `allow_downgrade` by arrival alone). Among several channels the highest patch counts. A message
-that is refused does not hide an older one that is genuine, but the refusal is what is reported.
+For one device: the topics it follows are those of the major.minor it *runs*, or of its `line:`. On each topic
+the newest genuine message counts: by authenticated build timestamp, then by arrival, so that a replayed old
+message displaces nothing (with `allow_downgrade` by arrival alone). Among several channels the highest
+version counts. A message that is refused does not hide an older one that is genuine, but the refusal is what
+is reported.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -206,7 +207,7 @@ def _choose(device: Device, record: DeviceRecord, offers: Offers) -> tuple[Candi
     told = [(release.seq, _refused(device, release, verdict)) for release, verdict in not_genuine(offers)]
     newest = newest_of(offers, by_arrival=device.allow_downgrade)
     told += [(one.release.seq, refusal) for one, refusal in _stale(device, record, offers, newest)]
-    for candidate in sorted(newest.values(), key=lambda one: (one.version.patch, *one.age), reverse=True):
+    for candidate in sorted(newest.values(), key=lambda one: (one.version, *one.age), reverse=True):
         refusal = refusal_of(device, record, candidate)
         if refusal is None:
             return candidate, None
@@ -259,10 +260,10 @@ def _end_of(
 
 
 def _supersedes(device: Device, best: Candidate, active: Job) -> bool:
-    """Whether `best` has a higher patch and no older authenticated timestamp, or no longer needs approval."""
+    """Whether `best` is a higher version and no older by its timestamp, or no longer needs approval."""
     if best.release.sha256 == active.message_sha256:
         return active.state is JobState.OFFERED and device.install == "auto"
-    if best.version.patch <= Version.parse(active.version).patch:
+    if best.version <= Version.parse(active.version):
         return False
     return (best.verdict.timestamp_ms or 0) >= (active.timestamp_ms or 0)
 

@@ -62,8 +62,12 @@ async def with_message(
     topic: OtaTopic,
     topic_text: str,
     message: bytes,
+    from_line: str = "",
 ) -> Preview:
-    """Add a message to the snapshot; an empty one withdraws its topic's releases."""
+    """Add a message to the snapshot; an empty one withdraws its topic's releases.
+
+    `from_line`: as of a `Release`.
+    """
     others = [release for release in known.releases if release.topic != topic_text]
     if not message:
         return Preview(replace(known, releases=others), None)
@@ -80,6 +84,7 @@ async def with_message(
         sha256=sha256,
         size=len(message),
         received_at="",
+        from_line=from_line,
     )
     foreseen = replace(known, releases=[*others, *before, release])
     verdicts = await _verdicts(settings, foreseen, firmware, release, message)

@@ -153,10 +153,12 @@ class Database:
         verdicts: Mapping[DecodeProfile, Verdict] = MappingProxyType({}),
         *,
         alone: bool = False,
+        from_line: str = "",
     ) -> bool:
         """Make a message its topic's newest release; with `alone` its only one, always as a new release.
 
-        What was verified already is stored with it.
+        `from_line`: the line from which a person ordered the step to it. What was verified already is stored
+        with it.
 
         False: it already is the newest, and nothing changed. An older one that arrives again becomes the
         newest; one whose file was damaged or lost is repaired, and verified again.
@@ -167,7 +169,7 @@ class Database:
             for profile, verdict in verdicts.items():
                 self._verdicts.put(sha256, profile, verdict)
 
-        return self._releases.add(topic, topic_text, payload, alone=alone, before=judge)
+        return self._releases.add(topic, topic_text, payload, alone=alone, from_line=from_line, before=judge)
 
     def withdraw(self, topic_text: str) -> bool:
         """Withdraw all releases of a topic. False: there were none."""

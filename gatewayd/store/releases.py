@@ -21,7 +21,14 @@ class Releases:
         return [release for _, release in self._tables.read("releases", "ORDER BY seq", (), release_of)]
 
     def add(
-        self, topic: OtaTopic, topic_text: str, payload: bytes, *, alone: bool, before: Callable[[str], None]
+        self,
+        topic: OtaTopic,
+        topic_text: str,
+        payload: bytes,
+        *,
+        alone: bool,
+        from_line: str,
+        before: Callable[[str], None],
     ) -> bool:
         """See `Database.add_release`; `before` is called with the SHA-256 before the release is written."""
         db = self._tables.db
@@ -36,10 +43,11 @@ class Releases:
                 db.execute("DELETE FROM releases WHERE topic = ?", (topic_text,))
             before(sha256)
             db.execute(
-                "INSERT INTO releases (seq, topic, app_id, major, minor, channel, sha256, size, received_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                "INSERT INTO releases"
+                " (seq, topic, app_id, major, minor, channel, sha256, size, received_at, from_line)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
                 " ON CONFLICT (topic, sha256) DO UPDATE SET seq = excluded.seq,"
-                " received_at = excluded.received_at",
+                " received_at = excluded.received_at, from_line = excluded.from_line",
                 (
                     seq,
                     topic_text,
@@ -50,6 +58,7 @@ class Releases:
                     sha256,
                     len(payload),
                     self._tables.now(),
+                    from_line,
                 ),
             )
             return True

@@ -26,6 +26,7 @@ CREATE TABLE releases (
     topic TEXT NOT NULL, app_id TEXT NOT NULL, major TEXT NOT NULL, minor TEXT NOT NULL,
     channel TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL,
     retained INTEGER NOT NULL DEFAULT 0, suspended_at TEXT NOT NULL DEFAULT '',
+    from_line TEXT NOT NULL DEFAULT '',
     UNIQUE (topic, sha256));
 CREATE TABLE verdicts (sha256 TEXT, reading TEXT, verdict TEXT NOT NULL, PRIMARY KEY (sha256, reading));
 CREATE TABLE devices (

@@ -47,6 +47,15 @@ def test_a_bare_image_for_a_device_that_takes_it(barn: Desk, tmp_path: Path) -> 
     assert barn.devices["bare-1"].active == IMAGE[:5000]
 
 
+def test_a_step_to_another_line_is_ordered_with_line(barn: Desk, tmp_path: Path) -> None:
+    (tmp_path / "image.bin").write_bytes(IMAGE[5000:10_000])
+    words = ("push", "bare-1", tmp_path / "image.bin", "--version", "4.4.0")
+    assert "`push --line` with this file" in barn.refused("push", *words)["message"]
+    barn.good(*words, "--line")
+    barn.until_state("bare-1", "succeeded", installed_version="4.4.0")
+    assert barn.devices["bare-1"].active == IMAGE[5000:10_000]
+
+
 def refusal(barn: Desk, container: Path, version: str, device: str = "pump-1") -> str:
     error = barn.refused("push", "push", device, container, "--version", version)
     assert device in error["message"] or error["code"] == "bad_version", "it names the device"

@@ -32,7 +32,8 @@ class Taken:
         self.contents: list[bytes] = []
         self.at_once = self.most_at_once = 0
 
-    async def push(self, name: str, version: Version, content: bytes, by: str) -> CommandResult:  # noqa: ARG002 - as there
+    async def push(self, name: str, _: Version, content: bytes, __: str, *, to_line: bool) -> CommandResult:
+        assert not to_line
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         await asyncio.sleep(0)  # another's turn

@@ -82,6 +82,26 @@ async def test_a_corrected_key_leads_to_the_update_where_the_message_was_too_lar
     assert device.active == image
 
 
+async def test_a_line_in_the_configuration_leads_to_the_next_minor(farm: Farm) -> None:
+    gateway = farm.gateway
+    device = farm.device("pump-1")
+    gateway.config["devices"] = [device.config()]
+    gateway.start()
+    gateway.publish(gateway.pack(IMAGE), "4.3.2")
+    await gateway.until_state("pump-1", "succeeded", installed_version="4.3.2")
+    gateway.publish(gateway.pack(IMAGE[::-1]), "4.4.0")
+    gateway.config["devices"][0]["line"] = "4.4"
+    gateway.write()
+    gateway.ctl("--socket", gateway.folder / "control.sock", "reload")
+    await gateway.until_state("pump-1", "succeeded", installed_version="4.4.0")
+    assert device.active == IMAGE[::-1]
+    del gateway.config["devices"][0]["line"]
+    gateway.write()
+    gateway.ctl("--socket", gateway.folder / "control.sock", "reload")
+    gateway.publish(gateway.pack(IMAGE), "4.4.1")
+    await gateway.until_state("pump-1", "succeeded", installed_version="4.4.1")
+
+
 async def test_boards_swapped_on_two_ports_are_refused_by_name(farm: Farm) -> None:
     gateway = farm.gateway
     pump, tank = farm.device("pump-1", app_id="tank"), farm.device("tank-1", app_id="pump")

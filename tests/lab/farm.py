@@ -131,8 +131,12 @@ class Gateway:
             (self.folder / name).chmod(0o600)
 
     def start(self) -> None:
-        self.config_file.write_text(yaml.safe_dump(self.config, sort_keys=False))
+        self.write()
         self.run()
+
+    def write(self) -> None:
+        """Write the configuration as it is held."""
+        self.config_file.write_text(yaml.safe_dump(self.config, sort_keys=False))
 
     def run(self) -> None:
         """Start it with the configuration that is there."""

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ from gatewayd.ota.rules import (
     check_version,
     select_rom,
 )
-from gatewayd.ota.version import Version
+from gatewayd.ota.version import Line, Version
 
 V431 = Version(4, 3, 1)
 TWO_ROMS = Container(0, (Rom(0x2000, b"first"), Rom(0x202000, b"second")), signed=True, encrypted=False)
@@ -42,6 +44,36 @@ def test_which_version_replaces_4_3_1(offered: str, plain: str, downgrade: str) 
             check_version(V431, Version.parse(offered), allow_downgrade=allow_downgrade)
         assert refused.value.code == code
         assert offered in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("offered", "line", "plain", "downgrade"),
+    [
+        ("4.4.0", (4, 4), "", ""),
+        ("5.0.0", (5, 0), "", ""),
+        ("4.2.9", (4, 2), "not_newer", ""),
+        ("4.3.2", (4, 4), "incompatible", "incompatible"),
+        ("4.5.0", (4, 4), "incompatible", "incompatible"),
+    ],
+)
+def test_which_version_of_another_line_replaces_4_3_1(
+    offered: str, line: tuple[int, int], plain: str, downgrade: str
+) -> None:
+    for allow_downgrade, code in ((False, plain), (True, downgrade)):
+        check = partial(check_version, line=Line(*line), allow_downgrade=allow_downgrade)
+        if not code:
+            check(V431, Version.parse(offered))
+            continue
+        with pytest.raises(FirmwareError) as refused:
+            check(V431, Version.parse(offered))
+        assert refused.value.code == code
+
+
+def test_the_refusal_names_the_way_to_another_line() -> None:
+    with pytest.raises(
+        FirmwareError, match=r'line: "4\.4" in the configuration takes the step, or `push --line`'
+    ):
+        check_version(V431, Version(4, 4, 0), allow_downgrade=False)
 
 
 @given(st.builds(Version, *[st.integers(0, 3)] * 3), st.builds(Version, *[st.integers(0, 3)] * 3))

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.errors import FirmwareError
-from gatewayd.ota.version import LIMIT, Version, is_newer, is_same_line
+from gatewayd.ota.version import LIMIT, Line, Version
 
 PARTS = st.integers(0, LIMIT - 1)
 
@@ -51,12 +51,15 @@ def test_versions_are_ordered_as_numbers() -> None:
 
 
 def test_a_line_is_major_and_minor() -> None:
-    assert is_same_line(Version(4, 3, 1), Version(4, 3, 9))
-    assert not is_same_line(Version(4, 3, 1), Version(4, 4, 1))
-    assert not is_same_line(Version(4, 3, 1), Version(5, 3, 1))
+    assert Version(4, 3, 1).line == Line(4, 3) == Line.parse("4.3")
+    assert str(Line(4, 10)) == "4.10"
+    assert Line(4, 10) > Line(4, 9)
 
 
-def test_an_equal_patch_is_not_newer() -> None:
-    assert is_newer(Version(4, 3, 1), Version(4, 3, 2))
-    assert not is_newer(Version(4, 3, 1), Version(4, 3, 1))
-    assert not is_newer(Version(4, 3, 2), Version(4, 3, 1))
+@pytest.mark.parametrize(
+    "text", ["", "4", "4.", "4.3.1", "04.3", "4.03", " 4.3", "4.3\n", "4.x", f"4.{2**64}"]
+)
+def test_what_is_no_line(text: str) -> None:
+    with pytest.raises(FirmwareError) as refused:
+        Line.parse(text)
+    assert refused.value.code == "bad_version"

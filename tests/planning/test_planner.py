@@ -297,7 +297,7 @@ def test_a_device_of_another_line_is_followed_there() -> None:
     end, create = world.plan().commands
     assert isinstance(end, EndJob)
     assert isinstance(create, CreateJob)
-    assert (end.code, create.version) == ("withdrawn", "4.4.1")
+    assert (end.code, create.version) == ("superseded", "4.4.1")
 
 
 @pytest.mark.parametrize("version", [None, "nightly", "4.3"])

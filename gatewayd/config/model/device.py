@@ -20,7 +20,7 @@ from gatewayd.errors import GatewaydError
 from gatewayd.ota.patch import PatchEncoding
 from gatewayd.ota.rules import Deliver, Payload, SlotMatch
 from gatewayd.ota.topic import Channel, validate_app_id
-from gatewayd.ota.version import Version
+from gatewayd.ota.version import Line, Version
 from gatewayd.protocol.registry import DEFAULT_PROTOCOL, PROTOCOLS
 
 MAGIC_PATTERN = r"^([0-9A-Fa-f]{2}){1,16}$"
@@ -56,6 +56,14 @@ VersionText = Annotated[
 ]
 
 
+LineText = Annotated[
+    Line,
+    PlainValidator(parsed(Line.parse, Line)),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string", "pattern": r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)$"}),
+]
+
+
 class _Device(Section):
     """A device behind this gateway."""
 
@@ -68,6 +76,10 @@ class _Device(Section):
         None, description="The board's own id; if given, compared with what the device reports"
     )
     version: VersionText = Field(description="Assumed until the device reports its version")
+    line: LineText | None = Field(
+        None,
+        description='The major.minor line to follow, such as "4.4". Default: that of what the device runs',
+    )
     channel: Literal["none", "stable", "unstable", "both"] = Field(
         "none", description="none (the topic without suffix), stable, unstable, or both (stable and unstable)"
     )
