@@ -19,6 +19,7 @@ TARGETS ?=
 POINTS ?= 1000
 STATES ?= 20000
 SECONDS ?= 600
+HOURS ?= 3
 ONLY ?=
 FAULTS_ARGS ?=
 SYSTEM_ARGS ?=
@@ -163,6 +164,9 @@ soak: $(STAMP) system-packages  ## Updates for SECONDS=600 while daemon, broker 
 
 power-loss: $(STAMP) system-packages  ## What a power cut may leave of the store at any moment, opened and judged: STATES=20000
 	PYTHONPATH=tests $(BIN)/python -m suites.power_loss --states $(STATES)
+
+wear: $(STAMP)  ## What devices and strangers who bring nothing new make the store write in an hour, with limits: HOURS=3 of virtual time (two minutes)
+	PYTHONPATH=tests $(BIN)/python -m suites.wear --hours $(HOURS)
 
 faults: $(STAMP) system-packages  ## ENOSPC and EIO at each write of the store, with a table (two minutes)
 	PYTHONPATH=tests $(BIN)/python -m suites.faults $(FAULTS_ARGS)

@@ -202,6 +202,7 @@ class Code(StrEnum):
     NOT_CONFIRMED = "not_confirmed", _DEVICE
     NOT_RUNNING = "not_running", _DEVICE
     ON_TRIAL = "on_trial", _TRIAL
+    TRIAL_OVERDUE = "trial_overdue", _TRIAL
     NO_TRIAL_BOOT = "no_trial_boot", _INCAPABLE
     NOT_NOW = "not_now", _DEVICE
     WRONG_APP = "wrong_app", _MISTAKEN
@@ -257,6 +258,7 @@ class Code(StrEnum):
     NOT_HEARD = "not_heard", _AWAY
     CONNECT_FAILED = "connect_failed", _AWAY
     PAIRING_FAILED = "pairing_failed", _NO_ENTRY
+    BOND_LOST = "bond_lost", _SILENT
     NO_SERVICE = "no_service", _NO_ENTRY
     ADAPTER_MISSING = "adapter_missing", _AWAY
     ADAPTER_BLOCKED = "adapter_blocked", _AWAY

@@ -34,14 +34,22 @@ def approve(targets: tuple[str, ...], control_socket: Path, as_json: bool) -> No
 
 @click.command("retry")
 @device_argument("targets", metavar=_TARGETS, nargs=-1, required=True)
+@click.option(
+    "--reverted",
+    is_flag=True,
+    help="Order one more try of an image that the bootloader took back, for instance because the device"
+    " restarted during the trial.",
+)
 @socket_option
 @json_option
-def retry(targets: tuple[str, ...], control_socket: Path, as_json: bool) -> None:
+def retry(targets: tuple[str, ...], reverted: bool, control_socket: Path, as_json: bool) -> None:
     """Retry an update that is waiting, failed or was cancelled.
 
-    A device that has no update is identified. An image that the bootloader reverted is not tried again.
+    A device that has no update is identified. An image that the bootloader took back is only tried again with
+    --reverted. With RCP that is possible once for an image: the device itself counts.
     """
-    _steer("retry", targets, control_socket, as_json=as_json)
+    result = ask(control_socket, build(Steer, op="retry", targets=targets, reverted=reverted), OutcomesResult)
+    _print_outcomes(result, as_json=as_json)
 
 
 @click.command("cancel")
@@ -131,9 +139,7 @@ def reload(control_socket: Path, as_json: bool) -> None:
     echo(f"{result.file} is in force; {plural(len(result.unchanged), 'device')} unchanged")
 
 
-def _steer(
-    op: Literal["approve", "cancel", "retry"], targets: tuple[str, ...], path: Path, *, as_json: bool
-) -> None:
+def _steer(op: Literal["approve", "cancel"], targets: tuple[str, ...], path: Path, *, as_json: bool) -> None:
     result = ask(path, build(Steer, op=op, targets=targets), OutcomesResult)
     _print_outcomes(result, as_json=as_json)
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -241,11 +242,15 @@ class ControlOperations:
             case requests.Hold():
                 return await self._hold(request, _who(request, caller))
             case _:
-                act = {"approve": commands.approve, "cancel": commands.cancel, "retry": commands.retry}
+                acts: dict[str, Callable[[str, str], Awaitable[CommandResult]]] = {
+                    "approve": commands.approve,
+                    "cancel": commands.cancel,
+                    "retry": partial(commands.retry, reverted=request.reverted),
+                }
                 outcomes, refused = [], []
                 for target in dict.fromkeys(request.targets):
                     try:
-                        outcomes.append(await act[request.op](target, _who(request, caller)))
+                        outcomes.append(await acts[request.op](target, _who(request, caller)))
                     except GatewaydError as error:
                         refused.append((target, error))
                 return _answer(request.targets, outcomes, refused)

@@ -95,11 +95,13 @@ class Push(Request):
 class Steer(Request):
     """Approve, cancel or retry: devices by name, or jobs by number.
 
-    `on_behalf_of`: the person for whom a program asks, as it says; recorded beside the program's user.
+    `reverted`: retry also an image that was given up. `on_behalf_of`: the person for whom a program asks, as
+    it says; recorded beside the program's user.
     """
 
     op: Literal["approve", "cancel", "retry"]
     targets: tuple[Name, ...] = Field(min_length=1, max_length=1000)
+    reverted: bool = False
     on_behalf_of: Person | None = None
 
 

@@ -96,7 +96,7 @@ class Attempt:
         self._is_held = is_held
         self.job = job
         self.log = structlog.get_logger().bind(device=device.name, **({"job": job.id} if job else {}))
-        self._console = ConsoleLog(self.log)
+        self._console = ConsoleLog(self.log, deps.console.of(device.name))
         self._attempt_log = AttemptLog(deps.clock(), utc_now(), job.durable if job else 0)
         self._contact = DeviceContact(
             deps, settings, device, job=lambda: self.job, log=self.log, on_notice=self._notice
@@ -204,7 +204,7 @@ class Attempt:
         job = self._the_job
         match step:
             case Step.TRANSFER:
-                return await self._update(info, second_try=False)
+                return await self._update(info, second_try=job.retry_reverted)
             case Step.SECOND_TRY:
                 return await self._update(info, second_try=True)
             case Step.RESTART:
@@ -226,9 +226,12 @@ class Attempt:
                 )
             case _:
                 raise DeviceError(
-                    f"{job.version} was started and the bootloader gave it up; {info.version} runs again",
+                    f"{job.version} was started and the bootloader gave it up; {info.version} runs again."
+                    " Either the image does not work, or the device restarted before it was confirmed:"
+                    " opening its port may reset it, and so does a power cut",
                     code="reverted",
-                    hint="this image is not tried again; publish a repaired one",
+                    hint="publish a repaired one; if it was only a restart, `gatewayctl retry"
+                    f" {self._device.name} --reverted` orders one more try",
                 )
 
     async def _update(self, info: DeviceInfo, *, second_try: bool) -> DeviceInfo:

@@ -130,6 +130,7 @@ class DeviceContact:
         if isinstance(outcome, Failed):
             error = outcome.error
             if meaning(error.code).is_silence:
+                error.code = self._link.silence_code or error.code
                 error.hint = "; ".join(filter(None, (error.hint, self._link.silence_hint)))
             raise error
         if isinstance(outcome, Deferred):

@@ -1,10 +1,11 @@
 """What an attempt needs from the rest of the daemon, and whom it notifies."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from gatewayd.config import Device
+from gatewayd.delivery.console import ConsoleLimits
 from gatewayd.delivery.progress import TransferProgress
 from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.model import Job
@@ -36,3 +37,4 @@ class Dependencies:
     make_link: Callable[[Device], Link]
     make_session: Callable[[Device], TransferSession]
     clock: Callable[[], float]
+    console: ConsoleLimits = field(default_factory=ConsoleLimits)

@@ -97,7 +97,6 @@ class Pump:
 
     async def outcome(self) -> Outcome:
         """Run the operation under way to its outcome. Raises LinkLost."""
-        self._note_datagram_size()  # a radio may have told it late
         try:
             return await self._until_outcome()
         finally:
@@ -107,6 +106,7 @@ class Pump:
     async def _until_outcome(self) -> Outcome:
         while True:
             self._news.clear()
+            self._note_datagram_size()  # a radio may tell it late, or again
             if self._broken is not None:
                 raise self._broken
             self._act_on_time()
@@ -126,7 +126,7 @@ class Pump:
         self._start_reading()
 
     def _note_datagram_size(self) -> None:
-        """Tell the session what one datagram carries, if that is new. Only between operations."""
+        """Tell the session what one datagram carries, if that is new."""
         size = self._link.max_datagram
         if size is not None and size != self._datagram_size:
             self._datagram_size = size

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from gatewayd.codes import AttemptEffect, Contact, meaning
-from gatewayd.errors import GatewaydError, LinkError, LinkLost
+from gatewayd.codes import AttemptEffect, Code, Contact, meaning
+from gatewayd.errors import DeviceError, GatewaydError, LinkError, LinkLost
 from gatewayd.jobs.model import Job
 from gatewayd.jobs.transitions import JobState
 
@@ -46,7 +46,9 @@ def after_failure(
     waiting = JobState.ACTIVATING if job.state is JobState.ACTIVATING else JobState.QUEUED
     if what.attempt is AttemptEffect.MOOT and job.state is not JobState.ACTIVATING:
         return Retry(JobState.CANCELLED, job.failures, 0.0)
-    if what.attempt in (AttemptEffect.FINAL, AttemptEffect.MOOT):
+    # Nothing can replace an image that was activated: the job must end for a release published meanwhile.
+    is_stuck = error.code == Code.TRIAL_OVERDUE and job.state is JobState.ACTIVATING
+    if what.attempt in (AttemptEffect.FINAL, AttemptEffect.MOOT) or is_stuck:
         return Retry(JobState.FAILED, job.failures + 1, 0.0)
     # A port that keeps vanishing during transfers costs the device a flash write each time.
     has_vanished = isinstance(error, LinkLost) and job.state is JobState.TRANSFERRING and not advanced
@@ -66,6 +68,16 @@ def _keeps_vanishing(times: int) -> LinkError:
         f"attempt {times} without anything new stored: the port vanished during the transfer again",
         code="keeps_vanishing",
         hint="look at the cable, the hub, and the device's power supply",
+    )
+
+
+def trial_overdue(trial_s: float) -> DeviceError:
+    """Return the error for a device that has been on trial for longer than a trial lasts."""
+    return DeviceError(
+        f"the device has said for more than {trial_s + TRIAL_MARGIN_S:.0f} s that an image is on trial, and a"
+        f" trial lasts {trial_s:.0f} s",
+        code="trial_overdue",
+        hint="restart it, and look why its firmware neither confirms the image nor goes back",
     )
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import structlog
 
 from gatewayd.allowance import Allowance
-from gatewayd.codes import Again, Code, meaning
+from gatewayd.codes import Again, Code, Contact, meaning
 from gatewayd.config import BleSettings, Device, Settings, UartSettings
 from gatewayd.delivery.attempt import Attempt, with_address
 from gatewayd.delivery.deferral import Deferral, Paused
 from gatewayd.delivery.dependencies import Dependencies
-from gatewayd.delivery.retry import TRIAL_MARGIN_S, after_failure, back_off_s
+from gatewayd.delivery.retry import TRIAL_MARGIN_S, after_failure, back_off_s, trial_overdue
 from gatewayd.errors import GatewaydError, HostError, LinkLost
 from gatewayd.jobs.model import AttemptRecord, Job
 from gatewayd.jobs.transitions import INTERRUPTIBLE, JobState
@@ -53,6 +53,7 @@ class Lane:
     probe_failures: int = 0
     activating_since: float | None = None
     volatile: tuple[int, int] = (0, 0)  # a job, and the most of its bytes that the device had in memory only
+    on_trial_since: float | None = None
     port: PortIdentity = None
     returns: Allowance | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -265,6 +266,7 @@ class Scheduler:
         now: Job | None = None
         try:
             now = await attempt.deliver()
+            lane.on_trial_since = None
         except asyncio.CancelledError:
             if lane.interruption is not None:
                 now = await attempt.interrupted(*lane.interruption)
@@ -286,6 +288,7 @@ class Scheduler:
     async def _record(self, lane: Lane, attempt: Attempt, job: Job, error: GatewaydError) -> Job:
         """Store a failure, and schedule what comes next."""
         grace = self._is_grace(lane, attempt)
+        error = self._judge_trial(lane, error)
         retry = after_failure(
             attempt.job or job,
             error,
@@ -305,6 +308,17 @@ class Scheduler:
             lane.probe_failures = retry.failures
             lane.probe_due = self._deps.clock() + back_off_s(retry.failures + 2, self._chance())
         return now
+
+    def _judge_trial(self, lane: Lane, error: GatewaydError) -> GatewaydError:
+        """Give a trial that lasts longer than it can a code of its own. Silence says nothing of it."""
+        if error.code != Code.ON_TRIAL:
+            if meaning(error.code).contact is Contact.MADE:
+                lane.on_trial_since = None
+            return error
+        now, trial_s = self._deps.clock(), lane.device.trial_s
+        if lane.on_trial_since is None:
+            lane.on_trial_since = now
+        return trial_overdue(trial_s) if now - lane.on_trial_since >= trial_s + TRIAL_MARGIN_S else error
 
     def _is_grace(self, lane: Lane, attempt: Attempt) -> bool:
         if attempt.job is None or attempt.job.state is not JobState.ACTIVATING:

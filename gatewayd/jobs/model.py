@@ -163,6 +163,7 @@ class Job:
     retry_allowed: bool = False  # a person has allowed the same release to be tried again
     image_id: str = ""  # the device's own name for the image, if that is not its SHA-256
     peer: str | None = None  # address of the device that the job began with, if the link has one
+    retry_reverted: bool = False  # a person has ordered one more try of an image that was given up
     is_armed: bool = False  # the device has acknowledged that it will boot the image next
 
     @property
@@ -187,6 +188,7 @@ class Job:
             boot_id=self.boot_id,
             is_activating=self.state is JobState.ACTIVATING,
             is_armed=self.is_armed,
+            retry_reverted=self.retry_reverted,
         )
 
 
@@ -278,6 +280,7 @@ class CreateJob:
     container_sha256: str
     topic: str = ""
     decision: str = ""
+    retry_reverted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

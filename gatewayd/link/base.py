@@ -34,6 +34,10 @@ class Link(Protocol):
         """
 
     @property
+    def silence_code(self) -> str:
+        """The code of a likely cause when the link is up and nothing comes; empty: there is none."""
+
+    @property
     def silence_hint(self) -> str:
         """What else to try when the link is up and nothing comes; empty: nothing more than usual."""
 
@@ -72,6 +76,7 @@ class LeadsToOne:
     """
 
     peer: str | None = None
+    silence_code: str = ""
     silence_hint: str = ""
     on_data: Callable[[bytes], None] | None = None
 

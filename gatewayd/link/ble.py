@@ -82,6 +82,11 @@ class BleLink:
         return None if self._device is None else lasting_address(self._device)
 
     @property
+    def silence_code(self) -> str:
+        """See Link. BlueZ says that there is a bond, connects, and then nothing that is written arrives."""
+        return Code.BOND_LOST if self._has_old_bond and not self._has_heard else ""
+
+    @property
     def silence_hint(self) -> str:
         """See Link. BlueZ remembers the services and the bond; the device may have others now, or none."""
         if not self._pair or self._device is None:
@@ -119,6 +124,11 @@ class BleLink:
         except BaseException:
             await self.close()
             raise
+
+    @property
+    def _has_old_bond(self) -> bool:
+        device, radio = self._device, self._radio
+        return self._pair and device is not None and radio is not None and radio.had_bond(device.address)
 
     async def close(self) -> None:
         """See Link. What BlueZ still has queued may be lost silently."""

@@ -86,6 +86,7 @@ class Radio:
         self._stale_connections = stale_connections
         self._turn = asyncio.Lock()
         self._seekers: list[_Seeker] = []
+        self._bonded: set[str] = set()
         self._heard_at: dict[str, float] = {}  # by address, of those that were sought
         self._impatient = asyncio.Event()  # an impatient seeker arrived
         self._heard = asyncio.Event()
@@ -191,6 +192,10 @@ class Radio:
         except FOREIGN as error:
             raise translate_error(f"{device.address} on {self}", error, "connect_failed") from error
 
+    def had_bond(self, address: str) -> bool:
+        """Whether the last connection to this address was made with a bond that existed before."""
+        return address in self._bonded
+
     async def disconnect(self, client: BleakClient) -> None:
         """End a connection and free its slot. Never raises."""
         try:
@@ -218,8 +223,9 @@ class Radio:
             # bleak's own limit does not cover each of its calls.
             async with asyncio.timeout(limits.connect_s + limits.discovery_s + CALL_LIMIT_S):
                 await client.connect()
-                if pair:
-                    await self._backend.connections.pair(client, device)
+                self._bonded.discard(device.address)
+                if pair and await self._backend.connections.pair(client, device):
+                    self._bonded.add(device.address)
         except BaseException:
             await _part(client)
             raise

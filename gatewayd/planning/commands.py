@@ -27,6 +27,7 @@ from gatewayd.ota.version import Version
 from gatewayd.planning.planner import StoreSnapshot
 from gatewayd.planning.preview import Forecast, Preview, assessments, forecasts, with_message
 from gatewayd.planning.reconciler import Reconciler
+from gatewayd.protocol.registry import PROTOCOLS
 from gatewayd.store.store import Store
 
 log = structlog.get_logger()
@@ -82,8 +83,11 @@ class Commands:
         log.info("cancelled", device=job.device, job=job.id, version=job.version, by=by)
         return await self._outcome(job, f"job {job.id} ({job.version}) is cancelled")
 
-    async def retry(self, target: str, by: str) -> CommandResult:
-        """Try again now: a job that is waiting, failed or was cancelled, or a device that did not answer."""
+    async def retry(self, target: str, by: str, *, reverted: bool = False) -> CommandResult:
+        """Try again now: a job that is waiting, failed or was cancelled, or a device that did not answer.
+
+        `reverted`: also an image that was given up, as often as the protocol allows.
+        """
         device = self._device_of(target, await self._jobs())
         async with self._reconciler.between_passes():
             known = await self._reconciler.known()
@@ -91,7 +95,7 @@ class Commands:
                 who, way_out = pause
                 raise RequestError(f"{device} was paused by {who.by}", code="paused", hint=way_out)
             last = next((job for job in reversed(known.jobs) if job.device == device), None)
-            again = last is not None and await self._permit(last)
+            again = last is not None and await self._permit(last, known.jobs, reverted=reverted)
         if last is not None and again:
             await self._reconciler.settled()
             return await self._tried_again(last, by)
@@ -206,7 +210,7 @@ class Commands:
         self._scheduler.run_now(device, ask=self._device(device).probe == "start")
         return f"{device} goes on"
 
-    async def _permit(self, last: Job) -> bool:
+    async def _permit(self, last: Job, jobs: Sequence[Job], *, reverted: bool) -> bool:
         """Return whether trying again needs a new job; if so, let the planner create it."""
         if last.state is JobState.OFFERED:
             raise RequestError(
@@ -221,13 +225,30 @@ class Commands:
         if last.state not in (JobState.FAILED, JobState.CANCELLED):
             return False
         if meaning(last.code).again is Again.NEVER:
+            self._check_may_retry_reverted(last, jobs, is_ordered=reverted)
+        await self._store.run(lambda db: db.allow_retry(last.id))
+        return True
+
+    def _check_may_retry_reverted(self, last: Job, jobs: Sequence[Job], *, is_ordered: bool) -> None:
+        """Raise RequestError unless a person orders one more try, and the protocol has one."""
+        if not is_ordered:
             raise RequestError(
                 f"job {last.id} of {last.device} failed with {last.code}: {last.reason}",
                 code=last.code,
-                hint="the image itself was at fault: publish a repaired one",
+                hint="publish a repaired image, or order one more try:"
+                f" gatewayctl retry {last.device} --reverted",
             )
-        await self._store.run(lambda db: db.allow_retry(last.id))
-        return True
+        kind = PROTOCOLS[self._device(last.device).protocol]
+        image = last.device, last.device_id, last.message_sha256
+        is_used_up = any(
+            job.second_try and image == (job.device, job.device_id, job.message_sha256) for job in jobs
+        )
+        if kind.retries_reverted_once and is_used_up:
+            raise RequestError(
+                f"job {last.id} of {last.device} was the one more try that {kind.title} allows for an image",
+                code=last.code,
+                hint="publish a repaired image: one that differs in a byte counts as another",
+            )
 
     async def _tried_again(self, last: Job, by: str) -> CommandResult:
         job = [one for one in await self._jobs() if one.device == last.device][-1]

@@ -14,6 +14,7 @@ class Offers:
     """The releases of a device's topics with the verdicts for its decode profile, and what was not stored.
 
     `suspended` are those that the broker has no longer; see StoreSnapshot for `unconfirmed` and `resting`.
+    `ordered`: messages, by SHA-256, that were given up and that a person has ordered to be tried once more.
     """
 
     releases: Sequence[Release]
@@ -23,6 +24,7 @@ class Offers:
     suspended: Sequence[Release] = ()
     unconfirmed: frozenset[str] = frozenset()
     resting: frozenset[str] = frozenset()
+    ordered: frozenset[str] = frozenset()
 
     def is_held(self, release: Release) -> bool:
         """Whether the broker is yet to say that it still has the message."""

@@ -14,7 +14,7 @@ is reported.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gatewayd.codes import Again, Code, meaning
 from gatewayd.config import Device, Settings
@@ -146,6 +146,7 @@ def _decide(
     device: Device, record: DeviceRecord, offers: Offers, jobs: Sequence[Job]
 ) -> tuple[Decision, list[Command]]:
     active = next((job for job in jobs if job.is_active), None)
+    offers = replace(offers, ordered=_ordered_again(jobs))
     best, refusal = _choose(device, record, offers)
     commands: list[Command] = []
     if active is not None:
@@ -166,7 +167,10 @@ def _decide(
         reason = f"the broker is asked whether it still has {best.version}"
         return decision_on(device, best, "verifying", reason), commands
     update = decision_on(device, best, "update", _why(device, record, best))
-    return update, [*commands, _create(device, record, best)]
+    return update, [
+        *commands,
+        _create(device, record, best, retry_reverted=best.release.sha256 in offers.ordered),
+    ]
 
 
 def _suspended(device: Device, record: DeviceRecord, offers: Offers) -> Decision | None:
@@ -176,7 +180,7 @@ def _suspended(device: Device, record: DeviceRecord, offers: Offers) -> Decision
         if verdict is None or not verdict.is_genuine:
             continue
         candidate = Candidate(release, verdict)
-        if (refusal := refusal_of(device, record, candidate)) is not None:
+        if (refusal := _refusal_of(device, record, candidate, offers)) is not None:
             return refusal
         reason = (
             f"{candidate.version} is suspended: the broker has it no longer (published again, it goes on)"
@@ -194,6 +198,25 @@ def _is_held(job: Job, offers: Offers) -> bool:
     )
 
 
+def _refusal_of(
+    device: Device, record: DeviceRecord, candidate: Candidate, offers: Offers
+) -> Decision | None:
+    refusal = refusal_of(device, record, candidate)
+    is_ordered = candidate.release.sha256 in offers.ordered
+    return None if is_ordered and refusal is not None and refusal.code == Code.REVERTED else refusal
+
+
+def _ordered_again(jobs: Sequence[Job]) -> frozenset[str]:
+    """Return the messages of which a person has ordered one more try although the image was given up."""
+    last = {job.message_sha256: job for job in jobs}
+    return frozenset(
+        sha256
+        for sha256, job in last.items()
+        if (job.retry_reverted if job.is_active else job.retry_allowed)
+        and (job.is_active or meaning(job.code).again is Again.NEVER)
+    )
+
+
 def _why(device: Device, record: DeviceRecord, best: Candidate) -> str:
     installed = installed_version(device, record)
     believed = "it runs" if record.info is not None else "it is believed to run"
@@ -208,7 +231,7 @@ def _choose(device: Device, record: DeviceRecord, offers: Offers) -> tuple[Candi
     newest = newest_of(offers, by_arrival=device.allow_downgrade)
     told += [(one.release.seq, refusal) for one, refusal in _stale(device, record, offers, newest)]
     for candidate in sorted(newest.values(), key=lambda one: (one.version, *one.age), reverse=True):
-        refusal = refusal_of(device, record, candidate)
+        refusal = _refusal_of(device, record, candidate, offers)
         if refusal is None:
             return candidate, None
         told.append((candidate.release.seq, refusal))
@@ -227,7 +250,7 @@ def _stale(
         verdict = offers.verdict(release)
         if verdict is None or not verdict.is_genuine or newest[release.topic].release == release:
             continue
-        refusal = refusal_of(device, record, Candidate(release, verdict))
+        refusal = _refusal_of(device, record, Candidate(release, verdict), offers)
         if refusal is not None and refusal.code == Code.ROLLBACK:
             yield Candidate(release, verdict), refusal
 
@@ -253,7 +276,9 @@ def _end_of(
     verdict = offers.verdict(release)
     if verdict is not None and not verdict.is_genuine:
         return EndJob(active.id, JobState.CANCELLED, verdict.code, verdict.reason)
-    refusal = refusal_of(device, record, Candidate(release, verdict)) if verdict and is_waiting else None
+    refusal = (
+        _refusal_of(device, record, Candidate(release, verdict), offers) if verdict and is_waiting else None
+    )
     if refusal is None or (active.activated_at and meaning(refusal.code).is_outcome):
         return None  # the next attempt finds what was activated, and records it
     return EndJob(active.id, JobState.CANCELLED, refusal.code, refusal.reason)
@@ -333,7 +358,7 @@ def _standing(device: Device, active: Job) -> Decision:
     return Decision(device.name, "update", reason, False, active.release_id, active.version)
 
 
-def _create(device: Device, record: DeviceRecord, best: Candidate) -> CreateJob:
+def _create(device: Device, record: DeviceRecord, best: Candidate, *, retry_reverted: bool) -> CreateJob:
     return CreateJob(
         device=device.name,
         release_id=best.release.id,
@@ -345,4 +370,5 @@ def _create(device: Device, record: DeviceRecord, best: Candidate) -> CreateJob:
         container_sha256=best.verdict.container_sha256,
         topic=best.release.topic,
         decision=_why(device, record, best),
+        retry_reverted=retry_reverted,
     )

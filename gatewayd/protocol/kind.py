@@ -64,6 +64,7 @@ class ProtocolKind:
             if the content is not an image for such a device.
         caution: what it cannot guarantee, as a warning of check-config; `advice`: what to do about it.
         settings: the model of its own settings, if it has any; each of them needs a default.
+        retries_reverted_once: whether its devices take an image that they gave up only one more time.
         is_asked_in_scans: whether `gatewayctl scan uart` tries this protocol on a port.
     """
 
@@ -76,4 +77,5 @@ class ProtocolKind:
     caution: str = ""
     advice: str = ""
     settings: type[BaseModel] | None = None
+    retries_reverted_once: bool = False
     is_asked_in_scans: bool = True

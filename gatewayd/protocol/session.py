@@ -219,7 +219,7 @@ class TransferSession(Protocol):
         """Whether the last result of `data_to_send` must be written with response."""
 
     def set_max_datagram(self, size_bytes: int) -> None:
-        """Set how much one send carries: each time a datagram link is opened, before any operation."""
+        """Set how much one send carries: when a datagram link is opened, and whenever that changes."""
 
     def identify(self, now: float, patience_s: float) -> None:
         """Identify the device; `Failed` with a code of silence after `patience_s` without an answer."""

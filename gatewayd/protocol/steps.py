@@ -33,6 +33,7 @@ class Update:
         from_version: the version it ran at the offer.
         boot_id: the boot in which it was offered the image, or told to activate it.
         is_activating: whether the device may have been told to start the image.
+        retry_reverted: whether a person has ordered one more try of an image that was given up.
         is_armed: whether the device has acknowledged `arm`: its next boot will try the image.
     """
 
@@ -42,3 +43,4 @@ class Update:
     boot_id: BootId | None = None
     is_activating: bool = False
     is_armed: bool = False
+    retry_reverted: bool = False

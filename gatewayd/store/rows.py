@@ -121,6 +121,7 @@ def new_job(command: CreateJob, seq: int, now: str) -> tuple[Any, ...]:
         container_sha256=command.container_sha256,
         topic=command.topic,
         decision=command.decision,
+        retry_reverted=command.retry_reverted,
     )
     return tuple(job_row(job).values())
 

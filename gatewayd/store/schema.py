@@ -42,7 +42,7 @@ CREATE TABLE jobs (
     activated_at TEXT NOT NULL, boot_id INTEGER, device_id TEXT, second_try INTEGER NOT NULL,
     durable INTEGER NOT NULL, resumes INTEGER NOT NULL, topic TEXT NOT NULL, decision TEXT NOT NULL,
     retry_allowed INTEGER NOT NULL, boot_token TEXT, image_id TEXT NOT NULL DEFAULT '',
-    is_armed INTEGER NOT NULL DEFAULT 0, peer TEXT);
+    is_armed INTEGER NOT NULL DEFAULT 0, peer TEXT, retry_reverted INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE attempts (
     job_id INTEGER NOT NULL, number INTEGER NOT NULL, record TEXT NOT NULL, PRIMARY KEY (job_id, number));
 CREATE TABLE pauses (name TEXT PRIMARY KEY, since TEXT NOT NULL, by TEXT NOT NULL);

@@ -19,7 +19,7 @@ NEVER_AGAIN = {"reverted", "version_mismatch", "already_tried"}
 NOT_REACHED = {
     *("no_answer", "only_text", "garbled", "incomplete", "late", "echo", "wake_failed"),
     *("link_missing", "link_lost", "link_busy", "port_shared", "too_many_files", "link_denied", "link_error"),
-    *("not_heard", "connect_failed", "pairing_failed", "no_service"),
+    *("not_heard", "connect_failed", "pairing_failed", "bond_lost", "no_service"),
     *("adapter_missing", "adapter_blocked", "adapter_busy", "adapter_silent", "adapter_failed"),
     *("bluetooth_missing", "too_many_files", "device_forgotten", "no_resources", "characteristic_held"),
 }
@@ -61,6 +61,9 @@ def test_a_failed_attempt_leads_where_the_table_says(code: Code) -> None:
             assert state(S.ACTIVATING) == (S.FAILED, 1)
         case AttemptEffect.FINAL:
             assert state(S.TRANSFERRING) == state(S.ACTIVATING) == (S.FAILED, 1)
+        case AttemptEffect.WAITS if code == Code.TRIAL_OVERDUE:
+            assert state(S.TRANSFERRING, failures=2) == (S.QUEUED, 2)
+            assert state(S.ACTIVATING, failures=2) == (S.FAILED, 3), "a newer release could not supersede it"
         case AttemptEffect.WAITS:
             assert state(S.TRANSFERRING, failures=2) == (S.QUEUED, 2)
             assert state(S.ACTIVATING, failures=2) == (S.ACTIVATING, 2)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab.board import Bench, Board, BoardSession, a_bench
+from lab.board import Bench, Board, BoardLink, BoardSession, a_bench
 from lab.jobs import IMAGE, a_device, an_rcp_info, timeless
 
 from gatewayd.delivery.attempt import STEPS_PER_ATTEMPT, Attempt
@@ -339,3 +339,17 @@ async def test_a_damaged_spool_file_ends_the_job(tmp_path: Path) -> None:
         job = await bench.a_job()
         (tmp_path / "spool" / job.message_sha256).write_bytes(b"rot")
         assert (await failure(bench, replace(job))).code == "spool_damaged"
+
+
+@timeless
+async def test_a_link_that_knows_a_likely_cause_of_silence_gives_it_its_code(tmp_path: Path) -> None:
+    class Bonded(BoardLink):
+        silence_code = "bond_lost"
+        silence_hint = "bluetoothctl remove"
+
+    async with bench_of(tmp_path) as bench:
+        bench.deps = replace(bench.deps, make_link=lambda _device: Bonded(bench.board))
+        bench.board.is_silent = True
+        error = await failure(bench, await bench.a_job())
+        assert error.code == "bond_lost"
+        assert "bluetoothctl remove" in error.hint

@@ -82,10 +82,13 @@ async def test_who_runs_says_until_when_it_acts_again_and_who_is_done_does_not()
 
 
 @timeless
-async def test_a_size_that_the_link_tells_late_is_used_from_the_next_operation_on() -> None:
+async def test_a_size_that_the_link_tells_late_is_used_at_once() -> None:
     link = DeadLink(20, confirms=True)
     async with conversation(link) as talk:
+        talk.session.identify(talk.now, 8.0)
+        asking = asyncio.create_task(talk.outcome())
+        await asyncio.sleep(0.1)
+        assert link.packets[0] == (20, False)
         link.max_datagram = 244
-        talk.session.identify(talk.now, 1.0)
-        assert isinstance(await talk.outcome(), Failed)
-    assert link.packets[0] == (46, True)
+        assert isinstance(await asking, Failed)
+    assert link.packets[-1] == (46, True)

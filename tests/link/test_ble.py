@@ -298,6 +298,7 @@ async def test_services_are_discovered_again_after_silence_and_a_bond_is_left_al
         await tag.notify(b"it is me")
         assert await link.receive() == b"it is me"
     assert ("bluetoothctl remove" in link.silence_hint) is pair
+    assert not link.silence_code, "the bond was made just now"
     await link.close()
     connections: Any = lab.adapter.backend.connections
     assert connections.forgotten == [ADDRESS] * forgets
@@ -408,6 +409,12 @@ async def test_a_bond_is_made_once_and_one_that_the_device_has_forgotten_is_told
         await link.send(b"offer", confirmed=True)
         await link.close()
     assert (lab.adapter.bonds, tag.frames) == (1, [b"offer"] * 2)
+    await link.open()
+    assert link.silence_code == "bond_lost", "BlueZ says no more than that there is a bond"
+    await tag.notify(b"it is me")
+    assert await link.receive() == b"it is me"
+    assert not link.silence_code
+    await link.close()
     tag.device.keystore = MemoryKeyStore()
     with pytest.raises(LinkError) as raised:
         await link.open()

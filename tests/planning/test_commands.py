@@ -193,7 +193,7 @@ async def test_an_image_that_was_given_up_is_not_tried_again_on_demand_either(tm
         await rig.until_state(JobState.FAILED)
         error = await refused(rig.commands.retry("pump-1", "ann"))
         assert error.code == "reverted"
-        assert "publish a repaired one" in str(error)
+        assert "publish a repaired image" in str(error)
         await asyncio.sleep(3600)
         assert len(rig.board.started) == 1
 

@@ -77,6 +77,19 @@ def test_after_a_reconnect_packets_are_of_another_size(
     assert {before - 3, after - 3} <= chunks
 
 
+def test_a_size_that_is_told_late_is_used_within_the_transfer(make_device: DeviceFactory) -> None:
+    lab = Lab(make_device(PROFILE, 244), packet_gateway, packet=244)
+    lab.session.set_max_datagram(20)
+    lab.identify()
+    lab.session.transfer(IMAGE, lab.now)
+    lab.run_until_durable(4096)
+    lab.session.set_max_datagram(244)
+    assert isinstance(lab.run_until_outcome(Staged), Staged)
+    data = [frame for frame in lab.seen if isinstance(frame, frames.Data)]
+    assert {len(frame.payload) for frame in data} >= {17, 241}
+    assert len(data) < len(IMAGE.content) / 17 / 2
+
+
 def test_a_radio_that_falls_silent_is_noticed_by_its_acks_alone(make_lab: MakeLab) -> None:
     lab = make_lab()
     lab.identify()

@@ -22,6 +22,8 @@ def next_step(update: Update, info: RcpInfo) -> Step:
         return Step.CONFIRM if info.image_state is ImageState.ON_TRIAL else Step.SUCCEED
     if device.tried != image:
         return Step.AWAIT_TRIAL_END if info.image_state is ImageState.ON_TRIAL else Step.TRANSFER
+    if update.retry_reverted and info.tried_count < TRIES:
+        return Step.SECOND_TRY  # ordered, and not carried out yet
     return _tried(update, info)
 
 
@@ -32,9 +34,10 @@ def has_restarted(update: Update, info: RcpInfo) -> bool:
 
 def _tried(update: Update, info: RcpInfo) -> Step:
     """Decide for a device that recorded a try of the image but does not report running it."""
-    if info.image_state is ImageState.REVERTED:
+    is_same_boot = update.is_activating and info.boot_id == update.boot_id
+    if info.image_state is ImageState.REVERTED and not (is_same_boot and update.retry_reverted):
         return Step.FAIL_REVERTED
-    if update.is_activating and info.boot_id == update.boot_id:
+    if is_same_boot:
         return Step.AWAIT_RESTART
     if info.running_sha256 is None and info.version != update.from_version:
         return Step.FAIL_VERSION  # it seems to run what was sent, but reports another version

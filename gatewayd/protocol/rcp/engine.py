@@ -117,9 +117,13 @@ class Engine:
 
     def set_max_datagram(self, size_bytes: int) -> None:
         """See TransferSession."""
-        self.wire.set_max_datagram(size_bytes)
-        self._fragments.clear()
-        self.turnaround_s = 0.0
+        is_idle = self.flow is None and self.request is None
+        self.wire.set_max_datagram(size_bytes, begins=is_idle)
+        if is_idle:  # otherwise what is on its way stays as it is
+            self._fragments.clear()
+            self.turnaround_s = 0.0
+        elif self.flow is not None and self.wire.packet is not None:
+            self.flow.resize(self.wire.packet)
 
     @property
     def is_between_frames(self) -> bool:

@@ -31,15 +31,15 @@ before it; but ACKs of DATA look the same. So: only an ACK without an advance an
 loss only if `received` is below what had been sent when the probe was made.
 
 On datagrams nothing tells what the link carries: it is taken for slow until ACKs have shown better, and for
-dead when no answer has come to 16 probes. A chunk is what a packet holds, and stays so. One ACK comes for six
-packets, so three times six may wait, and the line is not left to run dry for a measurement, which no ACK
-would end.
+dead when no answer has come to 16 probes. A chunk is what a packet holds, which may be told late. One ACK
+comes for six packets, so three times six may wait, and the line is not left to run dry for a measurement,
+which no ACK would end.
 
 A *round* is a time-out or a NAK without an advance in between; 16 of them are a stall.
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from gatewayd.errors import DeviceError
@@ -74,7 +74,8 @@ class Limits:
     """What the device and the link take. Bytes of payload, but for `ring`.
 
     `overhead` is a chunk's on a datagram link; None on a stream. `floor_s`: the least wait for an ACK, if
-    not the usual one. `waiting`: how many frames may be in flight beyond what fills the line.
+    not the usual one. `largest`: of chunks, whatever a datagram carries.
+    `waiting`: how many frames may be in flight beyond what fills the line.
     """
 
     chunk: int
@@ -84,6 +85,7 @@ class Limits:
     overhead: int | None = None
     floor_s: float | None = None
     waiting: int = _WAITING
+    largest: int = 0
 
     @classmethod
     def of(
@@ -103,8 +105,13 @@ class Limits:
             chunk = whole_units(most, info.write_unit)
             return cls(chunk, info.write_unit, info.window, info.rx_ring, None, floor_s, waiting or _WAITING)
         overhead = SHORT_OVERHEAD if info.can_short_data else DATA_OVERHEAD
-        chunk = min(most, packet - overhead)
-        return cls(chunk, 1, info.window, info.rx_ring, overhead, floor_s, waiting or _RADIO_WAITING)
+        waiting = waiting or _RADIO_WAITING
+        limits = cls(most, 1, info.window, info.rx_ring, overhead, floor_s, waiting, largest=most)
+        return limits.of_packets(packet)
+
+    def of_packets(self, packet: int) -> "Limits":
+        """Return the limits where a datagram carries that many bytes."""
+        return replace(self, chunk=min(self.largest, packet - (self.overhead or 0)))
 
     @property
     def frames(self) -> int:
@@ -200,6 +207,11 @@ class DataFlow:
         self._losses = Losses()
         self._pace = Pace(self._timing.rate, now, offset)
         self._check(offset, 0, credit)
+
+    def resize(self, packet: int) -> None:
+        """Fill datagrams of that many bytes from now on; what is in flight stays as it is."""
+        self._limits = self._limits.of_packets(packet)
+        self.chunk = self._limits.chunk
 
     @property
     def is_complete(self) -> bool:

@@ -27,4 +27,4 @@ def make_session(context: SessionContext) -> RcpGateway:
     )
 
 
-RCP = ProtocolKind(name="rcp", title="RCP", make_session=make_session, gatt=GATT)
+RCP = ProtocolKind(name="rcp", title="RCP", make_session=make_session, gatt=GATT, retries_reverted_once=True)

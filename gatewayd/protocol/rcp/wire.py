@@ -29,11 +29,12 @@ class Wire:
         self._traffic = traffic
         self._begin()
 
-    def set_max_datagram(self, size_bytes: int) -> None:
-        """Set how much a newly opened datagram link carries. Ignored on a stream."""
+    def set_max_datagram(self, size_bytes: int, *, begins: bool) -> None:
+        """Set how much a datagram link carries; `begins`: it was opened just now. Ignored on a stream."""
         if self.packet is not None:
             self.packet = clamp(size_bytes)
-            self._begin()
+            if begins:
+                self._begin()
 
     def listen(self) -> None:
         """Begin to wait for an answer: forget what was received before."""

@@ -156,10 +156,12 @@ class Exchange:
         return self._packets.popleft() if self._packets else b""
 
     def set_max_datagram(self, size_bytes: int) -> None:
-        """Set how much a newly opened datagram link carries."""
-        self.wire.set_max_datagram(size_bytes)
-        self._packets.clear()
-        self.turnaround_s = None
+        """Set how much a datagram link carries; what is on its way stays as it is."""
+        is_idle = self._question is None and self._request is None
+        self.wire.set_max_datagram(size_bytes, begins=is_idle)
+        if is_idle:
+            self._packets.clear()
+            self.turnaround_s = None
 
     def wire_s(self, frame_size: int) -> float:
         """Return how long it takes to send a frame."""

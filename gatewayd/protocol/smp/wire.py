@@ -35,11 +35,12 @@ class Wire:
         self._deframer: ConsoleDeframer | PlainDeframer = self._new_deframer()
         self._heard = Heard()
 
-    def set_max_datagram(self, size_bytes: int) -> None:
-        """Set how much a newly opened datagram link carries. Ignored on a UART."""
+    def set_max_datagram(self, size_bytes: int, *, begins: bool) -> None:
+        """Set how much a datagram link carries; `begins`: it was opened just now. Ignored on a UART."""
         if self.packet is not None:
             self.packet = max(size_bytes, _LEAST_PACKET)
-            self._deframer = self._new_deframer()
+            if begins:
+                self._deframer = self._new_deframer()
 
     def listen_again(self) -> None:
         """Forget what was received before: it does not answer the new question."""
