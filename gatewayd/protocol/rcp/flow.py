@@ -182,6 +182,7 @@ class DataFlow:
         self.durable = 0
         self.credit = credit
         self.chunk = limits.chunk
+        self._chunk_wire = limits.wire(limits.chunk)
         self.moved_at = now
         self.turnaround_s = turnaround_s
         self.rounds = 0
@@ -232,7 +233,7 @@ class DataFlow:
         was_alone = not self._flight and not self._stale_wire
         if was_alone:
             self._path.send_alone(now)
-        wire = self._limits.wire(size)
+        wire = self._wire(size)
         self._flight.append(_InFlight(self.sent, wire, now, was_alone))
         self._flight_wire += wire
         return Data(self._session, offset, bytes(self._image[offset : self.sent]))
@@ -314,18 +315,18 @@ class DataFlow:
         size = min(self.chunk, len(self._image) - self.sent)
         room = self.credit - self.sent
         if size > room:
-            self._path.starve(self._flight_wire, self._limits.wire(size))
+            self._path.starve(self._flight_wire, self._wire(size))
             return whole_units(max(room, 0), self._limits.unit) if self._may_be_short else 0
         if not self._flight:
             return size
-        limits, wire = self._limits, self._limits.wire(size)
+        limits, wire = self._limits, self._wire(size)
         fits = self.sent + size - self.received <= limits.window and len(self._flight) < limits.frames
         if not fits or self._flight_wire + self._stale_wire + wire > limits.ring:
             self._path.starve(self._flight_wire, wire)
             return 0
         if self._limits.overhead is None and self._path.is_stale(self._quiet_since):
             return 0
-        enough = self._path.fill + limits.waiting * limits.wire(self.chunk)
+        enough = self._path.fill + limits.waiting * self._chunk_wire
         return size if self._flight_wire + wire <= enough else 0
 
     def _advance(self, received: int, now: float) -> None:
@@ -338,7 +339,8 @@ class DataFlow:
         while self._flight and self._flight[0].end <= received:
             landed += 1
             self._landed(self._flight.popleft(), now, is_jump=landed > 1)
-        self.chunk = self._limits.best_chunk(self._losses.rate)
+        if self.chunk < self._limits.chunk:
+            self._choose_chunk()
 
     def _landed(self, frame: _InFlight, now: float, *, is_jump: bool) -> None:
         """Learn from a frame that has arrived."""
@@ -350,13 +352,21 @@ class DataFlow:
             self._path.turn_around(sample)
             self.turnaround_s += (sample - self.turnaround_s) / 4
 
+    def _choose_chunk(self) -> None:
+        self.chunk = self._limits.best_chunk(self._losses.rate)
+        self._chunk_wire = self._limits.wire(self.chunk)
+
+    def _wire(self, size: int) -> int:
+        """Return how many wire bytes a chunk takes; most are of one size."""
+        return self._chunk_wire if size == self.chunk else self._limits.wire(size)
+
     def _go_back(self, *, stale: int) -> None:
         if self.sent <= self.received:
             return
         self.sent = self.received
         if self._flight:
             self._losses.lose(self._flight[0].wire)
-        self.chunk = self._limits.best_chunk(self._losses.rate)
+        self._choose_chunk()
         self._flight.clear()
         self._flight_wire, self._stale_wire = 0, stale
         self._probed = None
