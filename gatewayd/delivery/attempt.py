@@ -379,8 +379,9 @@ class Attempt:
             self.log.info("transfer", offset=event.offset, size=event.size)
         elif isinstance(event, Progress):
             rate = self._attempt_log.progressed(event, self._now)
-            progress = TransferProgress(event.received, rate, self._attempt_log.resumes)
-            self._deps.watcher.progressed(self._the_job, progress)
+            if rate is not None:
+                progress = TransferProgress(event.received, rate, self._attempt_log.resumes)
+                self._deps.watcher.progressed(self._the_job, progress)
 
 
 def with_address(device: Device, error: GatewaydError) -> str:

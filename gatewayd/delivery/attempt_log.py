@@ -1,8 +1,14 @@
 """The figures of one attempt, from the session's notices: for the status meanwhile, and the history later."""
 
+import math
+
 from gatewayd.delivery.progress import ProgressMeter
 from gatewayd.jobs.model import AttemptRecord
 from gatewayd.protocol.session import Progress, Traffic, TransferSession, TransferStarted
+
+# Each report wakes whoever shows or publishes it, which may cost more than the chunk that it is of. Nobody
+# reads faster than this.
+REPORT_INTERVAL_S = 0.25
 
 
 class AttemptLog:
@@ -14,6 +20,7 @@ class AttemptLog:
         self._meter = ProgressMeter()
         self._offset: int | None = None
         self._received = 0
+        self._reported_at = -math.inf
         self.durable = durable
         self.resumes = 0
 
@@ -31,10 +38,13 @@ class AttemptLog:
         if self._offset is None:
             self._offset = event.offset
 
-    def progressed(self, event: Progress, now: float) -> int:
-        """Note that bytes arrived; return bytes per second."""
+    def progressed(self, event: Progress, now: float) -> int | None:
+        """Note that bytes arrived; return bytes per second, or None when it is too early to report again."""
         self.durable = max(self.durable, event.durable)
         self._received = max(self._received, event.received)
+        if now - self._reported_at < REPORT_INTERVAL_S and event.received < event.size:
+            return None
+        self._reported_at = now
         return self._meter.rate(now, event.received)
 
     def record(
