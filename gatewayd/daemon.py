@@ -1,6 +1,7 @@
 """The composition root: creates gatewayd's parts, and starts them in order."""
 
 import asyncio
+import gc
 import os
 import signal
 import threading
@@ -154,6 +155,7 @@ class Daemon:
                 tasks.create_task(self._reloader.run(hang_up), name="reload")
                 self._watchdog.ready()  # this does not depend on a broker or a device
                 log.info("gatewayd is ready")
+                gc.freeze()  # what is there by now stays; to search all of it would hold the loop for 50 ms
         finally:
             self._control.close()
             await self._links.close()
