@@ -1,4 +1,13 @@
-"""The pump that joins an open link and a transfer session: bytes and time in, bytes and outcomes out."""
+"""The pump that joins an open link and a transfer session: bytes and time in, bytes and outcomes out.
+
+A chunk of an image every few milliseconds wakes the daemon each time, and every turn of the event loop costs
+as much as what the session does with it. So a link may hand over what arrives as it arrives (`on_data`), and
+what the session answers goes out there and then (`send_now`), in the same turn. The task that waits for the
+outcome has the rest: what has to wait or has fallen due, outcomes, and links that can do neither.
+
+Nor is the timer moved with each frame: it goes off at the deadline that it was set for, and is set again if
+there is a later one by then.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -38,6 +47,11 @@ class Pump:
         self._datagram_size: int | None = None
         self._broken: Exception | None = None  # what ended the reading
         self._reader: asyncio.Task[None] | None = None
+        self._is_waiting = False  # so that whatever brings news may go on without the task
+        self._left_event: Event | None = None  # taken from the session, and left to the task
+        self._left_frame = b""
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         # While an operation is under way: its latest next action. Past it, the operation counts as hung.
         self.due: float | None = None
 
@@ -56,6 +70,7 @@ class Pump:
         await self._stop_reading()
         await self._link.close()
         self.session, self._broken = session, None
+        self._left_event, self._left_frame = None, b""
         await self._open()
 
     async def __aexit__(
@@ -78,7 +93,7 @@ class Pump:
             expect = None if exchange.expect is None else exchange.expect.encode()
             await wake(self._link, exchange.send.encode(), expect)
         finally:
-            self._reader = asyncio.create_task(self._read())
+            self._start_reading()
 
     async def outcome(self) -> Outcome:
         """Run the operation under way to its outcome. Raises LinkLost."""
@@ -87,6 +102,7 @@ class Pump:
             return await self._until_outcome()
         finally:
             self.due = None
+            self._stop_timer()
 
     async def _until_outcome(self) -> Outcome:
         while True:
@@ -97,7 +113,7 @@ class Pump:
             outcome = await self._take_events()
             if outcome is not None:
                 return outcome
-            frame = self.session.data_to_send(self._clock())
+            frame, self._left_frame = self._left_frame or self.session.data_to_send(self._clock()), b""
             if frame:
                 await self._send(frame)
             else:
@@ -107,7 +123,7 @@ class Pump:
         await self._link.open()
         self._datagram_size = None
         self._note_datagram_size()
-        self._reader = asyncio.create_task(self._read())
+        self._start_reading()
 
     def _note_datagram_size(self) -> None:
         """Tell the session what one datagram carries, if that is new. Only between operations."""
@@ -116,13 +132,19 @@ class Pump:
             self._datagram_size = size
             self.session.set_max_datagram(size)
 
+    def _start_reading(self) -> None:
+        self._link.on_data = self._take_data
+        self._reader = asyncio.create_task(self._read())
+
     async def _stop_reading(self) -> None:
+        self._link.on_data = None
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.wait([self._reader])
 
     async def _take_events(self) -> Outcome | None:
-        while (event := self.session.next_event()) is not None:
+        while (event := self._left_event or self.session.next_event()) is not None:
+            self._left_event = None
             if isinstance(event, LineSpeed):
                 await self._link.set_baud(event.baud)
             elif isinstance(event, OUTCOMES):
@@ -138,6 +160,8 @@ class Pump:
 
     async def _send(self, frame: bytes) -> None:
         confirmed = self.session.needs_response
+        if not confirmed and self._link.send_now(frame):
+            return
         limit_s = CONFIRM_LIMIT_S if confirmed else SEND_LIMIT_S
         self.due = self._clock() + limit_s
         try:
@@ -148,23 +172,64 @@ class Pump:
             raise LinkLost(f"the {what} for {limit_s:.0f} s") from None
 
     async def _wait(self) -> None:
-        """Wait for news, or for the deadline: the timer is news, too."""
-        deadline = self.due = self.session.next_deadline()
-        if deadline is None:
-            await self._news.wait()
-            return
-        delay = max(0.0, deadline - self._clock())
-        timer = asyncio.get_running_loop().call_later(delay, self._news.set)
+        """Wait for news that `_go_on` cannot deal with; a deadline is news, too."""
+        self._set_timer()
+        self._is_waiting = True
         try:
             await self._news.wait()
         finally:
-            timer.cancel()
+            self._is_waiting = False
 
     async def _read(self) -> None:
         try:
             while True:
-                self.session.receive_data(await self._link.receive(), self._clock())
-                self._news.set()
+                self._take_data(await self._link.receive())
         except Exception as error:  # noqa: BLE001 - raised where the outcome is awaited
             self._broken = error
+            self._news.set()
+
+    def _take_data(self, data: bytes) -> None:
+        """Give the session what has arrived, and go on at once if that needs no waiting."""
+        try:
+            self.session.receive_data(data, self._clock())
+            if self._is_waiting and not self._news.is_set() and self._go_on():
+                return
+        except Exception as error:  # noqa: BLE001 - raised where the outcome is awaited
+            self._broken = error
+        self._news.set()
+
+    def _go_on(self) -> bool:
+        """Do in place of the task what needs no waiting; leave the rest to it, and return False."""
+        while (event := self.session.next_event()) is not None:
+            if isinstance(event, (LineSpeed, *OUTCOMES)):
+                self._left_event = event
+                return False
+            self._on_notice(event)
+        while frame := self.session.data_to_send(self._clock()):
+            if self.session.needs_response or not self._link.send_now(frame):
+                self._left_frame = frame
+                return False
+        self._set_timer()
+        return True
+
+    def _set_timer(self) -> None:
+        """See that the timer goes off no later than the session's deadline."""
+        deadline = self.due = self.session.next_deadline()
+        if deadline is None or (self._timer is not None and self._timer_at <= deadline):
+            return
+        self._stop_timer()
+        delay = max(0.0, deadline - self._clock())
+        self._timer, self._timer_at = asyncio.get_running_loop().call_later(delay, self._on_timer), deadline
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        deadline = self.session.next_deadline()
+        if deadline is not None and deadline > self._clock():
+            self._set_timer()  # things have moved since
+        else:
             self._news.set()

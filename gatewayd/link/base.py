@@ -1,10 +1,18 @@
 """The interface of a link, which carries bytes to and from a device."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 
 class Link(Protocol):
-    """A connection that can be opened and closed. Raises LinkError; LinkLost if it is lost while open."""
+    """A connection that can be opened and closed. Raises LinkError; LinkLost if it is lost while open.
+
+    Attributes:
+        on_data: takes what arrives as soon as it does, where the link can tell; `receive` gets the rest. It
+            is called by the loop, and must neither raise nor wait.
+    """
+
+    on_data: Callable[[bytes], None] | None
 
     @property
     def is_datagram(self) -> bool:
@@ -47,6 +55,9 @@ class Link(Protocol):
         A radio queues without limit; with `confirmed`, `send` waits until the device has received everything.
         """
 
+    def send_now(self, data: bytes) -> bool:
+        """Send unconfirmed if that needs no waiting; else do nothing and return False. Raises LinkLost."""
+
     async def receive(self) -> bytes:
         """Wait for bytes, at least one. Raises LinkLost."""
 
@@ -55,14 +66,22 @@ class Link(Protocol):
 
 
 class LeadsToOne:
-    """What is the same for all links that lead to one device, whichever is at the other end."""
+    """What is the same for all links that lead to one device, whichever is at the other end.
+
+    One that is no faster for it leaves `on_data` and `send_now` as they are here.
+    """
 
     peer: str | None = None
     silence_hint: str = ""
+    on_data: Callable[[bytes], None] | None = None
 
     def expect(self, peer: str | None, *, only: bool) -> None:
         """See Link."""
 
     def pass_over(self) -> bool:
+        """See Link."""
+        return False
+
+    def send_now(self, data: bytes) -> bool:  # noqa: ARG002 - as Link has it
         """See Link."""
         return False

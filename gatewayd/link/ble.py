@@ -66,6 +66,7 @@ class BleLink:
         self._device: BLEDevice | None = None
         self._expected: str | None = None
         self._is_only = False
+        self.on_data: Callable[[bytes], None] | None = None  # a radio is too slow for it to matter
         self._forget()
 
     @property
@@ -145,6 +146,10 @@ class BleLink:
             self._writes.add(write)
             write.add_done_callback(self._written)
         self._check()
+
+    def send_now(self, data: bytes) -> bool:  # noqa: ARG002 - as Link has it
+        """See Link. BlueZ is always waited for."""
+        return False
 
     async def receive(self) -> bytes:
         """See Link: one frame. Frames that arrived before the link was lost are still delivered."""

@@ -15,6 +15,7 @@ import fcntl
 import os
 import struct
 import termios
+from collections.abc import Callable
 from typing import Any
 
 import serial
@@ -49,8 +50,9 @@ class UartLink(LeadsToOne):
         self._rts = rts
         self._port: serial.Serial | None = None
         self._transport: _Transport | None = None
-        self._reader = _Reader(path)
+        self._reader = _Reader(path, self._arrived)
         self._allowance = Allowance(baud)
+        self._sent_size = 0  # of the latest frame
         self._is_native_usb = False
 
     @property
@@ -69,7 +71,7 @@ class UartLink(LeadsToOne):
             raise
         self._port = port
         self._is_native_usb = _is_native_usb(self.path)
-        self._reader = _Reader(self.path)
+        self._reader = _Reader(self.path, self._arrived)
         self._transport = _Transport(loop, self._reader, port)
         self._transport.set_write_buffer_limits(high=0)
 
@@ -97,12 +99,20 @@ class UartLink(LeadsToOne):
     async def send(self, data: bytes, *, confirmed: bool = False) -> None:
         """See Link."""
         del confirmed  # a wire gives no confirmation
-        transport, port = self._opened()
+        transport, _ = self._opened()
+        await self._leave(self._sent_size)  # what `send_now` left
+        self._sent_size = len(data)
         transport.write(data)
-        await self._reader.wait_writable()
-        while (queued := self._queued(port)) > len(data):
-            await asyncio.sleep(max(_POLL_S, (queued - len(data)) * _BITS_PER_BYTE / self._baud))
-            self._reader.check()
+        await self._leave(len(data))
+
+    def send_now(self, data: bytes) -> bool:
+        """See Link."""
+        transport, port = self._opened()
+        if transport.get_write_buffer_size() or self._queued(port) > self._sent_size:
+            return False
+        self._sent_size = len(data)
+        transport.write(data)
+        return True
 
     async def receive(self) -> bytes:
         """See Link. Bytes that arrived before the line was lost are still delivered."""
@@ -114,6 +124,25 @@ class UartLink(LeadsToOne):
         data = await self._reader.take(transport)
         self._allowance.took(len(data), clock())
         return data
+
+    def _arrived(self, data: bytes) -> bool:
+        """Hand over what has arrived; False: it has to wait for its turn, behind what already waits."""
+        if self.on_data is None or self._reader.has_more:
+            return False
+        now = asyncio.get_running_loop().time()
+        if self._allowance.wait_s(now):
+            return False
+        self._allowance.took(len(data), now)
+        self.on_data(data)
+        return True
+
+    async def _leave(self, size: int) -> None:
+        """Wait until no more than this is queued."""
+        await self._reader.wait_writable()
+        _, port = self._opened()
+        while (queued := self._queued(port)) > size:
+            await asyncio.sleep(max(_POLL_S, (queued - size) * _BITS_PER_BYTE / self._baud))
+            self._reader.check()
 
     async def set_baud(self, baud: int) -> None:
         """See Link. Raises LinkError when the port cannot do that speed."""
@@ -176,9 +205,10 @@ class UartLink(LeadsToOne):
 class _Reader(asyncio.Protocol):
     """Takes what comes, keeps a bounded amount of it, and knows whether the line is there."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, hand_over: Callable[[bytes], bool]) -> None:
         self.lost = asyncio.Event()
         self._path = path
+        self._hand_over = hand_over
         self._why: Exception | None = None
         self._unread = bytearray()
         self._arrived = asyncio.Event()
@@ -198,6 +228,8 @@ class _Reader(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the transport."""
+        if self._hand_over(data):
+            return
         self._unread += data
         self._arrived.set()
         if len(self._unread) >= _UNREAD_LIMIT and not self._paused:
@@ -225,7 +257,7 @@ class _Reader(asyncio.Protocol):
             raise LinkLost(f"{self._path} was closed")
         if self.lost.is_set():
             raise LinkLost(
-                f"{self._path} is gone: {_in_words(self._why)}", hint="plug it in again; the transfer resumes"
+                f"{self._path} is gone: {self._why}", hint="plug it in again; the transfer resumes"
             )
 
     async def wait_writable(self) -> None:
@@ -248,7 +280,21 @@ class _Reader(asyncio.Protocol):
 
 
 class _Transport(serial_asyncio.SerialTransport):  # type: ignore[misc]  # it has no types
-    """A transport that writes at once, and tells a failed write to `connection_lost` alone."""
+    """A transport that reads and writes at once, and tells a failure to `connection_lost` alone."""
+
+    def _read_ready(self) -> None:
+        """Read a piece. The loop has just said that there is one: pyserial would ask again, and copy it."""
+        try:
+            data = os.read(self._serial.fileno(), PIECE_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._fatal_error(error)
+            return
+        if data:
+            self._protocol.data_received(data)
+        else:  # a port that is there would have made us wait
+            self._fatal_error(EOFError("it was unplugged"))
 
     def write(self, data: bytes) -> None:
         """Write what the kernel takes now: to ask the loop first costs two turns of it for each frame."""
@@ -265,12 +311,6 @@ class _Transport(serial_asyncio.SerialTransport):  # type: ignore[misc]  # it ha
 
     def _fatal_error(self, exc: Exception, message: str = "") -> None:  # noqa: ARG002 - its signature
         self._abort(exc)
-
-
-def _in_words(error: Exception | None) -> str:
-    """Say what pyserial means when it suspects "multiple access on port": the port ended under us."""
-    text = str(error)
-    return "it was unplugged" if "returned no data" in text else text
 
 
 def _keep_lines_at_close(fd: int) -> None:

@@ -5,65 +5,19 @@ import contextlib
 import errno
 import fcntl
 import os
-import pty
 import subprocess
 import termios
-import tty
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import serial
+from lab.serial_line import Line, make_line
 
 from gatewayd.errors import LinkError, LinkLost
 from gatewayd.link import uart
 from gatewayd.link.flood import PIECE_BYTES
 from gatewayd.link.open_errors import translate_error
 from gatewayd.link.uart import UartLink, wake
-
-
-@dataclass
-class Line:
-    """The far end of a serial line."""
-
-    master: int
-    slave: int
-    path: str
-
-    def say(self, data: bytes) -> None:
-        os.write(self.master, data)
-
-    async def hear(self) -> bytes:
-        return await asyncio.to_thread(os.read, self.master, 65536)
-
-    def unplug(self) -> None:
-        os.close(self.master)
-        os.close(self.slave)
-        self.master = self.slave = -1
-
-
-def make_line() -> Line:
-    master, slave = pty.openpty()
-    tty.setraw(slave)
-    return Line(master, slave, os.ttyname(slave))
-
-
-@pytest.fixture
-def line() -> Iterator[Line]:
-    made = make_line()
-    yield made
-    for fd in (made.master, made.slave):
-        if fd != -1:
-            os.close(fd)
-
-
-@pytest.fixture
-async def link(line: Line) -> AsyncIterator[UartLink]:
-    opened = UartLink(line.path, baud=115200)
-    await opened.open()
-    yield opened
-    await opened.close()
 
 
 async def test_bytes_go_both_ways(line: Line, link: UartLink) -> None:
@@ -308,7 +262,7 @@ async def test_the_speed_changes_after_what_was_sent_has_left(
 async def test_send_returns_when_only_its_own_frame_is_queued(
     link: UartLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue = iter([30, 20, 11, 10, 0])
+    queue = iter([0, 30, 20, 11, 10, 0])
     monkeypatch.setattr(UartLink, "_queued", lambda _link, _port: next(queue))
     await link.send(b"ten bytes!")
     assert next(queue) == 0
