@@ -21,7 +21,7 @@ class Watcher(Protocol):
         """A job changed state or facts."""
 
     def progressed(self, job: Job, progress: TransferProgress) -> None:
-        """Bytes arrived at the device."""
+        """Bytes arrived at the device; called a few times a second."""
 
     def device_seen(self, device: Device, info: DeviceInfo) -> None:
         """A device was identified."""

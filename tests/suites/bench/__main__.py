@@ -13,12 +13,13 @@ from typing import Any
 
 import click
 
-from suites.bench import cut, delays, disk, goals, line, noise, radio, resources, smp_peer, smp_speed
+from suites.bench import cut, delays, disk, goals, line, many, noise, radio, resources, smp_peer, smp_speed
 from suites.bench.section import Scale, Section
 
 SECTIONS = (
     line.SECTION,
     noise.SECTION,
+    many.SECTION,
     radio.SECTION,
     smp_peer.SECTION,
     smp_speed.SECTION,

@@ -3,7 +3,9 @@
 import pytest
 from lab.farm import RECEIVERS
 
+from suites.bench import many
 from suites.bench.cut import CUTS, LATENCY_MS, repeated_bytes
+from suites.bench.goals import misses
 from suites.bench.line import FLIP_RATES, LATENCIES_MS, Cell, cells, measure, summary
 from suites.bench.transfer import FAST, SLOW
 
@@ -58,3 +60,15 @@ async def test_a_power_cut_costs_some_bytes_and_not_more_than_promised(receiver:
 
 async def test_a_gateway_that_comes_back_sends_no_more_than_what_was_on_its_way() -> None:
     assert 0 <= await repeated_bytes("c", CUTS[1], seed=1, size=40_000) <= MOST_REPEATED
+
+
+async def test_many_devices_at_once_have_a_row_and_goals() -> None:
+    row = await many.measure(2, 24_000)
+    assert 0 < row["lowest"] <= row["efficiency"] < CEILING
+    assert row["cpu_s_per_mib"] > 0
+    assert len(many.table([row]).splitlines()) == 3
+    assert len(list(misses({"rcp_many": [row | {"devices": 64, "efficiency": 0.97}]}))) == 1
+    assert not list(misses({"rcp_many": [row | {"devices": 128, "efficiency": 0.96}]}))
+    cpu = {"rate": 92160, "image_mib": 1, "cpu_s_per_mib": 0.26}
+    assert len(list(misses({"cpu_s_per_mib": [cpu]}))) == 1
+    assert not list(misses({"cpu_s_per_mib": [cpu | {"rate": 0}]}))
