@@ -116,7 +116,7 @@ ansible: $(STAMP)  ## The role in docs/ansible by the real ansible-playbook, for
 test-smp: $(STAMP) system-packages  ## Updates of Zephyr's own SMP servers with MCUboot in QEMU, from MQTT message to confirmed version (as root; three minutes)
 	@./.ci/packages bench
 	@PYTHONPATH=tests $(BIN)/python -m suites.smp
-	GATEWAYD_KILLS=$(KILLS) $(BIN)/python -m pytest tests/suites/smp/real_servers.py -n $(SMP_JOBS) --dist load --timeout $(SMP_TIMEOUT)
+	GATEWAYD_KILLS=$(KILLS) $(BIN)/python -m pytest $(addprefix tests/suites/smp/,real_servers.py larger_boards.py mixed_fleet.py) -n $(SMP_JOBS) --dist load --timeout $(SMP_TIMEOUT)
 
 fleet-bench: $(STAMP) system-packages  ## 200 gateways with ten devices each at one mosquitto, one release to all (three minutes)
 	PYTHONPATH=tests $(BIN)/python -m suites.fleet $(FLEET_ARGS)

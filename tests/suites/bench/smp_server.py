@@ -28,6 +28,8 @@ _INSIDE = f"smpclient-{VERSION}/tests/fixtures/smp-server/"
 PROGRAMS = ("qemu-system-arm", "unshare", "setpriv")
 # MCUboot's second image slot, where the application starts from, in the machine's RAM; from the manifest.
 _APPLICATION_ADDRESS = 0x20050000
+# Of the image whose name has no size; Zephyr's default, from the manifest.
+_UNNAMED_BUFFER = 384
 
 
 class Absent(Exception):  # noqa: N818 - it is an answer
@@ -84,7 +86,8 @@ def verified(images: Path, name: str) -> bytes:
 
 def find(images: Path, buffer_size: int) -> tuple[str, str]:
     """Return the names of bootloader and signed application with buffers of that size. Raises Absent."""
-    found = sorted(images.glob(f"zephyr_*_mps2_an385_serial_recovery_buf{buffer_size}.hex"))
+    suffix = "" if buffer_size == _UNNAMED_BUFFER else f"_buf{buffer_size}"
+    found = sorted(images.glob(f"zephyr_*_mps2_an385_serial_recovery{suffix}.hex"))
     if not found:
         raise Absent(f"{SDIST} has no image with buffers of {buffer_size} bytes")
     return found[-1].name, found[-1].with_suffix(".signed.bin").name

@@ -4,85 +4,22 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from lab.farm import Farm
 from lab.fixtures import farm_in_a_folder
 from lab.smp.images import application, hanging, microbit_flash, shipped
-from lab.smp.port import BoardPort
 from lab.smp.qemu import MICROBIT, Board
 from lab.smp.script import conversation, plain, play, read_recording
 
-from gatewayd.protocol.smp.mcuboot import read_image
-from gatewayd.simulator.smp.slots import listed_image
 from suites.smp.players import RealServer
+from suites.smp.scene import LIMIT_S, board_at, flash_runs, publish, succeeded
 
 __all__ = ["farm_in_a_folder"]
 
 KILLS = int(os.environ.get("GATEWAYD_KILLS", "5"))
-SLOT_0 = 0x8000
 UPLOADED = 0x22400  # the second slot, and the sector that this kind of swap leaves free
-BOOT_S = 2
-LIMIT_S = 120.0
-
-
-@asynccontextmanager
-async def board_at(
-    farm: Farm, name: str = "sensor-1", flash: bytes = b"", **settings: Any
-) -> AsyncIterator[BoardPort]:
-    """Run a microbit behind a port, and put it into the gateway's configuration."""
-    board = Board(MICROBIT, shipped(), flash or microbit_flash("1.0.0"))
-    port = farm.folder / f"port-{name}"
-    farm.gateway.config["devices"].append(
-        {
-            "name": name,
-            "app_id": "sensor",
-            "version": "1.0.0",
-            "protocol": "smp",
-            "smp": {"boot_s": BOOT_S},
-            "payload": "standard",
-            "link": {"uart": str(port)},
-            **settings,
-        }
-    )
-    async with BoardPort(board, port) as there:
-        await asyncio.sleep(1.0)  # it boots
-        yield there
-
-
-def publish(farm: Farm, folder: Path, content: bytes, version: str) -> None:
-    file = folder / f"{version}.bin"
-    file.write_bytes(content)
-    farm.gateway.publish(file, version, "sensor")
-
-
-async def succeeded(farm: Farm, version: str, name: str = "sensor-1") -> dict[str, Any]:
-    await farm.gateway.until(
-        lambda: (
-            (status := farm.gateway.status.get(name, {})).get("state") in ("succeeded", "failed")
-            and status.get("latest_version") == version
-        ),
-        f"{name} at {version}",
-        LIMIT_S,
-    )
-    status = farm.gateway.status[name]
-    assert (status["state"], status["installed_version"]) == ("succeeded", version), status
-    return status
-
-
-async def flash_runs(port: BoardPort, content: bytes) -> None:
-    """The board runs an image, and still does after its power was cut: it is confirmed."""
-    for _ in range(2):
-        await port.cut_power()
-        await asyncio.sleep(1.0)
-    await port.board.cut_power()
-    found = listed_image(port.board.flash[SLOT_0 : SLOT_0 + len(content)])
-    assert found is not None
-    assert found.running_id == read_image(content).running_id
 
 
 async def test_an_update_from_message_to_confirmed_version(farm: Farm, tmp_path: Path) -> None:
