@@ -47,6 +47,6 @@ async def test_a_trial_that_does_not_end_has_a_code_and_a_release_published_mean
             lambda: any((job.id, job.code) == (2, "trial_overdue") for job in rig.bench.witness.moves)
         )
         assert await rig.states() == ["4.3.2 failed", "4.3.3 queued"]
-        del rig.board.hear  # type: ignore[method-assign]
+        del rig.board.hear
         rig.board.info = replace(rig.board.info, image_state=ImageState.REVERTED)
         await rig.until_state(JobState.SUCCEEDED, 2)

@@ -5,6 +5,7 @@ asked for one. Its console is on another UART; the one that we see speaks SMP in
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lab.farm import Farm
@@ -40,7 +41,7 @@ def board(framing: str, *, has_application: bool = True) -> Board:
 
 @pytest.mark.parametrize("framing", NAMES)
 async def test_an_update_without_a_trial_wants_permission(farm: Farm, tmp_path: Path, framing: str) -> None:
-    settings = {"version": "0.0.0", "smp": {"boot_s": BOOT_S, "framing": framing}}
+    settings: dict[str, Any] = {"version": "0.0.0", "smp": {"boot_s": BOOT_S, "framing": framing}}
     async with board_at(farm, board=board(framing), **settings):
         farm.gateway.start()
         await farm.gateway.until_state("sensor-1", "idle", installed_version="0.0.0")
