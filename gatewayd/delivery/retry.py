@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gatewayd.back_off import back_off_s
 from gatewayd.codes import AttemptEffect, Code, Contact, meaning
 from gatewayd.errors import DeviceError, GatewaydError, LinkError, LinkLost
 from gatewayd.jobs.model import Job
@@ -60,7 +61,7 @@ def after_failure(
         return Retry(JobState.FAILED, failures, 0.0, _keeps_vanishing(failures) if has_vanished else None)
     # Without contact the device may still be running the new image.
     state = JobState.QUEUED if what.contact is Contact.MADE else waiting
-    return Retry(state, failures, back_off_s(failures, chance))
+    return Retry(state, failures, back_off_s(failures, chance, longest_s=LONGEST_WAIT_S))
 
 
 def _keeps_vanishing(times: int) -> LinkError:
@@ -79,9 +80,3 @@ def trial_overdue(trial_s: float) -> DeviceError:
         code="trial_overdue",
         hint="restart it, and look why its firmware neither confirms the image nor goes back",
     )
-
-
-def back_off_s(failures: int, chance: float) -> float:
-    """Seconds after the n-th failure in a row (from 1): 1..2, 2..4, ... up to five minutes."""
-    longest = min(LONGEST_WAIT_S, 2.0 ** min(failures, 16))
-    return longest / 2 * (1 + chance)

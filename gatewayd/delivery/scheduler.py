@@ -13,12 +13,13 @@ from pathlib import Path
 import structlog
 
 from gatewayd.allowance import Allowance
+from gatewayd.back_off import back_off_s
 from gatewayd.codes import Again, Code, Contact, meaning
 from gatewayd.config import BleSettings, Device, Settings, UartSettings
 from gatewayd.delivery.attempt import Attempt, with_address
 from gatewayd.delivery.deferral import Deferral, Paused
 from gatewayd.delivery.dependencies import Dependencies
-from gatewayd.delivery.retry import TRIAL_MARGIN_S, after_failure, back_off_s, trial_overdue
+from gatewayd.delivery.retry import LONGEST_WAIT_S, TRIAL_MARGIN_S, after_failure, trial_overdue
 from gatewayd.errors import GatewaydError, HostError, LinkLost
 from gatewayd.jobs.model import AttemptRecord, Job
 from gatewayd.jobs.transitions import INTERRUPTIBLE, JobState
@@ -35,7 +36,7 @@ RUNNABLE = frozenset({JobState.QUEUED, JobState.ACTIVATING}) | INTERRUPTIBLE
 PORT_RETURNS, PORT_RETURNS_PER_HOUR = 6, 12
 # How long to wait before reconnecting a broken radio connection.
 RECONNECT_S = 2.0
-# As how many failures in a row our own trouble counts, and a defect: this sets the wait (see back_off_s).
+# As how many failures in a row our own trouble counts, and a defect: this sets the wait (see back_off.py).
 HOST_FAILURES, DEFECT_FAILURES = 5, 8
 
 PortIdentity = tuple[int, int, int, int] | None
@@ -234,8 +235,11 @@ class Scheduler:
             self._leave_alone(lane, DEFECT_FAILURES, is_probe=is_probe)
 
     def _leave_alone(self, lane: Lane, failures: int, *, is_probe: bool) -> None:
-        lane.not_before = self._deps.clock() + back_off_s(failures, self._chance())
+        lane.not_before = self._deps.clock() + self._wait_s(failures)
         lane.probe_due = lane.not_before if is_probe else lane.probe_due
+
+    def _wait_s(self, failures: int) -> float:
+        return back_off_s(failures, self._chance(), longest_s=LONGEST_WAIT_S)
 
     async def _probe(self, lane: Lane) -> None:
         lane.probe_due = None
@@ -248,7 +252,7 @@ class Scheduler:
             raise
         except GatewaydError as error:
             lane.probe_failures += 1
-            lane.probe_due = self._deps.clock() + back_off_s(lane.probe_failures + 2, self._chance())
+            lane.probe_due = self._deps.clock() + self._wait_s(lane.probe_failures + 2)
             if lane.probe_failures == 1:
                 log.warning(
                     "device not reached",
@@ -306,7 +310,7 @@ class Scheduler:
         if retry.state is JobState.FAILED and is_worth_asking:
             # Otherwise its return would go unnoticed; the planner tries again once it answers.
             lane.probe_failures = retry.failures
-            lane.probe_due = self._deps.clock() + back_off_s(retry.failures + 2, self._chance())
+            lane.probe_due = self._deps.clock() + self._wait_s(retry.failures + 2)
         return now
 
     def _judge_trial(self, lane: Lane, error: GatewaydError) -> GatewaydError:

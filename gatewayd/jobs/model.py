@@ -293,7 +293,7 @@ class EndJob:
     reason: str
 
 
-Command = CreateJob | EndJob
+JobChange = CreateJob | EndJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +320,7 @@ class Plan:
     """The planner's result for all devices. `to_verify`: releases and profiles without a verdict so far."""
 
     decisions: tuple[Decision, ...] = ()
-    commands: tuple[Command, ...] = ()
+    job_changes: tuple[JobChange, ...] = ()
     to_verify: tuple[tuple[Release, DecodeProfile, str], ...] = field(default=())  # with the key set's name
     topics: frozenset[str] = frozenset()
     marks: tuple[SaveMark, ...] = ()

@@ -21,6 +21,7 @@ import aiomqtt
 from aiomqtt import ProtocolVersion
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from gatewayd.back_off import back_off_s
 from gatewayd.codes import AttemptEffect, Code, meaning
 from gatewayd.mqtt.login import FAILURE, PACKET_TOO_LARGE, BrokerError, Login, make_client, refusal
 from gatewayd.mqtt.paho_callbacks import Hooks, bound_packets
@@ -41,17 +42,7 @@ MAX_BACK_OFF_S = 60.0
 # gateways with one client id, which disconnect each other in turn, do keep backing off.
 STEADY_S = 120.0
 # Errors that a quick retry cannot fix: back off for the longest time immediately.
-HOPELESS_ATTEMPT = 5
-
-
-def back_off_s(attempt: int, chance: float) -> float:
-    """Return the seconds to wait after failed try number `attempt` (from 0): 1..2, 2..4, … 30..60.
-
-    `chance` (0 to 1) picks a place in the upper half, so that gateways which lost the same broker do not all
-    return at once.
-    """
-    longest = min(MAX_BACK_OFF_S, 2.0 ** (min(attempt, 16) + 1))
-    return longest / 2 * (1 + chance)
+HOPELESS_FAILURES = 5
 
 
 class BackOff:
@@ -59,7 +50,7 @@ class BackOff:
 
     def __init__(self, clock: Callable[[], float], chance: Callable[[], float]) -> None:
         self._clock, self._chance = clock, chance
-        self._attempt = 0
+        self._failures = 0
         self._connected_at: float | None = None
 
     def connected(self) -> None:
@@ -68,18 +59,18 @@ class BackOff:
 
     def reset(self) -> None:
         """Note that the last connection ended as it should."""
-        self._attempt, self._connected_at = 0, None
+        self._failures, self._connected_at = 0, None
 
     def after(self, error: BrokerError) -> tuple[float, bool]:
         """Return the seconds to wait, and whether several connections in a row were lost."""
         since, self._connected_at = self._connected_at, None
         if since is not None and self._clock() - since >= STEADY_S:
-            self._attempt = 0
+            self._failures = 0
         if meaning(error.code).attempt is AttemptEffect.FINAL:
-            self._attempt = max(self._attempt, HOPELESS_ATTEMPT)
-        is_again = since is not None and self._attempt > 0
-        wait_s = back_off_s(self._attempt, self._chance())
-        self._attempt += 1
+            self._failures = max(self._failures, HOPELESS_FAILURES)
+        is_again = since is not None and self._failures > 0
+        self._failures += 1
+        wait_s = back_off_s(self._failures, self._chance(), longest_s=MAX_BACK_OFF_S)
         return wait_s, is_again
 
 

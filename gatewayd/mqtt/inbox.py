@@ -7,8 +7,9 @@ from typing import NoReturn
 
 import structlog
 
+from gatewayd.back_off import back_off_s
 from gatewayd.errors import FirmwareError
-from gatewayd.mqtt.connection import Connection, IncomingMessage, back_off_s
+from gatewayd.mqtt.connection import Connection, IncomingMessage
 from gatewayd.mqtt.qos0 import REPORT_S
 from gatewayd.mqtt.retained_check import RetainedCheck
 from gatewayd.mqtt.subscriptions import AmbiguousTopicError, Subscriptions
@@ -79,7 +80,7 @@ class Inbox:
 
     async def _take(self, raw: IncomingMessage) -> None:
         """Return when the message may be acknowledged."""
-        attempt = 0
+        failures = 0
         if self._check is not None and self._check.take_marker(raw.topic, raw.payload):
             return
         while (message := self._followed(raw)) is not None:
@@ -88,7 +89,8 @@ class Inbox:
             except FirmwareError as error:
                 self._refuse(message.topic, error)
             except Exception as error:
-                wait_s = min(MAX_STORE_BACK_OFF_S, back_off_s(attempt, self._chance()))
+                failures += 1
+                wait_s = back_off_s(failures, self._chance(), longest_s=MAX_STORE_BACK_OFF_S)
                 log.exception(
                     "message not stored, and not acknowledged: it is kept and tried again",
                     topic=message.topic,
@@ -97,7 +99,6 @@ class Inbox:
                     retry_in_s=round(wait_s),
                 )
                 await self._sleep(wait_s)
-                attempt += 1
                 continue
             else:
                 self._refused.pop(message.topic, None)

@@ -1,6 +1,6 @@
 """What should happen, as one pure function of what is known.
 
-    (configuration, releases, verdicts, devices, jobs) -> a decision for each device, and commands
+    (configuration, releases, verdicts, devices, jobs) -> a decision for each device, and changes of jobs
 
 The planner is level-triggered. Nothing here reacts to an event: whenever an input changes, everything is
 planned again, and the same input always gives the same plan. So a device added later, a spare board with old
@@ -32,13 +32,13 @@ from gatewayd.jobs.eligibility import (
 from gatewayd.jobs.marks import Marked, effective
 from gatewayd.jobs.model import (
     BoardKey,
-    Command,
     CreateJob,
     Decision,
     DecodeProfile,
     DeviceRecord,
     EndJob,
     Job,
+    JobChange,
     Pause,
     Plan,
     Release,
@@ -75,7 +75,7 @@ class StoreSnapshot:
 def plan(settings: Settings, known: StoreSnapshot) -> Plan:
     """Decide for every configured device. Jobs of devices that are no longer configured are cancelled."""
     decisions: list[Decision] = []
-    commands: list[Command] = []
+    changes: list[JobChange] = []
     to_verify: dict[tuple[str, str], tuple[Release, DecodeProfile, str]] = {}
     topics: set[str] = set()
     held: set[int] = set()
@@ -108,10 +108,10 @@ def plan(settings: Settings, known: StoreSnapshot) -> Plan:
         )
         decision, following = _decide(device, record, offers, jobs)
         decisions.append(decision)
-        commands += following
+        changes += following
         held |= {job.id for job in jobs if _is_held(job, offers)}
     configured = {device.name for device in settings.devices}
-    commands += [
+    changes += [
         EndJob(
             job.id, JobState.CANCELLED, "not_configured", f"{job.device} is no longer in the configuration"
         )
@@ -120,7 +120,7 @@ def plan(settings: Settings, known: StoreSnapshot) -> Plan:
     ]
     return Plan(
         tuple(decisions),
-        tuple(commands),
+        tuple(changes),
         tuple(to_verify.values()),
         frozenset(topics),
         marks,
@@ -144,31 +144,31 @@ def releases_for(settings: Settings, device: Device, known: StoreSnapshot) -> li
 
 def _decide(
     device: Device, record: DeviceRecord, offers: Offers, jobs: Sequence[Job]
-) -> tuple[Decision, list[Command]]:
+) -> tuple[Decision, list[JobChange]]:
     active = next((job for job in jobs if job.is_active), None)
     offers = replace(offers, ordered=_ordered_again(jobs))
     best, refusal = _choose(device, record, offers)
-    commands: list[Command] = []
+    changes: list[JobChange] = []
     if active is not None:
         is_out = active.state is JobState.ACTIVATING  # only the device can say what became of it
         end = None if is_out else _end_of(device, record, active, best, offers)
         if end is None:
             return _standing(device, active), []
-        commands.append(end)
+        changes.append(end)
     if any(offers.verdict(release) is None for release in offers.releases):
-        return Decision(device.name, "verifying", "a release is being verified"), commands
+        return Decision(device.name, "verifying", "a release is being verified"), changes
     if best is None:
         refusal = refusal or _suspended(device, record, offers)
-        return refusal or Decision(device.name, "no_release", "nothing was published for it"), commands
+        return refusal or Decision(device.name, "no_release", "nothing was published for it"), changes
     settled = _settled_before(device, record, best, jobs, is_resting=best.release.sha256 in offers.resting)
     if settled is not None:
-        return settled, commands
+        return settled, changes
     if offers.is_held(best.release):
         reason = f"the broker is asked whether it still has {best.version}"
-        return decision_on(device, best, "verifying", reason), commands
+        return decision_on(device, best, "verifying", reason), changes
     update = decision_on(device, best, "update", _why(device, record, best))
     return update, [
-        *commands,
+        *changes,
         _create(device, record, best, retry_reverted=best.release.sha256 in offers.ordered),
     ]
 

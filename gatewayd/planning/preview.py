@@ -96,8 +96,8 @@ def forecasts(settings: Settings, preview: Preview) -> tuple[Forecast, ...]:
     answer = plan(settings, preview.known)
     devices = {device.name: device for device in settings.devices}
     by_id = {job.id: job.device for job in preview.known.jobs}
-    creates = {one.device: one for one in answer.commands if isinstance(one, CreateJob)}
-    ends = {by_id[one.job_id]: one for one in answer.commands if isinstance(one, EndJob)}
+    creates = {one.device: one for one in answer.job_changes if isinstance(one, CreateJob)}
+    ends = {by_id[one.job_id]: one for one in answer.job_changes if isinstance(one, EndJob)}
     return tuple(
         Forecast(
             decision.device,

@@ -20,7 +20,7 @@ from gatewayd.jobs.model import (
     EVERYTHING,
     CreateJob,
     DecodeProfile,
-    EndJob,
+    JobChange,
     Plan,
     Release,
     SaveMark,
@@ -140,9 +140,9 @@ class Reconciler:
         self._log_decisions(result)
         for mark in result.marks:
             await self._save_mark(mark)
-        for command in result.commands:
-            await self._carry_out(command, known)
-        if result.commands or result.marks:
+        for change in result.job_changes:
+            await self._carry_out(change, known)
+        if result.job_changes or result.marks:
             known = await self.known()
         self.latest = known
         self._on_plan(result, known)
@@ -163,7 +163,7 @@ class Reconciler:
             await self._verify(*result.to_verify[0])
             return True
         await self._tidy(known)
-        return bool(result.commands)
+        return bool(result.job_changes)
 
     async def _verify(self, release: Release, profile: DecodeProfile, keys: str) -> None:
         """Verify one release, and store the verdict for the next pass."""
@@ -177,23 +177,23 @@ class Reconciler:
         else:
             log.warning("release refused", topic=release.topic, code=verdict.code, reason=verdict.reason)
 
-    async def _save_mark(self, command: SaveMark) -> None:
+    async def _save_mark(self, change: SaveMark) -> None:
         """Store a mark before anything that it is derived from, such as a release, is removed."""
-        if not self._marks.setdefault(command.device, self._allowance(MARKS_PER_HOUR, MARKS_PER_HOUR)).take():
+        if not self._marks.setdefault(change.device, self._allowance(MARKS_PER_HOUR, MARKS_PER_HOUR)).take():
             return
-        await self._store.run(lambda db: db.save_mark(command))
+        await self._store.run(lambda db: db.save_mark(change))
         log.info(
             "anti-rollback mark",
-            device=command.device,
-            timestamp_ms=command.mark.timestamp_ms,
-            built_at=built_at(command.mark.timestamp_ms),
-            boards=[key.value for key in command.keys],
-            reason=command.reason,
+            device=change.device,
+            timestamp_ms=change.mark.timestamp_ms,
+            built_at=built_at(change.mark.timestamp_ms),
+            boards=[key.value for key in change.keys],
+            reason=change.reason,
         )
 
-    def _count_retry(self, command: CreateJob, known: StoreSnapshot) -> None:
+    def _count_retry(self, change: CreateJob, known: StoreSnapshot) -> None:
         """Count a job for what failed before, and plan again once the next one may be made."""
-        key = command.device, command.message_sha256
+        key = change.device, change.message_sha256
         if not any(key == (job.device, job.message_sha256) for job in known.jobs):
             self._retries.pop(key, None)
             return
@@ -206,15 +206,15 @@ class Reconciler:
     def _allowance(burst: float, per_hour: float) -> Allowance:
         return Allowance(burst, per_hour, asyncio.get_running_loop().time)
 
-    async def _carry_out(self, command: CreateJob | EndJob, known: StoreSnapshot) -> None:
-        if isinstance(command, CreateJob):
-            job = await self._store.run(lambda db: db.create_job(command))
-            self._count_retry(command, known)
+    async def _carry_out(self, change: JobChange, known: StoreSnapshot) -> None:
+        if isinstance(change, CreateJob):
+            job = await self._store.run(lambda db: db.create_job(change))
+            self._count_retry(change, known)
             if job is not None:
                 log.info("job made", device=job.device, job=job.id, version=job.version, state=str(job.state))
             return
-        await self._scheduler.cancel(command.job_id, command.code, command.reason)
-        job = await self._store.run(lambda db: db.end_job(command))
+        await self._scheduler.cancel(change.job_id, change.code, change.reason)
+        job = await self._store.run(lambda db: db.end_job(change))
         if job is not None:
             log.info(
                 "job ended",

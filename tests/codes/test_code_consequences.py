@@ -42,8 +42,8 @@ def test_a_failed_job_is_taken_up_again_when_there_is_a_reason(code: Code) -> No
         world = World(a_device()).publish(genuine(2))
         failed: dict[str, Any] = {"boot_id": 1, "device_id": "A", "updated_seq": 10}
         world.job(state=S.FAILED, code=str(code), reason="so it was", **failed)
-        assert not world.plan().commands, "nothing was heard"
-        assert bool(world.says(**says, contact_seq=11).plan().commands) is again, says
+        assert not world.plan().job_changes, "nothing was heard"
+        assert bool(world.says(**says, contact_seq=11).plan().job_changes) is again, says
 
 
 @every_code

@@ -7,7 +7,7 @@ from lab.jobs import a_job
 
 from gatewayd.codes import AttemptEffect, Code
 from gatewayd.delivery.progress import ProgressMeter
-from gatewayd.delivery.retry import LONGEST_WAIT_S, Retry, after_failure, back_off_s
+from gatewayd.delivery.retry import LONGEST_WAIT_S, Retry, after_failure
 from gatewayd.errors import DeviceError, FirmwareError, GatewaydError, HostError, LinkError, LinkLost
 from gatewayd.jobs.transitions import TRANSITIONS, JobState
 
@@ -118,11 +118,6 @@ def test_every_answer_is_one_that_the_job_can_take(
     if retry.state in (S.QUEUED, S.ACTIVATING):
         assert retry.delay_s > 0  # never a tight loop
         assert retry.failures < attempts or retry.failures == failures
-
-
-def test_the_wait_doubles_up_to_five_minutes() -> None:
-    assert [back_off_s(n, 1.0) for n in (1, 2, 3, 8, 9, 1000)] == [2, 4, 8, 256, 300, 300]
-    assert [back_off_s(n, 0.0) for n in (1, 2, 9)] == [1, 2, 150]
 
 
 def test_the_meter_forgets_what_was_long_ago_and_does_not_count_what_was_there() -> None:

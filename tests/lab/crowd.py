@@ -8,8 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from gatewayd.back_off import back_off_s
 from gatewayd.delivery.contact import PATIENCE_S
-from gatewayd.delivery.retry import back_off_s
+from gatewayd.delivery.retry import LONGEST_WAIT_S
 from lab.farm import Farm, Gateway, VirtualDevice
 
 RATE = 11_520
@@ -35,7 +36,9 @@ class Bad:
     @property
     def limit_s(self) -> float:
         """Until it is given up, from the publication."""
-        waits = sum(back_off_s(failures, 1.0) for failures in range(1, self.attempts))
+        waits = sum(
+            back_off_s(failures, 1.0, longest_s=LONGEST_WAIT_S) for failures in range(1, self.attempts)
+        )
         return self.attempts * self.attempt_s + waits + SPARE_S
 
 

@@ -215,25 +215,25 @@ class World:
         return self.decision().code
 
     def created(self) -> CreateJob:
-        (command,) = self.plan().commands
-        assert isinstance(command, CreateJob)
-        return command
+        (change,) = self.plan().job_changes
+        assert isinstance(change, CreateJob)
+        return change
 
     def ended(self) -> EndJob:
-        (command,) = self.plan().commands
-        assert isinstance(command, EndJob)
-        return command
+        (change,) = self.plan().job_changes
+        assert isinstance(change, EndJob)
+        return change
 
     def obey(self) -> None:
         """Do what the plan says, as the store would."""
-        for command in self.plan().commands:
-            if isinstance(command, EndJob):
+        for change in self.plan().job_changes:
+            if isinstance(change, EndJob):
                 self.jobs = [
-                    replace(job, state=command.state, code=command.code) if job.id == command.job_id else job
+                    replace(job, state=change.state, code=change.code) if job.id == change.job_id else job
                     for job in self.jobs
                 ]
             else:
-                values = {name: getattr(command, name) for name in CreateJob.__slots__}
+                values = {name: getattr(change, name) for name in CreateJob.__slots__}
                 self.jobs.append(a_job(id=len(self.jobs) + 1, **values))
 
 

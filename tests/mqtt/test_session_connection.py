@@ -7,8 +7,6 @@ from typing import Any
 
 import aiomqtt
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from lab.broker_session import TOPIC, Lab, publisher, retained, session_lab
 from lab.brokers import (
     CONNACK,
@@ -28,21 +26,11 @@ from lab.brokers import (
 )
 
 from gatewayd.mqtt import login, session
-from gatewayd.mqtt.connection import STALL_MIN_BYTES, STALL_WINDOW_S, back_off_s
+from gatewayd.mqtt.connection import STALL_MIN_BYTES, STALL_WINDOW_S
 from gatewayd.mqtt.login import BrokerError
 
 STATUS = "gatewayd/barn/status"
 RIGHT, WRONG = "right-secret", "wrong-secret"
-
-
-@given(st.integers(0, 10**6), st.floats(0, 1))
-def test_back_off_grows_to_a_minute_and_is_jittered(attempt: int, chance: float) -> None:
-    wait_s = back_off_s(attempt, chance)
-    assert 1 <= wait_s <= 60
-    assert back_off_s(attempt, 1) == 2 * back_off_s(attempt, 0)
-    assert back_off_s(attempt + 1, chance) >= wait_s
-    assert back_off_s(0, chance) <= 2
-    assert back_off_s(5 + attempt, chance) >= 30
 
 
 async def test_broker_comes_up_after_the_gateway(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ async def test_what_cannot_be_stored_is_kept_and_tried_again(
         await lab.subscribed(TOPIC)
         scripted.peer.send(publish_v5(TOPIC, b"image", 7))
         await until(lambda: scripted.all(PUBACK))
-        assert lab.naps.lengths_s == [1.5, 3, 6, 12, 24, 30, 30]
+        assert lab.naps.lengths_s == [1.5, 3, 6, 12, 22.5, 22.5, 22.5]
         assert len(lab.logged("message not stored", topic=TOPIC, reason=str(error))) == 7
         assert len(lab.got) == 8
         assert len(scripted.all(CONNECT)) == 1

@@ -24,7 +24,7 @@ def test_a_device_without_its_keys_waits_and_the_others_are_served() -> None:
     plan = a_world().plan()
     assert [one.code for one in plan.decisions] == ["keys_unusable", "update"]
     assert plan.decisions[0].reason == "decrypt.key.bin cannot be read"
-    assert [one.device for one in plan.commands if isinstance(one, CreateJob)] == ["pump-2"]
+    assert [one.device for one in plan.job_changes if isinstance(one, CreateJob)] == ["pump-2"]
     assert plan.topics == {"/a/pump/u/4.3"}, "what is published meanwhile is kept for it"
 
 
@@ -39,7 +39,7 @@ def test_no_message_is_judged_as_if_there_were_no_keys() -> None:
 
 def test_its_job_is_neither_ended_nor_begun_again() -> None:
     world = a_world().job(state=JobState.QUEUED)
-    assert not [one for one in world.plan().commands if getattr(one, "job_id", None) == 1]
+    assert not [one for one in world.plan().job_changes if getattr(one, "job_id", None) == 1]
     assert a_job().is_active
 
 

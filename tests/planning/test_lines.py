@@ -33,7 +33,7 @@ def test_there_it_goes_on_like_any_other() -> None:
 def test_the_order_is_major_minor_patch() -> None:
     world = World(a_device(line=TO_4_4)).publish(genuine(1), minor=4)
     world.job(version="4.3.9", release_id=7, message_sha256="of 4.3.9")
-    assert world.plan().commands[0].code == "superseded"  # type: ignore[union-attr]
+    assert world.plan().job_changes[0].code == "superseded"  # type: ignore[union-attr]
 
 
 def test_a_line_below_needs_allow_downgrade() -> None:

@@ -28,9 +28,9 @@ def one_rom(patch: int, timestamp_ms: int, address: int = 0, size: int = 100) ->
 
 def test_a_release_becomes_a_job() -> None:
     world = World(a_device()).publish(genuine(2))
-    command = world.created()
-    assert (command.version, command.from_version, command.state) == ("4.3.2", "4.3.1", JobState.QUEUED)
-    assert command.message_sha256 == world.releases[0].sha256
+    change = world.created()
+    assert (change.version, change.from_version, change.state) == ("4.3.2", "4.3.1", JobState.QUEUED)
+    assert change.message_sha256 == world.releases[0].sha256
 
 
 def test_nothing_was_published() -> None:
@@ -49,7 +49,7 @@ def test_a_release_is_verified_before_anything_else() -> None:
 def test_an_equal_or_lower_patch_is_no_update(patch: int) -> None:
     world = World(a_device()).publish(genuine(patch))
     decision = world.decision()
-    assert not world.plan().commands
+    assert not world.plan().job_changes
     assert decision.code == ("up_to_date" if patch == 1 else "not_newer")
     assert not decision.refused
 
@@ -64,7 +64,7 @@ def test_patches_beyond_63_bits(patch: int) -> None:
 def test_a_device_added_later_gets_what_was_published_before() -> None:
     world = World(a_device()).publish(genuine(2)).job(state=JobState.SUCCEEDED).says(version="4.3.2")
     world.devices.append(a_device("pump-2"))
-    assert [(command.device) for command in world.plan().commands if isinstance(command, CreateJob)] == [
+    assert [(change.device) for change in world.plan().job_changes if isinstance(change, CreateJob)] == [
         "pump-2"
     ]
 
@@ -102,9 +102,9 @@ def test_a_withdrawn_release_takes_its_job_with_it(state: JobState) -> None:
 
 def test_a_job_that_may_have_taken_effect_is_left_to_end() -> None:
     world = World(a_device()).job(state=JobState.ACTIVATING)
-    assert not world.plan().commands
+    assert not world.plan().job_changes
     world.devices.clear()
-    assert not world.plan().commands
+    assert not world.plan().job_changes
 
 
 def test_jobs_of_devices_that_are_configured_no_more_end() -> None:
@@ -115,7 +115,7 @@ def test_jobs_of_devices_that_are_configured_no_more_end() -> None:
 def test_a_higher_patch_supersedes_a_job_that_waits() -> None:
     world = World(a_device(**ADVANCED)).publish(genuine(2, 100)).job(timestamp_ms=100)
     world.publish(genuine(3, 100))
-    end, create = world.plan().commands
+    end, create = world.plan().job_changes
     assert isinstance(end, EndJob)
     assert isinstance(create, CreateJob)
     assert (end.state, create.version) == (JobState.SUPERSEDED, "4.3.3")
@@ -129,22 +129,22 @@ def test_a_higher_patch_supersedes_a_job_that_waits() -> None:
 def test_what_supersedes_nothing(state: JobState, timestamp_ms: int) -> None:
     world = World(a_device(**ADVANCED)).publish(genuine(2, 100)).job(state=state, timestamp_ms=100)
     world.publish(genuine(3, timestamp_ms))
-    assert not world.plan().commands
+    assert not world.plan().job_changes
 
 
 def test_a_newer_build_with_a_lower_patch_lets_the_waiting_job_stand() -> None:
     world = World(a_device(**ADVANCED, version="4.3.5")).publish(genuine(7, 100))
     world.job(version="4.3.7", timestamp_ms=100).publish(genuine(6, 200))
-    assert not world.plan().commands
+    assert not world.plan().job_changes
     assert not superfluous(world.known)  # its release stays for as long as it needs it
-    assert not world.plan().commands
+    assert not world.plan().job_changes
 
 
 def test_what_nothing_vouches_for_does_not_supersede_what_is_authenticated() -> None:
     device = a_device(**ADVANCED, channel="both", allow_unsigned=True)
     world = World(device).publish(genuine(2, 100), Channel.STABLE).job(timestamp_ms=100)
     world.publish(replace(genuine(9, 1), timestamp_ms=None), Channel.UNSTABLE)
-    assert not world.plan().commands
+    assert not world.plan().job_changes
 
 
 def test_a_replayed_old_message_displaces_nothing() -> None:
@@ -182,7 +182,7 @@ def test_a_downgrade_is_what_was_published_last_and_only_by_name() -> None:
     world.says(version="4.3.5", mark=mark)
     assert world.created().version == "4.3.3"
     world.devices = [a_device(**ADVANCED)]
-    assert not world.plan().commands
+    assert not world.plan().job_changes
     assert set(superfluous(world.known)) == set()
 
 
@@ -193,9 +193,9 @@ def test_manual_installation_waits_for_a_person() -> None:
 def test_a_job_that_waits_for_a_person_goes_on_when_none_is_needed_any_more() -> None:
     world = World(a_device(install="manual")).publish(genuine(2))
     world.obey()
-    assert not world.plan().commands
+    assert not world.plan().job_changes
     world.devices = [a_device()]
-    end, create = world.plan().commands
+    end, create = world.plan().job_changes
     assert isinstance(end, EndJob)
     assert isinstance(create, CreateJob)
     assert (end.state, create.state, create.version) == (JobState.SUPERSEDED, JobState.QUEUED, "4.3.2")
@@ -218,7 +218,7 @@ def test_an_old_container_under_a_new_number_is_told_although_the_newest_counts(
     world = World(a_device(**ADVANCED)).publish(newest).publish(old)
     world.says(version="4.3.2", mark=RollbackMark(100, bytes.fromhex(newest.container_sha256)))
     assert (world.code(), world.decision().refused) == ("rollback", True)
-    assert not world.plan().commands
+    assert not world.plan().job_changes
     world.publish(genuine(3, 101))
     assert world.created().version == "4.3.3"
 
@@ -294,7 +294,7 @@ def test_a_device_of_another_line_is_followed_there() -> None:
     world = World(a_device()).publish(genuine(2)).publish(genuine(1), minor=4).job()
     world.says(version="4.4.0")
     assert world.plan().topics == {"/a/pump/u/4.4"}
-    end, create = world.plan().commands
+    end, create = world.plan().job_changes
     assert isinstance(end, EndJob)
     assert isinstance(create, CreateJob)
     assert (end.code, create.version) == ("superseded", "4.4.1")
@@ -377,7 +377,7 @@ def test_a_waiting_job_that_is_no_update_any_more_ends() -> None:
 def test_a_waiting_job_whose_image_was_activated_is_left_to_find_out() -> None:
     runs: dict[str, Any] = {"version": "4.3.2", "running_sha256": bytes.fromhex(digest("image 2 None"))}
     world = World(a_device()).publish(genuine(2)).job(activated_at="then").says(**runs)
-    assert not world.plan().commands  # it succeeds, and leaves its mark
+    assert not world.plan().job_changes  # it succeeds, and leaves its mark
     world.jobs = [a_job()]
     assert world.ended().code == "up_to_date"
 
@@ -458,7 +458,7 @@ def test_a_failed_push_is_tried_again_by_pushing_it_again_but_not_what_reverted(
 def test_a_person_may_lift_what_a_failed_or_cancelled_job_forbids() -> None:
     for state, code in ((JobState.FAILED, "stalled"), (JobState.CANCELLED, "cancelled")):
         world = World(a_device()).publish(genuine(2)).job(state=state, code=code)
-        assert (world.code(), world.plan().commands) == (code, ())
+        assert (world.code(), world.plan().job_changes) == (code, ())
         world.jobs = [replace(world.jobs[0], retry_allowed=True)]
         assert world.created().version == "4.3.2"
 
@@ -496,7 +496,7 @@ def suspended(world: World) -> World:
 def test_what_the_broker_has_no_longer_is_shown_and_not_installed() -> None:
     world = suspended(World(a_device()).publish(genuine(2)))
     decision = world.decision()
-    assert not world.plan().commands
+    assert not world.plan().job_changes
     assert (decision.code, decision.refused, decision.version) == ("not_at_broker", True, "4.3.2")
     assert not superfluous(world.known), "its file is kept"
 
@@ -529,7 +529,7 @@ def test_a_suspended_job_that_comes_back_is_made_again() -> None:
 def test_no_update_begins_before_the_broker_was_asked() -> None:
     world = retained(World(a_device()).publish(genuine(2)))
     world.unconfirmed = frozenset({world.releases[0].topic})
-    assert (world.code(), world.plan().commands) == ("verifying", ())
+    assert (world.code(), world.plan().job_changes) == ("verifying", ())
     world.unconfirmed = frozenset()
     assert world.created()
 

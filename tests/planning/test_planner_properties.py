@@ -108,14 +108,14 @@ def test_the_answer_depends_on_nothing_else(world: World, random: Random) -> Non
     assert world.plan() == first
     random.shuffle(world.releases)
     assert world.plan().decisions == first.decisions
-    assert world.plan().commands == first.commands
+    assert world.plan().job_changes == first.job_changes
 
 
 @given(worlds())
 def test_once_obeyed_there_is_nothing_more_to_do(world: World) -> None:
     world.obey()
     decisions = world.plan().decisions
-    assert world.plan().commands == ()
+    assert world.plan().job_changes == ()
     active = [job.device for job in world.jobs if job.is_active]
     assert len(active) == len(set(active))
     assert len(decisions) == len(world.devices)
@@ -124,13 +124,13 @@ def test_once_obeyed_there_is_nothing_more_to_do(world: World) -> None:
 @given(worlds())
 def test_a_job_is_only_made_for_an_update(world: World) -> None:
     verdict_of = {sha256: verdict for (sha256, _), verdict in world.verdicts.items()}
-    for command in world.plan().commands:
-        if not isinstance(command, CreateJob):
+    for change in world.plan().job_changes:
+        if not isinstance(change, CreateJob):
             continue
-        device = next(device for device in world.devices if device.name == command.device)
+        device = next(device for device in world.devices if device.name == change.device)
         record = world.records.get(device.name, DeviceRecord(device.name))
-        installed, offered = installed_version(device, record), Version.parse(command.version)
-        verdict = verdict_of[command.message_sha256]
+        installed, offered = installed_version(device, record), Version.parse(change.version)
+        verdict = verdict_of[change.message_sha256]
         assert verdict.is_genuine
         assert offered.line == installed.line
         if device.allow_downgrade:
@@ -151,7 +151,7 @@ def test_tidying_up_changes_no_answer(world: World) -> None:
     drop = superfluous(world.known)
     world.releases = [release for release in world.releases if release.id not in drop]
     after = plan(world.settings, world.known)
-    assert after.commands == before.commands
+    assert after.job_changes == before.job_changes
     assert [one for one in after.decisions if one.code != "verifying"] == [
         one for one in before.decisions if one.code != "verifying"
     ]
