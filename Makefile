@@ -146,7 +146,7 @@ kills: $(STAMP) system-packages  ## SIGKILL at 50 random moments of updates, wit
 fuzz: $(STAMP) system-packages  ## Fuzz all parsers, and the C receiver with sanitizers: FUZZ_SECONDS=60 for each, TARGETS=
 	@./.ci/packages fuzz
 	@./.ci/step 'installing what fuzzes' $(PIP) -e '.[dev,fuzz]'
-	GATEWAYD_EXAMPLES=10000 $(BIN)/python -m pytest -q tests/suites/fuzz/test_parsers.py
+	GATEWAYD_EXAMPLES=10000 $(BIN)/python -m pytest -q tests/suites/fuzz/test_parsers.py tests/suites/fuzz/test_parsers_smp.py
 	PYTHONPATH=tests $(BIN)/python -m suites.fuzz --seconds $(FUZZ_SECONDS) $(TARGETS)
 	$(MAKE) -C device libfuzzer SECONDS=$(FUZZ_SECONDS)
 

@@ -3,9 +3,9 @@
 import io
 
 import cbor2
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from lab.parsers import EXAMPLES, counted, edited, words
+from lab.parsers import THOROUGH, counted, edited, words
 from lab.smp.recipes import Recipe, make_image
 
 from gatewayd.errors import FirmwareError
@@ -15,11 +15,6 @@ from gatewayd.protocol.smp.errors import MalformedError
 from gatewayd.protocol.smp.frames import HEADER_SIZE, MAX_PAYLOAD, Frame, Group, Op
 from gatewayd.protocol.smp.mcuboot import read_image
 from gatewayd.protocol.smp.plain import PlainDeframer
-
-# Other people's devices speak this protocol: always ten thousand, not only in `make fuzz`.
-MANY = settings(
-    max_examples=max(EXAMPLES, 10_000), database=None, deadline=None, suppress_health_check=list(HealthCheck)
-)
 
 HEADS = [
     bytes((kind << 5 | argument,)) for kind in range(8) for argument in (0, 1, 2, 20, 23, *range(24, 32))
@@ -39,7 +34,7 @@ ITEMS = [
 CBOR_PLACES = [(at, item) for at in (0, 1, 2, 3, 6, 11) for item in ITEMS]
 
 
-@MANY
+@THOROUGH
 @given(st.sampled_from([b"", b"\xa1\x61a", b"\xbf", b"\x9f", b"\x82"]), words(CBOR_PLACES, 5))
 def test_cbor(start: bytes, items: list[tuple[int, bytes]]) -> None:
     data = edited(start, items)
@@ -64,7 +59,7 @@ WRITTEN = [
 FRAME_PLACES = [(at, piece) for at in range(12) for piece in [*ITEMS, b"\0", b"\1", b"\x0b", b"\x20"]]
 
 
-@MANY
+@THOROUGH
 @given(st.sampled_from(WRITTEN), words(FRAME_PLACES, 2), st.booleans())
 def test_a_frame(start: bytes, edits: list[tuple[int, bytes]], is_mended: bool) -> None:
     data = edited(start, edits)
@@ -96,7 +91,7 @@ SAID = [
 ]
 
 
-@MANY
+@THOROUGH
 @given(words(SAID, 8), st.binary(max_size=40))
 def test_console_lines(said: list[bytes], rest: bytes) -> None:
     deframer, size, given_out = ConsoleDeframer(), 0, 0
@@ -110,7 +105,7 @@ def test_console_lines(said: list[bytes], rest: bytes) -> None:
     assert steps.count <= 100 * len(said) + 30 * size + 100
 
 
-@MANY
+@THOROUGH
 @given(words([*WRITTEN, *(one[:-1] for one in WRITTEN), b"boot\r\n", b"\1", b"\xff\0", b"\x0b\0"], 8))
 def test_plain_answers(said: list[bytes]) -> None:
     deframer, size, given_out = PlainDeframer(), 0, 0
@@ -134,7 +129,7 @@ EDGES = [*range(32), 512, 831, *range(832, 850)]
 EDITS = [(at, new) for at in EDGES for new in (b"", b"\0", b"\xff\xff", b"\x10\0\x20\0", bytes(40))]
 
 
-@MANY
+@THOROUGH
 @given(st.sampled_from(IMAGES), words(EDITS, 3), st.booleans(), st.integers(0, 900))
 def test_an_image(start: bytes, edits: list[tuple[int, bytes]], is_put_in: bool, cut: int) -> None:
     data = start
