@@ -1,16 +1,16 @@
-"""Checks before a device's port is opened and, once it answers, before it gets an image.
+"""Checks before a port is opened, when a device answers (is it the right one?), and before it gets an image.
 
 Each check passes or raises.
 """
 
 from gatewayd.codes import Code
-from gatewayd.config import Device, Settings
+from gatewayd.config import BleSettings, Device, Settings
 from gatewayd.config.shared_ports import sharing_port
 from gatewayd.errors import DeviceError, LinkError
 from gatewayd.jobs.eligibility import installed_version, line_of
-from gatewayd.jobs.marks import Marked, builds_for, mark_of
 from gatewayd.jobs.model import DeviceRecord, Job
-from gatewayd.ota.rules import check_rollback, check_version
+from gatewayd.jobs.rollback_marks import Marked, builds_for, mark_of
+from gatewayd.ota.rules import check_identity, check_rollback, check_version
 from gatewayd.ota.version import Version
 from gatewayd.protocol.session import DeviceInfo, ImageState
 
@@ -63,3 +63,57 @@ def check_can_revert(device: Device, info: DeviceInfo) -> None:
             code="no_trial_boot",
             hint="allow_no_trial: true for this device accepts that risk",
         )
+
+
+def check_is_meant(settings: Settings, device: Device, info: DeviceInfo) -> None:
+    """Raise DeviceError unless this is the device the configuration means; name the one it looks like."""
+    try:
+        check_identity(
+            device.app_id,
+            device.hardware_id,
+            device.device_id,
+            got_app=info.app_id,
+            got_hardware=info.hardware_id,
+            got_device=info.device_id,
+        )
+    except DeviceError as error:
+        others = ", ".join(one.name for one in settings.devices if one != device and _fits(one, info))
+        hint = f"it looks like {others}: are the boards swapped?" if others else error.hint
+        raise DeviceError(f"{device.name}: {error.message}", code=error.code, hint=hint) from None
+
+
+def check_is_begun_with(device: Device, job: Job, info: DeviceInfo, peer: str | None) -> None:
+    """The device is the one that the job was offered to first, as far as that can be told.
+
+    `peer` is where its link leads now. A device id tells best; without one the address does, if it stays, and
+    without that only what no other device knows: the boot, or the image. Raises DeviceError `device_changed`.
+    """
+    if job.image is None:
+        return
+    is_alone = not _has_lookalikes(device) or (peer is not None and peer == job.peer)
+    has_image = job.image in (info.running, info.tried)
+    if None not in (job.device_id, info.device_id):
+        is_same = job.device_id == info.device_id or (is_alone and has_image)
+    else:
+        is_same = is_alone or has_image or (info.boot_id is not None and info.boot_id == job.boot_id)
+    if not is_same:
+        began = " ".join(filter(None, (job.device_id and f"device_id {job.device_id!r}", job.peer)))
+        raise DeviceError(
+            f"another device answers: job {job.id} began with {began or 'another boot'},"
+            f" found {peer or 'an address that changes'}, device_id {info.device_id!r}",
+            code="device_changed",
+            hint=f"was it replaced? `gatewayctl cancel {job.id}`, then `gatewayctl retry {device.name}`",
+        )
+
+
+def _has_lookalikes(device: Device) -> bool:
+    """Whether several devices may fit what the configuration says of the link."""
+    return isinstance(device.link, BleSettings) and device.link.ble.address is None
+
+
+def _fits(device: Device, info: DeviceInfo) -> bool:
+    return (
+        info.app_id in (None, device.app_id)
+        and device.hardware_id in (None, info.hardware_id)
+        and device.device_id in (None, info.device_id)
+    )

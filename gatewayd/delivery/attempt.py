@@ -44,8 +44,8 @@ from gatewayd.delivery.progress import TransferProgress
 from gatewayd.delivery.retry import Retry
 from gatewayd.errors import DeviceError, GatewaydError
 from gatewayd.jobs.eligibility import profile_of
-from gatewayd.jobs.marks import Marked, keys_of
 from gatewayd.jobs.model import AttemptRecord, Job
+from gatewayd.jobs.rollback_marks import Marked, keys_of
 from gatewayd.jobs.transitions import INTERRUPTIBLE, JobState
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.protocol.image import ImageId

@@ -14,12 +14,11 @@ from structlog.typing import FilteringBoundLogger
 
 from gatewayd.codes import Code, Contact, meaning
 from gatewayd.config import Device, Settings, Wake
-from gatewayd.delivery.admission import check_port_is_not_shared
+from gatewayd.delivery.admission import check_is_begun_with, check_is_meant, check_port_is_not_shared
 from gatewayd.delivery.deferral import Deferral
 from gatewayd.delivery.dependencies import Dependencies
 from gatewayd.delivery.pump import Pump
 from gatewayd.errors import DeviceError, LinkError, LinkLost
-from gatewayd.jobs.eligibility import check_is_begun_with, check_is_meant
 from gatewayd.jobs.model import Job
 from gatewayd.jobs.transitions import JobState
 from gatewayd.protocol.session import (

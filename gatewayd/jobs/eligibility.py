@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gatewayd.codes import Code
-from gatewayd.config import BleSettings, Device, Settings
-from gatewayd.errors import DeviceError, GatewaydError
-from gatewayd.jobs.model import Decision, DecodeProfile, DeviceRecord, Job, Release, RomFacts, Verdict
+from gatewayd.config import Device, Settings
+from gatewayd.errors import GatewaydError
+from gatewayd.jobs.model import Decision, DecodeProfile, DeviceRecord, Release, RomFacts, Verdict
 from gatewayd.ota.rules import (
     Deliver,
     Payload,
-    check_identity,
     check_rollback,
     check_size,
     check_version,
@@ -23,7 +22,7 @@ from gatewayd.ota.rules import (
 from gatewayd.ota.topic import OtaTopic
 from gatewayd.ota.version import Line, Version
 from gatewayd.protocol.image import check_own_version
-from gatewayd.protocol.session import DeviceInfo, ImageState
+from gatewayd.protocol.session import ImageState
 
 _PUSH = "push:"
 # In place of a fingerprint: with keys that cannot be used there is no verdict on any message.
@@ -177,62 +176,8 @@ def _runs(device: Device, record: DeviceRecord, candidate: Candidate) -> bool:
     )
 
 
-def check_is_meant(settings: Settings, device: Device, info: DeviceInfo) -> None:
-    """Raise DeviceError unless this is the device the configuration means; name the one it looks like."""
-    try:
-        check_identity(
-            device.app_id,
-            device.hardware_id,
-            device.device_id,
-            got_app=info.app_id,
-            got_hardware=info.hardware_id,
-            got_device=info.device_id,
-        )
-    except DeviceError as error:
-        others = ", ".join(one.name for one in settings.devices if one != device and _fits(one, info))
-        hint = f"it looks like {others}: are the boards swapped?" if others else error.hint
-        raise DeviceError(f"{device.name}: {error.message}", code=error.code, hint=hint) from None
-
-
-def check_is_begun_with(device: Device, job: Job, info: DeviceInfo, peer: str | None) -> None:
-    """The device is the one that the job was offered to first, as far as that can be told.
-
-    `peer` is where its link leads now. A device id tells best; without one the address does, if it stays, and
-    without that only what no other device knows: the boot, or the image. Raises DeviceError `device_changed`.
-    """
-    if job.image is None:
-        return
-    is_alone = not _has_lookalikes(device) or (peer is not None and peer == job.peer)
-    has_image = job.image in (info.running, info.tried)
-    if None not in (job.device_id, info.device_id):
-        is_same = job.device_id == info.device_id or (is_alone and has_image)
-    else:
-        is_same = is_alone or has_image or (info.boot_id is not None and info.boot_id == job.boot_id)
-    if not is_same:
-        began = " ".join(filter(None, (job.device_id and f"device_id {job.device_id!r}", job.peer)))
-        raise DeviceError(
-            f"another device answers: job {job.id} began with {began or 'another boot'},"
-            f" found {peer or 'an address that changes'}, device_id {info.device_id!r}",
-            code="device_changed",
-            hint=f"was it replaced? `gatewayctl cancel {job.id}`, then `gatewayctl retry {device.name}`",
-        )
-
-
-def _has_lookalikes(device: Device) -> bool:
-    """Whether several devices may fit what the configuration says of the link."""
-    return isinstance(device.link, BleSettings) and device.link.ble.address is None
-
-
 def decision_on(
     device: Device, candidate: Candidate, code: str, reason: str, *, refused: bool = False
 ) -> Decision:
     """Return a decision about a device and the release that caused it."""
     return Decision(device.name, code, reason, refused, candidate.release.id, str(candidate.version))
-
-
-def _fits(device: Device, info: DeviceInfo) -> bool:
-    return (
-        info.app_id in (None, device.app_id)
-        and device.hardware_id in (None, info.hardware_id)
-        and device.device_id in (None, info.device_id)
-    )

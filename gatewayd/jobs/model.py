@@ -298,7 +298,7 @@ JobChange = CreateJob | EndJob
 
 @dataclass(frozen=True, slots=True)
 class BoardKey:
-    """What a board's anti-rollback mark is stored under (see marks.py). `kind` is "id" or "link"."""
+    """What a board's anti-rollback mark is stored under (see rollback_marks.py). `kind` is "id" or "link"."""
 
     app_id: str
     kind: str

@@ -2,11 +2,11 @@
 
 The anti-rollback mark. A signature covers neither the application nor the version; the only authenticated
 order among containers is their build timestamp. A board's mark is that of the newest genuine image that it
-is known to have run (jobs/marks.py). An older timestamp is refused; an equal one is accepted only with the
-same container, so that a retry passes and a second build of the same millisecond does not. `allow_downgrade`
-suspends the check and does not remove the mark: once the older image has succeeded, its timestamp is the new
-mark, and from then on everything newer than *that* is accepted. So it should stay in a configuration only for
-the duration of the downgrade.
+is known to have run (jobs/rollback_marks.py). An older timestamp is refused; an equal one is accepted only
+with the same container, so that a retry passes and a second build of the same millisecond does not.
+`allow_downgrade` suspends the check and does not remove the mark: once the older image has succeeded, its
+timestamp is the new mark, and from then on everything newer than *that* is accepted. So it should stay in a
+configuration only for the duration of the downgrade.
 """
 
 from collections.abc import Sequence

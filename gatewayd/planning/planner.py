@@ -29,7 +29,6 @@ from gatewayd.jobs.eligibility import (
     refusal_of,
     topics_of,
 )
-from gatewayd.jobs.marks import Marked, effective
 from gatewayd.jobs.model import (
     BoardKey,
     CreateJob,
@@ -45,6 +44,7 @@ from gatewayd.jobs.model import (
     SaveMark,
     Verdict,
 )
+from gatewayd.jobs.rollback_marks import Marked, effective
 from gatewayd.jobs.transitions import WAITING, JobState
 from gatewayd.ota.rules import RollbackMark
 from gatewayd.ota.version import Version

@@ -12,7 +12,7 @@ from gatewayd.allowance import HOUR_S
 from gatewayd.jobs.model import DeviceRecord
 from gatewayd.protocol.session import DeviceInfo
 from gatewayd.store.limits import WriteLimits
-from gatewayd.store.marks import StoredMarks
+from gatewayd.store.rollback_marks import StoredMarks
 from gatewayd.store.rows import device_of
 from gatewayd.store.stored import write_json
 from gatewayd.store.tables import Tables

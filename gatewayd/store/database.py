@@ -35,9 +35,9 @@ from gatewayd.store.attempts import Attempts
 from gatewayd.store.contacts import Contacts
 from gatewayd.store.held_jobs import HeldJobs
 from gatewayd.store.limits import WriteLimits
-from gatewayd.store.marks import StoredMarks
 from gatewayd.store.releases import Releases
 from gatewayd.store.retained import RetainedReleases
+from gatewayd.store.rollback_marks import StoredMarks
 from gatewayd.store.rows import (
     JOB_INSERT,
     job_of,

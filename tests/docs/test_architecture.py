@@ -17,3 +17,10 @@ def test_every_room_is_on_the_page_and_exists() -> None:
     small = {"log.py", "timestamps.py"}  # what they hold is in their names
     assert rooms - small <= named
     assert {name for name in named if not (ROOT / "gatewayd" / name).exists()} == set()
+
+
+def test_every_module_that_is_named_exists() -> None:
+    named = set(re.findall(r"`((?:\w+/)+(?:\w+\.py)?)`", PAGE))
+    assert len(named) > 30
+    places = (ROOT / "gatewayd", ROOT)
+    assert [path for path in sorted(named) if not any((place / path).exists() for place in places)] == []

@@ -1,4 +1,4 @@
-"""The anti-rollback marks of boards, and those of configuration entries (see jobs/marks.py)."""
+"""The anti-rollback marks of boards, and those of configuration entries (see jobs/rollback_marks.py)."""
 
 from collections.abc import Sequence
 

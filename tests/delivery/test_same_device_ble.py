@@ -7,8 +7,8 @@ from bleak.backends.device import BLEDevice
 from lab.bumble_radio import OLD_DEVICE
 from lab.jobs import a_device, a_job, an_info
 
+from gatewayd.delivery.admission import check_is_begun_with
 from gatewayd.errors import DeviceError
-from gatewayd.jobs.eligibility import check_is_begun_with
 from gatewayd.link.bluetooth import lasting_address
 
 HERE, THERE = "C0:FF:EE:00:00:01", "C0:FF:EE:00:00:02"

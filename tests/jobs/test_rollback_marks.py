@@ -15,8 +15,8 @@ from lab.jobs import World, a_device, a_job, an_info, digest, genuine, some_sett
 
 from gatewayd.config import Device, Settings
 from gatewayd.jobs.eligibility import profile_of
-from gatewayd.jobs.marks import Marked, effective, keys_of
 from gatewayd.jobs.model import BoardKey, CreateJob, Verdict
+from gatewayd.jobs.rollback_marks import Marked, effective, keys_of
 from gatewayd.jobs.transitions import JobState
 from gatewayd.ota.patch import PatchEncoding, encode_patch
 from gatewayd.ota.rules import Payload, RollbackMark
