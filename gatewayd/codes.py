@@ -323,6 +323,7 @@ class Code(StrEnum):
     OLD_TLS = "old_tls", _BROKER
     TLS_FILES = "tls_files", _TURNED_AWAY
     TLS_FAILED = "tls_failed", _BROKER
+    LOGIN_UNUSABLE = "login_unusable", _TURNED_AWAY
     BAD_CREDENTIALS = "bad_credentials", _TURNED_AWAY
     PROTOCOL_REFUSED = "protocol_refused", _OTHER_MQTT
     SUBSCRIPTION_REFUSED = "subscription_refused", _BROKER

@@ -31,7 +31,7 @@ from gatewayd.planning.reconciler import Reconciler
 from gatewayd.reload import Reloader
 from gatewayd.status.board import StatusBoard
 from gatewayd.status.feed import StatusFeed
-from gatewayd.status.gateway import GatewayStatusReader
+from gatewayd.status.gateway import GatewayStatusReader, login_trouble
 from gatewayd.store.opening import open_when_possible
 from gatewayd.store.store import Store
 from gatewayd.systemd.health import Health
@@ -113,7 +113,7 @@ class Daemon:
             self._board,
             online_since=lambda: self._uplink.status().online_since,
             refusal=lambda: self._reloader.refusal,
-            trouble=lambda: store.trouble,
+            trouble=lambda: store.trouble or login_trouble(self._settings),
             clock=lambda: datetime.now(UTC),
         )
         self._arrivals = Arrivals(lambda: self._settings, self._reconciler.known, self._firmware, self._clock)
@@ -159,6 +159,7 @@ class Daemon:
                 tasks.create_task(self._uplink.run(), name="uplink")
                 tasks.create_task(self._control.run(), name="control")
                 tasks.create_task(self._reloader.run(hang_up), name="reload")
+                tasks.create_task(self._reloader.mend_login(), name="login files")
                 self._watchdog.ready()  # this does not depend on a broker or a device
                 log.info("gatewayd is ready")
                 gc.freeze()  # what is there by now stays; to search all of it would hold the loop for 50 ms

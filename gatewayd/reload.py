@@ -2,16 +2,22 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 
 import structlog
 
+from gatewayd.config import ConfigErrors
 from gatewayd.config.changes import Changes, Reloaded, read_again
+from gatewayd.config.loader import with_login
 from gatewayd.errors import GatewaydError
 from gatewayd.mqtt.uplink import Uplink
 from gatewayd.planning.reconciler import Reconciler
 
 log = structlog.get_logger()
+
+# Soon enough for a disk that is mounted late or a certificate that is being renewed.
+LOOK_AGAIN_S = 5.0
 
 
 class Reloader:
@@ -47,6 +53,22 @@ class Reloader:
                     log.error("configuration not reloaded", code=error.code, reason=line)  # noqa: TRY400 - it is theirs
             except Exception:  # the last resort: devices are served with the configuration that is in force
                 log.exception("this is a defect in gatewayd, please report it")
+
+    async def mend_login(self) -> None:
+        """Look again at files for the broker that could not be used at the start, until cancelled.
+
+        Nobody has to: what the machine did not have in time must not want a person.
+        """
+        while True:
+            await asyncio.sleep(LOOK_AGAIN_S)
+            if not self._reconciler.settings.mqtt.unusable:
+                continue
+            async with self._one_at_a_time:
+                with suppress(ConfigErrors):
+                    new = await asyncio.to_thread(with_login, self._reconciler.settings)
+                    await self._reconciler.configure(new)
+                    self._uplink.reconnect()
+                    log.info("the files for the broker can be used now")
 
     async def reload(self) -> Reloaded:
         """Read the configuration again; what is not concerned goes on undisturbed.

@@ -6,7 +6,7 @@ import click
 
 from gatewayd.cli.formatting import because, columns, duration, echo, indented, plural, printable, speed
 from gatewayd.cli.options import device_argument, json_option, socket_option
-from gatewayd.codes import meaning
+from gatewayd.codes import Code, meaning
 from gatewayd.control.client import ask
 from gatewayd.control.messages import DevicesResult, DeviceView, LastResult, Link
 from gatewayd.control.parse import build
@@ -32,10 +32,8 @@ def command(names: tuple[str, ...], control_socket: Path, as_json: bool) -> None
     if result.paused is not None:
         echo(f"Everything is paused by {result.paused.by} since {result.paused.since}.\n")
     if result.trouble is not None:
-        echo(
-            f"{indented(f'gatewayd cannot store anything: {printable(result.trouble.reason)}', 0)}\n",
-            fg="red",
-        )
+        cannot = "log in to the broker" if result.trouble.code == Code.LOGIN_UNUSABLE else "store anything"
+        echo(f"{indented(f'gatewayd cannot {cannot}: {printable(result.trouble.reason)}', 0)}\n", fg="red")
     if result.config_refused is not None:
         echo("The configuration on disk is refused, and an older one is in force:", fg="red")
         for line in result.config_refused.splitlines():

@@ -106,6 +106,7 @@ class Document:
     warnings: list[Mistake] = field(default_factory=list)
     is_start: bool = False
     unusable_keys: dict[str, list[Mistake]] = field(default_factory=dict)
+    unusable_login: list[Mistake] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     size_bytes: int = 0
     is_empty: bool = False
@@ -133,14 +134,17 @@ class Document:
     def wrong_file(self, path: KeyPath, message: str, suggestion: str = "") -> None:
         """Note what is wrong with a file that the configuration names.
 
-        At a start the files of a key set cost that key set alone: they may be damaged or gone since the
-        configuration was checked, which must not stop devices that have other keys, or none.
+        They may be damaged or gone since the configuration was checked. At a start the files of a key set
+        cost that key set alone, not devices that have other keys, or none; those for the broker cost the
+        connection, not what is in the spool already.
         """
+        mistake = self.mistake(path, message, suggestion)
         if self.is_start and path[0] == "keys":
-            mistake = self.mistake(path, message, suggestion)
             self.unusable_keys.setdefault(str(path[1]), []).append(mistake)
+        elif self.is_start:
+            self.unusable_login.append(mistake)
         else:
-            self.wrong(path, message, suggestion)
+            self.note(mistake)
 
     def note(self, mistake: Mistake) -> None:
         """Add a mistake. Raises ConfigErrors once there are MISTAKES_LIMIT."""

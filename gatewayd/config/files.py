@@ -89,7 +89,7 @@ def read_tls(tls: TlsSection, document: Document) -> tuple[SecretStr | None, str
             secret = password.get_secret_value() if password else None
             make_context(Trust(tls.ca_file, tls.cert_file, tls.key_file, secret, tls.pins))
         except TlsError as error:
-            document.wrong(where, error.message, error.hint)
+            document.wrong_file(where, error.message, error.hint)
     return password, hashlib.sha256(b"\0".join(content or b"" for content in contents)).hexdigest()
 
 

@@ -49,7 +49,9 @@ class ConfigFile(Section):
 
 
 def load_at_start(path: Path) -> Settings:
-    """Read the configuration as `load` does, but for key files: what is wrong there is in `unusable_keys`.
+    """Read the configuration as `load` does, but for the files it names.
+
+    What is wrong with key files is in `unusable_keys`, with those for the broker in `mqtt.unusable`.
 
     A configuration that was good when it was checked must not keep a whole gateway down after a reboot.
     Raises ConfigErrors for everything else.
@@ -57,6 +59,17 @@ def load_at_start(path: Path) -> Settings:
     document = read_all(path, Host.here())
     document.is_start = True
     return settle(document)
+
+
+def with_login(settings: Settings) -> Settings:
+    """Return these settings with the files for the broker read again. Raises ConfigErrors."""
+    document, mqtt = Document(settings.file), settings.mqtt
+    read: dict[str, Any] = {"password": read_password(mqtt, document), "unusable": ""}
+    if mqtt.tls is not None:
+        read["key_password"], read["tls_digest"] = read_tls(mqtt.tls, document)
+    if document.mistakes:
+        raise ConfigErrors(document.mistakes)
+    return settings.model_copy(update={"mqtt": mqtt.model_copy(update=read)})
 
 
 def load(path: Path, host: Host | None = None) -> Settings:
@@ -85,6 +98,7 @@ def settle(document: Document) -> Settings:
     checks.check_default_line(devices, document)
     checks.check_shared_keys(devices, key_sets, document)
     unusable = [mistake for found in document.unusable_keys.values() for mistake in found]
+    unusable += document.unusable_login
     if document.mistakes or gateway is None or mqtt is None:
         raise ConfigErrors([*document.mistakes, *unusable])
     return Settings(
@@ -149,7 +163,9 @@ def _mqtt(document: Document, root: dict[str, Any], gateway: Gateway | None) -> 
     if section.tls is not None:
         values["port"] = section.port or DEFAULT_TLS_PORT
         values["key_password"], values["tls_digest"] = read_tls(section.tls, document)
-    return Mqtt(**values, password=read_password(section, document))
+    password = read_password(section, document)
+    unusable = str(document.unusable_login[0]) if document.unusable_login else ""
+    return Mqtt(**values, password=password, unusable=unusable)
 
 
 def _keys(document: Document, root: dict[str, Any]) -> tuple[dict[str, KeyFiles], dict[str, KeySet]]:

@@ -66,7 +66,7 @@ class LoopLag(Message):
 
 
 class Trouble(Message):
-    """Why the daemon cannot store anything."""
+    """Why the daemon cannot store anything, or with `login_unusable`, not log in to the broker."""
 
     code: str
     reason: str

@@ -122,7 +122,7 @@ class ControlOperations:
             broker=views.broker_view(settings, self._parts.broker()),
             loop_lag=views.loop_lag_view(self._parts.loop_lag()),
             watchdog_s=views.watchdog_s(),
-            trouble=views.trouble_view(self._parts.store.trouble),
+            trouble=views.trouble_view(gateway.trouble),
         )
 
     async def _check_config(self) -> messages.CheckConfigResult:
@@ -138,12 +138,13 @@ class ControlOperations:
         for name in request.names:
             find_device(self._settings, name)
         known = await self._parts.reconciler.known()
+        gateway = self._parts.gateway()
         names = request.names or [device.name for device in self._settings.devices]
         return messages.DevicesResult(
             gateway=self._settings.gateway.id,
             paused=views.pause_view(known.pauses.get(EVERYTHING)),
-            trouble=views.trouble_view(self._parts.store.trouble),
-            config_refused=self._parts.gateway().config_refused or None,
+            trouble=views.trouble_view(gateway.trouble),
+            config_refused=gateway.config_refused or None,
             devices=self._views(names, known),
         )
 

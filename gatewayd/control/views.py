@@ -1,7 +1,7 @@
 """Convert the daemon's state to messages of the control socket."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +10,7 @@ from gatewayd.config import ConfigErrors, Device, Periodic, Settings, UartSettin
 from gatewayd.config.changes import Changes, Reloaded
 from gatewayd.config.revision import revision_of
 from gatewayd.control import messages
-from gatewayd.errors import GatewaydError, HostError
+from gatewayd.errors import GatewaydError
 from gatewayd.jobs.model import AttemptRecord, CreateJob, DeviceRecord, EndJob, Job, Pause
 from gatewayd.jobs.transitions import JobState
 from gatewayd.planning import commands, preview
@@ -190,9 +190,9 @@ def pause_view(pause: Pause | None) -> messages.PauseFact | None:
     return messages.PauseFact(by=pause.by, since=pause.since) if pause else None
 
 
-def trouble_view(error: HostError | None) -> messages.Trouble | None:
-    """The store's last failure."""
-    return messages.Trouble(code=error.code, reason=str(error)) if error else None
+def trouble_view(trouble: Mapping[str, str] | None) -> messages.Trouble | None:
+    """The gateway's trouble, as in its status."""
+    return messages.Trouble(**trouble) if trouble else None
 
 
 def broker_view(settings: Settings, broker: BrokerStatus) -> messages.Broker:

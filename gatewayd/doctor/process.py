@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from gatewayd.codes import Code
 from gatewayd.config import Gateway
 from gatewayd.control.client import ask
 from gatewayd.control.messages import StatusResult
@@ -49,8 +50,11 @@ def judge_status(gateway: Gateway, status: StatusResult) -> list[Finding]:
         text = f"everything is paused, by {status.paused.by} since {status.paused.since}"
         findings.append(warning("updates", text, code="paused", hint="gatewayctl resume"))
     if status.trouble is not None:
-        hint = "see the finding on the disk above; gatewayd continues by itself once that is fixed"
-        findings.append(failure("storage", status.trouble.reason, code=status.trouble.code, hint=hint))
+        is_login = status.trouble.code == Code.LOGIN_UNUSABLE
+        see = "the configuration's mistakes" if is_login else "the finding on the disk"
+        hint = f"see {see} above; gatewayd continues by itself once that is fixed"
+        subject = "login files" if is_login else "storage"
+        findings.append(failure(subject, status.trouble.reason, code=status.trouble.code, hint=hint))
     broker = f"{status.broker.host}:{status.broker.port}"
     missing = sorted(set(status.broker.topics) - set(status.broker.subscribed))
     if status.broker.next_connection_at is not None:

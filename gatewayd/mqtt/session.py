@@ -93,6 +93,7 @@ class MqttSession:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._status_topic = topics.status
+        self._unusable = settings.unusable
         self._login = Login(
             host=settings.host,
             port=settings.port,
@@ -250,6 +251,8 @@ class MqttSession:
 
     async def _connect_and_serve(self) -> None:
         """Return when the connection has served its purpose. Raises BrokerError or _Flooded."""
+        if self._unusable:
+            raise BrokerError(self._unusable, code="login_unusable")
         connection = await connect(self._login, self._protocol)
         self._protocol = connection.protocol
         self._back_off.connected()

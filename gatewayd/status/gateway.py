@@ -10,7 +10,7 @@ from typing import Any
 from gatewayd import __version__
 from gatewayd.config import Settings
 from gatewayd.config.revision import revision_of
-from gatewayd.errors import GatewaydError
+from gatewayd.errors import GatewaydError, HostError
 from gatewayd.status.board import StatusBoard
 from gatewayd.timestamps import utc_text
 
@@ -58,7 +58,7 @@ class GatewayStatus:
         config_revision: of the configuration that is in force; see `config.revision`.
         config_refused: why the file on disk is not in force; empty when it is, as far as is known.
         devices: how many of them are in each state.
-        trouble: `code` and `reason` of why nothing can be stored; None while everything can.
+        trouble: `code` and `reason` of why nothing can be stored, or no connection be made; or None.
         updated_at: when anything else of this changed.
     """
 
@@ -132,6 +132,11 @@ class GatewayStatusReader:
         if self._revision is None or self._revision[0] is not settings:
             self._revision = settings, revision_of(settings)
         return self._revision[1]
+
+
+def login_trouble(settings: Settings) -> HostError | None:
+    """Why there can be no connection to the broker: a file for it cannot be used."""
+    return HostError(settings.mqtt.unusable, code="login_unusable") if settings.mqtt.unusable else None
 
 
 def shortened(refusal: str) -> str:

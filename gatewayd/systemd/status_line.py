@@ -34,6 +34,7 @@ class StatusLine:
             configured=len(self.settings().devices),
             trouble=self.store.trouble,
             refusal=self.refusal(),
+            login=self.settings().mqtt.unusable,
         )
 
 
@@ -44,12 +45,15 @@ def status_line(
     configured: int,
     trouble: GatewaydError | None = None,
     refusal: str = "",
+    login: str = "",
 ) -> str:
     """How things stand; what a person has to look after comes first.
 
     `devices` are those of the `configured` that something is known of.
     """
     cares = [f"the new configuration is refused, the old one is in force: {refusal}"] if refusal else []
+    if login:
+        cares.append(f"no connection to the broker: {login}")
     if trouble is not None:
         cares.append(f"nothing can be stored: {trouble} ({trouble.code})")
     if not configured:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from gatewayd.config import BleSettings, ConfigErrors, Periodic, UartSettings, Wake, load, load_at_start
 from gatewayd.config.duration import PATTERN as DURATION_PATTERN
 from gatewayd.config.duration import duration_text, read_duration
+from gatewayd.config.loader import with_login
 from gatewayd.errors import ConfigError
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.patch import PatchEncoding
@@ -298,6 +299,38 @@ def test_at_a_start_a_bad_key_file_costs_its_key_set_alone(lab: Lab, how: str) -
         settings.keys_of(pump)
     assert refused.value.code == "keys_unusable"
     assert any("decrypt.key.bin" in str(warning) for warning in settings.warnings)
+
+
+@pytest.mark.parametrize("how", ["gone", "readable by all", "damaged"])
+def test_at_a_start_a_bad_password_file_costs_the_connection_alone(lab: Lab, how: str) -> None:
+    assert lab.settings().mqtt.unusable == ""
+    file = lab.folder / "password"
+    match how:
+        case "gone":
+            file.rename(lab.folder / "moved")
+        case "readable by all":
+            file.chmod(0o644)
+        case _:
+            file.write_bytes(b"\xff\x00")
+    assert len(lab.errors()) == 1, "check-config and reload refuse it"
+    settings = load_at_start(lab.file)
+    assert str(file) in settings.mqtt.unusable
+    assert any(str(file) in str(warning) for warning in settings.warnings)
+    with pytest.raises(ConfigErrors, match="password"):
+        with_login(settings)
+    private_file(lab.folder / "password", b"another\n")
+    mended = with_login(settings).mqtt
+    assert (mended.unusable, mended.password and mended.password.get_secret_value()) == ("", "another")
+
+
+def test_at_a_start_a_certificate_that_is_gone_costs_the_connection_alone(lab: Lab) -> None:
+    lab.tree["mqtt"]["tls"] = {"ca_file": "ca.pem"}
+    assert len(lab.errors()) == 1
+    settings = load_at_start(lab.file)
+    assert "mqtt.tls.ca_file" in settings.mqtt.unusable
+    (lab.folder / "ca.pem").write_text("no certificate")
+    with pytest.raises(ConfigErrors):
+        with_login(settings)
 
 
 def test_a_start_refuses_everything_else_and_tells_the_keys_too(lab: Lab) -> None:

@@ -172,12 +172,16 @@ class MqttSection(Section):
 
 
 class Mqtt(MqttSection):
-    """The broker, with its secrets loaded. `tls_digest` changes when the content of a file of `tls` does."""
+    """The broker, with its secrets loaded. `tls_digest` changes when the content of a file of `tls` does.
+
+    `unusable`: what is wrong with one of the files, as found at the start; empty if nothing is.
+    """
 
     port: int
     password: SecretStr | None = None
     key_password: SecretStr | None = None
     tls_digest: str = Field("", exclude=True)
+    unusable: str = Field("", exclude=True)
 
     @property
     def trust(self) -> Trust | None:
