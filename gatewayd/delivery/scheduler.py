@@ -7,21 +7,20 @@ device that is dead or hostile holds up its own lane, and no other.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import structlog
 
 from gatewayd.allowance import Allowance
 from gatewayd.codes import Again, Code, Contact, meaning
-from gatewayd.config import BleSettings, Device, Settings, UartSettings
+from gatewayd.config import BleSettings, Device, Settings
 from gatewayd.delivery.attempt import Attempt, with_address
 from gatewayd.delivery.deferral import Deferral, Paused
 from gatewayd.delivery.dependencies import Dependencies
+from gatewayd.delivery.lane import RUNNABLE, Lane, port_identity
 from gatewayd.delivery.retry import TRIAL_MARGIN_S, after_failure, back_off_s, trial_overdue
 from gatewayd.errors import GatewaydError, HostError, LinkLost
 from gatewayd.jobs.model import AttemptRecord, Job
-from gatewayd.jobs.transitions import INTERRUPTIBLE, JobState
+from gatewayd.jobs.transitions import JobState
 from gatewayd.protocol.pace import LEAST_DURABLE_BYTES
 
 log = structlog.get_logger()
@@ -29,7 +28,6 @@ log = structlog.get_logger()
 # How often to check whether a port appeared or vanished: a person who plugs in a cable expects something to
 # happen.
 PORT_POLL_S = 1.0
-RUNNABLE = frozenset({JobState.QUEUED, JobState.ACTIVATING}) | INTERRUPTIBLE
 # Returns of a port that are acted on at once, and as many more an hour: after that, a device on a port that
 # comes and goes is asked every few minutes.
 PORT_RETURNS, PORT_RETURNS_PER_HOUR = 6, 12
@@ -37,47 +35,6 @@ PORT_RETURNS, PORT_RETURNS_PER_HOUR = 6, 12
 RECONNECT_S = 2.0
 # As how many failures in a row our own trouble counts, and a defect: this sets the wait (see back_off_s).
 HOST_FAILURES, DEFECT_FAILURES = 5, 8
-
-PortIdentity = tuple[int, int, int, int] | None
-
-
-@dataclass(slots=True)
-class Lane:
-    """The schedule of one device."""
-
-    device: Device
-    settings: Settings
-    job: Job | None = None
-    not_before: float = 0.0
-    probe_due: float | None = None
-    probe_failures: int = 0
-    activating_since: float | None = None
-    volatile: tuple[int, int] = (0, 0)  # a job, and the most of its bytes that the device had in memory only
-    on_trial_since: float | None = None
-    port: PortIdentity = None
-    returns: Allowance | None = None
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    is_paused: bool = False
-    runner: asyncio.Task[None] | None = None
-    attempt: asyncio.Task[None] | None = None
-    under_way: Attempt | None = None  # what `attempt` is running, if it is a job's
-    interruption: tuple[str, str] | None = None  # code and reason for ending the attempt
-    is_ending: bool = False  # the attempt's result is being stored, or is about to be
-
-    def next_due(self) -> float | None:
-        """Return when there is something to do; None: nothing.
-
-        A pause does not hold back what was activated: only the device can report the result.
-        """
-        if self.job is not None and self.job.state in RUNNABLE:
-            is_out = self.job.state is JobState.ACTIVATING
-            return self.not_before if is_out or not self.is_paused else None
-        return None if self.is_paused else self.probe_due
-
-    def is_activating(self) -> bool:
-        """Whether the device was told to restart into the image; then only identifying it leads on."""
-        job = self.under_way.job if self.under_way is not None else None
-        return job is not None and job.state is JobState.ACTIVATING
 
 
 class Scheduler:
@@ -367,22 +324,6 @@ def _has_advanced(gained_bytes: int, error: GatewaydError) -> bool:
     One that stalled needs more than a byte, or it could go on for years.
     """
     return gained_bytes >= (LEAST_DURABLE_BYTES if error.code == Code.STALLED else 1)
-
-
-def port_identity(device: Device) -> PortIdentity:
-    """Return what tells one appearance of a port from the next; None: no port. Constant for a radio.
-
-    The node may come back under the same number, so its ctime counts too (traffic changes only the other
-    times), and that of the link in /dev/serial/by-id.
-    """
-    if not isinstance(device.link, UartSettings):
-        return (0, 0, 0, 0)
-    path = Path(device.link.uart)
-    try:
-        node, link = path.stat(), path.lstat()
-    except OSError:
-        return None
-    return node.st_ino, node.st_rdev, node.st_ctime_ns, link.st_ctime_ns
 
 
 def _interrupt(lane: Lane, code: str, reason: str) -> None:
