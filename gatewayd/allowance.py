@@ -1,9 +1,8 @@
-"""How often something may be done, written or said, bounded over time. Pure: the clock is an argument."""
+"""How often something may be done, written or said, over time. Pure: the clock is an argument."""
 
 from collections.abc import Callable
 
 HOUR_S = 3600.0
-MINUTE_S = 60.0
 
 
 class Allowance:
@@ -32,26 +31,3 @@ class Allowance:
     def ready_in_s(self, units: float = 1.0) -> float:
         """Return in how many seconds so much will be there."""
         return 0.0 if self.has(units) else (units - self._left) / self._per_s
-
-
-class OnceAMinute:
-    """Lets the same thing be said once a minute, with how often it happened unsaid in between."""
-
-    # More topics than that do not come from a configuration.
-    _MOST = 1000
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._said: dict[object, tuple[float, int]] = {}
-
-    def left_out(self, subject: object) -> int | None:
-        """Return how often it was not said since it was said last; None: do not say it now."""
-        now = self._clock()
-        at, left_out = self._said.get(subject, (None, 0))
-        if at is not None and now - at < MINUTE_S:
-            self._said[subject] = at, left_out + 1
-            return None
-        if len(self._said) >= self._MOST:
-            self._said.clear()
-        self._said[subject] = now, 0
-        return left_out

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import structlog
 
-from gatewayd.allowance import OnceAMinute
+from gatewayd.allowance import Allowance
 from gatewayd.errors import FirmwareError
 from gatewayd.jobs.model import DecodeProfile, Verdict
 from gatewayd.mqtt.connection import IncomingMessage
@@ -20,6 +20,9 @@ from gatewayd.mqtt.router import Route
 from gatewayd.ota.topic import OtaTopic, TopicTemplate
 
 log = structlog.get_logger()
+
+# Lines in the log about messages that changed nothing, at once and in an hour: less than 400 KiB.
+IDLE_LINES = 1500
 
 
 class ReleaseStore(Protocol):
@@ -69,7 +72,8 @@ class Intake:
     ) -> None:
         self._store = store
         self._checks = checks
-        self._once_a_minute = OnceAMinute(clock)
+        self._idle_lines = Allowance(IDLE_LINES, IDLE_LINES, clock)
+        self._left_out = 0
         self._max_message_bytes = max_message_bytes
         self._on_change = on_change
         self._on_stored = on_stored
@@ -106,11 +110,13 @@ class Intake:
         self._on_change()
 
     def _log(self, message: IncomingMessage, event: str, *, is_news: bool) -> None:
-        left_out = 0 if is_news else self._once_a_minute.left_out((event, message.topic))
-        if left_out is not None:
-            more = {"left_out": left_out} if left_out else {}
-            size_bytes = len(message.payload)
-            log.info(event, topic=message.topic, size_bytes=size_bytes, retained=message.retain, **more)
+        if not is_news and not self._idle_lines.take():
+            self._left_out += 1
+            return
+        more = {"left_out": self._left_out} if self._left_out else {}
+        self._left_out = 0
+        size_bytes = len(message.payload)
+        log.info(event, topic=message.topic, size_bytes=size_bytes, retained=message.retain, **more)
 
     async def _check_qos_0(self, topic: OtaTopic, message: IncomingMessage) -> None:
         """Refuse what may have been damaged on the way, unless it is signed."""

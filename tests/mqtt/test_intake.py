@@ -10,7 +10,7 @@ from lab.jobs import standard_reading
 from gatewayd.errors import FirmwareError, HostError
 from gatewayd.jobs.model import DecodeProfile, Verdict
 from gatewayd.mqtt.connection import IncomingMessage
-from gatewayd.mqtt.intake import Intake, MessageChecks
+from gatewayd.mqtt.intake import IDLE_LINES, Intake, MessageChecks
 from gatewayd.mqtt.router import Router
 from gatewayd.ota.topic import Channel, OtaTopic, TopicTemplate
 from gatewayd.planning.arrivals import NotKeptError
@@ -150,15 +150,15 @@ async def test_what_is_not_to_be_kept_does_not_reach_the_store(lab: Lab) -> None
     assert not lab.store.releases
 
 
-async def test_the_verdict_is_logged_with_the_release_and_replays_once_a_minute(lab: Lab) -> None:
+async def test_the_verdict_is_logged_with_the_release_and_replays_within_a_limit(lab: Lab) -> None:
     with structlog.testing.capture_logs() as log:
-        for _ in range(50):
+        for _ in range(2 * IDLE_LINES):
             await lab.accept(b"image")
-        for _ in range(50):
-            await lab.accept(b"", topic="/a/pump/u/4.3")
-    assert [line["event"] for line in log] == [
+        await lab.accept(b"another")
+    assert [line["event"] for line in log[:3]] == [
         "release stored",
         "release verified",
         "release is already here",
-        "nothing to withdraw",
     ]
+    assert len(log) == IDLE_LINES + 4
+    assert log[-2]["left_out"] == IDLE_LINES - 1
