@@ -11,3 +11,8 @@ def utc_text(moment: datetime, timespec: str = "seconds") -> str:
 def utc_now() -> str:
     """Return the time for people: UTC, ISO 8601, seconds."""
     return utc_text(datetime.now(UTC))
+
+
+def seconds_since(text: str) -> float:
+    """Return how long ago a time was that `utc_text` wrote; below 0 if the clock was set back since."""
+    return (datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds()

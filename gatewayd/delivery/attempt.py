@@ -133,6 +133,7 @@ class Attempt:
         if self._the_job.state in INTERRUPTIBLE:
             await self._go(JobState.QUEUED)
         async with self._contact.open():
+            await self._contact.stay_quiet()
             info = await self._contact.make()
             for _ in range(STEPS_PER_ATTEMPT):
                 step = self._session.next_step(self._the_job.update)

@@ -30,6 +30,7 @@ from gatewayd.protocol.session import (
     Outcome,
     TransferSession,
 )
+from gatewayd.timestamps import seconds_since
 
 if TYPE_CHECKING:
     from gatewayd.link.base import Link
@@ -97,6 +98,14 @@ class DeviceContact:
             except LinkError as error:
                 is_begun = stranger.code == Code.DEVICE_CHANGED
                 raise (stranger if error.code == Code.NOT_HEARD and not is_begun else error) from None
+
+    async def stay_quiet(self) -> None:
+        """Send nothing yet if a previous run may have told the device to restart just now."""
+        job, session = self._job(), self.session
+        if job is None or session is None or not (job.is_armed and job.activated_at):
+            return
+        left_s = session.quiet_s - seconds_since(job.activated_at)
+        await asyncio.sleep(min(max(left_s, 0.0), session.quiet_s))
 
     async def renew(self, deadline: float) -> DeviceInfo:
         """Greet a device that restarts; a link that goes down with it is opened again until the deadline."""

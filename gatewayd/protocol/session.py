@@ -218,6 +218,10 @@ class TransferSession(Protocol):
     def needs_response(self) -> bool:
         """Whether the last result of `data_to_send` must be written with response."""
 
+    @property
+    def quiet_s(self) -> float:
+        """How long a device that was told to restart must be sent nothing, whoever told it."""
+
     def set_max_datagram(self, size_bytes: int) -> None:
         """Set how much one send carries: when a datagram link is opened, and whenever that changes."""
 

@@ -205,6 +205,7 @@ class BoardSession:
 
     needs_response = False
     arms_first = False
+    quiet_s = 0.0
 
     def __init__(self, board: Board) -> None:
         self.traffic = Traffic()

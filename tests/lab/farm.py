@@ -41,6 +41,8 @@ def receiver_command(receiver: str) -> list[str]:
         return [sys.executable, "-m", "lab.rogues", receiver]
     if receiver == "c":
         return [str(RCP_DEVICE)]
+    if receiver == "smp":
+        return [sys.executable, "-m", "lab.smp.process"]
     return [sys.executable, "-m", "gatewayd.cli.ctl", "simulate", "uart"]
 
 

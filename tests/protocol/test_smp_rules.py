@@ -11,6 +11,7 @@ from gatewayd.protocol.session import Failed, Identified, Progress, TransferStar
 from gatewayd.protocol.smp.frames import Group, ImageCommand, Op
 from gatewayd.protocol.smp.permissions import Permissions
 from gatewayd.protocol.steps import Step
+from gatewayd.simulator.line import LineProfile
 from gatewayd.simulator.smp.server import ServerProfile
 
 NEW = firmware(1)
@@ -253,3 +254,39 @@ def test_one_that_is_busy_for_ever_is_given_up() -> None:
     outcome = Worker(lab, NEW).run()
     assert isinstance(outcome, Failed)
     assert outcome.error.code == "device_busy"
+
+
+class Losses:
+    """A line that loses one in so many uploads, of those in some range."""
+
+    def __init__(self, every: int, until: int = 10_000) -> None:
+        self._every, self._until = every, until
+        self.uploads = 0
+
+    def __call__(self, way: str, data: bytes) -> bytes:
+        if way != ">" or len(data) < 300:
+            return data
+        self.uploads += 1
+        return b"" if self.uploads % self._every == 0 and self.uploads < self._until else data
+
+
+def seconds_of_upload(losses: Losses | None) -> float:
+    """How long an upload takes over a line with latency."""
+    lab = make_lab(line=LineProfile(11_520, 0.02))
+    identified(lab)
+    lab.pass_on = losses or lab.pass_on
+    began = lab.now
+    image = as_image(firmware(1, 60_000))
+    assert isinstance(lab.run(lambda now: lab.session.transfer(image, now)), session.Staged)
+    return lab.now - began
+
+
+def test_a_loss_now_and_then_does_not_halve_the_speed() -> None:
+    clean = seconds_of_upload(None)
+    assert seconds_of_upload(Losses(every=14)) < 1.8 * clean
+
+
+def test_many_losses_lead_to_one_request_at_a_time_and_two_are_tried_again() -> None:
+    """The window falls while each third is lost; were it to stay, the rest would take twice as long."""
+    clean = seconds_of_upload(None)
+    assert seconds_of_upload(Losses(every=3, until=30)) < 2.2 * clean

@@ -30,6 +30,7 @@ class RcpGateway:
     """
 
     arms_first = False
+    quiet_s = 0.0
 
     def __init__(
         self,

@@ -70,7 +70,7 @@ class SmpGateway:
         may: Permissions = ORDINARY,
     ) -> None:
         self.traffic = session.Traffic()
-        self._boot_s = boot_s
+        self.quiet_s = boot_s
         self._image_number = image
         self._may = may
         self._identification = Identification(image, may)
@@ -216,7 +216,7 @@ class SmpGateway:
     def _ask_for_more(self, following: State | None, now: float) -> None:
         if following is None:
             self._facts = self._identification.facts
-            self._end(session.Identified(self._facts.as_info(self._boot_s)))
+            self._end(session.Identified(self._facts.as_info(self.quiet_s)))
         elif following is State.LEAVE:
             self._state = State.LEAVE
             self._exchange.ask_once(states.RESET, now)
@@ -224,7 +224,7 @@ class SmpGateway:
             self._ask(following, now, _OPTIONAL_ROUNDS if following in OPTIONAL else ROUNDS)
 
     def _on_left(self, _frame: Frame, now: float) -> None:
-        self._seek(now + self._boot_s)
+        self._seek(now + self.quiet_s)
 
     # -- transfer
 
@@ -269,7 +269,7 @@ class SmpGateway:
     def _stage(self) -> None:
         self._exchange.stop()
         self._state = State.STAGED
-        self._events.append(session.Staged(self._known().as_info(self._boot_s)))
+        self._events.append(session.Staged(self._known().as_info(self.quiet_s)))
 
     # -- arm, activate, confirm
 
@@ -297,7 +297,7 @@ class SmpGateway:
         self._events.append(session.Armed())
 
     def _on_reset(self, _frame: Frame, _now: float) -> None:
-        self._end(session.Activated(acknowledged=True, quiet_s=self._boot_s))
+        self._end(session.Activated(acknowledged=True, quiet_s=self.quiet_s))
 
     def _on_look(self, frame: Frame, now: float) -> None:
         active = answers.Slots.of(frame).of_image(self._image_number).active
@@ -363,9 +363,9 @@ class SmpGateway:
         if state in OPTIONAL:
             self._ask_for_more(AFTER.get(state), now)
         elif state is State.LEAVE:
-            self._seek(now + self._boot_s)
+            self._seek(now + self.quiet_s)
         elif state is State.RESET:
-            self._end(session.Activated(acknowledged=False, quiet_s=self._boot_s))
+            self._end(session.Activated(acknowledged=False, quiet_s=self.quiet_s))
         else:
             self._fail(self._exchange.silence(now))
 

@@ -11,7 +11,8 @@ higher offset.
 
 The window: a server has several buffers for frames, but its line buffers (often two) overflow when a second
 request arrives while the first is written to flash. Two requests in flight use the whole line, apart
-from framing; more gain nothing. After two losses it is one, and after a stretch without any, two again.
+from framing; more gain nothing. After two losses within a few chunks it is one, and after a stretch without
+any, two again. A loss now and then is cheaper than one request at a time.
 
 The awkward case is offset 0. A device that restarted and lost its state wants it, and only a request at 0 has
 length and `sha`. It is sent alone and with no more than MCUboot's header: a device that knows the `sha`
@@ -34,8 +35,10 @@ from gatewayd.protocol.smp.frames import HEADER_SIZE
 
 FIRST_DATA = 32  # the least that servers accept, MCUboot's header
 WINDOW = 2
-_LOSSES = 2  # in a row of chunks that is shorter than the stretch: then one request at a time
-_CLEAN_CHUNKS = 32  # without a loss: two again
+# With 20 ms of latency a loss costs what four to eight chunks do when they are sent one at a time.
+_LOSSES = 2  # less than _ROW_CHUNKS apart: then one request at a time
+_ROW_CHUNKS = 8
+_CLEAN_CHUNKS = 8  # without a loss: two again; twice as many each time that this was too early
 _MOST_CLEAN_CHUNKS = 1024
 _ROUNDS = 16  # time-outs without an advance
 _FIRST_S = 40.0  # for erasing a slot; what other clients allow
@@ -277,7 +280,8 @@ class Upload:
     def _count_clean(self) -> None:
         """Widen the window: immediately at first, later after a stretch without a loss."""
         self._clean += 1
-        if self._clean >= self._clean_wanted or (not self._losses and self.wanted):
+        wanted = _ROW_CHUNKS if self.window > 1 else self._clean_wanted
+        if self._clean >= wanted or (not self._losses and self.wanted):
             self._losses = 0
             self._clean = 0
             self.window = min(WINDOW, self._plan.window)

@@ -99,6 +99,11 @@ class SmpServer:
         """When `data_to_send` has something, or the device restarts."""
         return min(self._resets_at, self._out[0][0] if self._out else math.inf)
 
+    @property
+    def upload_size(self) -> int:
+        """How large the image is that is, or was, uploaded since it booted; bytes."""
+        return self._size
+
     def cut_power(self, now: float) -> None:
         """Off and on again."""
         self._boot(now)

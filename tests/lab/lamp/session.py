@@ -30,6 +30,7 @@ SHORTEST_ANSWER = 5  # armed
 class LampSession:
     needs_response = False
     arms_first = True
+    quiet_s = 0.0
 
     def __init__(self, baud: int) -> None:
         self.traffic = Traffic()

@@ -28,7 +28,7 @@ from suites.power_loss.daemon import starts
 from suites.power_loss.disk import KINDS, Disk, Said, State, Sync, state_at
 from suites.power_loss.recording import record
 from suites.power_loss.verdicts import faults, judged, lay_down
-from suites.power_loss.workload import STATE, event_of
+from suites.power_loss.workload import STATE, Armed, event_of
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of a random name in it
 # Enough states of a life with a sync left out to meet the moment at which it is missed.
@@ -116,7 +116,8 @@ def damaged(state_dir: Path, kind: str) -> Event:
 
 
 def promised(disk: Disk) -> list[Event]:
-    return [event_of(op.what) for op in disk.ops if isinstance(op, Said)]
+    told = [event_of(op.what) for op in disk.ops if isinstance(op, Said)]
+    return [event for event in told if not isinstance(event, Armed)]
 
 
 def states(disk: Disk, count: int, random: Random) -> Iterator[tuple[State, int, str]]:

@@ -2,6 +2,7 @@
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -22,10 +23,16 @@ def starts(folder: Path, state_dir: Path) -> list[str]:
                 {"name": app, "app_id": app, "version": "4.3.1", "link": {"uart": str(folder / app)}}
                 | ({"install": "manual"})
                 for app in ("pump", "tag", "fan")
-            ],
+            ]
+            + [_sensor(folder)],
         }
         config.write_text(yaml.safe_dump(settings))
         daemon = Daemon.start(config, log, None, stopped=False)
         is_ready = daemon.until_log(READY)
         daemon.end()
     return [] if is_ready else [f"the daemon does not start: {log.read_text()[-300:]}"]
+
+
+def _sensor(folder: Path) -> dict[str, Any]:
+    link = {"uart": str(folder / "sensor")}
+    return {"name": "sensor", "app_id": "sensor", "version": "4.3.1", "protocol": "smp", "link": link}

@@ -1,5 +1,6 @@
 """Whether a state of the disk keeps what was promised: the store opens it, and the judge looks."""
 
+import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +10,7 @@ from lab.recorder import look_into
 
 from gatewayd.store.store import Store
 from suites.power_loss.disk import Disk, Said, State
-from suites.power_loss.workload import STATE, event_of
+from suites.power_loss.workload import STATE, Armed, event_of
 
 
 def lay_down(state: State, folder: Path) -> None:
@@ -39,11 +40,23 @@ def judged(disk: Disk, cut: int, state_dir: Path, before: Sequence[Event]) -> li
     seen = look_into(state_dir)
     if seen is None:
         return ["it is damaged after the start"]
-    said = [(at, event_of(op.what)) for at, op in enumerate(disk.ops) if isinstance(op, Said)]
+    told_so_far = [(at, event_of(op.what)) for at, op in enumerate(disk.ops) if isinstance(op, Said)]
+    armed = {event.job for at, event in told_so_far if isinstance(event, Armed) and at < cut}
+    if forgotten := sorted(armed & _activating_unarmed(state_dir)):
+        return [f"lost: job {job} was armed, and its image may be tried twice" for job in forgotten]
+    said = [(at, event) for at, event in told_so_far if not isinstance(event, Armed)]
     history = [*before, *(event for at, event in said if at < cut)]
     next_one = [event for at, event in said if at >= cut][:1]
     told = min((judge([*history, *more, seen]) for more in ([], next_one)), key=len)
     return [str(violation) for violation in _without_doubt(told)]
+
+
+def _activating_unarmed(state_dir: Path) -> set[int]:
+    with closing(sqlite3.connect(state_dir / "gatewayd.db")) as database:
+        return {
+            row[0]
+            for row in database.execute("SELECT id FROM jobs WHERE state = 'activating' AND NOT is_armed")
+        }
 
 
 def _without_doubt(told: Sequence[Violation]) -> list[Violation]:

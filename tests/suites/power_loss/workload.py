@@ -11,7 +11,7 @@ import os
 import random
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ from gatewayd.store import schema, tables
 from gatewayd.store.store import Store
 
 # Below a page, above one, and above what SQLite or a file system writes at once.
-SIZES = {"pump": 20_000, "tag": 300, "fan": 150_000}
+SIZES = {"pump": 20_000, "tag": 300, "fan": 150_000, "sensor": 9_000}
 DEVICES = tuple(SIZES)
 STATE = "srv/gatewayd/state"  # gatewayd makes the directories above it, too
 
@@ -57,10 +57,20 @@ def topic_of(app: str) -> OtaTopic:
     return OtaTopic(app, 4, 3, Channel.NONE)
 
 
+@dataclass(frozen=True, slots=True)
+class Armed:
+    """A device's next boot will try the image of a job, and that is stored. So it is in SMP."""
+
+    job: int
+
+
+Told = Event | Armed
+
+
 class Life:
     """One life of a gateway."""
 
-    def __init__(self, store: Store, state_dir: Path, say: Callable[[Event], None]) -> None:
+    def __init__(self, store: Store, state_dir: Path, say: Callable[[Told], None]) -> None:
         self._store, self._state_dir, self._say = store, state_dir, say
 
     def looked(self) -> None:
@@ -100,6 +110,12 @@ class Life:
             changes: dict[str, Any] = {"image_sha256": image_of(job.device, int(job.version[-1]))}
             job = self._stands(await self._store.run(lambda db: db.move_job(job.id, state, **changes)))  # noqa: B023
         return job
+
+    async def arm(self, job: Job) -> Job:
+        """An SMP device has agreed to try the image; now it may be restarted."""
+        armed = await self._store.run(lambda db: db.update_job(job.id, is_armed=True))
+        self._say(Armed(job.id))
+        return self._stands(armed)
 
     async def succeed(self, job: Job) -> None:
         """A device was heard to run it, and its mark goes up."""
@@ -142,10 +158,13 @@ async def first(life: Life) -> None:
         await life.message(app, 2)
         await life.contact(app, 1)
     going = JobState.TRANSFERRING, JobState.STAGED, JobState.ACTIVATING
+    sensor = await life.arm(await life.move(await life.job("sensor", 2), *going))
     pump = await life.move(await life.job("pump", 2), *going)
     tag = await life.move(await life.job("tag", 2, JobState.OFFERED), JobState.QUEUED, going[0])
     await life.contact("pump", 2)
     await life.succeed(pump)
+    await life.contact("sensor", 2)
+    await life.succeed(sensor)
     await life.pause("fan")
     await life.message("pump", 3)
     await life.tidy("pump")
@@ -174,7 +193,7 @@ async def live(folder: Path, said: Path, name: str, synchronous: str) -> None:
     """Go through a life, and end as a kill does: nothing is closed."""
     out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
 
-    def say(event: Event) -> None:
+    def say(event: Told) -> None:
         os.write(out, f"{written(event)}\n".encode())
 
     if synchronous != "FULL":
@@ -195,12 +214,12 @@ def weaken(synchronous: str) -> None:
     tables.prepare = prepared  # type: ignore[attr-defined]  # this is how to break it
 
 
-def written(event: Event) -> str:
+def written(event: Told) -> str:
     return json.dumps([type(event).__name__, {k: _plain(v) for k, v in asdict(event).items()}])
 
 
-_PLAIN: dict[str, Callable[..., Event]] = {
-    kind.__name__: kind for kind in (Committed, Acknowledged, Withdrawn, Resumed, Activated)
+_PLAIN: dict[str, Callable[..., Told]] = {
+    kind.__name__: kind for kind in (Committed, Acknowledged, Withdrawn, Resumed, Activated, Armed)
 }
 
 
@@ -208,7 +227,7 @@ def _plain(value: object) -> object:
     return sorted(value) if isinstance(value, frozenset) else value
 
 
-def event_of(text: str) -> Event:
+def event_of(text: str) -> Told:
     """Read what `written` wrote."""
     kind, values = json.loads(text)
     match kind:

@@ -21,6 +21,7 @@ from lab.damage import KINDS, MARK_MS, SPARE
 from lab.farm import VirtualDevice
 from lab.history import Looked, Violation, judge
 from lab.recorder import DeviceFiles, Tail, Witnesses, look_into, sha256_of
+from lab.smp.recipes import Recipe, make_image
 
 from gatewayd.store.salvage import SUFFIXES
 from suites.sweep.client import Client
@@ -43,8 +44,11 @@ SLOW = 24_000
 
 
 def image_of(patch: int) -> bytes:
-    """Tell patches apart by size, too: the broker's log knows a message by nothing else."""
-    return random.Random(patch).randbytes(12_000 + 100 * patch)
+    """Tell patches apart by size, too: the broker's log knows a message by nothing else.
+
+    It has MCUboot's header, which SMP devices want and others take for a part of it.
+    """
+    return make_image(Recipe((4, 3, patch, 0), random.Random(patch).randbytes(12_000 + 100 * patch)))
 
 
 def message_of(patch: int) -> bytes:
@@ -62,7 +66,7 @@ class Scenario:
 
     `before`: patches installed in earlier lives; `cut_off`: one whose transfer was killed; `offered`: one
     that waits for approval; `waiting`: patches in the broker's session; `order`: what a person wants then.
-    `damage`: what happens to the database before the gateway starts.
+    `damage`: what happens to the database before the gateway starts. `protocol`: the device's.
     `last_words`: what the log says when all of it is dealt with; `final_words`: the same of the next life.
     Without them it is that the device runs the newest.
     """
@@ -75,6 +79,7 @@ class Scenario:
     order: str = ""
     pushed: tuple[int, ...] = ()
     damage: str = ""
+    protocol: str = "rcp"
     last_words: str = ""
     final_words: str = ""
 
@@ -107,6 +112,7 @@ SCENARIOS = (
     Scenario("again", before=(2,), waiting=(2,), last_words="release is already here"),
     Scenario("older", before=(3,), waiting=(2,), last_words="not_newer"),
     Scenario("cut-off", cut_off=(2,)),
+    Scenario("smp", waiting=(2,), protocol="smp"),
     Scenario("cut-off-and-next", cut_off=(2,), waiting=(3,)),
     Scenario("approve", offered=(2,), order="approve"),
     Scenario("cancel", offered=(2,), order="cancel", final_words=CANCELLED),
@@ -137,14 +143,23 @@ class Scene:
     """A folder with a gateway's configuration and state, its device, and who watches them."""
 
     def __init__(
-        self, folder: Path, broker: Mosquitto, name: str, *, rate: int = 0, install: str = "auto"
+        self,
+        folder: Path,
+        broker: Mosquitto,
+        name: str,
+        *,
+        rate: int = 0,
+        install: str = "auto",
+        protocol: str = "rcp",
     ) -> None:
         self.folder, self.broker, self.name = folder, broker, name
         folder.mkdir(parents=True, exist_ok=True)
         self.state_dir = folder / "state"
-        self.device = VirtualDevice(folder, "pump-1", slot_address=0x2000, boot_ms=20, rate=rate)
+        receiver = "smp" if protocol == "smp" else "c"
+        self.device = VirtualDevice(folder, "pump-1", receiver, slot_address=0x2000, boot_ms=20, rate=rate)
         self.config = folder / "config.yaml"
         self.install = install
+        self.protocol = protocol
         self._configure()
         self.witnesses = Witnesses(
             name,
@@ -158,7 +173,7 @@ class Scene:
     def prepared(cls, folder: Path, broker: Mosquitto, scenario: Scenario) -> Self:
         """Make what a scenario begins with, but for what waits at the broker."""
         rate, install = SLOW if scenario.cut_off else 0, "manual" if scenario.offered else "auto"
-        scene = cls(folder, broker, folder.name, rate=rate, install=install)
+        scene = cls(folder, broker, folder.name, rate=rate, install=install, protocol=scenario.protocol)
         with scene.running_device():
             for patch in scenario.before + scenario.cut_off + scenario.offered:
                 scene.let_wait(patch)
@@ -174,13 +189,15 @@ class Scene:
     def copy(self, folder: Path, broker: Mosquitto) -> "Scene":
         """Return the same in another folder and at another broker."""
         shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("port-*", "*.sock"))
-        copied = Scene(folder, broker, folder.name, install=self.install)
+        copied = Scene(folder, broker, folder.name, install=self.install, protocol=self.protocol)
         copied.witnesses.remember(self.witnesses)
         return copied
 
     def _configure(self) -> None:
         device = self.device.config(payload="standard", install=self.install)
         del device["keys"]
+        if self.protocol == "smp":
+            device |= {"protocol": "smp", "smp": {"boot_s": 1}}
         settings = {
             "gateway": {"id": "sweep", "state_dir": "state", "control_socket": "control.sock"},
             "mqtt": {"host": "127.0.0.1", "port": self.broker.port, "client_id": self.name},

@@ -15,6 +15,7 @@ POINTS = [
     *("cut-off:pwrite64:20", "cut-off-and-next:fdatasync:12"),
     *("damage-noticed:rename:1", "damaged-page:rename:2", "damaged-page:unlink:3"),
     *("damaged-page:fsync:3", "damaged-page-and-next:rename:3"),
+    *("smp:pwrite64:60", "smp:fdatasync:8"),
     *("approve:fdatasync:4", "cancel:pwrite64:12", "push:rename:1"),
 ]
 

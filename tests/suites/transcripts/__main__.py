@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.farm import KEY, Farm, Gateway, VirtualDevice, farm
+from lab.smp.recipes import Recipe, make_image
 
 from gatewayd.ota.keys import OtaKey
 from gatewayd.ota.patch import PatchEncoding, encode_patch
@@ -34,6 +35,7 @@ PORTS = {
     "pump-2": "usb-FTDI_FT232R_USB_UART_A9048H2L-if00-port0",
     "tank-1": "usb-Silicon_Labs_CP2102N_8c1f20d9-if00-port0",
     "tank-2": "usb-Silicon_Labs_CP2102N_44a6c01b-if00-port0",
+    "sensor-3": "usb-SEGGER_J-Link_000683912345-if00",
 }
 SLOW_BYTES_PER_S, FAST_BYTES_PER_S = 11_520, 92_160
 # So late to answer that a job is still queued when `push` returns.
@@ -81,6 +83,17 @@ ANOTHER_DEVICE = """\
     version: "2.0.7"
     instal: manual
     link: {{uart: {root}/{by_id}/{tank_2}}}
+"""
+# Slow enough for a look at its progress.
+SENSOR_BYTES_PER_S = 11_520
+A_SENSOR = """\
+  - name: sensor-3
+    app_id: sensor
+    version: "1.2.3"
+    payload: standard
+    protocol: smp
+    smp: {{boot_s: 2}}
+    link: {{uart: {root}/{by_id}/{sensor_3}}}
 """
 
 
@@ -147,6 +160,7 @@ class Story:
         await self._ask_why()
         await self._update_by_hand()
         await self._find_and_configure()
+        await self._update_over_smp()
         await record("completion", "gatewayctl completion bash | head -n 3")
         self._gateway.stop()
         await record("stopped", "gatewayctl devices; echo $?")
@@ -224,6 +238,28 @@ class Story:
         self._configure(CONFIGURATION + ANOTHER_DEVICE.replace("instal:", "install:"))
         await self._recorder.type("reload", "gatewayctl reload")
         await self._gateway.until_state("tank-2", "idle")
+
+    async def _update_over_smp(self) -> None:
+        """A Zephyr device; in its place the model of one."""
+        record = self._recorder.type
+        version = {"version": "1.2.3", "rate": SENSOR_BYTES_PER_S, "latency_ms": 5}
+        self._devices["sensor-3"] = self._farm.device("sensor-3", "smp", **version)
+        self._configure(CONFIGURATION + A_SENSOR)
+        await record("smp-check", "gatewayctl check-config /etc/gatewayd/config.yaml")
+        await record("smp-check", "gatewayctl reload")
+        await self._gateway.until_state("sensor-3", "idle")
+        image = make_image(Recipe((1, 2, 4, 0), SMALL_IMAGE))
+        (self._folder / "root" / "zephyr.signed.bin").write_bytes(image)
+        command = "gatewayctl watch | grep --line-buffered sensor-3"
+        async with self._recorder.terminal(command) as terminal:
+            await terminal.until(lambda: terminal.text.count("\n") == 1, "a line for the device")
+            words = "gatewayctl publish --config /etc/gatewayd/config.yaml --app sensor --version 1.2.4"
+            await record("smp-publish", f"{words} \\\n    zephyr.signed.bin")
+            await terminal.until(lambda: "sensor-3  succeeded" in terminal.text, "success")
+            terminal.press_ctrl_c()
+            await terminal.ended()
+            self._recorder.keep("smp-watch", command, terminal.text)
+        await record("smp-done", "gatewayctl devices sensor-3")
 
     # -- the stage
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-PAGES = (ROOT / "docs" / "operations.md", ROOT / "README.md")
+PAGES = (ROOT / "docs" / "operations.md", ROOT / "docs" / "smp.md", ROOT / "README.md")
 _RECORDING = re.compile(r"(<!-- recorded: ([\w-]+) -->\n```console\n)(.*?)(^```$)", re.MULTILINE | re.DOTALL)
 # What differs from one evening to the next, and from one machine to another; everything else must agree.
 _VOLATILE = (
