@@ -42,6 +42,7 @@ from gatewayd.delivery.deferral import Deferral, Paused
 from gatewayd.delivery.dependencies import Dependencies
 from gatewayd.delivery.progress import TransferProgress
 from gatewayd.delivery.retry import Retry
+from gatewayd.delivery.verdicts import failure_of
 from gatewayd.errors import DeviceError, GatewaydError
 from gatewayd.jobs.eligibility import profile_of
 from gatewayd.jobs.model import AttemptRecord, Job
@@ -214,26 +215,8 @@ class Attempt:
                 return await self._await_restart(info)
             case Step.CONFIRM:
                 return await self._confirm(info)
-            case Step.AWAIT_TRIAL_END:
-                raise DeviceError(
-                    "the device runs another image on trial, whose predecessor it still needs",
-                    code="on_trial",
-                    hint="it is confirmed or reverted by itself, then this goes on",
-                )
-            case Step.FAIL_VERSION:
-                raise DeviceError(
-                    f"the device reports version {info.version}, expected {job.version}",
-                    code="version_mismatch",
-                )
             case _:
-                raise DeviceError(
-                    f"{job.version} was started and the bootloader gave it up; {info.version} runs again."
-                    " Either the image does not work, or the device restarted before it was confirmed:"
-                    " opening its port may reset it, and so does a power cut",
-                    code="reverted",
-                    hint="publish a repaired one; if it was only a restart, `gatewayctl retry"
-                    f" {self._device.name} --reverted` orders one more try",
-                )
+                raise failure_of(step, info, job.version, self._device.name)
 
     async def _update(self, info: DeviceInfo, *, second_try: bool) -> DeviceInfo:
         """Transfer, activate, and return what the device says after its restart. Raises Paused."""

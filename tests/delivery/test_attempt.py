@@ -164,6 +164,19 @@ async def test_what_the_bootloader_gave_up_is_reverted_for_good(tmp_path: Path) 
 
 
 @timeless
+async def test_a_device_that_says_on_trial_after_its_bootloader_went_back_is_not_waited_for(
+    tmp_path: Path,
+) -> None:
+    async with bench_of(tmp_path, {"running_sha256": None}) as bench:
+        bench.board.gives_up = True
+        bench.board.says_after_giving_up = ImageState.ON_TRIAL
+        error = await failure(bench, await bench.a_job())
+        assert error.code == "reverted"
+        assert "still says that it is on trial" in (error.hint or "")
+        assert bench.board.started == [X]
+
+
+@timeless
 async def test_one_cut_between_record_and_flag_gets_a_second_try(tmp_path: Path) -> None:
     async with bench_of(tmp_path) as bench:
         bench.board.restarts_before_the_flag = 1

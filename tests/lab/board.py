@@ -63,6 +63,7 @@ class Board:
         self.restarts_instead_of_activate = 0
         self.restarts_before_the_flag = 0
         self.gives_up = False
+        self.says_after_giving_up = ImageState.REVERTED
         self.calls_itself: str | None = ""  # "": as it was offered
         self.forgets_sha256 = False
         self.pace_s = 0.0
@@ -141,7 +142,7 @@ class Board:
         self.old = self.info
         self.restart()
         if self.gives_up:
-            self.info = replace(self.info, image_state=ImageState.REVERTED)
+            self.info = replace(self.info, image_state=self.says_after_giving_up)
             return
         state = ImageState.ON_TRIAL if self.info.can_revert else ImageState.CONFIRMED
         version = image.version if self.calls_itself == "" else self.calls_itself

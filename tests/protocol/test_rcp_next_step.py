@@ -72,8 +72,18 @@ TABLE = [
         Step.SECOND_TRY,
     ),
     (
-        "the version before, on trial",
+        "the version before, wrongly on trial",
         says(boot_id=8, running_sha256=None, version="4.3.1", image_state=ON_TRIAL, **tried(1)),
+        Step.FAIL_REVERTED,
+    ),
+    (
+        "what ran before, wrongly on trial",
+        old(boot_id=8, image_state=ON_TRIAL, **tried(1)),
+        Step.FAIL_REVERTED,
+    ),
+    (
+        "something else is on trial since",
+        says(boot_id=8, running_sha256=OTHER, version="4.3.9", image_state=ON_TRIAL, **tried(1)),
         Step.AWAIT_TRIAL_END,
     ),
     (

@@ -42,5 +42,8 @@ def _tried(update: Update, info: RcpInfo) -> Step:
     if info.running_sha256 is None and info.version != update.from_version:
         return Step.FAIL_VERSION  # it seems to run what was sent, but reports another version
     if info.image_state is ImageState.ON_TRIAL:
-        return Step.AWAIT_TRIAL_END
+        # What ran before was not on trial, or it would have refused the offer. So it cannot be now: the
+        # bootloader went back, and the device's firmware still says "on trial".
+        is_back = info.version is not None and info.version == update.from_version
+        return Step.FAIL_REVERTED if is_back else Step.AWAIT_TRIAL_END
     return Step.SECOND_TRY if info.tried_count < TRIES else Step.FAIL_REVERTED

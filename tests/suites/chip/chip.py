@@ -25,16 +25,17 @@ _CHANGE_LIMIT_S = 90.0
 
 
 class CountingTerminal(Terminal):
-    """A port that knows how many bytes the gateway has sent."""
+    """A port that knows how many bytes the gateway has sent; while `is_cut` the chip hears none of them."""
 
     def __init__(self, path: Path, baud: int) -> None:
         super().__init__(path, baud)
         self.taken = 0
+        self.is_cut = False
 
     def read(self, size: int) -> bytes:
         data = super().read(size)
         self.taken += len(data)
-        return data
+        return b"" if self.is_cut else data
 
 
 class Chip:
@@ -126,6 +127,13 @@ class Chip:
         """Return when the bootloader has done this many steps of swapping, there and back taken together."""
         async with asyncio.timeout(_CHANGE_LIMIT_S):
             while (await self._record_now()).steps < step:
+                self.assert_lives()
+                await asyncio.sleep(0.005)
+
+    async def until_started(self, starts: int) -> None:
+        """Return when the bootloader has started the image on trial so many times."""
+        async with asyncio.timeout(_CHANGE_LIMIT_S):
+            while (await self._record_now()).starts < starts:
                 self.assert_lives()
                 await asyncio.sleep(0.005)
 

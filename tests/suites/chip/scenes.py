@@ -14,6 +14,9 @@ LONG_SIZE = 40_000
 STEP_S = 0.022 + 256 * 46e-6
 TRIAL_S = 4
 NOISE = 1 / 2000
+# Of an image on trial; and how long one of them lasts at most before power is cut.
+STARTS = 3
+START_S = 1.0
 CUTS_AN_UPDATE = {"transfer": 4, "swap": 2}
 
 
@@ -70,6 +73,34 @@ async def cut_swap(play: Play) -> str:
         return f"cut after steps {', '.join(map(str, cut_at))} of {steps}, in {one.patch} updates"
 
 
+async def cut_trial(play: Play) -> str:
+    """Power cut while the new image is on trial: twice is nobody's fault, the third time it goes back."""
+    async with stage(play) as one:
+        await one.publish(SIZE)
+        await _cut_trial(one, STARTS - 1)
+        await one.succeed()
+        kept = one.version
+        await one.publish(SIZE)
+        await _cut_trial(one, STARTS)
+        status = await one.fail("reverted")
+        await one.end()
+        one.assert_runs(kept)
+        assert one.chip.record.has_reverted
+        return f"{STARTS - 1} cuts: succeeded; {STARTS} cuts: {status['code']}"
+
+
+async def _cut_trial(one: Stage, cuts: int) -> None:
+    """Cut the line when the chip restarts into the image, the power in so many of its starts."""
+    await one.chip.until_ended(one.chip.lives + 1)
+    one.chip.terminal.is_cut = True
+    for start in range(1, cuts + 1):
+        await one.chip.until_started(start)
+        await asyncio.sleep(one.chance.random() * START_S)
+        await one.chip.cut_power()
+    assert not one.chip.record.is_kept
+    one.chip.terminal.is_cut = False
+
+
 async def hangs(play: Play) -> str:
     """An image that hangs: the watchdog starts it again until its starts are used up."""
     return await _reverted(play, "hangs", {End.BITE: 3})
@@ -118,8 +149,8 @@ async def deaf_at_each_page(play: Play) -> str:
 
 
 SCENES: tuple[Scene, ...] = (
-    update, cut_transfer, cut_swap, hangs, crashes, deaf, garbage, noise, busy_20_ms, busy_100_ms, early,
-    deaf_at_each_page,
+    update, cut_transfer, cut_swap, cut_trial, hangs, crashes, deaf, garbage, noise, busy_20_ms, busy_100_ms,
+    early, deaf_at_each_page,
 )  # fmt: skip
 # Those that need nothing but the image: for a port that has no others.
 SCENES_OF_ANY_PORT: tuple[Scene, ...] = (update, cut_transfer, noise)
