@@ -30,6 +30,7 @@ from gatewayd.planning.planner import StoreSnapshot
 from gatewayd.planning.reconciler import Reconciler
 from gatewayd.reload import Reloader
 from gatewayd.status.board import StatusBoard
+from gatewayd.status.counters import Counters
 from gatewayd.status.feed import StatusFeed
 from gatewayd.status.gateway import GatewayStatusReader, login_trouble
 from gatewayd.store.opening import open_when_possible
@@ -95,9 +96,13 @@ class Daemon:
         self._clock = asyncio.get_running_loop().time
         self._board = StatusBoard(lambda: datetime.now(UTC))
         self._feed = StatusFeed(self._board)
+        self._counters = Counters()
         self._firmware = FirmwareReader(store.spool)
         self._scheduler = Scheduler(
-            self._dependencies(), on_end=self._changed, on_unreachable=self._feed.unreachable
+            self._dependencies(),
+            on_end=self._changed,
+            on_unreachable=self._feed.unreachable,
+            on_attempt=self._counters.attempt_ended,
         )
         self._reconciler = Reconciler(
             settings,
@@ -127,6 +132,7 @@ class Daemon:
                 lambda topic, message: self._firmware.is_signed(self._settings, topic.app_id, message),
                 self._arrivals.weigh,
             ),
+            count=self._counters.message,
         )
         self._health = Health(
             self._clock,
@@ -198,6 +204,8 @@ class Daemon:
             broker=self._uplink.status,
             gateway=self._gateway.read,
             loop_lag=self._health.loop_lag.figures,
+            lag_histogram=self._health.loop_lag.histogram,
+            counters=self._counters,
             reload=self._reloader.reload,
         )
 
@@ -216,6 +224,7 @@ class Daemon:
         self._reconciler.changed()
 
     def _planned(self, plan: Plan, known: StoreSnapshot) -> None:
+        self._counters.jobs_known(known.jobs)
         not_kept = self._arrivals.changed(known, known.turned_away)
         self._uplink.follow(plan.topics, damaged_topics(known), not_kept)
         self._feed.planned(plan, known, self._settings.devices)

@@ -22,6 +22,7 @@ GROUPS = {
         "watch": "watch.command",
         "jobs": "jobs.jobs",
         "job": "jobs.job",
+        "metrics": "metrics.metrics",
         "explain": "explain.command",
         "fleet": "fleet.group",
     },

@@ -24,7 +24,7 @@ from gatewayd.cli.report import (
     Withdrawn,
 )
 from gatewayd.config.schema import tidy
-from gatewayd.control import messages, requests
+from gatewayd.control import messages, metrics_messages, replies, requests
 from gatewayd.doctor import DoctorReport
 from gatewayd.fleet.status import FleetStatus
 from gatewayd.scan.ble import BleReport
@@ -62,6 +62,7 @@ PRINTED: dict[str, type[BaseModel]] = {
     "jobs": messages.JobsResult,
     "keygen": KeysMade,
     "pack": Packed,
+    "metrics": metrics_messages.MetricsResult,
     "pause": messages.OutcomesResult,
     "pin": PinReport,
     "publish": Published,
@@ -82,8 +83,8 @@ def json_schema() -> dict[str, Any]:
     said: list[type[BaseModel]] = [
         messages.StatusResult,
         messages.CheckConfigResult,
-        messages.Success,
-        messages.Failure,
+        replies.Success,
+        replies.Failure,
         *PRINTED.values(),
         CommandFailed,
         ConfigBad,

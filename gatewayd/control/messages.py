@@ -353,34 +353,3 @@ class CheckConfigResult(Message):
     removed: tuple[str, ...] = ()
     mqtt: bool = False
     warnings: tuple[str, ...] = ()
-
-
-Result = (
-    StatusResult
-    | DevicesResult
-    | WatchResult
-    | JobsResult
-    | JobResult
-    | ExplainMessageResult
-    | ExplainDeviceResult
-    | SuspendedResult
-    | OutcomesResult
-    | ReloadResult
-    | CheckConfigResult
-)
-
-
-class Success(Message):
-    """The answer to a request."""
-
-    v: Literal[1] = 1
-    ok: Literal[True] = True
-    result: Result
-
-
-class Failure(Message):
-    """The answer to a request that failed."""
-
-    v: Literal[1] = 1
-    ok: Literal[False] = False
-    error: Error

@@ -13,6 +13,9 @@ from gatewayd.config import Settings
 from gatewayd.config.changes import Reloaded, read_again
 from gatewayd.control import messages, requests, views
 from gatewayd.control.caller import Caller
+from gatewayd.control.metrics_messages import MetricsResult
+from gatewayd.control.metrics_view import metrics_result
+from gatewayd.control.replies import Result
 from gatewayd.errors import GatewaydError, HostError, RequestError
 from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.eligibility import installed_versions
@@ -25,8 +28,9 @@ from gatewayd.planning.planner import StoreSnapshot
 from gatewayd.planning.preview import Preview, assessments, forecasts, suspensions, with_message
 from gatewayd.planning.reconciler import Reconciler
 from gatewayd.status.board import StatusBoard
+from gatewayd.status.counters import Counters
 from gatewayd.status.feed import StatusFeed
-from gatewayd.status.gateway import BrokerStatus, GatewayStatus, LagFigures
+from gatewayd.status.gateway import BrokerStatus, GatewayStatus, LagFigures, LagHistogram
 from gatewayd.store.database import Database
 from gatewayd.store.store import Store
 from gatewayd.timestamps import utc_text
@@ -54,6 +58,8 @@ class ControlContext:
     broker: Callable[[], BrokerStatus]
     gateway: Callable[[], GatewayStatus]
     loop_lag: Callable[[], LagFigures]
+    lag_histogram: Callable[[], LagHistogram]
+    counters: Counters
     reload: Callable[[], Awaitable[Reloaded]]
 
 
@@ -65,7 +71,7 @@ class ControlOperations:
         # One file at a time: each may take max_message_mib of memory, and many may arrive together.
         self._one_file = asyncio.Lock()
 
-    async def answer(self, request: requests.AnyRequest, caller: Caller) -> AsyncIterator[messages.Result]:
+    async def answer(self, request: requests.AnyRequest, caller: Caller) -> AsyncIterator[Result]:
         """Yield the answers to a request. Raises GatewaydError."""
         note = log.info if isinstance(request, _CHANGES) else log.debug
         note("request", op=request.op, user=caller.name, uid=caller.uid, pid=caller.pid)
@@ -84,11 +90,13 @@ class ControlOperations:
 
     # -- queries
 
-    async def _query(self, request: requests.AnyQuery, caller: Caller) -> messages.Result:
-        found: messages.Result
+    async def _query(self, request: requests.AnyQuery, caller: Caller) -> Result:
+        found: Result
         match request:
             case requests.Status():
                 found = await self._status()
+            case requests.Metrics():
+                found = await self._metrics()
             case requests.CheckConfig():
                 found = await self._check_config()
             case requests.Devices():
@@ -123,6 +131,19 @@ class ControlOperations:
             loop_lag=views.loop_lag_view(self._parts.loop_lag()),
             watchdog_s=views.watchdog_s(),
             trouble=views.trouble_view(gateway.trouble),
+        )
+
+    async def _metrics(self) -> MetricsResult:
+        known = await self._parts.reconciler.known()
+        names = [device.name for device in self._settings.devices]
+        return metrics_result(
+            self._settings,
+            known,
+            status=await self._status(),
+            devices=self._views(names, known),
+            figures=self._parts.counters.figures(),
+            under_way=self._parts.under_way,
+            loop_lag=self._parts.lag_histogram(),
         )
 
     async def _check_config(self) -> messages.CheckConfigResult:
@@ -213,7 +234,7 @@ class ControlOperations:
             near_misses=tuple(near_misses(topic, installed_versions(settings, preview.known.devices))),
         )
 
-    async def _explain(self, request: requests.ExplainDevice | requests.Suspended) -> messages.Result:
+    async def _explain(self, request: requests.ExplainDevice | requests.Suspended) -> Result:
         if isinstance(request, requests.ExplainDevice):
             return await self._explain_device(request)
         return views.suspended_result(suspensions(self._settings, await self._parts.reconciler.known()))

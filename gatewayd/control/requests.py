@@ -119,6 +119,12 @@ class Reload(Request):
     op: Literal["reload"] = "reload"
 
 
+class Metrics(Request):
+    """The figures behind the metrics."""
+
+    op: Literal["metrics"] = "metrics"
+
+
 class CheckConfig(Request):
     """What would a reload find? The daemon reads its file, with its own rights, and changes nothing."""
 
@@ -126,7 +132,9 @@ class CheckConfig(Request):
 
 
 # Those that are answered once and change nothing.
-AnyQuery = Status | CheckConfig | Devices | Jobs | OneJob | ExplainMessage | ExplainDevice | Suspended
+AnyQuery = (
+    Status | Metrics | CheckConfig | Devices | Jobs | OneJob | ExplainMessage | ExplainDevice | Suspended
+)
 AnyRequest = Annotated[
     AnyQuery | Watch | Push | Steer | Hold | Reload,
     Field(discriminator="op"),

@@ -17,9 +17,10 @@ from typing import Protocol
 import structlog
 
 from gatewayd.control.caller import Caller
-from gatewayd.control.messages import Error, Failure, Result, Success
+from gatewayd.control.messages import Error
 from gatewayd.control.parse import parse
 from gatewayd.control.peer import Peer
+from gatewayd.control.replies import Failure, Result, Success
 from gatewayd.control.requests import MAX_REQUEST_BYTES, AnyRequest
 from gatewayd.control.views import error_view
 from gatewayd.errors import GatewaydError, HostError, RequestError

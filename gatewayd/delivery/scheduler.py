@@ -41,7 +41,8 @@ HOST_FAILURES, DEFECT_FAILURES = 5, 8
 class Scheduler:
     """Runs attempts and probes.
 
-    `assign` sets what there is to do; `on_end` is called after each attempt or probe.
+    `assign` sets what there is to do; `on_end` is called after each attempt or probe, `on_attempt` after each
+    attempt with what it moved.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class Scheduler:
         *,
         on_end: Callable[[], None],
         on_unreachable: Callable[[Device, GatewaydError], None],
+        on_attempt: Callable[[str, AttemptRecord], None] = lambda *_: None,
         chance: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._deps = deps
         self._on_end = on_end
         self._on_unreachable = on_unreachable
+        self._on_attempt = on_attempt
         self._chance = chance
         self._sleep = sleep
         self._lanes: dict[str, Lane] = {}
@@ -163,6 +166,8 @@ class Scheduler:
                     await asyncio.wait([lane.attempt])
                 finally:
                     await _end(lane.attempt)
+                    if lane.under_way is not None:
+                        self._on_attempt(lane.device.name, lane.under_way.standing())
                     lane.attempt = lane.under_way = lane.interruption = None
                     lane.is_ending = False
                 self._on_end()

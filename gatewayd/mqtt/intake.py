@@ -68,10 +68,12 @@ class Intake:
         on_change: Callable[[], None],
         on_stored: Callable[[], None] = lambda: None,
         checks: MessageChecks,
+        count: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._checks = checks
+        self._count = count
         self._idle_lines = Allowance(IDLE_LINES, IDLE_LINES, clock)
         self._left_out = 0
         self._max_message_bytes = max_message_bytes
@@ -88,6 +90,17 @@ class Intake:
         Raises FirmwareError `qos0` or `too_large` for what is refused for good, and NotKeptError for what is
         refused and not stored. If the store raises, the message is not accepted yet.
         """
+        try:
+            outcome = await self._take(topic, message)
+        except FirmwareError:
+            self._count("refused")
+            raise
+        self._count(outcome)
+        # Also if nothing changed: an earlier call may have been cancelled before this, with its connection.
+        self._on_change()
+
+    async def _take(self, topic: OtaTopic, message: IncomingMessage) -> str:
+        """Store or withdraw; return what came of the message, as it is counted."""
         # Brokers clear the retain flag on the way to a live subscriber, so an empty payload alone decides.
         # Any QoS is accepted: other tools empty a topic with QoS 0, and an empty payload cannot be damaged.
         if message.payload:
@@ -103,11 +116,10 @@ class Intake:
             self._log(message, "release stored" if changed else "release is already here", is_news=changed)
             for verdict in verdicts.values() if changed else ():
                 _log_verdict(message.topic, verdict)
-        else:
-            changed = await self._store.withdraw(message.topic)
-            self._log(message, "release withdrawn" if changed else "nothing to withdraw", is_news=changed)
-        # Also if nothing changed: an earlier call may have been cancelled before this, with its connection.
-        self._on_change()
+            return "stored" if changed else "known"
+        changed = await self._store.withdraw(message.topic)
+        self._log(message, "release withdrawn" if changed else "nothing to withdraw", is_news=changed)
+        return "withdrawn" if changed else "nothing_to_withdraw"
 
     def _log(self, message: IncomingMessage, event: str, *, is_news: bool) -> None:
         if not is_news and not self._idle_lines.take():

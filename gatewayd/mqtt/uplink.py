@@ -35,7 +35,7 @@ class Uplink:
     """Messages from the broker to the store, statuses from the board to the broker; `run` it once.
 
     `settings` returns those in force; `gateway` the gateway's own status; `on_change` is called when a
-    message was stored, withdrawn or refused; `checks` judges messages.
+    message was stored, withdrawn or refused; `checks` judges messages; `count` counts them by outcome.
     """
 
     def __init__(
@@ -47,9 +47,11 @@ class Uplink:
         gateway: Callable[[], GatewayStatus],
         on_change: Callable[[], None],
         checks: MessageChecks,
+        count: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._gateway = gateway
         self._checks = checks
+        self._count = count
         self._settings = settings
         self._store = store
         self._board = board
@@ -138,6 +140,7 @@ class Uplink:
             gateway=self._gateway,
             on_change=self._on_change,
             checks=self._checks,
+            count=self._count,
             subscriptions=subscriptions,
         )
 
@@ -159,6 +162,7 @@ class _Broker:
         gateway: Callable[[], GatewayStatus],
         on_change: Callable[[], None],
         checks: MessageChecks,
+        count: Callable[[str], None],
         subscriptions: Subscriptions,
     ) -> None:
         self.identity = _identity(settings.mqtt)
@@ -171,6 +175,7 @@ class _Broker:
             on_change=on_change,
             on_stored=check.stored if check else lambda: None,
             checks=checks,
+            count=count,
         )
         self.session = MqttSession(
             settings.mqtt,

@@ -51,6 +51,16 @@ class LagFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class LagHistogram:
+    """The event loop's lag since the start. `counts`: ticks at most as late as each bound, cumulative."""
+
+    bounds_s: tuple[float, ...]
+    counts: tuple[int, ...]
+    count: int
+    sum_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayStatus:
     """The gateway itself, as it is published.
 

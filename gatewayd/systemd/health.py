@@ -10,18 +10,22 @@ import asyncio
 import contextlib
 import math
 from array import array
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import accumulate
 
 import structlog
 
 from gatewayd.errors import HostError
-from gatewayd.status.gateway import LagFigures
+from gatewayd.status.gateway import LagFigures, LagHistogram
 
 log = structlog.get_logger()
 
 INTERVAL_S = 0.1  # often enough for a p99.9 within minutes, too seldom to be noticed on a Pi
 KEPT = 6000  # ticks, ten minutes: 48 KB
+# Upper bounds of the histogram, which goes back to the start.
+BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 # Generous limits: do not restart a gateway for what passes by itself or what a restart would not fix, such as
 # swapping, or the largest message on the slowest SD card.
 LATE_LOOP_S = 10.0
@@ -42,6 +46,8 @@ class LoopLag:
         self._lags_ms = array("d")  # a ring once it is full
         self._oldest = 0
         self._worst_ms = 0.0
+        self._counts = [0] * (len(BOUNDS_S) + 1)  # by the first bound that is not exceeded
+        self._sum_s = 0.0
 
     async def measure(self) -> None:
         """Measure until cancelled, then log the figures."""
@@ -84,8 +90,15 @@ class LoopLag:
             return LagFigures()
         return LagFigures(_share(lags, 0.5), _share(lags, 0.999), lags[-1], len(lags))
 
+    def histogram(self) -> LagHistogram:
+        """Return how often the loop was how late since it began."""
+        counts = tuple(accumulate(self._counts))
+        return LagHistogram(BOUNDS_S, counts[:-1], counts[-1], self._sum_s)
+
     def _note(self, lag_ms: float) -> None:
         self._worst_ms = max(self._worst_ms, lag_ms)
+        self._counts[bisect_left(BOUNDS_S, lag_ms / 1000)] += 1
+        self._sum_s += lag_ms / 1000
         if len(self._lags_ms) < KEPT:
             self._lags_ms.append(lag_ms)
             return

@@ -14,8 +14,10 @@ from pydantic import ValidationError
 from gatewayd.control.async_client import ask
 from gatewayd.control.client import DaemonUnreachable
 from gatewayd.control.messages import DevicesResult, ExplainDeviceResult, JobsResult, Message, OutcomesResult
-from gatewayd.control.requests import Devices, ExplainDevice, Hold, Jobs, Request, Steer
+from gatewayd.control.metrics_messages import MetricsResult
+from gatewayd.control.requests import Devices, ExplainDevice, Hold, Jobs, Metrics, Request, Steer
 from gatewayd.errors import GatewaydError
+from gatewayd.metrics import CONTENT_TYPE, exposition
 from gatewayd.web.access import COOKIE, SESSION_S, Access, SignInRefused
 from gatewayd.web.cards import device_card, job_row
 from gatewayd.web.connections import MOST_LISTENERS, REQUEST_LIMIT_S, Connections
@@ -74,6 +76,7 @@ class Page:
                 web.post("/session/end", self._sign_out),
                 web.get("/events", self._signed_in(self._events)),
                 web.get("/device", self._signed_in(self._device)),
+                web.get("/metrics", self._signed_in(self._metrics)),
                 web.post("/commands/{op:approve|cancel|retry|pause|resume}", self._command),
                 web.get("/{name}", self._file),
             ]
@@ -201,6 +204,15 @@ class Page:
                     "jobs": [job_row(job) for job in jobs.jobs],
                 }
             )
+
+        return await _told(answer)
+
+    async def _metrics(self, _: web.Request) -> web.StreamResponse:
+        """Return the metrics for Prometheus; asked anew each time, since a scrape wants the present."""
+
+        async def answer() -> web.StreamResponse:
+            text = exposition(await self._ask(Metrics(), MetricsResult))
+            return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
         return await _told(answer)
 

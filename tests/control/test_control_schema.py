@@ -11,7 +11,7 @@ from lab.control_schema import SCHEMA, SCHEMA_FILE, check, check_printed, check_
 
 from gatewayd.cli.ctl import COMMANDS
 from gatewayd.cli.schema import json_schema, schema_text
-from gatewayd.control import messages
+from gatewayd.control import messages, replies
 from gatewayd.control.requests import REQUEST, AnyRequest
 
 # Until Ctrl-C, or text for a shell.
@@ -34,7 +34,7 @@ def test_every_request_result_and_command_is_in_it() -> None:
     results = {
         one["$ref"].rsplit("/")[-1] for one in SCHEMA["$defs"]["Success"]["properties"]["result"]["anyOf"]
     }
-    assert results == {model.__name__ for model in get_args(messages.Result)}
+    assert results == {model.__name__ for model in get_args(replies.Result)}
     assert {name.split()[0] for name in SCHEMA["printed"]} == COMMANDS.keys() - WITHOUT_JSON
 
 

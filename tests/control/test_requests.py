@@ -28,7 +28,8 @@ from structlog.testing import capture_logs
 
 from gatewayd.control import server
 from gatewayd.control.caller import Caller
-from gatewayd.control.messages import Outcome, OutcomesResult, Result
+from gatewayd.control.messages import Outcome, OutcomesResult
+from gatewayd.control.replies import Result
 from gatewayd.control.requests import MAX_REQUEST_BYTES, AnyRequest
 from gatewayd.errors import RequestError
 

@@ -13,7 +13,8 @@ from lab.control_server import FakeOperations, serving
 from lab.daemon_status import a_status
 
 from gatewayd.control.caller import Caller
-from gatewayd.control.messages import CheckConfigResult, Error, Result
+from gatewayd.control.messages import CheckConfigResult, Error
+from gatewayd.control.replies import Result
 from gatewayd.control.requests import AnyRequest
 from gatewayd.doctor import Level
 from gatewayd.doctor.account import Account

@@ -9,8 +9,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from gatewayd.control.caller import Caller
-from gatewayd.control.messages import OutcomesResult, Result
+from gatewayd.control.messages import OutcomesResult
 from gatewayd.control.peer import Peer
+from gatewayd.control.replies import Result
 from gatewayd.control.requests import AnyRequest
 from gatewayd.control.server import ControlServer
 

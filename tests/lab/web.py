@@ -11,7 +11,9 @@ import aiohttp
 
 from gatewayd.control import messages, requests
 from gatewayd.control.caller import Caller
-from gatewayd.control.messages import DeviceView, Result
+from gatewayd.control.messages import DeviceView
+from gatewayd.control.metrics_messages import LagHistogram, MetricsResult
+from gatewayd.control.replies import Result
 from gatewayd.control.server import ControlServer
 from gatewayd.errors import RequestError
 from gatewayd.web.passwords import set_password
@@ -74,6 +76,8 @@ class MadeUpGateway:
                     trouble=None,
                     devices=tuple(map(self._view, request.names)),
                 )
+            case requests.Metrics():
+                yield self.metrics()
             case requests.Jobs():
                 yield messages.JobsResult(jobs=(a_job(request.device or ""),))
             case requests.ExplainDevice():
@@ -84,6 +88,19 @@ class MadeUpGateway:
                 if self.error is not None:
                     raise self.error
                 yield messages.OutcomesResult(outcomes=())
+
+    def metrics(self) -> MetricsResult:
+        lag = LagHistogram(bounds_s=(0.1,), counts=(1,), count=1, sum_s=0.0)
+        return MetricsResult(
+            status=self.status(),
+            devices=tuple(self.views.values()),
+            resident_bytes=1,
+            loop_lag=lag,
+            traffic=(),
+            jobs_ended=(),
+            messages=(),
+            releases=(),
+        )
 
     def status(self) -> messages.StatusResult:
         broker = {"host": "broker.lan", "port": 1883, "connected": True, "topics": ("/a/pump/u/4.3",)}
