@@ -45,6 +45,7 @@ _REQUESTS: tuple[type[BaseModel], ...] = (
     requests.Hold,
     requests.Reload,
     requests.CheckConfig,
+    requests.Metrics,
 )
 # The model that --json prints, by command.
 PRINTED: dict[str, type[BaseModel]] = {
