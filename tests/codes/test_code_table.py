@@ -12,20 +12,15 @@ from gatewayd.errors import GatewaydError
 from gatewayd.protocol.rcp.codes import RcpCode
 
 ROOT = Path(__file__).parents[2]
-SOURCES = {
-    path.relative_to(ROOT): ast.parse(path.read_text())
+NODES = [  # of the whole package, walked once
+    (path.relative_to(ROOT), node)
     for path in sorted((ROOT / "gatewayd").rglob("*.py"))
-    if path.name != "codes.py" or path.parent.name != "gatewayd"
-}
+    if path != ROOT / "gatewayd" / "codes.py"
+    for node in ast.walk(ast.parse(path.read_text()))
+]
 CODES = {str(code) for code in Code}
 # Of a link's health, which is a code when something failed.
 HEALTH = {"ok", "unknown"}
-
-
-def nodes() -> Iterator[tuple[Path, ast.AST]]:
-    for path, tree in SOURCES.items():
-        for node in ast.walk(tree):
-            yield path, node
 
 
 def texts(node: ast.AST | None) -> set[str]:
@@ -43,7 +38,7 @@ def texts(node: ast.AST | None) -> set[str]:
 def code_arguments() -> dict[str, set[int]]:
     """Return where a function or a dataclass takes `code` by position, by the name it is called with."""
     places: dict[str, set[int]] = {}
-    for _, node in nodes():
+    for _, node in NODES:
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 names = [one.arg for one in node.args.args if one.arg not in ("self", "cls")]
@@ -64,7 +59,7 @@ def raised() -> dict[str, str]:
     """Return every literal that stands where a code goes, with a place where it does."""
     places = code_arguments()
     found: dict[str, str] = {}
-    for path, node in nodes():
+    for path, node in NODES:
         values: list[ast.AST | None] = []
         match node:
             case ast.Call():
@@ -102,11 +97,11 @@ def test_every_code_that_is_raised_is_in_the_table() -> None:
 
 def test_every_code_in_the_table_is_raised_somewhere() -> None:
     """As text of its own, or as a member in a table from the errors of a library to ours."""
-    said = {text for _, node in nodes() for text in texts(node)} | {one.name.lower() for one in RcpCode}
+    said = {text for _, node in NODES for text in texts(node)} | {one.name.lower() for one in RcpCode}
     said |= {
         node.attr.lower()
-        for path, node in nodes()
-        if path.parent == Path("gatewayd/link") and isinstance(node, ast.Attribute) and node.attr.isupper()
+        for path, node in NODES
+        if isinstance(node, ast.Attribute) and node.attr.isupper() and path.parts[:2] == ("gatewayd", "link")
     }
     assert CODES - said == set()
 
@@ -155,32 +150,31 @@ def elements(node: ast.AST) -> Iterable[ast.AST]:
     return node.keys if isinstance(node, ast.Dict) else ()  # type: ignore[return-value]  # no ** among them
 
 
-def classified() -> Iterator[str]:
+def classified(nodes: Iterable[tuple[Path, ast.AST]]) -> Iterator[str]:
     """Yield the places outside the table that compare a code with text or gather codes in a set.
 
     The numbers of RCP are not meant: what they ask of the session is the protocol's own business.
     """
-    for path, node in nodes():
-        if path.is_relative_to("gatewayd/protocol/rcp"):
+    for path, node in nodes:
+        if path.parts[:3] == ("gatewayd", "protocol", "rcp"):
             continue
-        place = f"{path}:{getattr(node, 'lineno', 0)}"
         match node:
             case ast.Compare(left=left, comparators=[right]) if is_a_code(left) or is_a_code(right):
                 if any(texts(one) for side in (left, right) for one in (side, *elements(side))):
-                    yield place
+                    yield f"{path}:{node.lineno}"
                 if any(isinstance(one, ast.Attribute) for one in elements(right)):
-                    yield place
+                    yield f"{path}:{node.lineno}"
             case ast.Match() if is_a_code(node.subject):
                 patterns = [one for case in node.cases for one in ast.walk(case.pattern)]
                 if any(isinstance(one, ast.MatchValue) and texts(one.value) for one in patterns):
-                    yield place
+                    yield f"{path}:{node.lineno}"
             case ast.Set() if len(node.elts) > 1 and set().union(*map(texts, node.elts)) <= CODES:
                 if all(texts(one) for one in node.elts):
-                    yield place
+                    yield f"{path}:{node.lineno}"
 
 
 def test_nothing_but_the_table_classifies_codes() -> None:
-    assert list(classified()) == []
+    assert list(classified(NODES)) == []
 
 
 @pytest.mark.parametrize(
@@ -195,6 +189,5 @@ def test_nothing_but_the_table_classifies_codes() -> None:
         'match error.code:\n    case "late" | "echo": pass',
     ],
 )
-def test_what_classifies_is_found(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SOURCES, Path("gatewayd/new.py"), ast.parse(line))
-    assert list(classified())
+def test_what_classifies_is_found(line: str) -> None:
+    assert list(classified((Path("gatewayd/new.py"), node) for node in ast.walk(ast.parse(line))))

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lab.jobs import World, a_device, a_release, an_info, digest, genuine
@@ -17,6 +18,8 @@ from gatewayd.ota.version import Version
 from gatewayd.planning.keeping import superfluous
 from gatewayd.planning.planner import plan
 from gatewayd.protocol.session import ImageState
+
+pytestmark = pytest.mark.slow  # 5 s of a processor; test_planner has the cases
 
 PATCHES = st.sampled_from([0, 1, 2, 3, 4, 2**63, 2**64 - 1])
 TIMES = st.sampled_from([100, 200, 300, 2**64 - 1])

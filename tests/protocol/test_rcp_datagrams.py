@@ -33,6 +33,8 @@ from gatewayd.protocol.session import (
 
 PACKETS = [20, 182, 244, 512]
 FRAMES_IN_FLIGHT = 24
+pytestmark = pytest.mark.slow  # 11 s of a processor; test_rcp_packets has the pieces
+
 FRAMES_UNACKNOWLEDGED = 6
 SHORT_INFO = dataclasses.replace(INFO, can_short_data=True, can_set_baud=False)
 

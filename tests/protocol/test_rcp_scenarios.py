@@ -21,6 +21,10 @@ from gatewayd.protocol.session import (
 
 # Over every line, and in packets of every size
 
+pytestmark = (
+    pytest.mark.slow
+)  # 15 s of a processor; test_rcp_rules and test_rcp_flow have the rules one by one
+
 PACKETS = [None, 20, 182, 244, 512]
 
 
@@ -109,7 +113,6 @@ def test_after_a_power_cut_at_most_a_window_and_an_erase_block_come_again(make_l
         assert lab.payload_sent <= len(IMAGE.content) + PROFILE.window + PROFILE.erase_block, data
 
 
-@pytest.mark.slow
 @on_streams_only  # what flash does knows no link
 def test_a_power_cut_at_every_flash_operation(make_lab: MakeLab) -> None:
     whole = partial(make_lab, write_unit=128, erase_block=2048)
