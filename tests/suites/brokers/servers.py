@@ -1,25 +1,27 @@
 """The brokers: how each is set up and started, on a free port of loopback.
 
-Those of Debian run in a clean Debian 13 tree, those of PyPI and npm from folders of their own; nothing is
-installed on this machine. Each forbids reading FORBIDDEN_READ and writing FORBIDDEN_WRITE, and takes messages
-of LIMIT_BYTES at most, where it can be told to.
+Those of Debian run in clean trees of Debian 12 and 13, those of PyPI and npm from folders of their own;
+nothing is installed on this machine. Each forbids reading FORBIDDEN_READ and writing FORBIDDEN_WRITE, and
+takes messages of LIMIT_BYTES at most, where it can be told to.
 """
 
+import os
 import shutil
+import signal
 import subprocess
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.brokers import MOSQUITTO, free_port
+from lab.brokers import free_port
 from lab.tree import ROOT
 
 FORBIDDEN_READ = "/a/tank/u/1.0"
 FORBIDDEN_WRITE = "gatewayd/barn/devices/tank-1"
 LIMIT_BYTES = 256 * 1024
 BUILD = ROOT / "build" / "brokers"
-TREE = BUILD / "tree"
+DEBIAN_12, DEBIAN_13 = BUILD / "debian-12", BUILD / "debian-13"
 VENV = BUILD / "venv"
 NPM = BUILD / "npm"
 
@@ -49,7 +51,7 @@ class Kind:
     name: str
     version: Callable[[], str]
     command: Callable[[Place], list[str]]
-    in_tree: bool = True
+    tree: Path | None = None
     ready: Callable[[Place], list[str] | None] = lambda _: None
     username: str | None = None
     has_rules: bool = True
@@ -62,8 +64,8 @@ class Server:
     def __init__(self, kind: Kind, folder: Path) -> None:
         self.kind = kind
         self.port = free_port()
-        outside = TREE / "srv" / f"{kind.name}-{self.port}".replace(" ", "-") if kind.in_tree else folder
-        inside = f"/{outside.relative_to(TREE)}" if kind.in_tree else str(folder)
+        inside = f"/srv/{kind.name}-{self.port}" if kind.tree else str(folder)
+        outside = kind.tree / inside[1:] if kind.tree else folder
         shutil.rmtree(outside, ignore_errors=True)
         outside.mkdir(parents=True)
         outside.chmod(0o777)
@@ -87,13 +89,12 @@ class Server:
         """End it with SIGTERM, as a machine that restarts does."""
         if self._process is None:
             return
-        if self.kind.in_tree:
+        if self.kind.tree:
             # Process 1 of its namespace is the broker, or a shell before it: ask the broker itself.
-            children = subprocess.run(
-                ["pgrep", "-P", str(self._process.pid)], capture_output=True, text=True, check=False
-            ).stdout.split()
+            pid = self._process.pid
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
             for child in children:
-                subprocess.run(["kill", "-TERM", child], check=False)
+                os.kill(int(child), signal.SIGTERM)
         else:
             self._process.terminate()
         try:
@@ -109,21 +110,21 @@ class Server:
 
     def clean(self) -> None:
         """Remove its files."""
-        if self.kind.in_tree:
+        if self.kind.tree:
             shutil.rmtree(self.place.outside, ignore_errors=True)
 
     def _wrap(self, command: list[str]) -> list[str]:
-        if not self.kind.in_tree:
+        if not self.kind.tree:
             return command
-        return [str(ROOT / ".ci" / "inside"), "--network", str(TREE), *command]
+        return [str(ROOT / ".ci" / "inside"), "--network", str(self.kind.tree), *command]
 
 
-def _debian(package: str) -> Callable[[], str]:
+def _debian(tree: Path, package: str) -> Callable[[], str]:
     def version() -> str:
-        if not TREE.exists():
-            raise MissingError("the Debian 13 tree is not made: make brokers does, as root")
+        if not tree.exists():
+            raise MissingError(f"{tree.relative_to(ROOT)} is not made: make brokers does, as root")
         found = subprocess.run(
-            ["chroot", TREE, "dpkg-query", "-W", "-f", "${Version}", package],
+            ["chroot", tree, "dpkg-query", "-W", "-f", "${Version}", package],
             capture_output=True,
             text=True,
             check=True,
@@ -153,54 +154,49 @@ def _aedes_version() -> str:
     ).stdout.strip()
 
 
-def _own_mosquitto_version() -> str:
-    if shutil.which(MOSQUITTO) is None:
-        raise MissingError("this machine has no mosquitto")
-    said = subprocess.run([MOSQUITTO, "-h"], capture_output=True, text=True, check=False).stdout
-    return said.split()[2]
+def _mosquitto(place: Place) -> list[str]:
+    rules = place.write(
+        "acl",
+        f"""
+        topic deny {FORBIDDEN_READ}
+        topic deny {FORBIDDEN_WRITE}
+        topic readwrite #
+        """,
+    )
+    (place.outside / "acl").chmod(0o700)
+    conf = place.write(
+        "mosquitto.conf",
+        f"""
+        listener {place.port} 127.0.0.1
+        user root
+        allow_anonymous true
+        acl_file {rules}
+        max_packet_size {LIMIT_BYTES}
+        persistence true
+        persistence_location {place.inside}/
+        """,
+    )
+    return ["/usr/sbin/mosquitto", "-c", conf]
 
 
-def _mosquitto(program: str) -> Callable[[Place], list[str]]:
-    def command(place: Place) -> list[str]:
-        rules = place.write(
-            "acl",
-            f"""
-            topic deny {FORBIDDEN_READ}
-            topic deny {FORBIDDEN_WRITE}
-            topic readwrite #
-            """,
-        )
-        (place.outside / "acl").chmod(0o700)
-        conf = place.write(
-            "mosquitto.conf",
-            f"""
-            listener {place.port} 127.0.0.1
-            user root
-            allow_anonymous true
-            acl_file {rules}
-            max_packet_size {LIMIT_BYTES}
-            persistence true
-            persistence_location {place.inside}/
-            """,
-        )
-        return [program, "-c", conf]
-
-    return command
-
-
-def _rabbitmq(place: Place) -> list[str]:
+def _rabbitmq_3(place: Place) -> list[str]:
     place.write("enabled_plugins", "[rabbitmq_mqtt].\n")
     place.write(
         "rabbitmq.conf",
         f"""
         listeners.tcp = none
         mqtt.listeners.tcp.1 = 127.0.0.1:{place.port}
-        anonymous_login_user = guest
-        anonymous_login_pass = guest
-        mqtt.max_packet_size_authenticated = {LIMIT_BYTES}
         """,
     )
     return ["env", *_rabbitmq_environment(place), "/usr/lib/rabbitmq/bin/rabbitmq-server"]
+
+
+def _rabbitmq(place: Place) -> list[str]:
+    command = _rabbitmq_3(place)
+    with (place.outside / "rabbitmq.conf").open("a") as conf:
+        conf.write("anonymous_login_user = guest\nanonymous_login_pass = guest\n")
+        conf.write(f"mqtt.max_packet_size_authenticated = {LIMIT_BYTES}\n")
+    return command
 
 
 def _rabbitmq_environment(place: Place) -> list[str]:
@@ -341,12 +337,20 @@ def _rumqttd(place: Place) -> list[str]:
 
 
 KINDS = [
-    Kind("mosquitto of this machine", _own_mosquitto_version, _mosquitto(MOSQUITTO), in_tree=False),
-    Kind("mosquitto", _debian("mosquitto"), _mosquitto("/usr/sbin/mosquitto")),
-    Kind("RabbitMQ", _debian("rabbitmq-server"), _rabbitmq, ready=_rabbitmq_rules),
-    Kind("NATS", _debian("nats-server"), _nats),
-    Kind("ejabberd", _debian("ejabberd"), _ejabberd, username="barn@localhost"),
-    Kind("aedes", _aedes_version, _aedes, in_tree=False, has_limit=False),
-    Kind("amqtt", _pypi("amqtt"), _amqtt, in_tree=False, has_limit=False),
-    Kind("rumqttd (iotcore)", _pypi("iotcore"), _rumqttd, in_tree=False, has_rules=False),
+    Kind("mosquitto", _debian(DEBIAN_12, "mosquitto"), _mosquitto, DEBIAN_12),
+    Kind("mosquitto", _debian(DEBIAN_13, "mosquitto"), _mosquitto, DEBIAN_13),
+    Kind(
+        "RabbitMQ",
+        _debian(DEBIAN_12, "rabbitmq-server"),
+        _rabbitmq_3,
+        DEBIAN_12,
+        ready=_rabbitmq_rules,
+        has_limit=False,
+    ),
+    Kind("RabbitMQ", _debian(DEBIAN_13, "rabbitmq-server"), _rabbitmq, DEBIAN_13, ready=_rabbitmq_rules),
+    Kind("NATS", _debian(DEBIAN_13, "nats-server"), _nats, DEBIAN_13),
+    Kind("ejabberd", _debian(DEBIAN_13, "ejabberd"), _ejabberd, DEBIAN_13, username="barn@localhost"),
+    Kind("aedes", _aedes_version, _aedes, has_limit=False),
+    Kind("amqtt", _pypi("amqtt"), _amqtt, has_limit=False),
+    Kind("rumqttd (iotcore)", _pypi("iotcore"), _rumqttd, has_rules=False),
 ]
