@@ -246,6 +246,7 @@ class Code(StrEnum):
     INCOMPLETE = "incomplete", _SILENT
     LATE = "late", _SILENT
     ECHO = "echo", _SILENT
+    PORT_CONTESTED = "port_contested", _SILENT
     WAKE_FAILED = "wake_failed", _SILENT
     LINK_MISSING = "link_missing", _AWAY
     LINK_LOST = "link_lost", _AWAY
@@ -269,6 +270,7 @@ class Code(StrEnum):
     NO_RESOURCES = "no_resources", _NO_ENTRY
     CHARACTERISTIC_HELD = "characteristic_held", _AWAY
     BLUETOOTH_MISSING = "bluetooth_missing", _AWAY
+    LINE_EATS_BYTES = "line_eats_bytes", _LINE
     LINK_ERROR = "link_error", _AWAY
     MAY_RESET = "may_reset", _LINE
 

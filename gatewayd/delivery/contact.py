@@ -18,7 +18,7 @@ from gatewayd.delivery.admission import check_is_begun_with, check_is_meant, che
 from gatewayd.delivery.deferral import Deferral
 from gatewayd.delivery.dependencies import Dependencies
 from gatewayd.delivery.pump import Pump
-from gatewayd.errors import DeviceError, LinkError, LinkLost
+from gatewayd.errors import DeviceError, GatewaydError, LinkError, LinkLost
 from gatewayd.jobs.model import Job
 from gatewayd.jobs.transitions import JobState
 from gatewayd.protocol.session import (
@@ -65,6 +65,7 @@ class DeviceContact:
         self._on_notice = on_notice
         self._pump: Pump
         self._link: Link
+        self._rival: str | None = None  # None: not looked for yet
 
     @property
     def due(self) -> float | None:
@@ -130,17 +131,15 @@ class DeviceContact:
             check_is_begun_with(device, job, info, self._link.peer)
         await self._deps.store.run(lambda db: db.save_contact(device.name, info))
         self._deps.watcher.device_seen(device, info)
+        await self._look_for_rival()
         return info
 
     async def outcome(self, *wanted: type[Any]) -> Any:
         """Return how the operation under way ends, if as wanted. Raises GatewaydError, Deferral."""
         outcome: Outcome = await self._pump.outcome()
         if isinstance(outcome, Failed):
-            error = outcome.error
-            if meaning(error.code).is_silence:
-                error.code = self._link.silence_code or error.code
-                error.hint = "; ".join(filter(None, (error.hint, self._link.silence_hint)))
-            raise error
+            await self._explain(outcome.error)
+            raise outcome.error
         if isinstance(outcome, Deferred):
             raise Deferral(outcome.seconds, outcome.reason)
         if not isinstance(outcome, wanted):
@@ -156,6 +155,27 @@ class DeviceContact:
             except LinkError:
                 if self._pump.now >= deadline:
                     raise
+
+    async def _explain(self, error: GatewaydError) -> None:
+        """Give silence, and a transfer that makes no progress, the cause that the link knows."""
+        is_silence = meaning(error.code).is_silence
+        if not (is_silence or error.code == Code.STALLED):
+            return
+        rival = await self._link.rival()
+        if is_silence:
+            error.code = Code.PORT_CONTESTED if rival else self._link.silence_code or error.code
+        more = contested(rival) if rival else self._link.silence_hint if is_silence else ""
+        error.hint = "; ".join(filter(None, (error.hint, more)))
+
+    async def _look_for_rival(self) -> None:
+        """Name another program that takes bytes from the line; the device may answer even so."""
+        if self._rival is None:
+            self._rival = await self._link.rival()
+            if self._rival:
+                reason = contested(self._rival)
+                self._log.warning("the port is contested", code="port_contested", reason=reason)
+        if self._rival:
+            self._deps.watcher.line_contested(self._device, contested(self._rival))
 
     async def _reopen(self) -> None:
         session = self.session = self._deps.make_session(self._device)
@@ -200,3 +220,11 @@ class DeviceContact:
             except LinkError as error:
                 if not meaning(error.code).is_silence or self._pump.now >= deadline:
                     raise asleep or error from None
+
+
+def contested(rival: str) -> str:
+    """Say what another program on the line does, and how to end it."""
+    return (
+        f"{rival} has the port open, too, and takes a part of what the device says: end it (a login on a"
+        " serial console: `systemctl disable --now serial-getty@PORT`)"
+    )

@@ -26,6 +26,9 @@ class Watcher(Protocol):
     def device_seen(self, device: Device, info: DeviceInfo) -> None:
         """A device was identified."""
 
+    def line_contested(self, device: Device, reason: str) -> None:
+        """The device was identified, and another program reads on its line."""
+
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:

@@ -41,6 +41,9 @@ class Link(Protocol):
     def silence_hint(self) -> str:
         """What else to try when the link is up and nothing comes; empty: nothing more than usual."""
 
+    async def rival(self) -> str:
+        """Name another program that has the line open, too, and takes bytes from it; empty: none is known."""
+
     def expect(self, peer: str | None, *, only: bool) -> None:
         """Of several devices that fit, prefer the one at this address; `only`: open to no other."""
 
@@ -79,6 +82,10 @@ class LeadsToOne:
     silence_code: str = ""
     silence_hint: str = ""
     on_data: Callable[[bytes], None] | None = None
+
+    async def rival(self) -> str:
+        """See Link."""
+        return ""
 
     def expect(self, peer: str | None, *, only: bool) -> None:
         """See Link."""

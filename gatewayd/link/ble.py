@@ -96,6 +96,10 @@ class BleLink:
             " gatewayd pairs again"
         )
 
+    async def rival(self) -> str:
+        """See Link. Nobody else gets what comes on our connection."""
+        return ""
+
     def expect(self, peer: str | None, *, only: bool) -> None:
         """See Link. A device whose address is configured is at no other."""
         self._expected, self._is_only = peer, only

@@ -24,6 +24,7 @@ import serial_asyncio
 from gatewayd.errors import LinkError, LinkLost
 from gatewayd.link.base import LeadsToOne
 from gatewayd.link.flood import PIECE_BYTES, Allowance
+from gatewayd.link.holders import find_holder
 from gatewayd.link.open_errors import translate_error
 from gatewayd.link.wake import wake
 
@@ -59,6 +60,11 @@ class UartLink(LeadsToOne):
     def vanishes_with_device(self) -> bool:
         """See Link. Determined when the port was last opened."""
         return self._is_native_usb
+
+    async def rival(self) -> str:
+        """See Link: one that had it open before us, or asks nobody, such as a login on a serial console."""
+        holder = await asyncio.to_thread(find_holder, self.path)
+        return "" if holder is None else str(holder)
 
     async def open(self) -> None:
         """See Link. What the device said before is discarded, by pyserial."""

@@ -90,6 +90,10 @@ class StatusFeed:
         if info.version is not None:
             self._board.update(device.name, installed_version=info.version)
 
+    def line_contested(self, device: Device, reason: str) -> None:
+        """See `delivery.dependencies.Watcher`."""
+        self._links[device.name] = LinkHealth(Code.PORT_CONTESTED, f"{device.link.address}: {reason}")
+
     def unreachable(self, device: Device, error: GatewaydError) -> None:
         """Note that a device could not be identified; the next plan shows it, if nothing matters more."""
         self._unreachable[device.name] = error

@@ -17,7 +17,7 @@ S = JobState
 # Pinned apart from the table: a row that is changed by mistake shows here.
 NEVER_AGAIN = {"reverted", "version_mismatch", "already_tried"}
 NOT_REACHED = {
-    *("no_answer", "only_text", "garbled", "incomplete", "late", "echo", "wake_failed"),
+    *("no_answer", "only_text", "garbled", "incomplete", "late", "echo", "port_contested", "wake_failed"),
     *("link_missing", "link_lost", "link_busy", "port_shared", "too_many_files", "link_denied", "link_error"),
     *("not_heard", "connect_failed", "pairing_failed", "bond_lost", "no_service"),
     *("adapter_missing", "adapter_blocked", "adapter_busy", "adapter_silent", "adapter_failed"),

@@ -366,3 +366,25 @@ async def test_a_link_that_knows_a_likely_cause_of_silence_gives_it_its_code(tmp
         error = await failure(bench, await bench.a_job())
         assert error.code == "bond_lost"
         assert "bluetoothctl remove" in error.hint
+
+
+@timeless
+async def test_another_reader_on_the_port_is_named_while_the_device_answers_and_when_it_does_not(
+    tmp_path: Path,
+) -> None:
+    class Shared(BoardLink):
+        async def rival(self) -> str:
+            return "agetty (process 77)"
+
+    async with bench_of(tmp_path) as bench:
+        bench.deps = replace(bench.deps, make_link=lambda _device: Shared(bench.board))
+        job = await bench.a_job()
+        bench.board.says["offer"] = deque([Failed(DeviceError("nothing moves", code="stalled"))])
+        stalled = await failure(bench, job)
+        assert stalled.code == "stalled"
+        assert "agetty (process 77)" in stalled.hint
+        assert bench.witness.rivals[0].startswith("pump-1: agetty (process 77) has the port open, too")
+        bench.board.is_silent = True
+        silent = await failure(bench, await bench.job())
+        assert silent.code == "port_contested"
+        assert "serial-getty" in silent.hint

@@ -309,6 +309,7 @@ class Witness:
         self.moves: list[Job] = []
         self.received: list[int] = []
         self.seen: list[str] = []
+        self.rivals: list[str] = []
 
     def job_moved(self, job: Job) -> None:
         self.moves.append(job)
@@ -321,6 +322,9 @@ class Witness:
     def device_seen(self, device: Device, info: DeviceInfo) -> None:
         assert info.app_id in (None, device.app_id)
         self.seen.append(device.name)
+
+    def line_contested(self, device: Device, reason: str) -> None:
+        self.rivals.append(f"{device.name}: {reason}")
 
     @property
     def states(self) -> list[str]:

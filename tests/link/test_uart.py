@@ -7,6 +7,7 @@ import fcntl
 import os
 import subprocess
 import termios
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,27 @@ async def test_a_second_open_is_refused_until_the_first_is_closed(line: Line, li
     await link.close()
     await second.open()
     await second.close()
+
+
+@contextlib.contextmanager
+def a_reader(path: str) -> Iterator[int]:
+    """A program that opens the port first, and locks nothing."""
+    with Path(path).open("rb", buffering=0) as port:
+        reader = subprocess.Popen(["sleep", "60"], stdin=port)
+    try:
+        yield reader.pid
+    finally:
+        reader.kill()
+        reader.wait()
+
+
+async def test_a_reader_that_came_first_is_named(line: Line) -> None:
+    link = UartLink(line.path, baud=115200)
+    with a_reader(line.path) as pid:
+        await link.open()
+        assert await link.rival() == f"sleep (process {pid})"
+    assert not await link.rival()
+    await link.close()
 
 
 async def test_the_port_is_marked_exclusive_while_open_and_not_after(line: Line, link: UartLink) -> None:

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from gatewayd.errors import DeviceError
-from gatewayd.protocol.rcp.flow import DataFlow, Limits, whole_units
+from gatewayd.protocol.rcp.flow import DataFlow
 from gatewayd.protocol.rcp.frames import Ack, Nak
 from gatewayd.protocol.rcp.framing import DATA_OVERHEAD, wire_size
+from gatewayd.protocol.rcp.limits import Limits, whole_units
 
 IMAGE = random.Random(3).randbytes(20_000)
 SIZE = len(IMAGE)

@@ -6,8 +6,9 @@ from collections import deque
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from gatewayd.protocol.rcp.flow import DataFlow, Limits
+from gatewayd.protocol.rcp.flow import DataFlow
 from gatewayd.protocol.rcp.frames import Ack, Data, Nak
+from gatewayd.protocol.rcp.limits import Limits
 
 IMAGE = random.Random(3).randbytes(20_000)
 SIZE = len(IMAGE)

@@ -1,7 +1,12 @@
 """The errors that end an operation, worded for people; the codes are those of docs/protocol.md."""
 
+from collections.abc import Sequence
+
 from gatewayd.errors import DeviceError
 from gatewayd.protocol.rcp.codes import FrameError, RcpCode, code_name
+from gatewayd.protocol.rcp.eaten import eaten
+from gatewayd.protocol.rcp.frames import Frame
+from gatewayd.protocol.rcp.framing import encode_stream
 from gatewayd.protocol.rcp.info import RcpInfo
 
 _SENTENCES = {
@@ -77,8 +82,18 @@ def too_slow(period_s: float, what: str) -> DeviceError:
     )
 
 
-def stalled(what: str) -> DeviceError:
-    """Return the error for a transfer that makes no progress although the device answers."""
+def stalled(what: str, lost: Sequence[Frame] = ()) -> DeviceError:
+    """Return the error for a transfer that makes no progress although the device answers.
+
+    `lost`: the frames of data that went missing last.
+    """
+    if names := eaten([encode_stream(frame.to_bytes()) for frame in lost]):
+        return DeviceError(
+            f"the transfer makes no progress: each frame that is missing contains {names}, and others arrive",
+            code="line_eats_bytes",
+            hint="the line must carry each byte: switch off software flow control and any handling of text in"
+            " the adapter, in what is in between, and in the device's own driver",
+        )
     return DeviceError(
         f"the transfer makes no progress: {what}",
         code="stalled",

@@ -39,22 +39,19 @@ A *round* is a time-out or a NAK without an advance in between; 16 of them are a
 """
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from gatewayd.errors import DeviceError
-from gatewayd.protocol.pace import Losses, Pace, Path, best_chunk
+from gatewayd.protocol.pace import Losses, Pace, Path
 from gatewayd.protocol.rcp.frames import Ack, Data, Nak
-from gatewayd.protocol.rcp.framing import DATA_OVERHEAD, wire_size
-from gatewayd.protocol.rcp.info import RcpInfo
-from gatewayd.protocol.rcp.packets import RING_OVERHEAD, SHORT_OVERHEAD
+from gatewayd.protocol.rcp.limits import Limits, whole_units
 from gatewayd.protocol.request import ROUNDS, TURNAROUNDS
 
-CHUNK_FLOOR = 128  # 92 % of framing ceiling; below it falls quickly
+# After a stall: what gets through in small pieces shows what does not.
+CAUTIOUS_CHUNK, _CAUTIOUS_BYTES = 32, 1024
 _FLOOR_S = 0.05  # measured turnaround is 16 ms on an FTDI at its default
 _CEILING_S = 0.25  # where time-outs without an advance stop doubling: 16 of them last 3 s
-_WAITING = 2  # frames beyond what fills the line: with one, it is idle while the next is made
-_MAX_IN_FLIGHT = 512  # frames; a device may claim any window
 _MAX_TURNAROUND_S = 1.0
 _FALLS = 8  # answers below an earlier one: more than any line keeps back
 _SPAN_BYTES = 2048  # over which the rate is measured; few runs without a loss are longer on a bad line
@@ -64,72 +61,6 @@ _RADIO_FLOOR_S = 0.2  # a radio that scans or connects meanwhile rests as long
 _RADIO_CEILING_S = 0.5  # 16 time-outs last 8 s
 _RADIO_SLOWEST = 5  # times slower than assumed: one packet in half a second
 _RADIO_FASTEST = 250_000.0  # bytes a second, what 2M PHY has on the air
-# Three intervals of 6 packets, and what is not acknowledged yet. Half an offset is not ambiguous within them.
-_FRAMES_IN_FLIGHT = 24
-_RADIO_WAITING = 18  # frames; an ACK comes for six, when the radio has its turn: with 12 some turns are empty
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the device and the link take. Bytes of payload, but for `ring`.
-
-    `overhead` is a chunk's on a datagram link; None on a stream. `floor_s`: the least wait for an ACK, if
-    not the usual one. `largest`: of chunks, whatever a datagram carries.
-    `waiting`: how many frames may be in flight beyond what fills the line.
-    """
-
-    chunk: int
-    unit: int
-    window: int
-    ring: int
-    overhead: int | None = None
-    floor_s: float | None = None
-    waiting: int = _WAITING
-    largest: int = 0
-
-    @classmethod
-    def of(
-        cls,
-        info: RcpInfo,
-        chunk: int,
-        packet: int | None = None,
-        floor_s: float | None = None,
-        waiting: int | None = None,
-    ) -> "Limits":
-        """Return the flow for chunks of that many bytes on this device; in datagrams of `packet` bytes.
-
-        `floor_s` and `waiting` are the link's own if not given.
-        """
-        most = min(chunk, info.max_frame - DATA_OVERHEAD, info.window)
-        if packet is None:
-            chunk = whole_units(most, info.write_unit)
-            return cls(chunk, info.write_unit, info.window, info.rx_ring, None, floor_s, waiting or _WAITING)
-        overhead = SHORT_OVERHEAD if info.can_short_data else DATA_OVERHEAD
-        waiting = waiting or _RADIO_WAITING
-        limits = cls(most, 1, info.window, info.rx_ring, overhead, floor_s, waiting, largest=most)
-        return limits.of_packets(packet)
-
-    def of_packets(self, packet: int) -> "Limits":
-        """Return the limits where a datagram carries that many bytes."""
-        return replace(self, chunk=min(self.largest, packet - (self.overhead or 0)))
-
-    @property
-    def frames(self) -> int:
-        """How many may be in flight."""
-        return _MAX_IN_FLIGHT if self.overhead is None else _FRAMES_IN_FLIGHT
-
-    def best_chunk(self, loss_rate: float) -> int:
-        """Return how large chunks should be where this share of bytes is spoilt."""
-        best = best_chunk(self.wire(CHUNK_FLOOR) - CHUNK_FLOOR, loss_rate)
-        if best >= self.chunk or self.overhead is not None:
-            return self.chunk
-        return min(self.chunk, whole_units(max(CHUNK_FLOOR, int(best)), self.unit))
-
-    def wire(self, size: int) -> int:
-        """Return how many wire bytes a chunk takes in the device's ring."""
-        if self.overhead is None:
-            return wire_size(size + DATA_OVERHEAD)
-        return size + self.overhead + RING_OVERHEAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +95,7 @@ class _Timing:
 
 
 class _InFlight(NamedTuple):
+    offset: int
     end: int
     wire: int
     sent_at: float
@@ -173,7 +105,7 @@ class _InFlight(NamedTuple):
 class DataFlow:
     """Sends `image` from `offset`. `rate` is the line's, or assumed of a radio, in bytes a second."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all are facts of one ACCEPT
         self,
         image: bytes | memoryview,
         session: int,
@@ -184,12 +116,11 @@ class DataFlow:
         rate: float,
         turnaround_s: float,
         now: float,
+        is_cautious: bool = False,
     ) -> None:
         self.received = self.sent = self._highest = offset
         self.durable = 0
         self.credit = credit
-        self.chunk = limits.chunk
-        self._chunk_wire = limits.wire(limits.chunk)
         self.moved_at = now
         self.turnaround_s = turnaround_s
         self.rounds = 0
@@ -205,13 +136,20 @@ class DataFlow:
         self._timing = _Timing.of(rate, limits)
         self._path = self._timing.path(turnaround_s, now)
         self._losses = Losses()
+        self._lost: deque[tuple[int, int]] = deque(maxlen=ROUNDS)
+        self._cautious_until = offset + _CAUTIOUS_BYTES if is_cautious and limits.overhead is None else 0
+        self._choose_chunk()
         self._pace = Pace(self._timing.rate, now, offset)
         self._check(offset, 0, credit)
 
     def resize(self, packet: int) -> None:
         """Fill datagrams of that many bytes from now on; what is in flight stays as it is."""
         self._limits = self._limits.of_packets(packet)
-        self.chunk = self._limits.chunk
+        self._choose_chunk()
+
+    def lost_frames(self) -> list[Data]:
+        """Return the frames that the device said were missing last, one for each time."""
+        return [Data(self._session, at, bytes(self._image[at:end])) for at, end in self._lost]
 
     @property
     def is_complete(self) -> bool:
@@ -246,7 +184,7 @@ class DataFlow:
         if was_alone:
             self._path.send_alone(now)
         wire = self._wire(size)
-        self._flight.append(_InFlight(self.sent, wire, now, was_alone))
+        self._flight.append(_InFlight(offset, self.sent, wire, now, was_alone))
         self._flight_wire += wire
         return Data(self._session, offset, bytes(self._image[offset : self.sent]))
 
@@ -352,7 +290,7 @@ class DataFlow:
             landed += 1
             self._landed(self._flight.popleft(), now, is_jump=landed > 1)
         if self.chunk < self._limits.chunk:
-            self._choose_chunk()
+            self._choose_chunk()  # also when the cautious beginning is over
 
     def _landed(self, frame: _InFlight, now: float, *, is_jump: bool) -> None:
         """Learn from a frame that has arrived."""
@@ -366,6 +304,8 @@ class DataFlow:
 
     def _choose_chunk(self) -> None:
         self.chunk = self._limits.best_chunk(self._losses.rate)
+        if self.received < self._cautious_until:
+            self.chunk = min(self.chunk, whole_units(CAUTIOUS_CHUNK, self._limits.unit))
         self._chunk_wire = self._limits.wire(self.chunk)
 
     def _wire(self, size: int) -> int:
@@ -377,14 +317,11 @@ class DataFlow:
             return
         self.sent = self.received
         if self._flight:
+            if self._flight[0].offset == self.received:
+                self._lost.append((self.received, self._flight[0].end))
             self._losses.lose(self._flight[0].wire)
         self._choose_chunk()
         self._flight.clear()
         self._flight_wire, self._stale_wire = 0, stale
         self._probed = None
         self._path.restart()
-
-
-def whole_units(size: int, unit: int) -> int:
-    """Round down to whole write units; a size below one unit stays."""
-    return size - size % unit or size

@@ -20,8 +20,9 @@ from gatewayd.protocol.pace import LEAST_DURABLE_BYTES, LEAST_DURABLE_S, PACE_S,
 from gatewayd.protocol.rcp import failures, frames
 from gatewayd.protocol.rcp.codes import ABOUT_HELLO, RcpCode, Remedy, remedy
 from gatewayd.protocol.rcp.engine import Due, Engine, State
-from gatewayd.protocol.rcp.flow import DataFlow, Limits
+from gatewayd.protocol.rcp.flow import DataFlow
 from gatewayd.protocol.rcp.info import RcpInfo
+from gatewayd.protocol.rcp.limits import Limits
 from gatewayd.protocol.rcp.packets import SHORT_SESSIONS
 from gatewayd.protocol.rcp.tlv_frames import PROTOCOL_VERSION, Confirmed, Info
 from gatewayd.protocol.rcp.transfer import BAUD_FAILURES, Transfer
@@ -254,6 +255,7 @@ class Reactions:
                 rate=self._engine.rate,
                 turnaround_s=self._engine.turnaround_s,
                 now=now,
+                is_cautious=job.has_stalled,
             )
         except DeviceError as error:
             self._fail(error)
@@ -326,7 +328,8 @@ class Reactions:
     def _stall(self, now: float) -> None:
         job = self.job()
         if not job.may_stall(was_fast=self._engine.is_fast):
-            error = failures.stalled(self._how_it_stalls())
+            lost = self._engine.flow.lost_frames() if self._engine.flow else ()
+            error = failures.stalled(self._how_it_stalls(), lost)
             self._fail(job.in_the_end(error))
             return
         self._engine.slow_down()

@@ -63,6 +63,11 @@ class Transfer:
         self.setbacks += 1
         return self.setbacks < _SETBACKS
 
+    @property
+    def has_stalled(self) -> bool:
+        """Whether it has stalled since it last advanced."""
+        return self._stalls > 0
+
     def may_stall(self, *, was_fast: bool) -> bool:
         """Count a silence of the device."""
         self._fell_silent = was_fast
