@@ -283,6 +283,22 @@ def test_a_probe_is_forgotten_when_everything_before_it_has_arrived() -> None:
     assert drain(flow, now) == []
 
 
+def test_the_late_answer_to_a_first_probe_says_nothing_of_what_was_sent_before_a_second() -> None:
+    flow = make_flow(credit=4096)
+    drain(flow)
+    now, _ = time_out(flow)
+    flow.take(ack(2048, 6144), now)
+    drain(flow, now)  # up to 6144
+    now, sent = time_out(flow)
+    assert sent == [(6144, 0)]
+    flow.take(ack(4096, 8192), now)
+    assert drain(flow, now) == [(6144, 1024), (7168, 1024)]
+    flow.take(ack(4096, 8192), now)  # of the first probe, made at 4096
+    assert drain(flow, now) == []
+    flow.take(ack(4096, 8192), now)  # of the second, made at 6144: what was behind 4096 is lost
+    assert drain(flow, now)[0][0] == 4096
+
+
 def test_an_ack_without_an_advance_that_nobody_asked_for_means_nothing() -> None:
     flow = make_flow()
     drain(flow)

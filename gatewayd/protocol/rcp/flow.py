@@ -28,7 +28,8 @@ still fill the device's ring; it counts as *stale* until the device advances.
 
 The awkward case is the probe. On an ordered line its ACK tells how far the device got with all that was sent
 before it; but ACKs of DATA look the same. So: only an ACK without an advance answers a probe, and it means
-loss only if `received` is below what had been sent when the probe was made.
+loss only if `received` is below what had been sent when the probe was made: the first of those that are not
+answered yet, since a device that was silent for long answers several, one after the other.
 
 On datagrams nothing tells what the link carries: it is taken for slow until ACKs have shown better, and for
 dead when no answer has come to 16 probes. A chunk is what a packet holds, which may be told late. One ACK
@@ -131,7 +132,7 @@ class DataFlow:
         self._flight_wire = self._stale_wire = 0
         self._quiet_since = self._busy_until = now
         self._probe_is_due = self._may_be_short = False
-        self._probed: int | None = None  # what had been sent when the probe was made
+        self._probed: deque[int] = deque(maxlen=ROUNDS)  # what had been sent when each probe was made
         self._falls = 0
         self._timing = _Timing.of(rate, limits)
         self._path = self._timing.path(turnaround_s, now)
@@ -170,7 +171,7 @@ class DataFlow:
         """Return what may be sent now: a probe that is due, or the next chunk."""
         if self._probe_is_due:
             self._probe_is_due = False
-            self._probed = self.sent
+            self._probed.append(self.sent)
             self._quiet_since = now
             return Data(self._session, self.sent)
         size = self._sendable()
@@ -206,11 +207,8 @@ class DataFlow:
         if isinstance(answer, Nak):
             self.rounds += not has_advanced
             self._go_back(stale=self._flight_wire)
-        elif self._probed is not None and not has_advanced:
-            is_loss = received < self._probed
-            self._probed = None
-            if is_loss:
-                self._go_back(stale=0)
+        elif self._probed and not has_advanced and received < self._probed.popleft():
+            self._go_back(stale=0)
         return has_advanced
 
     def hold(self, until: float) -> None:
@@ -323,5 +321,5 @@ class DataFlow:
         self._choose_chunk()
         self._flight.clear()
         self._flight_wire, self._stale_wire = 0, stale
-        self._probed = None
+        self._probed.clear()
         self._path.restart()

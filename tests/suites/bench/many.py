@@ -1,24 +1,28 @@
 """How many devices one core serves at once, each on a line of its own at 11520 bytes/s.
 
 The gateway's side of all transfers is this process, on one core: the daemon's serial link, pump and session.
-The devices are processes on the other cores, which they need: each wakes up every 2 ms of its line.
+The devices are another process on the other cores (`devices.py`), which they need.
 """
 
 import asyncio
 import os
 import random
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lab.farm import VirtualDevice
+from lab.rcp.devices import c_device
+from lab.tree import with_tests_on_path
 
 from suites.bench.line import LATENCY_MS, Stopwatch
 from suites.bench.section import Scale, Section, markdown
-from suites.bench.transfer import SLOW, bring, conversation, device_on_a_line
+from suites.bench.transfer import SLOW, bring, conversation, until_there
 
 DEVICES = (64, 128)
 QUICK_DEVICES = (4,)
@@ -27,13 +31,12 @@ SIZE, QUICK_SIZE = 240_000, 24_000
 
 async def measure(devices: int, size: int) -> dict[str, Any]:
     """Transfer an image to all of them at once; return efficiencies, and the processor time of the sender."""
-    with ExitStack() as stack:
-        running = [
-            stack.enter_context(device_on_a_line("c", SLOW, latency_ms=LATENCY_MS)) for _ in range(devices)
-        ]
-        stack.enter_context(_a_core_of_our_own(running))
+    c_device()  # compiles the receiver the first time, which takes longer than ports are waited for
+    with _devices_on_other_cores(devices) as folder:
+        ports = [folder / f"port-{number}" for number in range(devices)]
+        await until_there(ports[-1])
         began, cpu = time.monotonic(), time.process_time()
-        found = await asyncio.gather(*(_efficiency(device.port, size) for device in running))
+        found = await asyncio.gather(*(_efficiency(port, size) for port in ports))
         cpu, seconds = time.process_time() - cpu, time.monotonic() - began
     return {
         "devices": devices,
@@ -53,18 +56,21 @@ async def _efficiency(port: Path, size: int) -> float:
 
 
 @contextmanager
-def _a_core_of_our_own(devices: list[VirtualDevice]) -> Iterator[None]:
-    """Run on one core, and the devices on the others, if there are any."""
+def _devices_on_other_cores(count: int) -> Iterator[Path]:
+    """Run on one core, and the devices on the others, if there are any; gives the folder of their ports."""
     cores = os.sched_getaffinity(0)
     own = {min(cores)}
-    for device in devices:
-        assert device.process is not None
-        os.sched_setaffinity(device.process.pid, cores - own or own)
-    os.sched_setaffinity(0, own)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
+    with tempfile.TemporaryDirectory(prefix="gatewayd-bench-") as folder:
+        words = [folder, str(count), str(SLOW), str(LATENCY_MS / 1000)]
+        command = [sys.executable, "-m", "suites.bench.devices", *words]
+        with subprocess.Popen(command, env=with_tests_on_path()) as process:
+            os.sched_setaffinity(process.pid, cores - own or own)
+            os.sched_setaffinity(0, own)
+            try:
+                yield Path(folder)
+            finally:
+                os.sched_setaffinity(0, cores)
+                process.kill()
 
 
 async def run(scale: Scale) -> list[dict[str, Any]]:
