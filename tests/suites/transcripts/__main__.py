@@ -244,7 +244,7 @@ class Story:
         record = self._recorder.type
         version = {"version": "1.2.3", "rate": SENSOR_BYTES_PER_S, "latency_ms": 5}
         self._devices["sensor-3"] = self._farm.device("sensor-3", "smp", **version)
-        self._configure(CONFIGURATION + A_SENSOR)
+        self._configure(CONFIGURATION + ANOTHER_DEVICE.replace("instal:", "install:") + A_SENSOR)
         await record("smp-check", "gatewayctl check-config /etc/gatewayd/config.yaml")
         await record("smp-check", "gatewayctl reload")
         await self._gateway.until_state("sensor-3", "idle")

@@ -16,6 +16,7 @@ _VOLATILE = (
     (r"\d{4}-\d\d-\d\d \d\d:\d\d\b|\b\d\d:\d\d:\d\d\b", "TIME"),
     (r"\b[0-9a-f]{64}\b", "SHA-256"),
     (r"\bprocess \d+", "process N"),
+    (r"\brevision [0-9a-f]{12}\b", "revision R"),
     (r"/dev/pts/\d+", "/dev/pts/N"),
     (r'("(?:progress|received_bytes|bytes_per_s|seconds_left)"): \d+', r"\1: N"),
     (r"[━╸╺]+(?= +\d+ %)", "BAR"),
