@@ -99,7 +99,7 @@ test-ports: $(STAMP) system-packages  ## The other ports that QEMU has a board f
 	for port in riscv mps2; do $(MAKE) -C device/ports/$$port && PYTHONPATH=tests $(BIN)/python -m suites.chip \
 		--board $$port --transfer-cuts $(TRANSFER_CUTS) $(CHIP_ARGS) || exit 1; done
 
-test-dist: $(STAMP) system-packages  ## The receiver as Arduino, PlatformIO and Sming library, Zephyr module, ESP-IDF component, by their tools (half a minute)
+test-dist: $(STAMP) system-packages  ## The receiver as Arduino, PlatformIO and Sming library, Zephyr module, ESP-IDF component, by their tools (a minute)
 	@./.ci/packages dist
 	@$(MAKE) --no-print-directory $(DIST_TOOLS)
 	$(MAKE) -s -C device dist

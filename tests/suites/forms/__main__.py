@@ -27,7 +27,7 @@ def main() -> int:
         begun = time.monotonic()
         try:
             what = form(Work(folder / name))
-        except BuildError as error:
+        except (AssertionError, BuildError, TimeoutError) as error:
             failed.append(name)
             what = f"FAILED: {error}"
         click.echo(f"{name:12} {time.monotonic() - begun:5.1f} s  {what}")

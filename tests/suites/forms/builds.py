@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from suites.forms.sming_host import sming_runs
 from suites.forms.work import (
     CORTEX_M4,
     DEVICE,
@@ -259,5 +260,5 @@ def _assert_section(table: str, section: str, function: str) -> None:
 
 
 FORMS: tuple[Form, ...] = (
-    plain_cmake, in_place, tarball, arduino, arduino_avr, platformio, zephyr, esp_idf, sming,
+    plain_cmake, in_place, tarball, arduino, arduino_avr, platformio, zephyr, esp_idf, sming, sming_runs,
 )  # fmt: skip

@@ -8,6 +8,7 @@ class Partition
 public:
     uint32_t address() const;
     uint32_t size() const;
+    uint32_t at, bytes;
 };
 
 Partition findPartition(const char *name);
