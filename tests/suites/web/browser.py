@@ -59,6 +59,10 @@ class Browser:
     def all(self, selector: str) -> list[WebElement]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
+    @property
+    def focused(self) -> WebElement:
+        return self.driver.switch_to.active_element
+
     def one(self, selector: str) -> WebElement:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
@@ -98,7 +102,7 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """What the console has against the page; that a server was away is none."""
-        lines = [entry["message"] for entry in self.driver.get_log("browser")]
+        lines = [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]  # of selenium
         return [line for line in lines if not re.search("Failed to load resource|net::ERR_", line)]
 
     def violations(self) -> list[str]:
