@@ -6,6 +6,7 @@ STAMP := $(VENV)/.installed
 DEMO := $(VENV)/.demo
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
 PEER := $(VENV)/.peer
+AXE := $(VENV)/axe/.installed
 DIST_TOOLS := $(VENV)/dist/.installed
 DIST_NEEDS := tests/suites/forms/requirements.txt
 PYTEST_ARGS ?=
@@ -118,6 +119,15 @@ test-smp: $(STAMP) system-packages  ## Updates of Zephyr's own SMP servers with 
 	@PYTHONPATH=tests $(BIN)/python -m suites.smp
 	GATEWAYD_KILLS=$(KILLS) $(BIN)/python -m pytest $(addprefix tests/suites/smp/,real_servers.py larger_boards.py mixed_fleet.py) -n $(SMP_JOBS) --dist load --timeout $(SMP_TIMEOUT)
 
+test-web: $(STAMP) system-packages $(AXE)  ## The page in a real chromium: shown, pressed, by keyboard, in the dark, by axe (two minutes)
+	@./.ci/packages web
+	$(MAKE) -C device
+	$(BIN)/python -m pytest tests/suites/web/page_in_chromium.py
+
+pictures: $(STAMP) system-packages $(AXE)  ## Take the pictures of the page in docs/images anew
+	@./.ci/packages web
+	GATEWAYD_PICTURES=1 $(BIN)/python -m pytest tests/suites/web/page_in_chromium.py -k picture
+
 fleet-bench: $(STAMP) system-packages  ## 200 gateways with ten devices each at one mosquitto, one release to all (three minutes)
 	PYTHONPATH=tests $(BIN)/python -m suites.fleet $(FLEET_ARGS)
 
@@ -198,6 +208,12 @@ $(DIST_TOOLS): $(DIST_NEEDS)
 	@./.ci/step 'making $(VENV)/dist' $(PYTHON) -m venv $(VENV)/dist
 	@./.ci/step 'installing what builds packages of the receiver into $(VENV)/dist' \
 		$(VENV)/dist/bin/python -m pip install --disable-pip-version-check --progress-bar off -r $(DIST_NEEDS)
+	@touch $@
+
+# axe-core, which judges whether everybody can use the page: the package brings the script, and is not run itself.
+$(AXE): $(STAMP)
+	@./.ci/step 'installing axe-core into $(VENV)/axe' \
+		$(PIP) --no-deps --upgrade --target $(VENV)/axe 'axe-playwright-python==0.1.8'
 	@touch $@
 
 # What the demo needs, which is a fraction of what the tests do; with the rest installed nothing is missing.

@@ -13,7 +13,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = Path("build", "man")
-PAGES = ("gatewayd.8", "gatewayctl.1", "gatewayd.yaml.5")
+PAGES = ("gatewayd.8", "gatewayd-web.8", "gatewayctl.1", "gatewayd.yaml.5")
 
 
 class ManualPages(BuildHookInterface[Any]):

@@ -176,7 +176,8 @@ def build(root: Path, version: str, notes: str) -> None:
     python = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(root)]
     subprocess.run(python, check=True, env=environment, cwd=root)
     subprocess.run(["make", "deb"], check=True, env=environment, cwd=root)
-    for file in sorted((root / "build" / "deb").glob(f"gatewayd_{version}*")):
+    built = root / "build" / "deb"
+    for file in sorted([*built.glob(f"gatewayd_{version}*"), *built.glob(f"gatewayd-web_{version}*")]):
         shutil.copy(file, folder)
     (folder / "CHANGES.md").write_text(notes)
     write_checksums(folder)

@@ -6,10 +6,13 @@ Only the script is the demo's own: broker, daemon, virtual device, keygen, pack 
 import asyncio
 import contextlib
 import json
+import os
 import random
+import re
 import sys
 import tempfile
 import time
+import webbrowser
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +39,7 @@ CUT_FOR_S = 2.0
 LIMIT_S = 120.0
 # How often to check that the daemon is still running.
 DAEMON_POLL_S = 1.0
+PAGE_POLL_S = 0.1
 
 
 @dataclass
@@ -49,6 +53,7 @@ class Story:
     started: float = field(default_factory=time.monotonic)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     daemon: asyncio.subprocess.Process | None = None
+    page: str | None = None
 
 
 @click.command()
@@ -62,7 +67,8 @@ class Story:
     type=click.IntRange(100_000, 2_000_000),
     help="Firmware bytes.",
 )
-def command(folder: Path | None, size: int) -> None:
+@click.option("--web", is_flag=True, help="Show it on a page, too, which stays until Ctrl-C.")
+def command(folder: Path | None, size: int, *, web: bool) -> None:
     """Watch an update survive a line that breaks half-way.
 
     Starts an MQTT broker, the daemon and a virtual device on this machine, publishes signed and encrypted
@@ -77,49 +83,59 @@ def command(folder: Path | None, size: int) -> None:
     story = Story(folder.absolute(), image)
     console = Console(highlight=False)
     try:
-        asyncio.run(_within_limit(_play(story, console)))
+        asyncio.run(_within_limit(story, console, web=web))
     except TimeoutError:
         raise HostError(
             f"the demo did not end within {LIMIT_S:.0f} s; last status: {json.dumps(story.status)}",
             code="demo_stuck",
             hint=f"look into {story.folder}/gatewayd.log",
         ) from None
+    except KeyboardInterrupt:
+        if story.page is None or story.status.get("state") != "succeeded":
+            raise
 
 
-async def _within_limit(play: Any) -> None:
-    async with asyncio.timeout(LIMIT_S):
-        await play
+async def _within_limit(story: Story, console: Console, *, web: bool) -> None:
+    async with contextlib.AsyncExitStack() as processes:
+        async with asyncio.timeout(LIMIT_S):
+            await _play(story, console, processes, web=web)
+        if story.page is not None:
+            console.print(f"\nThe page stays at {story.page} until Ctrl-C.")
+            await asyncio.Event().wait()
 
 
-async def _play(story: Story, console: Console) -> None:
+async def _play(story: Story, console: Console, processes: contextlib.AsyncExitStack, *, web: bool) -> None:
     folder = story.folder
     console.print(f"gatewayd demo in [bold]{folder}[/]\n")
-    async with demo_broker() as port, contextlib.AsyncExitStack() as processes:
-        await _gatewayctl(story, "keygen", "-o", "ota.key")
-        console.print("[green]keygen[/]    ota.key, decrypt.key.bin, verify.key.bin")
-        (folder / "firmware.bin").write_bytes(story.image)
-        await _gatewayctl(story, "pack", "--key", "ota.key", "-o", "firmware.ota", f"{SLOT}=firmware.bin")
-        console.print(f"[green]pack[/]      firmware.ota, {len(story.image)} bytes, signed and encrypted")
-        _write_config(story, port)
-        device = await processes.enter_async_context(_device(story))
-        daemon = _process(story, "gatewayd.log", "gatewayd.cli.daemon", "--config", "config.yaml")
-        story.daemon = await processes.enter_async_context(daemon)
-        console.print(f"[green]gatewayd[/]  runs; {DEVICE} runs {OLD}, at {RATE_BYTES_PER_S} bytes/s")
-        watching = asyncio.create_task(_watch(story, port))
-        processes.push_async_callback(_cancelled, watching)
-        await _until(story, lambda status: status.get("installed_version") == OLD)
-        release = ("--config", "config.yaml", "--app", APP, "--version", NEW, "firmware.ota")
-        await _gatewayctl(story, "publish", *release)
-        console.print(f"[green]publish[/]   {NEW}, retained\n")
-        with _bar(console) as show:
-            await _until(story, lambda status: (status.get("progress") or 0) >= CUT_AT_PERCENT, show)
-            await _cut(story, device)
-            story.cut_at = story.status["progress"]
-            console.print(f"[red]The line breaks, and the device loses power, at {story.cut_at} %.[/]")
-            await asyncio.sleep(CUT_FOR_S)
-            await processes.enter_async_context(_device(story))
-            console.print("[green]The device is back.[/]")
-            await _until(story, lambda status: status.get("state") in ("succeeded", "failed"), show)
+    port = await processes.enter_async_context(demo_broker())
+    await _gatewayctl(story, "keygen", "-o", "ota.key")
+    console.print("[green]keygen[/]    ota.key, decrypt.key.bin, verify.key.bin")
+    (folder / "firmware.bin").write_bytes(story.image)
+    await _gatewayctl(story, "pack", "--key", "ota.key", "-o", "firmware.ota", f"{SLOT}=firmware.bin")
+    console.print(f"[green]pack[/]      firmware.ota, {len(story.image)} bytes, signed and encrypted")
+    _write_config(story, port)
+    device = await processes.enter_async_context(_device(story))
+    daemon = _process(story, "gatewayd.log", "gatewayd.cli.daemon", "--config", "config.yaml")
+    story.daemon = await processes.enter_async_context(daemon)
+    console.print(f"[green]gatewayd[/]  runs; {DEVICE} runs {OLD}, at {RATE_BYTES_PER_S} bytes/s")
+    watching = asyncio.create_task(_watch(story, port))
+    processes.push_async_callback(_cancelled, watching)
+    await _until(story, lambda status: status.get("installed_version") == OLD)
+    if web:
+        await _open_page(story, processes)
+        console.print(f"[green]page[/]      {story.page}")
+    release = ("--config", "config.yaml", "--app", APP, "--version", NEW, "firmware.ota")
+    await _gatewayctl(story, "publish", *release)
+    console.print(f"[green]publish[/]   {NEW}, retained\n")
+    with _bar(console) as show:
+        await _until(story, lambda status: (status.get("progress") or 0) >= CUT_AT_PERCENT, show)
+        await _cut(story, device)
+        story.cut_at = story.status["progress"]
+        console.print(f"[red]The line breaks, and the device loses power, at {story.cut_at} %.[/]")
+        await asyncio.sleep(CUT_FOR_S)
+        await processes.enter_async_context(_device(story))
+        console.print("[green]The device is back.[/]")
+        await _until(story, lambda status: status.get("state") in ("succeeded", "failed"), show)
     _conclude(story, console)
 
 
@@ -247,6 +263,20 @@ def _device(story: Story) -> contextlib.AbstractAsyncContextManager[asyncio.subp
     }
     words = [word for flag in flags.items() for word in flag]
     return _process(story, "device.log", "gatewayd.cli.ctl", "simulate", "uart", *words)
+
+
+async def _open_page(story: Story, processes: contextlib.AsyncExitStack) -> None:
+    """Serve the page on a free port; open it where there is a screen."""
+    words = ("--socket", "control.sock", "--listen", "127.0.0.1:0")
+    process = await processes.enter_async_context(_process(story, "web.log", "gatewayd.cli.web", *words))
+    log = story.folder / "web.log"
+    while (found := re.search(r"http://\S+", log.read_text())) is None:
+        if process.returncode is not None:
+            raise HostError(f"the page ended: {log.read_text().strip()}", code="demo_failed")
+        await asyncio.sleep(PAGE_POLL_S)
+    story.page = found[0]
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        await asyncio.to_thread(webbrowser.open, story.page)
 
 
 @contextlib.asynccontextmanager

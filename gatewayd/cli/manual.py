@@ -19,6 +19,8 @@ from gatewayd.cli.daemon import command as daemon
 from gatewayd.cli.manual_keys import all_keys
 from gatewayd.cli.options import DEFAULT_CONFIG, DEFAULT_SOCKET, SOCKET_VARIABLE
 from gatewayd.cli.output import run_program
+from gatewayd.cli.web import CREDENTIAL
+from gatewayd.cli.web import command as web
 
 _EXITS = [
     (str(exits.DONE), "Success."),
@@ -35,6 +37,11 @@ _FILES = [
         "The control socket, for gatewayctl: usable by root and by the group of the daemon's user.",
     ),
     ("/usr/share/doc/gatewayd", "Operations guide, codes, protocol, and the receiver for devices."),
+]
+_WEB_FILES = [
+    (str(DEFAULT_SOCKET), "The daemon's control socket; gatewayd-web needs its group."),
+    (f"/etc/credstore/{CREDENTIAL}", "Who may sign in; the service gets it as a credential."),
+    ("/usr/share/doc/gatewayd/docs/web.md", "Who may do what, proxies, translations."),
 ]
 _SIGNALS = [
     (
@@ -73,6 +80,16 @@ def _daemon_page() -> Iterator[str]:
     yield from roff.items(_EXITS)
     yield from roff.heading("files")
     yield from roff.items(_FILES)
+
+
+def _web_page() -> Iterator[str]:
+    yield from _program(web, _context(web, "gatewayd-web"))
+    yield from roff.heading("exit status")
+    yield from roff.items(_EXITS)
+    yield from roff.heading("environment")
+    yield from roff.items([(SOCKET_VARIABLE, "The control socket; --socket overrides it.")])
+    yield from roff.heading("files")
+    yield from roff.items(_WEB_FILES)
 
 
 def _ctl_page() -> Iterator[str]:
@@ -163,10 +180,12 @@ def _options(command: click.Command, context: click.Context) -> list[tuple[str, 
 
 PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "gatewayd.8": _daemon_page,
+    "gatewayd-web.8": _web_page,
     "gatewayctl.1": _ctl_page,
     "gatewayd.yaml.5": _configuration_page,
 }
 _SUMMARIES = {
+    "gatewayd-web.8": "show and control a gateway's updates on a page",
     "gatewayd.8": "deliver firmware from MQTT to microcontrollers",
     "gatewayctl.1": "monitor and control a gateway's updates, build and publish firmware",
     "gatewayd.yaml.5": "configuration of gatewayd",

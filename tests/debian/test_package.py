@@ -37,6 +37,13 @@ def test_the_package_wants_what_python_wants() -> None:
         assert f" python3-{_NAMES.get(name, name)} (>= {bound}~),\n" in control
 
 
+def test_the_page_wants_what_it_wants_of_python() -> None:
+    page = (DEBIAN / "control").read_text().partition("Package: gatewayd-web\n")[2]
+    for requirement in PYPROJECT["project"]["optional-dependencies"]["web"]:
+        name, _, bound = requirement.partition(">=")
+        assert f" python3-{name} (>= {bound}~),\n" in page
+
+
 def test_the_configuration_of_the_package_works_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(CONFIG)
 

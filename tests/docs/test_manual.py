@@ -17,6 +17,7 @@ from gatewayd.cli import roff
 from gatewayd.cli.ctl import cli
 from gatewayd.cli.daemon import command as daemon
 from gatewayd.cli.manual import PAGES, page
+from gatewayd.cli.web import command as web
 from gatewayd.config import load
 
 SCHEMA = json.loads((ROOT / "docs" / "config.schema.json").read_text())
@@ -68,9 +69,10 @@ def test_a_command_is_told_as_its_help_tells_it(words: tuple[str, ...]) -> None:
         assert f"\n{option}\n{' '.join(text.replace('`', '').split())}\n" in section
 
 
-def test_the_daemons_options_are_there() -> None:
-    told = read("gatewayd.8")
-    for parameter in daemon.params:
+@pytest.mark.parametrize(("name", "program"), [("gatewayd.8", daemon), ("gatewayd-web.8", web)])
+def test_a_programs_options_are_there(name: str, program: click.Command) -> None:
+    told = read(name)
+    for parameter in program.params:
         assert all(option in told for option in parameter.opts)
 
 

@@ -19,6 +19,11 @@ def the_package() -> Path:
     return deb
 
 
+def page_of(deb: Path) -> Path:
+    """Return the package of the page, which is built together with this one."""
+    return deb.with_name(deb.name.replace("gatewayd_", "gatewayd-web_"))
+
+
 def quietly(command: list[str], **environment: str) -> None:
     """Run a command at the project's root; what it says is of interest when it fails."""
     done = subprocess.run(

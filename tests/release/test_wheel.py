@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BESIDE = {
     "share/gatewayd/systemd/gatewayd.service": "systemd/gatewayd.service",
+    "share/gatewayd/systemd/gatewayd-web.service": "systemd/gatewayd-web.service",
     "share/gatewayd/systemd/examples/credentials.conf": "systemd/examples/credentials.conf",
     "share/gatewayd/udev/70-gatewayd.rules": "debian/gatewayd.udev",
     "share/gatewayd/config.example.yaml": "config.example.yaml",
@@ -27,7 +28,12 @@ BESIDE = {
     "share/gatewayd/device/rcp.h": "device/rcp.h",
     "share/gatewayd/device/rcp_sha256.c": "device/rcp_sha256.c",
 }
-PAGES = ("share/man/man1/gatewayctl.1", "share/man/man5/gatewayd.yaml.5", "share/man/man8/gatewayd.8")
+PAGES = (
+    "share/man/man1/gatewayctl.1",
+    "share/man/man5/gatewayd.yaml.5",
+    "share/man/man8/gatewayd.8",
+    "share/man/man8/gatewayd-web.8",
+)
 
 
 def build(source: Path, target: str, folder: Path) -> Path:
@@ -66,6 +72,10 @@ def _metadata(wheel: dict[str, bytes]) -> Message:
 
 def test_every_module_is_in_it_and_nothing_else_of_the_tree(wheel: dict[str, bytes]) -> None:
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "gatewayd").rglob("*.py")}
+    web = ROOT / "gatewayd" / "web"
+    modules |= {
+        str(path.relative_to(ROOT)) for kind in ("static", "texts") for path in (web / kind).iterdir()
+    }
     assert {name for name in wheel if name.startswith("gatewayd/")} == modules | {"gatewayd/py.typed"}
     others = {name.split("/")[0] for name in wheel} - {"gatewayd", "share"}
     assert all(name.endswith(".dist-info") for name in others), others

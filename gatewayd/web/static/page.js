@@ -27,6 +27,7 @@ find("sign-in").onclick = askWho;
 find("sign-out").onclick = async () => { await signOut().catch(tell); location.reload(); };
 find("search").oninput = drawGroups;
 await learnSession();
+draw();
 line = follow(take, setLine);
 setInterval(() => devices.forEach((device, name) => fillCard(cards.get(name), device, maySteer())), 30_000);
 
@@ -71,7 +72,7 @@ async function learnSession() {
   show(find("sign-in"), session.sign_in && session.user === null);
   show(find("sign-out"), session.user !== null);
   say(find("person"), session.user ?? (session.sign_in ? "" : text("only_shows")));
-  if (!session.may_look) await askWho();
+  if (!session.may_look) askWho(); // not waited for: the page is there behind the question
 }
 
 /** Says aloud what a listener would want to know: who began, ended, or got into trouble. */

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from gatewayd.cli.web import CREDENTIAL
 from suites.system.machine import until
 from suites.system.scene import DROP_IN, IMAGE_BYTES, OUTLASTS_APT_BYTES, Scene
 from suites.system.tree import LAB, LAB_PACKAGES
@@ -38,6 +39,28 @@ HANGS = """
     told.status_line = a_line_that_never_comes
 """
 
+# As the page does it: print the first event, or what a command for pump-1 is answered.
+LOOK = """
+    import base64, sys, urllib.request
+    here = "http://127.0.0.1:8463"
+    headers = {"Origin": here, "X-Gatewayd": "page"}
+    if sys.argv[2:]:
+        headers["Authorization"] = "Basic " + base64.b64encode(sys.argv[2].encode()).decode()
+    body = None if sys.argv[1] == "events" else b'{"targets": ["pump-1"]}'
+    request = urllib.request.Request(f"{here}/{sys.argv[1]}", body, headers)
+    try:
+        answer = urllib.request.urlopen(request, timeout=30)
+    except urllib.error.HTTPError as error:
+        answer = error
+    if body is None:
+        line = b""
+        while b'"devices":[{' not in line:
+            line = answer.readline()
+        print(line.removeprefix(b"data: ").decode())
+    else:
+        print(answer.read().decode())
+"""
+
 Check = Callable[[Scene], str]
 
 
@@ -66,10 +89,15 @@ def the_readme_leads_to_an_update(scene: Scene) -> str:
 
 def it_is_hardened(scene: Scene) -> str:
     """`systemd-analyze security`."""
-    said = scene.machine.run("systemd-analyze", "security", "--no-pager", "gatewayd").stdout
-    score = float(re.findall(r"Overall exposure level.*?: ([0-9.]+)", said)[-1])
-    assert score <= SCORE_LIMIT, said
+    score = exposure(scene, "gatewayd")
+    assert score <= SCORE_LIMIT
     return f"{score}, {SCORE_LIMIT} at most"
+
+
+def exposure(scene: Scene, unit: str) -> float:
+    """Return what systemd makes of a unit's sandbox."""
+    said = scene.machine.run("systemd-analyze", "security", "--no-pager", unit).stdout
+    return float(re.findall(r"Overall exposure level.*?: ([0-9.]+)", said)[-1])
 
 
 def its_examples_are_understood(scene: Scene) -> str:
@@ -311,6 +339,45 @@ def it_has_lost_nothing(scene: Scene, jobs: dict[int, str], since: str) -> None:
     assert not codes & {"stored_unreadable", "database_damaged", "newer_database"}
 
 
+def the_page_is_off_and_then_shows(scene: Scene) -> str:
+    """Its package starts nothing; once started it may use the control socket alone, and shows."""
+    machine = scene.machine
+    apt_install(scene, "page")
+    asked = [
+        machine.run("systemctl", ask, "gatewayd-web", check=False) for ask in ("is-enabled", "is-active")
+    ]
+    states = [one.stdout.strip() for one in asked]
+    assert states == ["disabled", "inactive"]
+    machine.run("systemctl", "start", "gatewayd-web")
+    scene.put("/usr/local/bin/look.py", LOOK)
+    said = json.loads(machine.run("python3", "/usr/local/bin/look.py", "events").stdout)
+    assert [device["name"] for device in said["devices"]] == ["pump-1"], said
+    refused = machine.run("python3", "/usr/local/bin/look.py", "commands/pause").stdout
+    assert "only_shows" in refused, refused
+    score = exposure(scene, "gatewayd-web")
+    assert score <= SCORE_LIMIT
+    return f"off at first; security {score}, {SCORE_LIMIT} at most"
+
+
+def who_signs_in_on_the_page_steers(scene: Scene) -> str:
+    """A password file among the credentials; the daemon records the person and the kernel's user."""
+    machine, since = scene.machine, scene.now()
+    machine.shell(f"""
+        printf 'correct horse\\n' | gatewayctl web-password /etc/credstore/{CREDENTIAL} alice
+        systemctl restart gatewayd-web
+    """)
+    refused = machine.run("python3", "/usr/local/bin/look.py", "commands/pause").stdout
+    assert "sign_in" in refused, refused
+    done = machine.run("python3", "/usr/local/bin/look.py", "commands/pause", "alice:correct horse").stdout
+    assert "outcomes" in done, done
+    by = [
+        one.get("BY") for one in scene.entries("--after-cursor", since) if one["MESSAGE"].startswith("paused")
+    ]
+    assert by == ["alice via gatewayd-web"], by
+    machine.run("gatewayctl", "resume", "pump-1")
+    return str(by[0])
+
+
 def it_is_removed(scene: Scene) -> str:
     """`apt remove`: nothing runs, configuration and state stay."""
     scene.machine.run("apt-get", "remove", "-y", "-q", "gatewayd")
@@ -354,6 +421,8 @@ ALL: tuple[Check, ...] = (
     what_hung_leaves_its_stack,
     it_is_upgraded_in_mid_transfer,
     it_goes_back_in_mid_transfer,
+    the_page_is_off_and_then_shows,
+    who_signs_in_on_the_page_steers,
     it_is_removed,
     it_is_purged,
 )

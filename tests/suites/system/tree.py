@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from lab.deb import ROOT
+from lab.deb import ROOT, page_of
 
 CACHE = ROOT / "build" / "trixie"
 # What a fresh Debian has, as far as it matters here; whatever else gatewayd needs, apt has to find.
@@ -35,10 +35,10 @@ def make_tree(folder: Path, deb: Path, previous: Path) -> Path:
     # What dpkg syncs does not have to survive anything here.
     (tree / "etc" / "dpkg" / "dpkg.cfg.d" / "lab").write_text("force-unsafe-io\n")
     (tree / "etc" / "hostname").write_text("barn-pi\n")
-    for place, package in (("new", deb), ("previous", previous)):
+    for place, package in (("new", deb), ("previous", previous), ("page", page_of(deb))):
         (tree / LAB / place).mkdir()
         shutil.copy(package, tree / LAB / place)
-    _download(tree, f"/{LAB}/new/{deb.name}")
+    _download(tree, f"/{LAB}/new/{deb.name}", f"/{LAB}/page/{page_of(deb).name}")
     return tree
 
 
@@ -56,7 +56,7 @@ def previous_package(deb: Path, folder: Path) -> Path:
     return package
 
 
-def _download(tree: Path, deb: str) -> None:
+def _download(tree: Path, *debs: str) -> None:
     """Let the tree's apt fetch what it is going to need; what was fetched before is kept for the next run."""
     cache = CACHE / "apt"
     for name in ("lists", "archives"):
@@ -72,7 +72,7 @@ def _download(tree: Path, deb: str) -> None:
         "sh",
     ]
     done = subprocess.run(
-        [*namespace, tree, cache, deb, *LAB_PACKAGES],
+        [*namespace, tree, cache, *debs, *LAB_PACKAGES],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
