@@ -19,12 +19,9 @@ from gatewayd.protocol.session import (
     Staged,
 )
 
+pytestmark = pytest.mark.slow  # 15 s of a processor; test_rcp_rules and test_rcp_flow have each rule
+
 # Over every line, and in packets of every size
-
-pytestmark = (
-    pytest.mark.slow
-)  # 15 s of a processor; test_rcp_rules and test_rcp_flow have the rules one by one
-
 PACKETS = [None, 20, 182, 244, 512]
 
 
