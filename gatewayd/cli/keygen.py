@@ -11,6 +11,8 @@ from gatewayd.cli.options import json_option
 from gatewayd.errors import HostError
 from gatewayd.ota.keys import generate
 
+# Where the service sees them: below /home, /root and /tmp its sandbox hides everything.
+ETC = Path("/etc/gatewayd")
 _SECRET = 0o600
 _PUBLIC = 0o644
 
@@ -50,10 +52,12 @@ def command(output: Path, as_json: bool) -> None:
     click.echo(f"{output}: signs and encrypts (mode 0600); keep it where firmware is built, and a copy")
     click.echo(f"{decrypt}: decrypts, secret (mode 0600); for the gateway")
     click.echo(f"{verify}: checks signatures, public; for the gateway")
-    click.echo(f"\nKey set {fingerprint}. In the gateway's configuration, with the two files copied there:\n")
+    click.echo(f"\nKey set {fingerprint}. On the gateway, as root, with the two files beside you:\n")
+    click.echo(f"install -o gatewayd -m 600 {decrypt.name} {verify.name} {ETC}/")
+    click.echo("\nand in its configuration:\n")
     click.echo("keys:\n  NAME:")
-    click.echo(f"    decrypt_key_file: {json.dumps(str(decrypt.absolute()))}")
-    click.echo(f"    verify_key_file: {json.dumps(str(verify.absolute()))}")
+    click.echo(f"    decrypt_key_file: {json.dumps(str(ETC / decrypt.name))}")
+    click.echo(f"    verify_key_file: {json.dumps(str(ETC / verify.name))}")
 
 
 def _write_new(files: list[tuple[Path, bytes, int]]) -> None:

@@ -74,11 +74,16 @@ def test_the_key_must_not_take_the_name_of_a_derived_one(tmp_path: Path) -> None
     assert _names(tmp_path) == []
 
 
-def test_what_is_printed_is_a_configuration_and_no_secret(tmp_path: Path) -> None:
+def test_what_is_printed_works_for_the_service_and_holds_no_secret(tmp_path: Path) -> None:
+    """Not where the files were made: below /root, /home and /tmp the service sees nothing."""
     ran = gatewayctl("keygen", "-o", tmp_path / "ota.key")
-    snippet = yaml.safe_load(ran.out[ran.out.index("keys:") :])
-    files = snippet["keys"]["NAME"]
-    keys = KeySet(Path(files["decrypt_key_file"]).read_bytes(), Path(files["verify_key_file"]).read_bytes())
+    words = next(line for line in ran.out.splitlines() if line.startswith("install ")).split()
+    *files, folder = words[5:]
+    assert words[:5] == ["install", "-o", "gatewayd", "-m", "600"]
+    snippet = yaml.safe_load(ran.out[ran.out.index("keys:") :])["keys"]["NAME"]
+    assert list(snippet.values()) == [f"{folder}{name}" for name in files]
+    assert folder == "/etc/gatewayd/"
+    keys = KeySet(*((tmp_path / name).read_bytes() for name in files))
     assert keys.fingerprint in ran.out
     assert keys.decrypt_key is not None
     assert keys.decrypt_key.hex() not in ran.out

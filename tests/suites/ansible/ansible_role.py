@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,8 +17,8 @@ import yaml
 from lab.containers import KEY
 
 from gatewayd.control.client import DaemonUnreachable, ask
-from gatewayd.control.messages import DevicesResult
-from gatewayd.control.requests import Devices
+from gatewayd.control.messages import DevicesResult, StatusResult
+from gatewayd.control.requests import Devices, Status
 
 ROOT = Path(__file__).parents[3]
 ROLE = ROOT / "docs" / "ansible"
@@ -35,9 +37,21 @@ class Host:
         self.gateway = {"id": name, "state_dir": str(self.etc / "state"), "control_socket": str(self.socket)}
         conffile = {"gateway": self.gateway, "mqtt": {"host": "127.0.0.1", "port": 1}, "devices": []}
         (self.etc / "config.yaml").write_text(json.dumps(conffile))
-        self._log = (self.etc / "log").open("wb")
-        command = [sys.executable, "-m", "gatewayd.cli.daemon", "--config", str(self.etc / "config.yaml")]
-        self._process = subprocess.Popen(command, stderr=self._log)
+        self.restart = self.etc / "restart"
+        daemon = f"{sys.executable} -m gatewayd.cli.daemon --config {self.etc / 'config.yaml'}"
+        self.restart.write_text(
+            f"#!/bin/sh\ncd {self.etc}\n[ ! -e pid ] || kill $(cat pid)\n"
+            "while [ -e pid ] && kill -0 $(cat pid) 2>/dev/null; do sleep 0.05; done\n"
+            f"nohup {daemon} </dev/null >/dev/null 2>>log &\necho $! >pid\n"
+        )
+        self.restart.chmod(0o755)
+        self.start()
+
+    def start(self) -> None:
+        subprocess.run([self.restart], check=True, timeout=DEADLINE_S)
+
+    def status(self) -> StatusResult:
+        return ask(self.socket, Status(), StatusResult)
 
     def devices(self) -> list[str]:
         return [device.name for device in ask(self.socket, Devices(), DevicesResult).devices]
@@ -54,9 +68,13 @@ class Host:
                 return self
 
     def end(self) -> None:
-        self._process.terminate()
-        self._process.wait(DEADLINE_S)
-        self._log.close()
+        pid = int((self.etc / "pid").read_text())
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+            deadline = time.monotonic() + DEADLINE_S
+            while time.monotonic() < deadline:
+                os.kill(pid, 0)
+                time.sleep(0.05)
 
     def reloads(self) -> int:
         return (self.etc / "log").read_text().count('"event": "configuration reloaded"')
@@ -81,6 +99,8 @@ class Fleet:
             "ansible_python_interpreter": sys.executable,
             "gatewayd_owner": str(os.getuid()),
             "gatewayd_group": str(os.getgid()),
+            "gatewayd_user": str(os.getuid()),
+            "gatewayd_package": "",  # what is to be tried is here already
             "gatewayd_ctl": str(BIN / "gatewayctl"),
         }
         keys = folder / "keys"
@@ -90,6 +110,7 @@ class Fleet:
                 "gatewayd_etc": str(host.etc),
                 "gatewayd_gateway": host.gateway,
                 "gatewayd_reload": [str(BIN / "gatewayctl"), "--socket", str(host.socket), "reload"],
+                "gatewayd_restart": [str(host.restart)],
             }
             (keys / f"{name}.mqtt-password").write_text(f"password of {name}\n")
         (keys / "pump.decrypt.key.bin").write_bytes(KEY.decrypt_key)
@@ -146,7 +167,9 @@ def test_the_role(fleet: Fleet) -> None:
         *("conf.d/10-fleet.yaml", "conf.d/50-devices.yaml", "config.yaml", "keys/mqtt-password"),
         *("keys/pump.decrypt.key.bin", "keys/pump.verify.key.bin"),
     ]
-    assert {(shed.etc / name).stat().st_mode & 0o777 for name in files} == {0o640}
+    modes = {name: (shed.etc / name).stat().st_mode & 0o777 for name in files}
+    assert {name for name in files if modes[name] == 0o600} == {name for name in files if "keys/" in name}
+    assert set(modes.values()) == {0o600, 0o640}
     assert (shed.etc / "keys" / "mqtt-password").read_text() == "password of shed-pi\n"
     assert "password of" not in said
 
@@ -167,3 +190,27 @@ def test_the_role(fleet: Fleet) -> None:
     assert barn.files() == before | {"keys/mqtt-password": b"another\n"}
     assert barn.reloads() == reloads + 1
     assert (barn.devices(), shed.devices()) == (["pump-1", "pump-2"], [])
+
+    # What a running daemon cannot take over gets the restart that it needs, and nothing else does.
+    fleet.group["hosts"]["barn-pi"]["gatewayd_devices"][1]["version"] = "4.3.1"
+    before_at = shed.status().started_at, shed.status().pid
+    fleet.group["hosts"]["barn-pi"]["gatewayd_gateway"] = barn.gateway | {"id": "stable-pi"}
+    fleet.group["hosts"]["barn-pi"]["gatewayd_adapters"] = {"hci0": {"max_connections": 2}}
+    code, said, figures = fleet.play()
+    assert code == 0, said
+    assert (barn.status().gateway, figures["barn-pi"]["failed"]) == ("stable-pi", 0)
+    assert (shed.status().started_at, shed.status().pid) == before_at
+
+    # A daemon that is down is started. As long as what was written is not in force, each run fails.
+    barn.end()
+    code, said, figures = fleet.play()
+    assert (code, barn.status().gateway) == (0, "stable-pi"), said
+    assert figures["shed-pi"]["changed"] == 0
+    fleet.group["vars"] |= {"gatewayd_reload": ["true"], "gatewayd_restart": ["true"]}
+    for host in fleet.group["hosts"].values():
+        del host["gatewayd_reload"], host["gatewayd_restart"]
+    fleet.group["hosts"]["barn-pi"]["gatewayd_devices"] = []
+    for _ in range(2):
+        code, said, figures = fleet.play()
+        assert (code != 0, figures["barn-pi"]["failed"], figures["shed-pi"]["failed"]) == (True, 1, 0), said
+        assert "not_in_force" in said
