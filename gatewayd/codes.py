@@ -208,6 +208,7 @@ class Code(StrEnum):
     WRONG_APP = "wrong_app", _MISTAKEN
     WRONG_HARDWARE = "wrong_hardware", _MISTAKEN
     WRONG_DEVICE = "wrong_device", _MISTAKEN
+    SAME_BOARD = "same_board", _DEVICE
     DEVICE_CHANGED = "device_changed", _STRANGER
     STALLED = "stalled", _DEVICE
     PREFIX_MISMATCH = "prefix_mismatch", _DEVICE

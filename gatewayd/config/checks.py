@@ -135,6 +135,7 @@ def warnings(
         *_topic_warnings(mqtt, devices, document),
         *_key_warnings(keys, document),
         *_device_warnings(devices, keys, document),
+        *_swap_warnings(devices, document),
         *(_shared_port_warnings(devices, document) if document.host.is_here else []),
     ]
 
@@ -200,6 +201,22 @@ def _key_warnings(keys: dict[str, KeyFiles], document: Document) -> list[Mistake
     ]
 
 
+def _swap_warnings(devices: Sequence[Placed], document: Document) -> list[Mistake]:
+    """Say where boards of one application may be swapped and nobody notices."""
+    by_app: dict[tuple[str, str | None], list[Placed]] = defaultdict(list)
+    for index, device in devices:
+        if isinstance(device.link, UartSettings) and device.device_id is None:
+            by_app[device.app_id, device.hardware_id].append((index, device))
+    found = []
+    for placed in by_app.values():
+        if len(placed) > 1:
+            index, _ = placed[0]
+            message = f"if boards are swapped and tell no id, it goes unnoticed ({_names(placed)})"
+            advice = "Give each the device_id that `gatewayctl devices` shows"
+            found.append(document.mistake(("devices", index), message, advice))
+    return found
+
+
 def _device_warnings(
     devices: Sequence[Placed], keys: dict[str, KeyFiles], document: Document
 ) -> list[Mistake]:
@@ -211,11 +228,14 @@ def _device_warnings(
     mistakes = []
     for (key, message, suggestion), placed_devices in found.items():
         path = origin(document, placed_devices[0][0], *key.split("."))
-        names = [device.name for _, device in placed_devices]
-        more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-        who = ", ".join(names[:_NAMES_SHOWN]) + more
-        mistakes.append(document.mistake(path, f"{message} ({who})", suggestion))
+        mistakes.append(document.mistake(path, f"{message} ({_names(placed_devices)})", suggestion))
     return mistakes
+
+
+def _names(placed: Sequence[Placed]) -> str:
+    names = [device.name for _, device in placed]
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more
 
 
 def _unwise(device: Device, keys: dict[str, KeyFiles]) -> Iterable[tuple[str, str, str]]:

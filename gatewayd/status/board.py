@@ -28,6 +28,7 @@ class Unwell(StrEnum):
 class DeviceStatus:
     """One device. `progress` is in percent; `code` and `reason` say why it waits or failed.
 
+    `refused_version` and `refused_reason`: of the release that it will not get, beside what it runs.
     `resumes` counts how often the device was found to have some of the image already.
     """
 
@@ -46,6 +47,8 @@ class DeviceStatus:
     received_bytes: int | None = None
     image_bytes: int | None = None
     resumes: int | None = None
+    refused_version: str | None = None
+    refused_reason: str | None = None
     updated_at: datetime | None = None
 
     @property
@@ -70,6 +73,8 @@ class DeviceStatus:
             "code": self.code,
             "reason": self.reason,
             "paused": self.paused,
+            "refused_version": self.refused_version,
+            "refused_reason": self.refused_reason,
             "updated_at": at and utc_text(at, "milliseconds"),
         }
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from gatewayd.codes import Code, meaning
 from gatewayd.config import Device
 from gatewayd.delivery.attempt import with_address
@@ -11,10 +13,13 @@ from gatewayd.delivery.progress import TransferProgress
 from gatewayd.errors import GatewaydError
 from gatewayd.jobs.eligibility import installed_version
 from gatewayd.jobs.model import Decision, DeviceRecord, Job, Pause, Plan, pause_of
+from gatewayd.jobs.same_board import Elsewhere, answering_elsewhere, is_of_its_board
 from gatewayd.jobs.transitions import WAITING, JobState
 from gatewayd.planning.planner import StoreSnapshot
 from gatewayd.protocol.session import DeviceInfo
 from gatewayd.status.board import StatusBoard, Unwell
+
+log = structlog.get_logger()
 
 _OK = "ok"
 
@@ -40,6 +45,7 @@ class StatusFeed:
         self._unreachable: dict[str, GatewaydError] = {}
         self._links: dict[str, LinkHealth] = {}
         self._pauses: dict[str, tuple[Pause, str] | None] = {}
+        self._moved: dict[str, str] = {}
 
     def link_health(self, name: str) -> LinkHealth:
         """Return the state of a device's link at its last use."""
@@ -108,6 +114,7 @@ class StatusFeed:
         for status in self._board.all():
             if status.name not in configured:
                 self._board.remove(status.name)
+        elsewhere = answering_elsewhere(devices, known.devices)
         jobs: dict[str, Job] = {}
         for job in known.jobs:
             jobs[job.device] = job
@@ -115,20 +122,31 @@ class StatusFeed:
             device = configured[decision.device]
             record = known.devices.get(decision.device, DeviceRecord(decision.device))
             self._pauses[device.name] = pause_of(known.pauses, device.name)
-            self._show(device, record, decision, jobs.get(decision.device))
+            last = jobs.get(decision.device)
+            if device.name in elsewhere and not (last is not None and last.is_active):
+                self._show_elsewhere(device, elsewhere[device.name])
+            else:
+                self._show(device, record, decision, last)
 
     def _show(self, device: Device, record: DeviceRecord, decision: Decision, last: Job | None) -> None:
         """Show a device's present state; a job that has ended, only while it still explains that state."""
         installed = str(installed_version(device, record))
-        latest = installed if decision.code == Code.NOT_NEWER else decision.version or installed
+        # A release that it need not get, such as its image under a higher patch, would be an update for ever.
+        is_nothing_new = decision.code == Code.NOT_NEWER
+        is_nothing_new |= decision.code == Code.UP_TO_DATE
         self._board.update(
-            device.name, app_id=device.app_id, installed_version=installed, latest_version=latest
+            device.name,
+            app_id=device.app_id,
+            installed_version=installed,
+            latest_version=installed if is_nothing_new else decision.version or installed,
+            refused_version=(decision.version or None) if decision.refused else None,
+            refused_reason=f"{decision.code}: {decision.reason}" if decision.refused else None,
         )
         if last is not None and last.is_active:
             status = self._board.get(device.name)
             if last.state in WAITING or status is None or status.job != last.id:
                 self.job_moved(last)  # otherwise it is running, and reports its own status
-        elif last is not None and _is_told_by(last, decision):
+        elif last is not None and is_of_its_board(last, record) and _is_told_by(last, decision):
             self.job_moved(last)
         elif decision.refused:
             self._settle(device, str(Unwell.REFUSED), decision.code, decision.reason)
@@ -138,6 +156,17 @@ class StatusFeed:
         else:
             state = "idle" if record.contact_seq else "unknown"
             self._settle(device, state, decision.code, decision.reason)
+
+    def _show_elsewhere(self, device: Device, elsewhere: Elsewhere) -> None:
+        """Show that nothing is known of the board at this link: the one that answered here moved on."""
+        if elsewhere.name != self._moved.get(device.name):
+            log.warning("one board under two names", device=device.name, reason=elsewhere.reason)
+        self._moved[device.name] = elsewhere.name
+        believed = str(device.version)
+        self._board.update(
+            device.name, app_id=device.app_id, installed_version=believed, latest_version=believed
+        )
+        self._settle(device, "unknown", "same_board", elsewhere.reason)
 
     def _settle(self, device: Device, state: str, code: str, reason: str) -> None:
         nothing = dict.fromkeys(

@@ -110,6 +110,8 @@ async def test_the_document_is_as_documented(lab: Lab) -> None:
             "code": None,
             "reason": None,
             "paused": False,
+            "refused_version": None,
+            "refused_reason": None,
             "updated_at": "2026-11-23T10:00:00.000Z",
         }
     ]

@@ -83,7 +83,8 @@ def test_what_is_printed_works_for_the_service_and_holds_no_secret(tmp_path: Pat
     snippet = yaml.safe_load(ran.out[ran.out.index("keys:") :])["keys"]["NAME"]
     assert list(snippet.values()) == [f"{folder}{name}" for name in files]
     assert folder == "/etc/gatewayd/"
-    keys = KeySet(*((tmp_path / name).read_bytes() for name in files))
+    decrypt, verify = ((tmp_path / name).read_bytes() for name in files)
+    keys = KeySet(decrypt, verify)
     assert keys.fingerprint in ran.out
     assert keys.decrypt_key is not None
     assert keys.decrypt_key.hex() not in ran.out

@@ -132,7 +132,7 @@ class Fleet:
             "ANSIBLE_PIPELINING": "1",
         }
         ran = subprocess.run(
-            command, env=surroundings, capture_output=True, text=True, check=False, timeout=100
+            command, env=surroundings, capture_output=True, text=True, check=False, timeout=300
         )
         recap = re.findall(r"^(\S+) +: (.+)$", ran.stdout, re.MULTILINE)
         figures = {name: {k: int(v) for k, v in re.findall(r"(\w+)=(\d+)", rest)} for name, rest in recap}
@@ -149,7 +149,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
             host.end()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_role(fleet: Fleet) -> None:
     barn, shed = fleet.hosts["barn-pi"], fleet.hosts["shed-pi"]
     stray = barn.etc / "conf.d" / "90-forgotten.yaml"
