@@ -6,7 +6,6 @@ same image share one buffer. The plaintext of encrypted firmware exists only in 
 """
 
 import asyncio
-import hashlib
 import weakref
 
 from gatewayd.config import Device, Settings
@@ -53,13 +52,14 @@ class FirmwareReader:
             except FirmwareError as error:
                 return _refusal(error)
 
-    async def examine(self, message: bytes, profile: DecodeProfile, keys: KeySet | None) -> Verdict:
+    async def examine(
+        self, message: bytes, sha256: str, profile: DecodeProfile, keys: KeySet | None
+    ) -> Verdict:
         """Return the verdict on a message that may be stored next; if it is genuine, keep it opened."""
         async with self._turn:
+            self._let_go()  # keeping both would take twice the memory
             try:
-                sha256, opened = await asyncio.to_thread(
-                    lambda: (hashlib.sha256(message).hexdigest(), open_firmware(message, profile, keys))
-                )
+                opened = await asyncio.to_thread(open_firmware, message, profile, keys)
             except FirmwareError as error:
                 return _refusal(error)
             self._opened[sha256, profile.key] = opened

@@ -7,6 +7,7 @@ the message is refused like any other, and remembered with the devices that refu
 settings or their versions change, the broker is asked for it again.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -93,8 +94,8 @@ class Arrivals:
         self, topic: OtaTopic, topic_text: str, message: bytes
     ) -> Mapping[DecodeProfile, Verdict]:
         """Return the verdicts to store with the message. Raises NotKeptError, HostError."""
+        sha256 = await asyncio.to_thread(lambda: hashlib.sha256(message).hexdigest())
         settings, known = self._settings(), await self._known()
-        sha256 = hashlib.sha256(message).hexdigest()
         if _is_here(known, topic_text, sha256):
             self._limit(Worth.IDLE, topic_text).take()
             return {}
@@ -142,7 +143,9 @@ class Arrivals:
                 refusals.append(FirmwareError(reason, code=Code.KEYS_UNUSABLE))
                 continue
             if profile not in verdicts:
-                verdicts[profile] = await self._firmware.examine(message, profile, settings.keys_of(device))
+                verdicts[profile] = await self._firmware.examine(
+                    message, release.sha256, profile, settings.keys_of(device)
+                )
             found, refusal = _worth(device, record, Candidate(release, verdicts[profile]), known, profile)
             worth = max(worth, found)
             refusals.append(refusal)

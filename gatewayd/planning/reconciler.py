@@ -194,8 +194,9 @@ class Reconciler:
     def _count_retry(self, change: CreateJob, known: StoreSnapshot) -> None:
         """Count a job for what failed before, and plan again once the next one may be made."""
         key = change.device, change.message_sha256
-        if not any(key == (job.device, job.message_sha256) for job in known.jobs):
-            self._retries.pop(key, None)
+        before = [job for job in known.jobs if key == (job.device, job.message_sha256)]
+        if not before or before[-1].state is not JobState.FAILED or before[-1].retry_allowed:
+            self._retries.pop(key, None)  # a new message, another board, or a person's order: all begins anew
             return
         allowance = self._retries.setdefault(key, self._allowance(RETRIES_AT_ONCE, RETRIES_PER_HOUR))
         allowance.take()

@@ -7,6 +7,7 @@ import pytest
 from lab.jobs import timeless
 
 from suites.wear.kinds import DEVICES
+from suites.wear.meter import metering_log
 from suites.wear.strangers import MESSAGES, published
 
 # All limits allow most at first: what is not too much in this time is not too much in an hour either.
@@ -17,7 +18,9 @@ LIMIT_BYTES = 1 << 20
 @pytest.mark.parametrize("name", DEVICES)
 def test_a_device_that_brings_nothing_new_writes_little(tmp_path: Path, name: str) -> None:
     run = timeless(functools.partial(DEVICES[name], tmp_path, MINUTES_S))
-    assert run() < LIMIT_BYTES
+    with metering_log() as log:
+        assert run() < LIMIT_BYTES
+    assert log.written * 3600 / MINUTES_S < LIMIT_BYTES
 
 
 @pytest.mark.parametrize("name", MESSAGES)
