@@ -145,7 +145,7 @@ crowd: $(STAMP) system-packages  ## What 7 bad devices cost 25 healthy ones, wit
 	$(MAKE) -C device
 	PYTHONPATH=tests $(BIN)/python -m suites.crowd
 
-transcripts: $(STAMP) system-packages  ## Record the terminal sessions in docs/operations.md anew (half a minute)
+transcripts: $(STAMP) system-packages  ## Record the terminal sessions in the documentation anew (half a minute)
 	$(MAKE) -C device
 	PYTHONPATH=tests $(BIN)/python -m suites.transcripts
 

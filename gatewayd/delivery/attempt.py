@@ -224,6 +224,8 @@ class Attempt:
             raise Paused
         installed = check_is_newer(self._device, info, self._the_job)
         check_can_revert(self._device, info)
+        if info.can_revert is None and not self._device.allow_no_trial:
+            self.log.warning("whether the bootloader can go back is not known", version=self._the_job.version)
         await self._check_mark(info)
         image = await self._image(info, second_try=second_try)
         await self._go(

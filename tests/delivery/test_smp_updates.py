@@ -13,10 +13,12 @@ from lab.jobs import a_device, timeless
 from lab.smp.link import SmpDevice, SmpLink
 from lab.smp.memory import HANG, slots
 from lab.smp.recipes import Recipe, make_image
+from structlog.testing import capture_logs
 
 from gatewayd.delivery.attempt import Attempt
 from gatewayd.delivery.sessions import make_session
 from gatewayd.jobs.transitions import JobState
+from gatewayd.simulator.smp.server import ServerProfile
 from gatewayd.store.store import Store
 
 OLD = make_image(Recipe((4, 3, 1, 0)))
@@ -68,3 +70,18 @@ async def test_an_update_cut_anywhere(tmp_path: Path, image: bytes, state: JobSt
             assert steps > 15  # it was cut in enough places
             return
     pytest.fail("it never came through")
+
+
+@pytest.mark.parametrize(("mode", "warnings"), [(None, 1), (3, 0)])
+@timeless
+async def test_a_bootloader_that_does_not_say_whether_it_can_go_back_is_mentioned(
+    tmp_path: Path, mode: int | None, warnings: int
+) -> None:
+    device = SmpDevice(slots(OLD), profile=ServerProfile(mode=mode))
+    async with a_bench(tmp_path, device) as bench:
+        with capture_logs() as logs:
+            job = await bench.a_job(image=NEW)
+            await Attempt(bench.deps, bench.settings, bench.device, job).deliver()
+        assert (await bench.job()).state is JobState.SUCCEEDED
+    told = [entry for entry in logs if entry["event"] == "whether the bootloader can go back is not known"]
+    assert len(told) == warnings

@@ -12,14 +12,15 @@ from lab.smp.memory import HANG
 
 _POLL_S = 0.05
 WATCHDOG_S = 5.0
-BOOT_S = ServerProfile().boot_s
+ORDINARY = ServerProfile()
+BOOT_S = ORDINARY.boot_s
 
 
 class SmpDevice:
     """A device with a watchdog: it restarts when its application hangs. `images` are those it started."""
 
-    def __init__(self, flash: Slots, *, vanishes: bool = False) -> None:
-        self.server = SmpServer(flash, ServerProfile(), clock() - 1.0)  # it has booted
+    def __init__(self, flash: Slots, *, vanishes: bool = False, profile: ServerProfile = ORDINARY) -> None:
+        self.server = SmpServer(flash, profile, clock() - 1.0)  # it has booted
         self.vanishes = vanishes
         self.images: list[bytes] = [flash.primary]
         self._boots = self.server.boots
