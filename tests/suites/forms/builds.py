@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from suites.forms.sming_host import sming_runs
+from suites.forms.processes import esp_idf_runs, sming_runs
 from suites.forms.work import (
     CORTEX_M4,
     DEVICE,
@@ -260,5 +260,6 @@ def _assert_section(table: str, section: str, function: str) -> None:
 
 
 FORMS: tuple[Form, ...] = (
-    plain_cmake, in_place, tarball, arduino, arduino_avr, platformio, zephyr, esp_idf, sming, sming_runs,
+    plain_cmake, in_place, tarball, arduino, arduino_avr, platformio, zephyr, esp_idf, esp_idf_runs, sming,
+    sming_runs,
 )  # fmt: skip

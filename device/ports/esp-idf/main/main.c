@@ -1,6 +1,7 @@
 /*
- * The receiver on an ESP32 of any kind with ESP-IDF (5.3 or newer): copy this. Two slots and rollback are the bootloader's; an image on
- * trial that hangs is taken back by the task watchdog's reset. slots.c is shared with the Arduino sketch.
+ * The receiver on an ESP32 of any kind with ESP-IDF (5.3 or newer): copy this. Two slots and rollback are the bootloader's. An image on trial
+ * that spins starves the idle task, and the task watchdog resets the chip (sdkconfig.defaults). For one that waits for ever, let it watch this
+ * task, too: esp_task_wdt_add() once, esp_task_wdt_reset() after rcp_poll(). slots.c is shared with the Arduino sketch.
  */
 #include "driver/uart.h"
 #include "esp_app_desc.h"
