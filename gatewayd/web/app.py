@@ -77,7 +77,7 @@ class Page:
                 web.get("/events", self._signed_in(self._events)),
                 web.get("/device", self._signed_in(self._device)),
                 web.get("/metrics", self._signed_in(self._metrics)),
-                web.post("/commands/{op:approve|cancel|retry|pause|resume}", self._command),
+                web.post("/commands/{op:approve|cancel|retry|retry_reverted|pause|resume}", self._command),
                 web.get("/{name}", self._file),
             ]
         )
@@ -237,7 +237,8 @@ class Page:
             if op in ("pause", "resume"):
                 command = Hold.model_validate({"op": op, "devices": targets, "on_behalf_of": who})
             else:
-                command = Steer.model_validate({"op": op, "targets": targets, "on_behalf_of": who})
+                what = {"op": op.removesuffix("_reverted"), "reverted": op.endswith("_reverted")}
+                command = Steer.model_validate(what | {"targets": targets, "on_behalf_of": who})
             result = await self._ask(command, OutcomesResult)
             log.info("command", op=op, targets=targets, user=who, address=request.remote)
             self._parts.mirror.look_again()

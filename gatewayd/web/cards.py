@@ -59,6 +59,8 @@ def actions_for(view: DeviceView) -> list[str]:
         found.append("resume")
     elif _is_retriable(view):
         found.append("retry")
+    elif view.state == "failed":
+        found.append("retry_reverted")  # the image was given up; a person may order one more try
     if view.job is not None and view.state in _CANCELLABLE:
         found.append("cancel")
     if not view.paused and view.state != "activating":

@@ -33,7 +33,7 @@ UNPLUGGED = {
         ("transferring", {"job": 7}, "moving", ["cancel", "pause"]),
         ("staged", {"job": 7}, "moving", ["cancel", "pause"]),
         ("activating", {"job": 7}, "moving", []),
-        ("failed", {"job": 7, "code": "reverted"}, "needs", ["pause"]),
+        ("failed", {"job": 7, "code": "reverted"}, "needs", ["retry_reverted", "pause"]),
         ("failed", {"job": 7, "code": "stalled"}, "needs", ["retry", "pause"]),
         ("refused", {"code": "bad_signature"}, "needs", ["pause"]),
         ("unreachable", {"code": "no_answer"}, "needs", ["retry", "pause"]),

@@ -58,6 +58,14 @@ async def test_the_daemon_is_told_what_was_pressed_and_by_whom(
     ]
 
 
+async def test_one_more_try_of_an_image_that_was_given_up(tmp_path: Path, gateway: MadeUpGateway) -> None:
+    async with a_web(tmp_path, gateway, password_file=a_password_file(tmp_path)) as page:
+        await page.sign_in()
+        for op in ("retry_reverted", "retry"):
+            assert (await page.post(f"commands/{op}", {"targets": ["pump-1"]}))[0] == 200
+    assert [getattr(one, "reverted", None) for one in gateway.commands] == [True, False]
+
+
 @pytest.mark.parametrize("op", ["pause", "resume"])
 @pytest.mark.parametrize("devices", [(), ("pump-2",)])
 async def test_a_pause_of_one_device_and_of_everything(

@@ -2,9 +2,11 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from lab.next_steps import documented
 from lab.tree import ROOT
 from lab.web import MadeUpGateway, a_web
@@ -12,7 +14,7 @@ from lab.web import MadeUpGateway, a_web
 from gatewayd.jobs.transitions import JobState
 from gatewayd.status.board import Unwell
 from gatewayd.web.cards import Group
-from gatewayd.web.files import languages
+from gatewayd.web.files import Files, languages
 
 WEB = ROOT / "gatewayd" / "web"
 CATALOGUES = {path.stem: json.loads(path.read_text()) for path in sorted((WEB / "texts").glob("*.json"))}
@@ -97,6 +99,15 @@ async def test_the_texts_come_in_that_language_and_are_kept_by_the_browser(tmp_p
             tag = answer.headers["ETag"]
         async with page.browser.get(f"{page.address}page.js", headers={"If-None-Match": tag}) as answer:
             assert (answer.status, await answer.read()) == (304, b"")
+
+
+async def test_a_translation_is_a_file_and_what_it_leaves_out_is_english(tmp_path: Path) -> None:
+    shutil.copytree(WEB / "static", tmp_path / "static")
+    shutil.copytree(WEB / "texts", tmp_path / "texts")
+    (tmp_path / "texts" / "tlh.json").write_text('{"sign_out": "mej"}')
+    request = make_mocked_request("GET", "/texts.json", headers={"Accept-Language": "tlh"})
+    texts = json.loads(Files(tmp_path).texts(request).text or "")
+    assert (texts["language"], texts["sign_out"], texts["search"]) == ("tlh", "mej", ENGLISH["search"])
 
 
 def test_every_address_is_relative_so_that_the_page_may_be_anywhere() -> None:

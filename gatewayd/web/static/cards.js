@@ -80,7 +80,7 @@ function fillButtons(card, maySteer) {
   const wanted = maySteer ? card.device.actions : [];
   const buttons = wanted.map((op) => {
     if (!card.actions.has(op)) {
-      const isMain = op !== "cancel" && op !== "pause";
+      const isMain = ["approve", "retry", "resume"].includes(op);
       card.actions.set(op, make("button", { type: "button", class: isMain && "main", "data-op": op,
         onclick: () => card.onAction(op, card.device) }));
     }

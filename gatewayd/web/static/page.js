@@ -10,7 +10,7 @@ import { counted, loadTexts, text } from "./texts.js";
 
 const GROUPS = ["needs", "waits", "moving", "fine"];
 // What cannot be taken back, or stops somebody else's work, is asked for first.
-const ASKED = new Set(["approve", "cancel"]);
+const ASKED = new Set(["approve", "cancel", "retry_reverted"]);
 // Fewer are seen at a glance.
 const SEARCH_FROM = 12;
 

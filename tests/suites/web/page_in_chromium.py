@@ -13,6 +13,7 @@ from lab.web import PASSWORD, PERSON, MadeUpGateway, a_password_file, a_view
 from selenium.webdriver.common.keys import Keys
 
 from gatewayd.web.cards import group_of
+from suites.web import proxy
 from suites.web.browser import Browser, Stage, WebProcess, a_browser
 
 IMAGES = ROOT / "docs" / "images"
@@ -299,6 +300,22 @@ def test_it_fits_and_has_its_picture(browser: Browser, steered: Stage, width: in
     if os.environ.get("GATEWAYD_PICTURES"):
         IMAGES.mkdir(exist_ok=True)
         browser.driver.save_screenshot(str(IMAGES / f"page-{width}-{'dark' if dark else 'light'}.png"))
+
+
+def test_it_works_below_another_path_and_the_proxy_names_the_person(browser: Browser, tmp_path: Path) -> None:
+    words = ("--password-file", a_password_file(tmp_path), "--allow-host", proxy.NAME)
+    with (
+        Stage(tmp_path, a_barn(), *words, "--user-header", proxy.HEADER) as stage,
+        proxy.Proxy(stage.web.address) as ingress,
+    ):
+        browser.open(ingress.address)
+        browser.sign_in(PERSON, PASSWORD)
+        browser.press("tank-1", "retry")
+        browser.until(lambda: stage.gateway.commands, "the daemon is told")
+        assert getattr(stage.gateway.commands[0], "on_behalf_of", "") == f"{PERSON} ({proxy.PERSON})"
+        stage.change(a_view("tank-1", "idle", app_id="tank"))
+        browser.until(lambda: browser.card("tank-1").get_attribute("data-group") == "fine", "live, too")
+        browser.driver.get("about:blank")
 
 
 # -- with a real gateway
