@@ -1,4 +1,4 @@
-"""A device that says for ever that an image is on trial, while the old one runs."""
+"""A device that says for ever that an image is on trial, while the old one runs, and tells no version."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +11,15 @@ from gatewayd.protocol.session import ImageState
 
 
 def stick(rig: Rig) -> None:
-    """From its restart into the new image on, the device says that this is on trial, and runs the old one."""
+    """From its restart into the new image on, the device says that this is on trial, and runs the old one.
+
+    It tells no version: with the old one it would be taken for reverted at once.
+    """
     old = rig.board.info
 
     def lie() -> None:
         said = rig.board.info
-        stuck = replace(said, version=old.version, running_sha256=old.running_sha256)
+        stuck = replace(said, version=None, running_sha256=old.running_sha256)
         rig.board.info = replace(stuck, image_state=ImageState.ON_TRIAL)
 
     hear = rig.board.hear
@@ -48,5 +51,5 @@ async def test_a_trial_that_does_not_end_has_a_code_and_a_release_published_mean
         )
         assert await rig.states() == ["4.3.2 failed", "4.3.3 queued"]
         del rig.board.hear
-        rig.board.info = replace(rig.board.info, image_state=ImageState.REVERTED)
+        rig.board.info = replace(rig.board.info, version="4.3.1", image_state=ImageState.REVERTED)
         await rig.until_state(JobState.SUCCEEDED, 2)
