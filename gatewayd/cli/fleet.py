@@ -1,12 +1,14 @@
 """`gatewayctl fleet status`: versions, and devices that are stuck, at all gateways of a broker."""
 
 import asyncio
+import functools
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,14 +18,36 @@ from gatewayd.cli.groups import Group
 from gatewayd.cli.options import Fraction, account_options, config_option, json_option
 from gatewayd.config import load
 from gatewayd.config.model import NAME_PATTERN
+from gatewayd.fleet.selection import Selection
 from gatewayd.fleet.status import QUIET_S, FleetDevice, FleetGateway, FleetStatus, read_fleet
 from gatewayd.mqtt.visitor import Account
 from gatewayd.timestamps import utc_text
+
+# So that a fleet of 200 gateways fits a screen: more of them, or of what is stuck, are counted.
+SCREEN_ROWS = 20
 
 
 @click.group("fleet", cls=Group)
 def group() -> None:
     """Commands for all gateways of a broker."""
+
+
+def _selection_options(function: Callable[..., None]) -> Callable[..., None]:
+    """`--version`, `--stuck` and `--offline`, as `selection`."""
+
+    @functools.wraps(function)
+    def choose(version: str | None, *, stuck: bool, offline: bool, **others: Any) -> None:
+        function(selection=Selection(stuck=stuck, offline=offline, version=version), **others)
+
+    for option in (
+        click.option("--offline", is_flag=True, help="Only gateways that are away."),
+        click.option("--stuck", is_flag=True, help="Only devices that are stuck, and their gateways."),
+        click.option(
+            "--version", metavar="M.m.p", help="Only devices that run this version, and their gateways."
+        ),
+    ):
+        choose = option(choose)
+    return choose
 
 
 @group.command("status")
@@ -32,6 +56,7 @@ def group() -> None:
 @click.option(
     "--app", metavar="ID", help="Only devices of this application, and the gateways that have them."
 )
+@_selection_options
 @click.option(
     "--wait",
     "quiet_s",
@@ -47,6 +72,7 @@ def status(
     config: Path,
     gateway: str | None,
     app: str | None,
+    selection: Selection,
     quiet_s: float,
     account: Account | None,
     as_json: bool,
@@ -54,26 +80,35 @@ def status(
     """Show what all gateways report to the broker: versions, and devices that are stuck and why.
 
     Exits with 1 if a gateway is away, refuses its configuration or has trouble of its own, or if a device is
-    stuck. A device is stuck if its update failed, if it
-    refuses what was published, if it does not answer, or if it waits because its last attempt failed; not
-    if it waits for a person (offered, paused) or is being updated.
+    stuck. A device is stuck if its update failed, if it refuses what was published, if it does not answer, or
+    if it waits because its last attempt failed; not if it waits for a person (offered, paused) or is being
+    updated. Of a large fleet only what needs somebody is listed; --stuck, --offline, --version and --json
+    list all that they select.
     """
     if gateway is not None and not re.fullmatch(NAME_PATTERN, gateway):
         raise click.UsageError("--gateway: expected 1 to 64 of the characters A-Z a-z 0-9 . _ -")
-    found = asyncio.run(read_fleet(load(config), gateway=gateway, app=app, quiet_s=quiet_s, account=account))
+    fleet = asyncio.run(read_fleet(load(config), gateway=gateway, app=app, quiet_s=quiet_s, account=account))
+    found = selection.of(fleet)
     if as_json:
         click.echo(found.model_dump_json())
     else:
-        _print_report(found)
+        _print_report(found, rows=SCREEN_ROWS if selection.is_everything else sys.maxsize)
     sys.exit(DONE if found.ok else REFUSED)
 
 
-def _print_report(found: FleetStatus) -> None:
+def _print_report(found: FleetStatus, *, rows: int) -> None:
+    """Print gateways, versions and what is stuck, each with at most so many rows."""
+    listed = found.gateways
+    if len(listed) > rows:
+        listed = tuple(gateway for gateway in listed if gateway.needs_somebody)[:rows]
     _print_table(
         ["GATEWAY", "STATUS", "GATEWAYD", "DEVICES", "STATES"],
-        map(_gateway_row, found.gateways),
-        [gateway.problem or None for gateway in found.gateways],
+        map(_gateway_row, listed),
+        [gateway.problem or None for gateway in listed],
     )
+    if left := len(found.gateways) - len(listed):
+        troubled = sum(gateway.needs_somebody for gateway in found.gateways) - len(listed)
+        echo(f"and {plural(left, 'other gateway')}, of which {troubled or 'none'} need somebody")
     echo()
     running = Counter(
         (device.app_id or "-", device.installed_version or "-")
@@ -85,7 +120,7 @@ def _print_report(found: FleetStatus) -> None:
         ([app, version, str(count)] for (app, version), count in sorted(running.items())),
     )
     echo()
-    _print_stuck(found)
+    _print_stuck(found, rows)
     echo(indented(_summary(found), 0))
 
 
@@ -112,15 +147,18 @@ def _stuck(found: FleetStatus) -> Iterator[tuple[FleetGateway, FleetDevice]]:
     return ((gateway, one) for gateway in found.gateways for one in gateway.devices if one.stuck)
 
 
-def _print_stuck(found: FleetStatus) -> None:
-    stuck = list(_stuck(found))
-    if not stuck:
+def _print_stuck(found: FleetStatus, rows: int) -> None:
+    every = list(_stuck(found))
+    if not every:
         return
+    stuck = every[: max(rows // 2, 1)]  # each has a line for the reason
     _print_table(
         ["STUCK AT", "DEVICE", "INSTALLED", "LATEST", "STATE", "SINCE"],
         (_stuck_row(gateway, one) for gateway, one in stuck),
         [because(one.code, one.reason) for _, one in stuck],
     )
+    if len(every) > len(stuck):
+        echo(f"and {len(every) - len(stuck)} more: --stuck lists them")
     echo()
 
 

@@ -122,6 +122,11 @@ class FleetGateway(GatewayReport):
             parts.append(f"{self.trouble.code}: {self.trouble.reason}")
         return "; ".join(parts)
 
+    @property
+    def needs_somebody(self) -> bool:
+        """Whether it is away or has a problem, or one of its devices is stuck."""
+        return self.is_away or bool(self.problem) or any(device.stuck for device in self.devices)
+
 
 class FleetStatus(BaseModel):
     """`fleet status`: `ok` if each gateway is online or sleeping, none has a problem, no device is stuck."""
@@ -185,9 +190,7 @@ def judge(broker: str, found: dict[FleetPlace, bytes], app: str | None) -> Fleet
         )
         for name, each in devices.items()
     )
-    ok = not any(
-        gateway.is_away or gateway.problem or any(d.stuck for d in gateway.devices) for gateway in gateways
-    )
+    ok = not any(gateway.needs_somebody for gateway in gateways)
     return FleetStatus(broker=broker, gateways=gateways, ok=ok)
 
 

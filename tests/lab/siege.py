@@ -8,7 +8,7 @@ anti-rollback mark.
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -75,7 +75,7 @@ class Siege:
             checks=rig.checks(),
         )
         self.router = Router([intake.route(settings.mqtt.ota_topic)])
-        parts: dict[str, Any] = dict.fromkeys(("board", "feed", "broker", "gateway", "loop_lag", "reload"))
+        parts: dict[str, Any] = dict.fromkeys(field.name for field in fields(ControlContext))
         parts |= {"store": rig.bench.store, "firmware": rig.bench.deps.firmware}
         parts |= {"reconciler": rig.reconciler, "commands": rig.commands}
         parts |= {"under_way": rig.scheduler.under_way}
