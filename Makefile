@@ -135,7 +135,7 @@ flood: $(STAMP) system-packages  ## 40,000 small QoS 0 messages a second for FLO
 	$(MAKE) -C device
 	PYTHONPATH=tests $(BIN)/python -m suites.flood --seconds $(FLOOD_SECONDS)
 
-brokers: $(STAMP) system-packages  ## The whole job at eight brokers from Debian, PyPI and npm, with the table in docs/brokers.md (as root or with sudo; ten minutes)
+brokers: $(STAMP) system-packages  ## The whole job at nine brokers from Debian, PyPI and npm, with the table in docs/brokers.md (as root or with sudo; 15 minutes)
 	@./.ci/packages deb
 	./.ci/brokers
 	$(MAKE) -C device

@@ -236,7 +236,7 @@ class Gateway:
                     self.gateway_statuses.append(self.gateway_status)
                 elif topic == f"gatewayd/{self.name}/gateway":
                     self.gateway_report = json.loads(message.payload)
-                elif message.payload:
+                elif message.payload and "/devices/" in topic:
                     name, status = topic.rsplit("/", 1)[1], json.loads(message.payload)
                     self.status[name] = status
                     self.history.append((name, status))

@@ -3,6 +3,8 @@
 import asyncio
 import re
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -12,6 +14,7 @@ from suites.brokers.job import NotSeenError, Row, run
 from suites.brokers.servers import KINDS, Kind, MissingError, Server
 
 PAGE = ROOT / "docs" / "brokers.md"
+_ONE_PORT_AT_A_TIME = threading.Lock()
 BEGIN, END = "<!-- make brokers begins -->", "<!-- make brokers ends -->"
 
 
@@ -37,7 +40,8 @@ def one(kind: Kind) -> Row:
     """Do the whole job at one broker. Raises MissingError."""
     row = Row(kind.name, kind.version())
     with tempfile.TemporaryDirectory(prefix="gatewayd-brokers-") as folder:
-        server = Server(kind, Path(folder) / "broker")
+        with _ONE_PORT_AT_A_TIME:
+            server = Server(kind, Path(folder) / "broker")
         gateway = Path(folder) / "gateway"
         gateway.mkdir()
         try:
@@ -49,19 +53,29 @@ def one(kind: Kind) -> Row:
     return row
 
 
+def attempt(kind: Kind) -> Row | str:
+    """Do the whole job at one broker, or say why not."""
+    try:
+        return one(kind)
+    except MissingError as error:
+        return f"{kind.name}: not run, {error}"
+
+
 @click.command()
 @click.option("--only", multiple=True, help="A broker, by the beginning of its name.")
 @click.option("--write", is_flag=True, help="Put the table into docs/brokers.md, unless --only.")
-def main(only: tuple[str, ...], write: bool) -> None:
+@click.option("--at-once", default=1, show_default=True, help="How many brokers.")
+def main(only: tuple[str, ...], write: bool, at_once: int) -> None:
     """Do the whole job at each broker, and print the table."""
-    rows, missing = [], []
-    for kind in KINDS:
-        if only and not kind.name.lower().startswith(tuple(name.lower() for name in only)):
-            continue
-        try:
-            rows.append(one(kind))
-        except MissingError as error:
-            missing.append(f"{kind.name}: not run, {error}")
+    kinds = [
+        kind
+        for kind in KINDS
+        if not only or kind.name.lower().startswith(tuple(name.lower() for name in only))
+    ]
+    with ThreadPoolExecutor(at_once) as pool:
+        found = list(pool.map(attempt, kinds))
+    rows = [row for row in found if isinstance(row, Row)]
+    missing = [line for line in found if isinstance(line, str)]
     click.echo("\n".join([table(rows), *missing]))
     if write and not only:
         PAGE.write_text(

@@ -24,6 +24,10 @@ STEP_S = 30.0
 QUIET_S = 4.0
 
 
+# What a broker may do where others say no.
+IGNORED = "silently ignored"
+
+
 class NotSeenError(Exception):
     """What should have happened did not."""
 
@@ -146,7 +150,7 @@ class Trial:
 
     async def says_too_large(self) -> str:
         if not self.server.kind.has_limit:
-            return "it has no limit"
+            return "not limited"
         container = self.gateway.pack(image_of(99, 2 * LIMIT_BYTES))
         ran = self.gateway.ctl(
             *("publish", "--force", "--config", "config.yaml", "--app", "pump", "--version", "4.3.99"),
@@ -173,6 +177,10 @@ class Trial:
         reading = await self._settled_on(self._reading)
         writing = await self._settled_on(self._writing)
         closes = self._log("left out what the broker closes the connection over; the rest goes on")[started:]
+        if reading == IGNORED and await self._reads(FORBIDDEN_READ):
+            reading = "**allowed**: the rule has no effect"
+        if writing == IGNORED and await self._retained(FORBIDDEN_WRITE):
+            writing = "**allowed**: the rule has no effect"
         seen = [f"reading {reading}", f"writing {writing}"]
         if closes:
             self._publish()
@@ -201,7 +209,7 @@ class Trial:
     async def _settled_on(self, look: Callable[[], str | None]) -> str:
         with contextlib.suppress(NotSeenError):
             await self._until(look, "", STEP_S / 2)
-        return look() or "silently ignored"
+        return look() or IGNORED
 
     # -- tools
 
@@ -223,9 +231,20 @@ class Trial:
         if ran.returncode:
             raise NotSeenError(f"{words[0]}: {_short(ran.stderr)}")
 
-    async def _retained(self) -> bool:
+    async def _reads(self, topic: str) -> bool:
+        """Whether a message on a topic reaches the gateway."""
         async with self._client() as client:
-            await client.subscribe(TOPIC, qos=0)
+            await client.publish(topic, b"what it may not read", qos=1, retain=False)
+        await asyncio.sleep(QUIET_S)
+        return any(
+            one.get("topic") == topic
+            for event in ("release stored", "message refused")
+            for one in self._log(event)
+        )
+
+    async def _retained(self, topic: str = TOPIC) -> bool:
+        async with self._client() as client:
+            await client.subscribe(topic, qos=0)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(QUIET_S):
                     return bool((await anext(aiter(client.messages))).payload)

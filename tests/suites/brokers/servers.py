@@ -256,16 +256,18 @@ def _ejabberd(place: Place) -> list[str]:
         acl:
           everybody: {{user_regexp: ""}}
         access_rules:
-          nobody: [{{deny: all}}]
           anybody: [{{allow: all}}]
         modules:
           mod_mqtt:
             access_publish:
-              "{FORBIDDEN_WRITE}": nobody
-              "#": anybody
+              "/a/pump/#": anybody
+              "gatewayd/barn/status": anybody
+              "gatewayd/barn/gateway": anybody
+              "gatewayd/barn/marker": anybody
+              "gatewayd/barn/devices/pump-1": anybody
             access_subscribe:
-              "{FORBIDDEN_READ}": nobody
-              "#": anybody
+              "/a/pump/#": anybody
+              "gatewayd/#": anybody
         """,
     )
     place.write("ejabberdctl.cfg", "")
