@@ -358,6 +358,7 @@ class Code(StrEnum):
     NO_ACTIVE_JOB = "no_active_job", _REQUEST
     NOT_OFFERED = "not_offered", _REQUEST
     OFFERED = "offered", _REQUEST
+    NOT_ON_OFFER = "not_on_offer", _REQUEST
     JOB_UNDER_WAY = "job_under_way", _REQUEST
     TOO_LATE = "too_late", _REQUEST
     PAUSED = "paused", _REQUEST
@@ -365,6 +366,8 @@ class Code(StrEnum):
     RESTART_NEEDED = "restart_needed", _REQUEST
     NO_FILE = "no_file", _REQUEST
     BAD_REQUEST = "bad_request", _REQUEST
+    RETAINED_COMMAND = "retained_command", _REQUEST
+    BAD_COMMAND = "bad_command", _REQUEST
     BUSY = "busy", _REQUEST
     CONTROL_SOCKET_IN_USE = "control_socket_in_use", _REQUEST
     NO_CONTROL_SOCKET = "no_control_socket", _REQUEST

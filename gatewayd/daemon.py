@@ -113,6 +113,7 @@ class Daemon:
             turned_away=self._turned_away,
             is_unconfirmed=self._is_unconfirmed,
         )
+        self._commands = Commands(store, self._firmware, self._scheduler, self._reconciler)
         self._gateway = GatewayStatusReader(
             lambda: self._settings,
             self._board,
@@ -133,6 +134,7 @@ class Daemon:
                 self._arrivals.weigh,
             ),
             count=self._counters.message,
+            install=lambda name, version: self._commands.install(name, version, by="mqtt"),
         )
         self._health = Health(
             self._clock,
@@ -197,7 +199,7 @@ class Daemon:
             store=self._store,
             firmware=self._firmware,
             reconciler=self._reconciler,
-            commands=Commands(self._store, self._firmware, self._scheduler, self._reconciler),
+            commands=self._commands,
             board=self._board,
             feed=self._feed,
             under_way=self._scheduler.under_way,

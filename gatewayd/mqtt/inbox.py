@@ -26,7 +26,7 @@ MAX_STORE_BACK_OFF_S = 30.0
 class Inbox:
     """Takes one message after the other to `on_message`; `on_refusal` is called when `refused` has changed.
 
-    `coming_in` lasts for as long as a message is looked at.
+    `coming_in` lasts for as long as a message is looked at. `take_other` takes what brings no firmware.
     """
 
     def __init__(  # noqa: PLR0913 - the last three stand for time and chance
@@ -38,6 +38,7 @@ class Inbox:
         on_refusal: Callable[[], None],
         coming_in: Callable[[], AbstractContextManager[None]],
         check: RetainedCheck | None,
+        take_other: Callable[[IncomingMessage], bool],
         sleep: Callable[[float], Awaitable[None]],
         clock: Callable[[], float],
         chance: Callable[[], float],
@@ -48,6 +49,7 @@ class Inbox:
         self._on_refusal = on_refusal
         self._coming_in = coming_in
         self._check = check
+        self._take_other = take_other
         self._sleep, self._clock, self._chance = sleep, clock, chance
         self._refused: dict[str, FirmwareError] = {}
         self._refusal_logged_s: dict[str, float] = {}
@@ -82,6 +84,8 @@ class Inbox:
         """Return when the message may be acknowledged."""
         failures = 0
         if self._check is not None and self._check.take_marker(raw.topic, raw.payload):
+            return
+        if self._take_other(raw):
             return
         while (message := self._followed(raw)) is not None:
             try:

@@ -207,7 +207,7 @@ class RetainedCheck:
         """Do what is due. Raises BrokerError at the end of the connection."""
         self.due.clear()
         if self._pending:
-            await _settle(exchange, sleep)
+            await settle(exchange, sleep)
             await self._judge(exchange, sleep)
         if self._must_mark:
             if not self._is_read:
@@ -247,7 +247,7 @@ class RetainedCheck:
     async def _read_marker(self, exchange: Exchange, sleep: Callable[[float], Awaitable[None]]) -> None:
         self._found = None
         await exchange.replay([self._topic])
-        await _settle(exchange, sleep)
+        await settle(exchange, sleep)
         self._is_read = True
 
     async def _mark(self, exchange: Exchange) -> None:
@@ -268,7 +268,7 @@ class RetainedCheck:
         self._must_mark = False
 
 
-async def _settle(exchange: Exchange, sleep: Callable[[float], Awaitable[None]]) -> None:
+async def settle(exchange: Exchange, sleep: Callable[[float], Awaitable[None]]) -> None:
     """Return when nothing has come in for SETTLE_S, and nothing is coming."""
     line, before = exchange.connection, -1
     while not (exchange.is_idle and line.messages_in == before and not line.received_of_packet_bytes):

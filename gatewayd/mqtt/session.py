@@ -49,6 +49,7 @@ from gatewayd.mqtt.exchange import Exchange
 from gatewayd.mqtt.inbox import Inbox
 from gatewayd.mqtt.left_out import Request
 from gatewayd.mqtt.login import PACKET_OVERHEAD_BYTES, SESSION_EXPIRY_S, BrokerError, Login
+from gatewayd.mqtt.other_topics import OnCommand, OtherTopics
 from gatewayd.mqtt.subscriptions import Subscriptions
 from gatewayd.mqtt.topics import GatewayTopics, Presence
 
@@ -75,8 +76,8 @@ class MqttSession:
     """Connects, subscribes, receives, publishes, and starts over; `run` it once.
 
     `on_connected` is called after each CONNACK, `on_refusal` when `refused_messages` has changed.
-    `subscriptions`: those of an earlier session of this process
-    with the same broker and client id, if there was one.
+    `on_command` takes commands; None: none are listened for. `subscriptions`: those of an earlier session of
+    this process with the same broker and client id, if there was one.
     """
 
     def __init__(  # noqa: PLR0913 - the last three stand for time and chance, and have defaults
@@ -87,6 +88,7 @@ class MqttSession:
         on_message: Callable[[IncomingMessage], Awaitable[None]],
         on_connected: Callable[[], None],
         on_refusal: Callable[[], None] = lambda: None,
+        on_command: OnCommand | None = None,
         subscriptions: Subscriptions | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -113,6 +115,7 @@ class MqttSession:
         self._left_out = self._subscriptions.left_out
         self._sleep = sleep
         self._visits = Visits(settings.connect, sleep=sleep, clock=clock, chance=chance)
+        self._other = OtherTopics(topics, self._subscriptions, on_command)
         self._inbox = Inbox(
             self._subscriptions,
             settings.ota_topic,
@@ -120,6 +123,7 @@ class MqttSession:
             on_refusal=on_refusal,
             coming_in=self._visits.coming_in,
             check=self._subscriptions.check,
+            take_other=self._other.take,
             sleep=sleep,
             clock=clock,
             chance=chance,
@@ -191,6 +195,11 @@ class MqttSession:
             if error.code == Code.PUBLISH_REFUSED:
                 raise
             raise BrokerError(error.message) from None
+
+    async def retained(self, topic_filter: str) -> frozenset[str]:
+        """Return the topics that match and where something is retained. Raises BrokerError."""
+        with self._visits.leaving():
+            return await self._other.retained(topic_filter, self._sleep)
 
     async def _publish(
         self, connection: Connection, topic: str, payload: bytes, *, retain: bool = True
@@ -309,8 +318,9 @@ class MqttSession:
                 tasks.create_task(self._inbox.report_dropped(connection), name="mqtt: dropped")
                 tasks.create_task(self._watch_floods(connection), name="mqtt: floods")
                 tasks.create_task(self._retry_left_out(connection), name="mqtt: left out")
+                exchange = Exchange(connection, self._inbox, self._subscriptions, self._publish)
+                tasks.create_task(self._other.serve(exchange), name="mqtt: other topics")
                 if self._subscriptions.check is not None:
-                    exchange = Exchange(connection, self._inbox, self._subscriptions, self._publish)
                     check = exchange.compare(self._subscriptions.check, self._visits.coming_in, self._sleep)
                     tasks.create_task(check, name="mqtt: check")
                 if self._was_shared:

@@ -3,10 +3,12 @@
     <root>/status            retained: `online`, `sleeping`, or `offline`, which is also the last will
     <root>/gateway           retained: the status of the gateway itself, as JSON
     <root>/devices/<name>    retained: the status of one device, as JSON
+    <root>/devices/<name>/install    a command: the version to install (see install_commands.py)
     <root>/marker            retained: shows that the broker remembers (see retained_check.py)
     <ota topic>              firmware, by application, major.minor and channel: `ota.topic` has its form
 
-The root is `mqtt.status_topic` with the gateway's id in it.
+The root is `mqtt.status_topic` with the gateway's id in it. What Home Assistant discovers stands elsewhere:
+see home_assistant.py.
 """
 
 import re
@@ -77,6 +79,18 @@ class GatewayTopics:
         """Return where the status of a device is published."""
         return f"{self.devices}/{name}"
 
+    def install(self, name: str) -> str:
+        """Return where the gateway is told to install what is offered to a device."""
+        return f"{self.device(name)}/install"
+
+    def told_to_install(self, topic: str) -> str | None:
+        """Return the name in a topic of `install`; None: it is another topic."""
+        before, after = f"{self.devices}/", "/install"
+        if not topic.startswith(before) or not topic.endswith(after):
+            return None
+        name = topic[len(before) : -len(after)]
+        return name if name and "/" not in name else None
+
     @property
     def devices(self) -> str:
         """The common beginning of the topics of devices."""
@@ -86,6 +100,11 @@ class GatewayTopics:
     def every_device(self) -> str:
         """The filter for the statuses of all devices."""
         return self.device("+")
+
+    @property
+    def every_install(self) -> str:
+        """The filter for the commands to all devices."""
+        return self.install("+")
 
 
 class FleetPlace(NamedTuple):

@@ -4,7 +4,7 @@ A reload may name another broker. The session is then replaced by one with that 
 """
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -12,6 +12,9 @@ import structlog
 
 from gatewayd.config import Mqtt, Periodic, Settings
 from gatewayd.mqtt.gateway_report import GatewayReport
+from gatewayd.mqtt.home_assistant import discoveries, discovery_filter
+from gatewayd.mqtt.home_assistant_report import HomeAssistantReport
+from gatewayd.mqtt.install_commands import Install, InstallCommands
 from gatewayd.mqtt.intake import Intake, MessageChecks, ReleaseStore
 from gatewayd.mqtt.reports import Reports
 from gatewayd.mqtt.retained_check import RetainedCheck, RetentionStore
@@ -35,7 +38,8 @@ class Uplink:
     """Messages from the broker to the store, statuses from the board to the broker; `run` it once.
 
     `settings` returns those in force; `gateway` the gateway's own status; `on_change` is called when a
-    message was stored, withdrawn or refused; `checks` judges messages; `count` counts them by outcome.
+    message was stored, withdrawn or refused; `checks` judges messages; `count` counts them by outcome;
+    `install` carries out commands that come by MQTT.
     """
 
     def __init__(
@@ -47,9 +51,11 @@ class Uplink:
         gateway: Callable[[], GatewayStatus],
         on_change: Callable[[], None],
         checks: MessageChecks,
+        install: Install,
         count: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._gateway = gateway
+        self._install = install
         self._checks = checks
         self._count = count
         self._settings = settings
@@ -75,7 +81,12 @@ class Uplink:
                 await asyncio.wait([running])
             if not running.cancelled():
                 running.result()
-            self._broker = self._make_broker(self._subscriptions_for(self._broker))
+            last = self._broker
+            is_same = last.identity == _identity(self._settings().mqtt)
+            self._broker = self._make_broker(
+                last.session.subscriptions if is_same else self._new_subscriptions(),
+                last.discovered if is_same else {},
+            )
             if self._topics is not None:
                 self._broker.session.set_topics(self._topics)
 
@@ -122,26 +133,25 @@ class Uplink:
         check = self._broker.session.subscriptions.check
         return check is not None and check.is_unconfirmed(topic)
 
-    def _subscriptions_for(self, last: "_Broker") -> Subscriptions:
-        """Return those of the last session if the new one continues it: nothing is downloaded twice."""
-        if last.identity == _identity(self._settings().mqtt):
-            return last.session.subscriptions
-        return self._new_subscriptions()
-
     def _new_subscriptions(self) -> Subscriptions:
         marker = GatewayTopics.of(self._settings()).marker
         return Subscriptions(check=RetainedCheck(self._store, marker, on_change=self._on_change))
 
-    def _make_broker(self, subscriptions: Subscriptions) -> "_Broker":
+    def _make_broker(
+        self, subscriptions: Subscriptions, discovered: Mapping[str, str] | None = None
+    ) -> "_Broker":
+        """Make one; one that continues the last goes on with its session: nothing is downloaded twice."""
         return _Broker(
-            self._settings(),
+            self._settings,
             self._store,
             self._board,
             gateway=self._gateway,
             on_change=self._on_change,
             checks=self._checks,
             count=self._count,
+            install=self._install,
             subscriptions=subscriptions,
+            discovered=discovered or {},
         )
 
 
@@ -151,11 +161,14 @@ def _identity(mqtt: Mqtt) -> tuple[str, int, str | None]:
 
 
 class _Broker:
-    """Everything that depends on one broker; `run` it once."""
+    """Everything that depends on one broker; `run` it once.
 
-    def __init__(
+    `subscriptions` and `discovered` are those of the last one, if this one continues it.
+    """
+
+    def __init__(  # noqa: PLR0913 - what the uplink was given, and what is carried over
         self,
-        settings: Settings,
+        in_force: Callable[[], Settings],
         store: ReleaseStore,
         board: StatusBoard,
         *,
@@ -163,8 +176,11 @@ class _Broker:
         on_change: Callable[[], None],
         checks: MessageChecks,
         count: Callable[[str], None],
+        install: Install,
         subscriptions: Subscriptions,
+        discovered: Mapping[str, str],
     ) -> None:
+        settings = in_force()
         self.identity = _identity(settings.mqtt)
         self.online_since: datetime | None = None
         topics = GatewayTopics.of(settings)
@@ -177,12 +193,17 @@ class _Broker:
             checks=checks,
             count=count,
         )
+        home_assistant = settings.mqtt.home_assistant
+        self._installs = home_assistant and InstallCommands(
+            install, lambda: {device.name for device in in_force().devices}
+        )
         self.session = MqttSession(
             settings.mqtt,
             topics=topics,
             on_message=Router([intake.route(settings.mqtt.ota_topic)]).accept,
             on_connected=self._connected,
             on_refusal=on_change,
+            on_command=self._installs.take if self._installs else None,
             subscriptions=subscriptions,
         )
         self._reports = Reports(
@@ -191,17 +212,32 @@ class _Broker:
             topics=topics,
             with_progress=not isinstance(settings.mqtt.connect, Periodic),
         )
-
         self._gateway_report = GatewayReport(gateway, self.session, topic=topics.gateway)
+        self._home_assistant = HomeAssistantReport(
+            lambda: discoveries(in_force(), board),
+            self.session,
+            search=discovery_filter(home_assistant.prefix, settings.gateway.id) if home_assistant else "",
+            held=discovered,
+        )
+
+    @property
+    def discovered(self) -> Mapping[str, str]:
+        """What Home Assistant was told at this broker."""
+        return self._home_assistant.held
 
     def _connected(self) -> None:
         self.online_since = datetime.now(UTC)
         self._reports.resend()
         self._gateway_report.resend()
+        self._home_assistant.resend()
 
     async def run(self) -> None:
         """Serve until cancelled; then publish `offline`."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._reports.run(), name="reports")
             tasks.create_task(self._gateway_report.run(), name="gateway report")
+            if self._home_assistant.is_needed:
+                tasks.create_task(self._home_assistant.run(), name="home assistant")
+            if self._installs:
+                tasks.create_task(self._installs.run(), name="install commands")
             tasks.create_task(self.session.run(), name="mqtt")

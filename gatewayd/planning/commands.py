@@ -53,10 +53,11 @@ class Commands:
         self._scheduler = scheduler
         self._reconciler = reconciler
 
-    async def approve(self, target: str, by: str) -> CommandResult:
-        """Let a job that is waiting for approval begin."""
+    async def approve(self, target: str, by: str, *, version: str | None = None) -> CommandResult:
+        """Let a job that is waiting for approval begin; `version`: only if it is for this one."""
         async with self._reconciler.between_passes():
             job = _active(await self._job_of(target), target)
+            _check_on_offer(job, target, version)
             if job.state is not JobState.OFFERED:
                 raise RequestError(
                     f"job {job.id} of {job.device} is not waiting for approval: it is {job.state}",
@@ -83,10 +84,13 @@ class Commands:
         log.info("cancelled", device=job.device, job=job.id, version=job.version, by=by)
         return await self._outcome(job, f"job {job.id} ({job.version}) is cancelled")
 
-    async def retry(self, target: str, by: str, *, reverted: bool = False) -> CommandResult:
+    async def retry(
+        self, target: str, by: str, *, reverted: bool = False, version: str | None = None
+    ) -> CommandResult:
         """Try again now: a job that is waiting, failed or was cancelled, or a device that did not answer.
 
-        `reverted`: also an image that was given up, as often as the protocol allows.
+        `reverted`: also an image that was given up, as often as the protocol allows. `version`: only if the
+        job is for this one.
         """
         device = self._device_of(target, await self._jobs())
         async with self._reconciler.between_passes():
@@ -95,6 +99,7 @@ class Commands:
                 who, way_out = pause
                 raise RequestError(f"{device} was paused by {who.by}", code="paused", hint=way_out)
             last = next((job for job in reversed(known.jobs) if job.device == device), None)
+            _check_on_offer(last, device, version)
             again = last is not None and await self._permit(last, known.jobs, reverted=reverted)
         if last is not None and again:
             await self._reconciler.settled()
@@ -104,6 +109,19 @@ class Commands:
         if last is not None and last.is_active:
             return await self._outcome(last, f"job {last.id} ({last.version}) is tried now")
         return CommandResult(device, None, f"{device} is asked to identify itself; there is no job to retry")
+
+    async def install(self, name: str, version: str, by: str) -> CommandResult:
+        """Install what is on offer: approve it, try again what failed, or begin now what waits.
+
+        Raises RequestError: `not_on_offer` for any other version, and what `retry` raises.
+        """
+        last = await self._job_of(self._device(name).name)
+        _check_on_offer(last, name, version)
+        if last is None or last.state is not JobState.OFFERED:
+            result = await self.retry(name, by, version=version)
+            if result.job is None or result.job.state is not JobState.OFFERED:
+                return result
+        return await self.approve(name, by, version=version)
 
     async def pause(self, names: Sequence[str], by: str) -> tuple[CommandResult, ...]:
         """Pause the named devices, or everything without a name; a transfer stops where it is."""
@@ -326,6 +344,15 @@ def _active(job: Job | None, target: str) -> Job:
         ended = "" if job is None else f": job {job.id} is {job.state}"
         raise RequestError(f"{target} has no update under way{ended}", code="no_active_job")
     return job
+
+
+def _check_on_offer(job: Job | None, device: str, version: str | None) -> None:
+    """Raise RequestError unless a device's last job is, or was to be, an update to this version."""
+    done = (JobState.SUCCEEDED, JobState.SUPERSEDED)
+    offered = job.version if job is not None and job.state not in done else None
+    if version is not None and version != offered:
+        what = f"{offered} is" if offered else "nothing is"
+        raise RequestError(f"{version!r} is not on offer to {device}: {what}", code="not_on_offer")
 
 
 def _standing(job: Job) -> str:

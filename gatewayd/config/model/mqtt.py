@@ -62,6 +62,15 @@ def _status_topic(text: str) -> str:
     return text
 
 
+def _discovery_prefix(text: str) -> str:
+    if not text.isprintable() or re.search(r"[+#]", text) or text.startswith("$") or "" in text.split("/"):
+        raise refuse(
+            "expected a topic such as homeassistant, without + or #, or a slash at either end,"
+            f" got {text[:80]!r}"
+        )
+    return text
+
+
 def _duration(shortest: timedelta, longest: timedelta) -> Callable[[Any], timedelta]:
     def read(value: Any) -> timedelta:
         try:
@@ -117,6 +126,14 @@ class Periodic(Section):
     wait: Wait = Field(description="How long to stay connected while nothing arrives: 1s to 1h")
 
 
+class HomeAssistant(Section):
+    """Home Assistant: each device, and the gateway itself, appear there; {} for its usual prefix."""
+
+    prefix: Annotated[Text, AfterValidator(_discovery_prefix)] = Field(
+        "homeassistant", description="Home Assistant's discovery prefix"
+    )
+
+
 class _AlwaysOrPeriodic:
     """Reads `always` or a mapping: a union would report a mistake once for each of its members."""
 
@@ -169,6 +186,9 @@ class MqttSection(Section):
         "gatewayd/{gateway_id}", description="Root of the topics this gateway publishes its status on"
     )
     max_message_mib: int = Field(16, ge=1, le=255, description="Largest message accepted, in MiB")
+    home_assistant: HomeAssistant | None = Field(
+        None, description="Let devices appear in Home Assistant, with a button to install. Default: off"
+    )
 
 
 class Mqtt(MqttSection):

@@ -1,0 +1,147 @@
+"""What Home Assistant finds at a real broker, and what its button does, with the daemon as a process."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab.desk import Desk, desk
+from lab.farm import image_of
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+PREFIX = "homeassistant/device/barn"
+IMAGE = image_of(17, 20_000)
+# In place of six seconds.
+QUICK = "import gatewayd.mqtt.retained_check as check; check.SETTLE_S = 0.4"
+
+
+class House:
+    """What Home Assistant sees of the broker, and its buttons."""
+
+    def __init__(self, barn: Desk) -> None:
+        self._barn = barn
+        self.discovered: dict[str, dict[str, Any]] = {}
+        self.client = paho.Client(CallbackAPIVersion.VERSION2)
+        self.client.on_message = self._hear
+
+    def _hear(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
+        name = message.topic.removeprefix(f"{PREFIX}/").removesuffix("/config")
+        if message.payload:
+            self.discovered[name] = json.loads(message.payload)
+        else:
+            self.discovered.pop(name, None)
+
+    def until_there(self, *names: str) -> None:
+        self._barn.until(lambda: self.discovered.keys() == set(names), f"{names}: {self.discovered.keys()}")
+
+    def update(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.discovered[name]["cmps"]["update"]
+        return found
+
+    def until_offered(self, name: str, version: str) -> None:
+        self._barn.until(lambda: self.update(name).get("payload_install") == version, version)
+
+    def send(self, payload: str | bytes, device: str = "pump-1", *, retain: bool = False) -> None:
+        topic = f"gatewayd/barn/devices/{device}/install"
+        self.client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(10)
+
+    def press(self, name: str) -> None:
+        """Do what the button does."""
+        update = self.update(name)
+        self.client.publish(
+            update["command_topic"], update["payload_install"], qos=update["qos"], retain=update["retain"]
+        ).wait_for_publish(10)
+
+
+@contextmanager
+def house(barn: Desk) -> Iterator[House]:
+    one = House(barn)
+    one.client.connect("127.0.0.1", barn.broker.port)
+    one.client.subscribe("homeassistant/#", qos=1)
+    one.client.loop_start()
+    try:
+        yield one
+    finally:
+        one.client.disconnect()
+        one.client.loop_stop()
+
+
+@pytest.fixture(name="barn")
+def _barn(tmp_path: Path) -> Iterator[Desk]:
+    with desk(tmp_path) as whole:
+        whole.gateway.preset = QUICK
+        whole.gateway.config["mqtt"]["home_assistant"] = {}
+        yield whole
+
+
+def ignored(barn: Desk) -> list[str]:
+    return [line["code"] for line in barn.gateway.log_events("install ignored")]
+
+
+def more_ignored(barn: Desk, before: int) -> bool:
+    return len(ignored(barn)) > before
+
+
+def test_the_button_installs_what_is_on_offer_and_nothing_else(barn: Desk) -> None:
+    barn.configure(barn.device("pump-1").config(install="manual"))
+    barn.start()
+    with house(barn) as home:
+        home.until_there("gateway", "pump-1")
+        barn.publish("pump", "4.3.2", IMAGE)
+        barn.until_state("pump-1", "offered")
+        home.until_offered("pump-1", "4.3.2")
+        for payload, device, code in (
+            ("4.3.3", "pump-1", "not_on_offer"),
+            ("", "pump-1", "bad_command"),
+            ("4" * 65, "pump-1", "bad_command"),
+            ("4.3.2", "pump-9", "no_such_device"),
+        ):
+            before = len(ignored(barn))
+            home.send(payload, device)
+            barn.until(partial(more_ignored, barn, before), code)
+            assert ignored(barn)[-1] == code
+        home.send("4.3.2", retain=True)
+        barn.until(lambda: ignored(barn)[-1] == "retained_command")
+        assert barn.views()["pump-1"].state == "offered"
+        home.send("", retain=True)
+        home.press("pump-1")
+        barn.until_state("pump-1", "succeeded", installed_version="4.3.2")
+        assert barn.gateway.log_events("approved")[0]["by"] == "mqtt"
+        barn.until(lambda: home.discovered["pump-1"]["dev"].get("sw") == "4.3.2")
+
+
+def test_what_was_removed_is_gone_and_switching_it_off_removes_everything(barn: Desk) -> None:
+    one, other, last = (barn.device(f"pump-{number}").config() for number in "123")
+    last["name"] = "pump.3"
+    barn.configure(one, other, last)
+    barn.start()
+    with house(barn) as home:
+        home.until_there("gateway", "pump-1", "pump-2", "pump_3")
+        barn.stop()
+        barn.configure(one, last)
+        barn.start()
+        home.until_there("gateway", "pump-1", "pump_3")
+        barn.configure(one)
+        barn.good("reload")
+        home.until_there("gateway", "pump-1")
+        barn.gateway.config["mqtt"]["home_assistant"] = {"prefix": "ha"}
+        barn.write()
+        barn.good("reload")
+        home.until_there()
+        barn.gateway.config["mqtt"]["home_assistant"] = {}
+        barn.write()
+        barn.good("reload")
+        home.until_there("gateway", "pump-1")
+        del barn.gateway.config["mqtt"]["home_assistant"]
+        barn.write()
+        barn.good("reload")
+        home.until_there()
+        # The broker's session still has the subscription: it is ended, and nothing is installed.
+        home.send("4.3.2")
+        ended = {"topics": ["gatewayd/barn/devices/+/install"]}
+        barn.until(lambda: ended.items() <= barn.gateway.log_events("unsubscribed")[-1].items())
+        assert ignored(barn) == []
