@@ -84,7 +84,8 @@ def _print_suspended(result: SuspendedResult) -> None:
 
 def _print_message(result: ExplainMessageResult) -> None:
     what = "an empty message, which withdraws the release" if result.withdraws else size(result.size_bytes)
-    echo(printable(f"{result.topic}: {what}"), bold=True)
+    said = f", says that it is {', '.join(result.own_versions)}" if result.own_versions else ""
+    echo(printable(f"{result.topic}: {what}{said}"), bold=True)
     concerned = [one for one in result.devices if one.follows or (result.withdraws and one.ends)]
     for forecast in concerned:
         echo(_headline(forecast))

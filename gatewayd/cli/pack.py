@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from gatewayd.cli.options import json_option
+from gatewayd.cli.own_versions import NamedImage, check_agreement
 from gatewayd.errors import ConfigError, FirmwareError, HostError
 from gatewayd.ota.container import Rom, build, built_at, encrypt, timestamp_of
 from gatewayd.ota.file_kinds import advice, is_container, nested, refuse_keys
@@ -66,11 +67,15 @@ def command(
 
     Each image is ADDRESS=FILE: the flash address of the slot it is linked for, and its file. The build
     timestamp is now (UTC): devices refuse a container older than the last one they took.
+    Images that say their version (MCUboot's) must all say the same one.
     """
     _check_usage(key_file, no_sign, no_encrypt, output, images)
     key = _read_key(key_file) if key_file else None
     roms = [Rom(address, _read_image(path)) for address, path in images]
     timestamp_ms = timestamp_of(datetime.now(UTC))
+    versions = check_agreement(
+        [NamedImage(str(path), rom.content) for rom, (_, path) in zip(roms, images, strict=True)]
+    )
     packed = _pack(roms, timestamp_ms, None if no_sign else key, None if no_encrypt else key)
     _replace(output, packed)
     summary = {
@@ -87,10 +92,11 @@ def command(
                 "size": len(rom.content),
                 "sha256": hashlib.sha256(rom.content).hexdigest(),
             }
-            for rom in roms
+            | ({"own_version": own} if own else {})
+            for rom, own in zip(roms, versions, strict=True)
         ],
     }
-    click.echo(json.dumps(summary) if as_json else _for_people(summary, images, roms))
+    click.echo(json.dumps(summary) if as_json else _for_people(summary, images, roms, versions))
 
 
 def _check_usage(
@@ -149,7 +155,9 @@ def _replace(output: Path, content: bytes) -> None:
         undo.pop_all()
 
 
-def _for_people(summary: dict[str, object], images: tuple[Image, ...], roms: list[Rom]) -> str:
+def _for_people(
+    summary: dict[str, object], images: tuple[Image, ...], roms: list[Rom], versions: list[str | None]
+) -> str:
     signed = "signed" if summary["signed"] else "not signed"
     encrypted = "encrypted" if summary["encrypted"] else "not encrypted"
     lines = [
@@ -157,6 +165,7 @@ def _for_people(summary: dict[str, object], images: tuple[Image, ...], roms: lis
     ]
     lines += [
         f"  {rom.address:#010x}  {len(rom.content)} bytes  {path}"
-        for rom, (_, path) in zip(roms, images, strict=True)
+        + (f", says that it is {own}" if own else "")
+        for rom, (_, path), own in zip(roms, images, versions, strict=True)
     ]
     return "\n".join(lines)

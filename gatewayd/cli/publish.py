@@ -8,10 +8,12 @@ from pathlib import Path
 import click
 
 from gatewayd.cli.options import account_options, config_option, json_option
+from gatewayd.cli.own_versions import check_claim, images_in
+from gatewayd.codes import Code
 from gatewayd.config import Device, Settings, load
 from gatewayd.errors import FirmwareError, GatewaydError
 from gatewayd.images.opened import open_firmware
-from gatewayd.jobs.eligibility import line_of, profile_of
+from gatewayd.jobs.eligibility import check_own_versions, line_of, profile_of
 from gatewayd.jobs.near_misses import near_misses
 from gatewayd.mqtt.login import Login
 from gatewayd.mqtt.visitor import Account, publish_retained, visit, visitor
@@ -42,6 +44,7 @@ class Publication:
     message: bytes
     warnings: tuple[str, ...]
     is_futile: bool
+    own_version: str | None = None  # what the images say that they are
 
 
 @click.command()
@@ -144,6 +147,9 @@ def _release(
         )
     if kind == BARE_IMAGE and not plain:
         _check_own_version(takers, version, content, file)
+    own = None
+    if not plain:
+        own = check_claim(images_in(content, str(file)), str(version), escape="; --plain publishes it anyway")
     message = encode_patch(version.patch, encoding) + content
     topic_text = settings.mqtt.ota_topic.build(topic)
     room = MAX_PACKET_BYTES - AROUND_TOPIC_BYTES - len(topic_text.encode())
@@ -162,10 +168,13 @@ def _release(
         warnings.append(
             f"{len(message)} bytes are more than a gateway with mqtt.max_message_mib: {limit_mib} accepts"
         )
-    refusals = _refusals(settings, takers, encoding, kind, message)
-    warnings += refusals if takers else _misses(settings, topic)
+    refusals = _refusals(settings, takers, version, encoding, kind, message)
+    for name, code, reason in refusals:
+        if code == Code.IMAGE_VERSION_DIFFERS and not plain:
+            raise FirmwareError(f"{file}, {name} {reason}", code=code)
+    warnings += [f"{name} {reason}" for name, _, reason in refusals] if takers else _misses(settings, topic)
     is_futile = bool(takers) and (is_too_large or len(refusals) == len(takers))
-    return Publication(topic_text, version, encoding, kind, message, tuple(warnings), is_futile)
+    return Publication(topic_text, version, encoding, kind, message, tuple(warnings), is_futile, own)
 
 
 def _check_own_version(takers: list[Device], version: Version, content: bytes, file: Path) -> None:
@@ -192,11 +201,18 @@ def _takes(device: Device, topic: OtaTopic) -> bool:
 
 
 def _refusals(
-    settings: Settings, takers: list[Device], encoding: PatchEncoding, kind: str, message: bytes
-) -> list[str]:
-    """Return why the devices that follow the topic would refuse the message."""
-    refusals = [(device.name, _refusal(settings, device, encoding, kind, message)) for device in takers]
-    return [f"{name} {refusal}" for name, refusal in refusals if refusal]
+    settings: Settings,
+    takers: list[Device],
+    version: Version,
+    encoding: PatchEncoding,
+    kind: str,
+    message: bytes,
+) -> list[tuple[str, str, str]]:
+    """Return which of the devices that follow the topic would refuse the message: name, code and reason."""
+    refusals = [
+        (device.name, _refusal(settings, device, version, encoding, kind, message)) for device in takers
+    ]
+    return [(name, *refusal) for name, refusal in refusals if refusal]
 
 
 def _misses(settings: Settings, topic: OtaTopic) -> list[str]:
@@ -207,16 +223,24 @@ def _misses(settings: Settings, topic: OtaTopic) -> list[str]:
 
 
 def _refusal(
-    settings: Settings, device: Device, encoding: PatchEncoding, kind: str, message: bytes
-) -> str | None:
+    settings: Settings,
+    device: Device,
+    version: Version,
+    encoding: PatchEncoding,
+    kind: str,
+    message: bytes,
+) -> tuple[str, str] | None:
+    """Return why the device would refuse the message, as a code and a text; None if it would not."""
     if device.patch_encoding is not encoding:
-        return f"expects patch_encoding: {device.patch_encoding}, and this is {encoding}"
+        text = f"expects patch_encoding: {device.patch_encoding}, and this is {encoding}"
+        return Code.OTHER_ENCODING, text
     if device.payload is Payload.STANDARD and kind != BARE_IMAGE:
-        return f"has payload: standard, and would take the whole {kind} for its image"
+        return Code.NESTED_CONTAINER, f"has payload: standard, and would take the whole {kind} for its image"
     try:
-        open_firmware(message, profile_of(settings, device), settings.keys_of(device))
+        opened = open_firmware(message, profile_of(settings, device), settings.keys_of(device))
+        check_own_versions(device, opened.verdict(), version)
     except FirmwareError as error:
-        return f"will refuse it ({error.code}): {error}"
+        return error.code, f"will refuse it ({error.code}): {error}"
     return None
 
 
@@ -239,8 +263,10 @@ def _print_result(settings: Settings, release: Publication, output: Path | None,
             "recognised": release.kind,
             "patch_encoding": release.encoding.value,
             "warnings": release.warnings,
+            "own_version": release.own_version,
         }
         click.echo(json.dumps(document))
         return
     end = f"in {output}" if output else f"retained by {settings.mqtt.host}:{settings.mqtt.port}"
-    click.echo(f"{release.topic}: version {release.version}, {size} bytes, {release.kind}; {end}")
+    said = f" that says it is {release.own_version}" if release.own_version else ""
+    click.echo(f"{release.topic}: version {release.version}, {size} bytes, {release.kind}{said}; {end}")

@@ -245,13 +245,18 @@ class Forecast(Message):
 
 
 class ExplainMessageResult(Message):
-    """What a message would cause. `withdraws`: it is empty; `near_misses`: devices it just misses."""
+    """What a message would cause.
+
+    `withdraws`: it is empty; `near_misses`: devices it just misses; `own_versions`: what its images say that
+    they are.
+    """
 
     topic: str
     size_bytes: int
     withdraws: bool
     devices: tuple[Forecast, ...]
     near_misses: tuple[str, ...] = ()
+    own_versions: tuple[str, ...] = ()
 
 
 class Assessment(Message):

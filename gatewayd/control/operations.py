@@ -232,6 +232,7 @@ class ControlOperations:
             withdraws=not message,
             devices=tuple(views.forecast_view(one) for one in forecasts(settings, preview)),
             near_misses=tuple(near_misses(topic, installed_versions(settings, preview.known.devices))),
+            own_versions=preview.own_versions,
         )
 
     async def _explain(self, request: requests.ExplainDevice | requests.Suspended) -> Result:

@@ -117,11 +117,18 @@ def images_of(device: Device, verdict: Verdict) -> tuple[RomFacts, ...]:
     return verdict.roms
 
 
+def check_own_versions(device: Device, verdict: Verdict, version: Version) -> None:
+    """Raise FirmwareError when an image says that it is another version than was published."""
+    for image in images_of(device, verdict):
+        if image.own_version:
+            check_own_version(image.own_version, str(version))
+
+
 def refusal_of(device: Device, record: DeviceRecord, candidate: Candidate) -> Decision | None:
     """Return why a device does not take a genuine release; None if it does."""
     installed = installed_version(device, record)
     try:
-        _check_own_versions(device, candidate)
+        check_own_versions(device, candidate.verdict, candidate.version)
     except GatewaydError as error:
         return decision_on(device, candidate, error.code, str(error), refused=True)
     runs = _runs(device, record, candidate)
@@ -159,13 +166,6 @@ def _unfit(device: Device, record: DeviceRecord, candidate: Candidate) -> Decisi
         reason = f"{candidate.version} was tried and the bootloader went back to the old image"
         return decision_on(device, candidate, "reverted", reason, refused=True)
     return None
-
-
-def _check_own_versions(device: Device, candidate: Candidate) -> None:
-    """Raise FirmwareError when an image says that it is another version than was published."""
-    for image in images_of(device, candidate.verdict):
-        if image.own_version:
-            check_own_version(image.own_version, str(candidate.version))
 
 
 def _runs(device: Device, record: DeviceRecord, candidate: Candidate) -> bool:

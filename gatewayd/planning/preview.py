@@ -53,6 +53,15 @@ class Preview:
     known: StoreSnapshot
     release: Release | None
 
+    @property
+    def own_versions(self) -> tuple[str, ...]:
+        """What the message's images say that they are, as far as a device that follows the topic reads it."""
+        if self.release is None:
+            return ()
+        read = [one for (sha256, _), one in self.known.verdicts.items() if sha256 == self.release.sha256]
+        told = {one.body_own_version for one in read} | {rom.own_version for one in read for rom in one.roms}
+        return tuple(sorted(told - {""}))
+
 
 async def with_message(
     settings: Settings,

@@ -62,6 +62,7 @@ class ProtocolKind:
             FirmwareError if the content is not an image for such a device, or has another version.
         read_version: returns the version M.m.p in the image itself; None: it has none. Raises FirmwareError
             if the content is not an image for such a device.
+        image_magic: how each image for its devices begins; empty: it prescribes nothing.
         caution: what it cannot guarantee, as a warning of check-config; `advice`: what to do about it.
         settings: the model of its own settings, if it has any; each of them needs a default.
         retries_reverted_once: whether its devices take an image that they gave up only one more time.
@@ -74,6 +75,7 @@ class ProtocolKind:
     gatt: GattProfile | None = None
     name_image: Callable[[bytes | memoryview, bytes, str], ImageId] = named_by_file
     read_version: Callable[[bytes | memoryview], str | None] = no_version
+    image_magic: bytes = b""
     caution: str = ""
     advice: str = ""
     settings: type[BaseModel] | None = None

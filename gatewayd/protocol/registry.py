@@ -8,3 +8,11 @@ PROTOCOLS: dict[str, ProtocolKind] = {kind.name: kind for kind in (RCP, SMP)}
 
 # For devices whose configuration names none.
 DEFAULT_PROTOCOL = RCP.name
+
+
+def kind_of_image(content: bytes | memoryview) -> ProtocolKind | None:
+    """Return the protocol whose images begin as this one does; None: it may be any protocol's."""
+    for kind in PROTOCOLS.values():
+        if kind.image_magic and bytes(content[: len(kind.image_magic)]) == kind.image_magic:
+            return kind
+    return None

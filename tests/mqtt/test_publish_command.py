@@ -13,6 +13,7 @@ from lab.smp.recipes import Recipe, make_image
 
 from gatewayd.cli.exits import exit_code
 from gatewayd.cli.publish import MAX_PACKET_BYTES
+from gatewayd.ota.container import Rom, build, encrypt
 
 
 @pytest.fixture
@@ -91,6 +92,42 @@ def test_an_image_that_says_another_version_is_not_published(tmp_path: Path, mos
     assert retained(mosquitto.port, "/a/pump/u/4.3")[:1] == b"\x02"
     image.write_bytes(bytes(range(256)) * 2)
     assert refusal(publish(config, image, version="4.3.3")).code == "bad_image_header"
+
+
+def test_an_image_is_refused_wherever_its_version_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(make_image(Recipe((4, 3, 2, 9))))
+    roms = [Rom(0x2000, (tmp_path / "image").read_bytes())]
+    (tmp_path / "container").write_bytes(build(roms, 1, None))
+    hidden = encrypt(build(roms, 1, None), (VECTORS / "decrypt.key.bin").read_bytes())
+    (tmp_path / "encrypted").write_bytes(hidden)
+    message = "-o", tmp_path / "message"
+    advanced = ADVANCED + "\n    allow_unsigned: true"
+    cases = [
+        ("image", "payload: standard", "image: the image itself says that it is 4.3.2"),
+        ("container", advanced, "the image for 0x2000 in "),
+        ("container", "protocol: smp\n    " + advanced, "the image for 0x2000 in "),
+        ("encrypted", "protocol: smp\n    " + advanced, "pump-1 will refuse it (image_version_differs)"),
+    ]
+    for name, settings, said in cases:
+        config = write_config(tmp_path, 1, settings)
+        right = publish(config, *message, tmp_path / name, version="4.3.2")
+        assert (right.exit_code, right.stderr) == (0, ""), name
+        assert (" that says it is 4.3.2; in " in right.stdout) == (name != "encrypted"), name
+        (tmp_path / "message").unlink()
+        refused = refusal(publish(config, *message, tmp_path / name, version="4.3.3"))
+        assert (refused.code, said in refused.message) == ("image_version_differs", True), refused.message
+        assert not (tmp_path / "message").exists(), name
+        assert publish(config, "--plain", *message, tmp_path / name, version="4.3.3").exit_code == 0
+    told = publish(config, "--json", *message, tmp_path / "container", version="4.3.2").stdout
+    assert json.loads(told)["own_version"] == "4.3.2"
+
+
+def test_plain_does_not_hide_that_every_device_would_refuse(tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(make_image(Recipe((4, 3, 2, 0))))
+    config = write_config(tmp_path, 1, "protocol: smp")
+    result = publish(config, "--plain", tmp_path / "image", version="4.3.3")
+    assert refusal(result).code == "all_would_refuse"
+    assert "pump-1 will refuse it (image_version_differs)" in result.stderr
 
 
 def test_what_a_device_would_refuse_is_said(tmp_path: Path, mosquitto: Mosquitto) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from lab.containers import KEYS, PLAIN, VECTORS, gatewayctl
+from lab.smp.recipes import Recipe, make_image
 
 from gatewayd.cli.exits import CONFIGURATION, DONE, REFUSED, USAGE
 from gatewayd.ota.container import open_container
@@ -135,3 +136,27 @@ def test_a_failed_write_leaves_the_old_container(here: Path, monkeypatch: pytest
     assert "No space left" in ran.err
     assert sorted(here.iterdir()) == before
     assert (here / "out.ota").read_bytes() == b"old"
+
+
+def test_images_that_say_their_version_agree(here: Path) -> None:
+    for name, version in (("a.bin", (1, 2, 4, 0)), ("b.bin", (1, 2, 4, 7)), ("c.bin", (1, 2, 5, 0))):
+        (here / name).write_bytes(make_image(Recipe(version)))
+    pack = ("pack", "--key", KEY_FILE, "-o", "out.ota")
+    ran = gatewayctl(*pack, "0x0=a.bin", "0x8000=b.bin", "0x10000=rom0.bin")
+    assert ran.exit_code == DONE, ran.err
+    assert "a.bin, says that it is 1.2.4\n" in ran.out
+    assert ran.out.endswith("rom0.bin\n"), "that one says nothing"
+    roms = json.loads(gatewayctl(*pack, "--json", "0x0=a.bin", "1=rom0.bin").out)["roms"]
+    assert [rom.get("own_version") for rom in roms] == ["1.2.4", None]
+    before = (here / "out.ota").read_bytes()
+    ran = gatewayctl(*pack, "0x0=a.bin", "0x8000=rom0.bin", "0x10000=c.bin")
+    assert ran.exit_code == REFUSED
+    assert "a.bin says that it is 1.2.4, c.bin that it is 1.2.5" in ran.err
+    assert (here / "out.ota").read_bytes() == before
+
+
+def test_a_damaged_image_of_mcuboot_draws_a_warning(here: Path) -> None:
+    (here / "a.bin").write_bytes(make_image()[:-1])
+    ran = gatewayctl("pack", "--key", KEY_FILE, "-o", "out.ota", "0x0=a.bin")
+    assert ran.exit_code == DONE
+    assert ran.err.startswith("warning: a.bin: the image has ")

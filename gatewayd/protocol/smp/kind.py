@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gatewayd import image_magics
 from gatewayd.protocol.gatt import GattProfile
 from gatewayd.protocol.image import ImageId, check_own_version
 from gatewayd.protocol.kind import ProtocolKind, SessionContext
@@ -82,6 +83,7 @@ SMP = ProtocolKind(
     gatt=GATT,
     name_image=name_image,
     read_version=read_version,
+    image_magic=image_magics.MCUBOOT,
     caution=(
         "an SMP device reports neither its application nor a serial number: a board swapped for another of"
         " its kind is not noticed"
