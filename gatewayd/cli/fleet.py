@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from gatewayd.cli import clear_home_assistant
 from gatewayd.cli.exits import DONE, REFUSED
 from gatewayd.cli.formatting import because, columns, echo, indented, plural, printable
 from gatewayd.cli.groups import Group
@@ -30,6 +31,9 @@ SCREEN_ROWS = 20
 @click.group("fleet", cls=Group)
 def group() -> None:
     """Commands for all gateways of a broker."""
+
+
+group.add_command(clear_home_assistant.command)
 
 
 def _selection_options(function: Callable[..., None]) -> Callable[..., None]:

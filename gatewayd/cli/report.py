@@ -142,6 +142,13 @@ class Holder(BaseModel):
     latest_version: str | None
 
 
+class HomeAssistantCleared(BaseModel):
+    """`fleet clear-home-assistant`: the broker retains nothing on these topics any more."""
+
+    gateway: str
+    topics: list[str]
+
+
 class Withdrawn(BaseModel):
     """`withdraw`: the broker retains nothing on the topic any more.
 

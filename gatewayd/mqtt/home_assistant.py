@@ -31,6 +31,7 @@ SUMMARY_CHARACTERS = 255
 # A job that waits is not in progress: an unplugged device would install for weeks.
 UNDER_WAY = (JobState.TRANSFERRING, JobState.STAGED, JobState.ACTIVATING)
 PROBLEMS = (JobState.FAILED, Unwell.REFUSED, Unwell.UNREACHABLE)
+WHY = ("code", "reason", "refused_version", "refused_reason")
 STATES = ("unknown", "idle", *map(str, JobState), *map(str, Unwell))
 
 # Each of these says nothing about the empty message that ends a device's status.
@@ -50,7 +51,7 @@ _CONNECTED = f"{{{{ 'OFF' if value == '{Presence.OFFLINE}' else 'ON' }}}}"
 class Discovery:
     """What one discovery message is made of; a `name` of None is the gateway itself.
 
-    `offered`: the version that the button installs.
+    `offered`: the version that the button installs; None: there is no button.
     """
 
     topics: GatewayTopics
@@ -93,19 +94,21 @@ class Discovery:
 
     def _of_device(self, name: str) -> dict[str, Any]:
         status = self.topics.device(name)
-        update = {
+        update: dict[str, Any] = {
             "p": "update",
             "unique_id": f"{self.identifier}/update",
             "name": "Firmware",
             "device_class": "firmware",
             "state_topic": status,
             "value_template": _UPDATE,
-            "command_topic": self.topics.install(name),
-            "qos": 1,
-            "retain": False,
         }
-        if self.offered:
-            update["payload_install"] = self.offered
+        if self.offered:  # Home Assistant shows a button where there is a topic for it
+            update |= {
+                "command_topic": self.topics.install(name),
+                "payload_install": self.offered,
+                "qos": 1,
+                "retain": False,
+            }
         return {
             "avty": [self._availability],
             "cmps": {
@@ -125,7 +128,7 @@ class Discovery:
                     "Problem",
                     status,
                     f"value_json.state in {list(map(str, PROBLEMS))}",
-                    "{'code': value_json.code, 'reason': value_json.reason}",
+                    f"{{{', '.join(f'{key!r}: value_json.{key}' for key in WHY)}}}",
                 ),
             },
         }
@@ -208,6 +211,7 @@ def discoveries(settings: Settings, board: StatusBoard) -> dict[str, Discovery]:
 
 
 def _of(topics: GatewayTopics, gateway: str, device: Device, status: DeviceStatus | None) -> Discovery:
+    is_refused = status is not None and status.state == Unwell.REFUSED
     return Discovery(
         topics,
         gateway,
@@ -215,7 +219,7 @@ def _of(topics: GatewayTopics, gateway: str, device: Device, status: DeviceStatu
         model=device.app_id,
         hardware=device.hardware_id,
         installed=status.installed_version if status else None,
-        offered=status.latest_version if status else None,
+        offered=status.latest_version if status and not is_refused else None,
     )
 
 

@@ -1,6 +1,8 @@
 """What Home Assistant finds at a real broker, and what its button does, with the daemon as a process."""
 
 import json
+import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -8,14 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab.brokers import Mosquitto
+from lab.configuration import private_file
+from lab.control_schema import check_printed
 from lab.desk import Desk, desk
 from lab.farm import image_of
+from lab.tree import ROOT
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
+
+from gatewayd.mqtt import home_assistant_clearing
 
 PREFIX = "homeassistant/device/barn"
 IMAGE = image_of(17, 20_000)
 # In place of six seconds.
+PASSWORD = "a-password"  # noqa: S105 - made up
+PAGE = ROOT / "docs" / "home-assistant.md"
 QUICK = "import gatewayd.mqtt.retained_check as check; check.SETTLE_S = 0.4"
 
 
@@ -58,8 +68,10 @@ class House:
 
 
 @contextmanager
-def house(barn: Desk) -> Iterator[House]:
+def house(barn: Desk, user: str = "") -> Iterator[House]:
     one = House(barn)
+    if user:
+        one.client.username_pw_set(user, PASSWORD)
     one.client.connect("127.0.0.1", barn.broker.port)
     one.client.subscribe("homeassistant/#", qos=1)
     one.client.loop_start()
@@ -78,6 +90,32 @@ def _barn(tmp_path: Path) -> Iterator[Desk]:
         yield whole
 
 
+@pytest.fixture(name="guarded")
+def _guarded(tmp_path: Path) -> Iterator[Desk]:
+    """A broker with the rules in docs/home-assistant.md and those for firmware and statuses that it needs."""
+    (rules,) = re.findall(r"^```acl\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    others = "user barn\ntopic readwrite /a/#\ntopic readwrite gatewayd/barn/marker\n" + "".join(
+        f"topic write gatewayd/barn/{one}\n" for one in ("status", "gateway", "devices/+")
+    )
+    users = "".join(f"{user}:{PASSWORD}\n" for user in ("barn", "homeassistant", "guest"))
+    passwords = private_file(tmp_path / "passwords", users.encode())
+    subprocess.run(["mosquitto_passwd", "-U", str(passwords)], check=True)
+    acl = private_file(tmp_path / "acl", f"{rules}\n{others}\nuser guest\ntopic read #\n".encode())
+    options = ("allow_anonymous false", f"password_file {passwords}", f"acl_file {acl}")
+    whole = Desk(tmp_path, Mosquitto(tmp_path / "mosquitto", *options).start())
+    whole.gateway.preset = QUICK
+    private_file(tmp_path / "mqtt-password", PASSWORD.encode())
+    whole.gateway.config["mqtt"] |= {
+        "home_assistant": {},
+        "username": "barn",
+        "password_file": "mqtt-password",
+    }
+    try:
+        yield whole
+    finally:
+        whole.end()
+
+
 def ignored(barn: Desk) -> list[str]:
     return [line["code"] for line in barn.gateway.log_events("install ignored")]
 
@@ -86,6 +124,13 @@ def more_ignored(barn: Desk, before: int) -> bool:
     return len(ignored(barn)) > before
 
 
+@pytest.mark.attack(
+    "a command to install that is retained, empty, too long, for no device of ours, or for another version",
+    "retained_command",
+    "bad_command",
+    "no_such_device",
+    "not_on_offer",
+)
 def test_the_button_installs_what_is_on_offer_and_nothing_else(barn: Desk) -> None:
     barn.configure(barn.device("pump-1").config(install="manual"))
     barn.start()
@@ -145,3 +190,54 @@ def test_what_was_removed_is_gone_and_switching_it_off_removes_everything(barn: 
         ended = {"topics": ["gatewayd/barn/devices/+/install"]}
         barn.until(lambda: ended.items() <= barn.gateway.log_events("unsubscribed")[-1].items())
         assert ignored(barn) == []
+
+
+@pytest.mark.attack("a button pressed by one who may not")
+def test_with_the_access_rules_only_home_assistant_presses_the_button(guarded: Desk) -> None:
+    guarded.configure(guarded.device("pump-1").config(install="manual"))
+    guarded.start()
+    with house(guarded, "homeassistant") as home, house(guarded, "guest") as guest:
+        home.until_there("gateway", "pump-1")
+        guarded.publish("pump", "4.3.2", IMAGE)
+        guarded.until_state("pump-1", "offered")
+        home.until_offered("pump-1", "4.3.2")
+        guest.press("pump-1")
+        home.send("4.3.3")  # comes after it, and is heard
+        guarded.until(lambda: ignored(guarded) == ["not_on_offer"])
+        assert guarded.views()["pump-1"].state == "offered"
+        home.press("pump-1")
+        guarded.until_state("pump-1", "succeeded", installed_version="4.3.2")
+        # What an earlier run left is found and removed with these rules, too.
+        guarded.stop()
+        guarded.configure()
+        guarded.start()
+        home.until_there("gateway")
+
+
+def test_one_command_removes_what_a_gateway_that_is_gone_left(
+    barn: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(home_assistant_clearing, "QUIET_S", 0.3)
+    barn.configure(barn.device("pump-1").config())
+    barn.start()
+    file = barn.folder / "config.yaml"
+    command = ("fleet", "clear-home-assistant", "--config", file)
+    with house(barn) as home:
+        home.until_there("gateway", "pump-1")
+        barn.stop()
+        assert "publishes it again" in barn.run(*command).err
+        home.until_there()
+        barn.start()
+        home.until_there("gateway", "pump-1")
+        barn.stop()
+        del barn.gateway.config["mqtt"]["home_assistant"]
+        barn.gateway.config["gateway"]["id"] = "desk"
+        barn.write()
+        assert barn.good(*command) == "desk: nothing was retained\n"
+        ran = barn.good(*command, "--gateway", "barn", "--json")
+        assert check_printed("fleet clear-home-assistant", ran) == {
+            "gateway": "barn",
+            "topics": [f"{PREFIX}/gateway/config", f"{PREFIX}/pump-1/config"],
+        }
+        home.until_there()
+    assert barn.run(*command, "--prefix", "a/#").exit_code == 2

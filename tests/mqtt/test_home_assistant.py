@@ -113,13 +113,12 @@ def test_nothing_is_said_of_a_version_that_is_unknown_or_of_a_status_that_was_em
 def test_a_refusal_is_a_problem_with_its_reason() -> None:
     problem = document()["cmps"]["problem"]
     for state in STATES:
-        status = replace(RUNNING, state=state, code="bad_signature", reason="the 'signature'").to_bytes()
+        why: dict[str, Any] = {"code": "bad_signature", "reason": "the 'signature'"}
+        why |= {"refused_version": "4.3.2", "refused_reason": None}
+        status = replace(RUNNING, state=state, **why).to_bytes()
         is_one = state in ("failed", "refused", "unreachable")
         assert render(problem["value_template"], status) == ("ON" if is_one else "OFF")
-        assert json.loads(render(problem["json_attributes_template"], status)) == {
-            "code": "bad_signature",
-            "reason": "the 'signature'",
-        }
+        assert json.loads(render(problem["json_attributes_template"], status)) == why
     assert render(problem["value_template"], b"") == "OFF"
     assert render(problem["json_attributes_template"], b"") == "{}"
 
@@ -155,7 +154,7 @@ def test_the_button_sends_what_is_on_offer_and_is_not_retained() -> None:
     update = document(offered="4.3.2")["cmps"]["update"]
     assert update["command_topic"] == "gatewayd/barn/devices/pump-1/install"
     assert (update["payload_install"], update["qos"], update["retain"]) == ("4.3.2", 1, False)
-    assert "payload_install" not in document()["cmps"]["update"]
+    assert not {"command_topic", "payload_install"} & document()["cmps"]["update"].keys()
 
 
 def test_each_entity_has_an_identifier_of_its_own() -> None:
@@ -179,3 +178,5 @@ def test_each_device_and_the_gateway_are_wanted_and_nothing_while_it_is_off() ->
     assert found[f"{root}/pump_2/config"].offered == "4.3.2"
     board.update("pump.2", state="transferring", progress=3)
     assert discoveries(settings, board) == found
+    board.update("pump.2", state="refused")
+    assert discoveries(settings, board)[f"{root}/pump_2/config"].offered is None

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from structlog.testing import capture_logs
 
 from gatewayd.errors import RequestError
@@ -76,6 +77,7 @@ async def test_one_that_is_refused_does_not_stop_the_next() -> None:
     ]
 
 
+@pytest.mark.attack("a flood of commands to install", "bad_command", "busy")
 async def test_a_flood_neither_piles_up_nor_floods_the_log() -> None:
     lab = Lab()
     with capture_logs() as log:
