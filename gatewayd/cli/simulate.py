@@ -13,14 +13,16 @@ import click
 
 from gatewayd.cli.groups import Group
 from gatewayd.cli.options import Fraction
+from gatewayd.cli.simulate_smp import open_smp_device
 from gatewayd.config.model import ADDRESS_PATTERN
 from gatewayd.errors import FirmwareError, HostError
 from gatewayd.ota.version import Version
+from gatewayd.protocol.smp.wire import Framing
 from gatewayd.simulator.line import LineProfile
 from gatewayd.simulator.profile import DeviceProfile
 from gatewayd.simulator.receiver import Receiver
 from gatewayd.simulator.terminal import Terminal
-from gatewayd.simulator.uart import VirtualUart, make_clock, open_device
+from gatewayd.simulator.uart import UartDevice, VirtualUart, make_clock, open_device
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 # Both top bits of a static random address are set.
@@ -109,7 +111,7 @@ _IDENTITY = (
         type=click.Path(path_type=Path, file_okay=False),
         help="Directory for the device's state; what it holds overrides the options.",
     ),
-    click.option("--app-id", required=True, callback=_check_text, help="The device's application."),
+    click.option("--app-id", callback=_check_text, help="The device's application; needed with RCP."),
     click.option(
         "--version",
         required=True,
@@ -176,16 +178,37 @@ _RADIO = (
 )
 
 
+_PROTOCOL = (
+    click.option(
+        "--protocol",
+        type=click.Choice(("rcp", "smp")),
+        default="rcp",
+        show_default=True,
+        help="What it speaks. smp: as a Zephyr device with MCUboot and nothing of gatewayd's.",
+    ),
+    click.option(
+        "--framing",
+        type=click.Choice([framing.value for framing in Framing]),
+        default=Framing.CONSOLE.value,
+        show_default=True,
+        help="With smp: lines of text between log lines, or raw.",
+    ),
+)
+
+
 @command.command()
-@_options(_PORT, _IDENTITY, _LINE, _TEMPER)
+@_options(_PORT, _PROTOCOL, _IDENTITY, _LINE, _TEMPER)
 def uart(**options: Any) -> None:
     """Run a device on a pseudo-terminal until SIGTERM or Ctrl-C.
 
     Integers may be hexadecimal (0x8000). The state directory holds `active.bin`, the image it runs,
     `device.json`, its identity, and `flash.bin`. Killing the process acts like a power cut.
+
+    With --protocol smp it takes images made for MCUboot, and reports --hardware-id as its board; it reports
+    neither an application nor a serial number. --max-frame is then the size of its buffers.
     """
     log = _check(options)
-    asyncio.run(_run_uart(_profile(options), options, log))
+    asyncio.run(_run_uart(options, log))
 
 
 @command.command()
@@ -207,11 +230,13 @@ def ble(**options: Any) -> None:
             code="bumble_missing",
             hint="pip install 'gatewayd[simulate-ble]', in a virtual environment",
         ) from error
-    asyncio.run(_run_ble(_profile(options), options, log))
+    asyncio.run(_run_ble(options, log))
 
 
 def _check(options: dict[str, Any]) -> Callable[[str], None]:
     """Check options against each other; return the function that logs a line."""
+    if options["app_id"] is None and options.get("protocol") != "smp":
+        raise click.UsageError("Missing option '--app-id'.")
     block, unit, slot = options["erase_block"], options["write_unit"], options["slot_size"]
     if block % unit or slot % block:
         raise click.UsageError(
@@ -220,22 +245,29 @@ def _check(options: dict[str, Any]) -> Callable[[str], None]:
     return _be_quiet if options["quiet"] else _say
 
 
-def _start(
-    profile: DeviceProfile, options: dict[str, Any], log: Callable[[str], None], clock: Callable[[], float]
-) -> tuple[Receiver, asyncio.Event]:
-    """Open the device; return it, and the event that a signal to stop sets."""
+def _stop_event() -> asyncio.Event:
+    """Return the event that a signal to stop sets."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    receiver = open_device(options["state"], profile, log, clock)
+    return stop
+
+
+def _open_receiver(options: dict[str, Any], log: Callable[[str], None], now: Callable[[], float]) -> Receiver:
+    profile = _profile(options)
+    receiver = open_device(options["state"], profile, log, now)
     _mention_differences(profile, receiver.profile, log)
-    return receiver, stop
+    return receiver
 
 
-async def _run_uart(profile: DeviceProfile, options: dict[str, Any], log: Callable[[str], None]) -> None:
-    clock = make_clock()
-    receiver, stop = _start(profile, options, log, clock)
-    terminal = Terminal(options["port"], receiver.profile.base_baud)
+async def _run_uart(options: dict[str, Any], log: Callable[[str], None]) -> None:
+    clock, stop = make_clock(), _stop_event()
+    device: UartDevice
+    if options["protocol"] == "smp":
+        device = open_smp_device(options, log, clock())
+    else:
+        device = _open_receiver(options, log, clock)
+    terminal = Terminal(options["port"], device.baud)
     try:
         line = LineProfile(
             rate_bytes_per_s=options["rate"],
@@ -243,8 +275,8 @@ async def _run_uart(profile: DeviceProfile, options: dict[str, Any], log: Callab
             flip_rate=options["flip_rate"],
             drop_rate=options["drop_rate"],
         )
-        device = VirtualUart(
-            receiver,
+        virtual = VirtualUart(
+            device,
             terminal,
             line,
             clock=clock,
@@ -252,19 +284,19 @@ async def _run_uart(profile: DeviceProfile, options: dict[str, Any], log: Callab
             power_cut_after=options["power_cut_after"],
         )
         log(f"listens at {options['port']}")
-        await device.run(stop)
+        await virtual.run(stop)
     finally:
         terminal.close()
     log("stops")
 
 
-async def _run_ble(profile: DeviceProfile, options: dict[str, Any], log: Callable[[str], None]) -> None:
+async def _run_ble(options: dict[str, Any], log: Callable[[str], None]) -> None:
     from gatewayd.simulator.ble import VirtualBle  # noqa: PLC0415
     from gatewayd.simulator.peripheral import Peripheral  # noqa: PLC0415
     from gatewayd.simulator.virtual_radio import device_on  # noqa: PLC0415 - bumble may not be there
 
-    clock = make_clock()
-    receiver, stop = _start(profile, options, log, clock)
+    clock, stop = make_clock(), _stop_event()
+    receiver = _open_receiver(options, log, clock)
     name = options["name"] or receiver.profile.app_id
     async with device_on(options["controller"], name, options["address"]) as device:
         peripheral = Peripheral(

@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from gatewayd.errors import HostError
 from gatewayd.simulator.bootloader import Bootloader
@@ -71,12 +72,35 @@ def _open_cells(path: Path, size: int) -> mmap.mmap:
         return mmap.mmap(file.fileno(), size)
 
 
+class UartDevice(Protocol):
+    """What runs on a terminal, such as a Receiver; all methods as a Receiver has them."""
+
+    @property
+    def baud(self) -> int:
+        """The speed it listens and sends at."""
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        """Take bytes from the line."""
+
+    def data_to_send(self, now: float) -> bytes:
+        """Return bytes for the line, or nothing."""
+
+    def next_deadline(self) -> float | None:
+        """When something is due next."""
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due."""
+
+    def power_cut(self, now: float) -> None:
+        """Off and on again."""
+
+
 class VirtualUart:
     """Runs a receiver on a terminal. `power_cut_after`: received bytes until the power fails, once."""
 
     def __init__(
         self,
-        receiver: Receiver,
+        receiver: UartDevice,
         terminal: Terminal,
         line: LineProfile,
         *,

@@ -42,7 +42,7 @@ def receiver_command(receiver: str) -> list[str]:
     if receiver == "c":
         return [str(RCP_DEVICE)]
     if receiver == "smp":
-        return [sys.executable, "-m", "lab.smp.process"]
+        return [sys.executable, "-m", "gatewayd.cli.ctl", "simulate", "uart", "--protocol", "smp"]
     return [sys.executable, "-m", "gatewayd.cli.ctl", "simulate", "uart"]
 
 

@@ -18,14 +18,15 @@ from gatewayd.errors import FirmwareError
 from gatewayd.protocol.image import ImageId
 
 HEADER = Struct("<IIHHIIBBHII")
-_TLV_HEADER = Struct("<HH")
-_PROTECTED_MAGIC, _PLAIN_MAGIC = 0x6908, 0x6907
+TLV_HEADER = Struct("<HH")
+_PROTECTED_MAGIC, PLAIN_MAGIC = 0x6908, 0x6907
 _ENCRYPTED = 0x4 | 0x8  # AES-128, AES-256
 _COMPRESSED = 0x200 | 0x400  # LZMA1, LZMA2
 _NOT_BOOTABLE = 0x10
 _UNPACKED_HASH = 0x71
+HASH_TLV = 0x10
 _HASHES: dict[int, tuple[str, Callable[[bytes | memoryview], "hashlib._Hash"]]] = {
-    0x10: ("sha256", hashlib.sha256),
+    HASH_TLV: ("sha256", hashlib.sha256),
     0x11: ("sha384", hashlib.sha384),
     0x12: ("sha512", hashlib.sha512),
 }
@@ -142,7 +143,7 @@ class _Header:
                 f"an MCUboot header with header size {header_size}, image size {size}, flags {flags:#x}",
                 code="bad_image_header",
             )
-        if header.protected_end + _TLV_HEADER.size > len(content):
+        if header.protected_end + TLV_HEADER.size > len(content):
             raise FirmwareError(
                 f"the image has {len(content)} bytes, its header wants {header.protected_end} and TLVs",
                 code="image_truncated",
@@ -159,20 +160,20 @@ def _tlvs(content: memoryview, header: _Header) -> tuple[list[tuple[int, bytes]]
         end = _area_end(content, at, _PROTECTED_MAGIC)
         if end != header.protected_end:
             raise _bad_tlv(f"a protected area of {end - at} bytes, the header says {header.protected_size}")
-        entries += _entries(content, at + _TLV_HEADER.size, end)
+        entries += _entries(content, at + TLV_HEADER.size, end)
         at = end
-    end = _area_end(content, at, _PLAIN_MAGIC)
-    entries += _entries(content, at + _TLV_HEADER.size, end)
+    end = _area_end(content, at, PLAIN_MAGIC)
+    entries += _entries(content, at + TLV_HEADER.size, end)
     return entries, end
 
 
 def _area_end(content: memoryview, at: int, magic: int) -> int:
-    if at + _TLV_HEADER.size > len(content):
+    if at + TLV_HEADER.size > len(content):
         raise _bad_tlv(f"an area at {at} of {len(content)} bytes")
-    found, size = _TLV_HEADER.unpack_from(content, at)
+    found, size = TLV_HEADER.unpack_from(content, at)
     if found != magic:
         raise _bad_tlv(f"an area that begins with {found:#06x}, expected {magic:#06x}")
-    if size < _TLV_HEADER.size:
+    if size < TLV_HEADER.size:
         raise _bad_tlv(f"an area of {size} bytes")
     if at + size > len(content):
         raise FirmwareError(
@@ -185,10 +186,10 @@ def _area_end(content: memoryview, at: int, magic: int) -> int:
 
 def _entries(content: memoryview, at: int, end: int) -> Iterator[tuple[int, bytes]]:
     while at < end:
-        if at + _TLV_HEADER.size > end:
+        if at + TLV_HEADER.size > end:
             raise _bad_tlv(f"{end - at} bytes behind the last entry")
-        kind, size = _TLV_HEADER.unpack_from(content, at)
-        at += _TLV_HEADER.size
+        kind, size = TLV_HEADER.unpack_from(content, at)
+        at += TLV_HEADER.size
         if at + size > end:
             raise _bad_tlv(f"an entry of {size} bytes with {end - at} left")
         yield kind, bytes(content[at : at + size])

@@ -28,6 +28,8 @@ _HEADER_SIZE = HEADER.size
 # Errors of the image group as version 1 tells them; all others are "unknown".
 _OLD_ERRORS = {_BAD_HEADER: _INVALID, _BAD_MAGIC: _INVALID, _BAD_OFFSET: _INVALID, _NO_LENGTH: _INVALID}
 _SECTOR = 1024
+# MCUboot's modes in bootloader info.
+OVERWRITE_ONLY, SWAP_USING_OFFSET = 2, 9
 
 
 class Error(Exception):
@@ -52,6 +54,12 @@ class ServerProfile:
     write_s: float = 0.0
     mode: int | None = None  # MCUboot's, where bootloader info is built in
     framing: Framing = Framing.CONSOLE
+    slot_size: int = SLOT_SIZE
+
+    @property
+    def reverts(self) -> bool:
+        """Whether its bootloader takes back an image that nobody confirms."""
+        return self.mode != OVERWRITE_ONLY
 
 
 class SmpServer:
@@ -232,7 +240,8 @@ class SmpServer:
         return self._state()
 
     def _slot_info(self, _asked: Mapping[Any, Any]) -> dict[str, Any]:
-        slots = [{"slot": 0, "size": SLOT_SIZE}, {"slot": 1, "size": SLOT_SIZE, "upload_image_id": 0}]
+        size = self.profile.slot_size
+        slots = [{"slot": 0, "size": size}, {"slot": 1, "size": size, "upload_image_id": 0}]
         return {"images": [{"image": 0, "slots": slots}]}
 
     def _upload(self, asked: Mapping[Any, Any]) -> dict[str, Any]:
@@ -256,7 +265,7 @@ class SmpServer:
             raise Error(_NO_LENGTH)
         if data[:4] != image_magics.MCUBOOT:
             raise Error(_BAD_MAGIC)
-        if size > SLOT_SIZE:
+        if size > self.profile.slot_size:
             raise Error(_TOO_LARGE)
         if self._uploading is not None and sha and self._uploading == sha:
             return self._wanted

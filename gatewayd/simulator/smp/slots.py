@@ -38,6 +38,7 @@ class Slots:
         is_pending: the second slot is tried at the next boot.
         is_confirmed: the first slot stays.
         trials: how often a new image was started.
+        reverts: whether the old image is kept; otherwise the new one overwrites it, for good.
     """
 
     primary: bytes
@@ -48,6 +49,7 @@ class Slots:
     verify: Callable[[bytes], bool] = is_accepted
     hangs: Callable[[bytes], bool] = field(default=lambda _content: False)
     trials: int = 0
+    reverts: bool = True
 
     def boot(self) -> bool:
         """Do what MCUboot does; return whether the application answers."""
@@ -74,6 +76,8 @@ class Slots:
         self.trials += 1
         self.primary, self.old, self.secondary = self.secondary, self.primary, b""
         self.is_confirmed = False
+        if not self.reverts:
+            self.old, self.is_confirmed = b"", True
 
     def _revert(self) -> None:
         self.primary, self.secondary, self.old = self.old, self.primary, b""
