@@ -79,6 +79,8 @@ def _details(device: DeviceView) -> list[str]:
         identity.append(f"hardware {device.hardware_id}")
     if device.device_id:
         identity.append(f"id {device.device_id}")
+    if device.bootloader:
+        identity.append(f"bootloader {device.bootloader}")
     lines = [f"{_link_text(device.link)}; {', '.join(identity)}"]
     if device.last_result is not None:
         lines.append(f"last: {_last(device.last_result, told=device.code)}")

@@ -119,7 +119,11 @@ class LastResult(Message):
 
 
 class DeviceView(Message):
-    """A device's current state. `hardware_id`, `device_id`: as it reported them; None: not reported."""
+    """A device's current state. `hardware_id`, `device_id`: as it reported them; None: not reported.
+
+    `bootloader`, `can_revert`: how a new image is started, and whether one that fails is taken back; None:
+    the device does not say, or has not answered yet.
+    """
 
     name: str
     app_id: str
@@ -142,6 +146,8 @@ class DeviceView(Message):
     reason: str | None
     last_contact_at: Time | None
     last_result: LastResult | None
+    bootloader: str | None = None
+    can_revert: bool | None = None
 
 
 class DevicesResult(Message):

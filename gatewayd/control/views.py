@@ -54,6 +54,8 @@ def device_view(
         reason=now.reason,
         last_contact_at=record.contact_at or None,
         last_result=_last_result(last_ended) if last_ended else None,
+        bootloader=info.bootloader if info else None,
+        can_revert=info.can_revert if info else None,
     )
 
 

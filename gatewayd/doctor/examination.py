@@ -21,6 +21,7 @@ from gatewayd.doctor.keys import examine_keys, hidden_from_service
 from gatewayd.doctor.mounts import examine_permanence
 from gatewayd.doctor.ports import examine_ports
 from gatewayd.doctor.process import daemon_findings, examine_watchdog, find_account
+from gatewayd.doctor.trials import examine_trials
 from gatewayd.store.lock import LockHolder, find_daemon
 
 _SUBJECT = "configuration"
@@ -65,6 +66,8 @@ def _examine_machine(config: Path, settings: Settings) -> Iterator[Finding]:
     yield from examine_quarantine(gateway.state_dir)
     yield examine_sqlite()
     yield from daemon_findings(config, gateway, daemon)
+    if daemon.runs:
+        yield from examine_trials(settings)
     yield examine_watchdog(daemon)
 
 

@@ -50,6 +50,7 @@ class DeviceInfo:
         slot_address, slot_size: of its free slot; bytes.
         can_revert: whether it goes back by itself if new firmware fails; None: it does not say.
         boot_limit_s: how long to wait for its restart.
+        bootloader: how its bootloader starts a new image, for people.
     """
 
     app_id: str | None
@@ -64,6 +65,7 @@ class DeviceInfo:
     slot_size: int | None = None
     can_revert: bool | None = False
     boot_limit_s: int = LONGEST_BOOT_S
+    bootloader: str | None = None
 
     def runs(self, images: Collection[ImageId], version: str) -> bool:
         """Whether the device runs an image with one of these ids, or this version.

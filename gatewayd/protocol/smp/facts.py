@@ -84,6 +84,7 @@ class Facts:
             slot_size=self.slot_size,
             can_revert=self.can_revert,
             boot_limit_s=min(boot_s, LONGEST_BOOT_S),
+            bootloader=None if self.mode is None else f"MCUboot, {self.mode_name}",
         )
 
 
