@@ -124,6 +124,11 @@ test-web: $(STAMP) system-packages $(AXE)  ## The page in a real chromium: shown
 	$(MAKE) -C device
 	$(BIN)/python -m pytest tests/suites/web/page_in_chromium.py
 
+test-prometheus:  ## The alert rules by the real promtool: when each fires, and when not (a second)
+	@./.ci/packages prometheus
+	promtool check rules docs/prometheus/gatewayd.rules.yaml
+	promtool test rules tests/suites/prometheus/gatewayd.rules.test.yaml
+
 pictures: $(STAMP) system-packages $(AXE)  ## Take the pictures of the page in docs/images anew
 	@./.ci/packages web
 	GATEWAYD_PICTURES=1 $(BIN)/python -m pytest tests/suites/web/page_in_chromium.py -k picture
