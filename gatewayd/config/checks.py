@@ -135,7 +135,6 @@ def warnings(
         *_topic_warnings(mqtt, devices, document),
         *_key_warnings(keys, document),
         *_device_warnings(devices, keys, document),
-        *_swap_warnings(devices, document),
         *(_shared_port_warnings(devices, document) if document.host.is_here else []),
     ]
 
@@ -199,22 +198,6 @@ def _key_warnings(keys: dict[str, KeyFiles], document: Document) -> list[Mistake
         for name, files in keys.items()
         if files.ota_key_file
     ]
-
-
-def _swap_warnings(devices: Sequence[Placed], document: Document) -> list[Mistake]:
-    """Say where boards of one application may be swapped and nobody notices."""
-    by_app: dict[tuple[str, str | None], list[Placed]] = defaultdict(list)
-    for index, device in devices:
-        if isinstance(device.link, UartSettings) and device.device_id is None:
-            by_app[device.app_id, device.hardware_id].append((index, device))
-    found = []
-    for placed in by_app.values():
-        if len(placed) > 1:
-            index, _ = placed[0]
-            message = f"if boards are swapped and tell no id, it goes unnoticed ({_names(placed)})"
-            advice = "Give each the device_id that `gatewayctl devices` shows"
-            found.append(document.mistake(("devices", index), message, advice))
-    return found
 
 
 def _device_warnings(

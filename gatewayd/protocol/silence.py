@@ -17,11 +17,13 @@ class Heard:
     late: int = 0  # answers to an earlier question
     lines: int = 0
     noise: int = 0  # runs between delimiters that are neither a frame nor text
+    text_size: int = 0  # characters of all lines
     longest_line: str = ""
 
     def add_line(self, text: str) -> None:
         """Count a line of text."""
         self.lines += 1
+        self.text_size += len(text)
         if len(text) > len(self.longest_line):
             self.longest_line = text
 
@@ -70,7 +72,8 @@ def _findings(heard: Heard, shortest_answer: int) -> tuple[tuple[bool, str, str,
             "are TX and RX joined, or does the other end echo?",
         ),
         (
-            heard.lines > heard.noise,
+            # Binary data may hold a line by chance, but does not consist of them.
+            heard.lines > heard.noise and 2 * heard.text_size > heard.size,
             "only_text",
             f"it prints text and does not answer, {heard.longest_line[:_QUOTED]!r} for instance",
             "does its firmware run the receiver, and on this port?",

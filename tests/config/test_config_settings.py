@@ -360,18 +360,6 @@ def warned(lab: Lab, text: str) -> list[str]:
     return [warning for warning in lab.warnings() if text in warning]
 
 
-def test_boards_that_may_be_swapped_unnoticed_are_named_once(lab: Lab) -> None:
-    lab.tree["devices"] = [lab.device(f"pump-{number}") for number in range(3)]
-    (warning,) = lab.warnings()
-    assert (
-        "swapped and tell no id, it goes unnoticed (pump-0, pump-1, pump-2). Give each the device_id"
-        in warning
-    )
-    for device in lab.tree["devices"]:
-        device["device_id"] = device["name"]
-    assert lab.warnings() == []
-
-
 def test_a_sound_configuration_has_no_warnings(lab: Lab) -> None:
     assert lab.warnings() == []
 
@@ -379,7 +367,7 @@ def test_a_sound_configuration_has_no_warnings(lab: Lab) -> None:
 def test_standard_payload_warns_once_for_all_devices_where_it_is_written(lab: Lab) -> None:
     lab.tree["defaults"] = {"payload": "standard"}
     lab.tree["devices"] = [lab.device(f"pump-{n}") for n in range(8)]
-    [warning] = [one for one in lab.warnings() if "swapped" not in one]
+    [warning] = lab.warnings()
     assert warning.startswith("config.yaml:12: defaults.payload: standard firmware has no signature")
     assert "(pump-0, pump-1, pump-2, pump-3, pump-4 and 3 more)" in warning
 

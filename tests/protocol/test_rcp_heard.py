@@ -39,6 +39,7 @@ def failure(*came: bytes, script: Script | None = None) -> LinkError:
         ([NOISE], "garbled", "20000 bytes came, and no frame among them"),
         ([NOISE.replace(b"\0", b"")], "garbled", "no frame among them"),
         ([b"\xff" * 40_000], "garbled", "no frame among them"),
+        ([bytes(range(32, 127)) + b"\r\n" + bytes(range(128, 256))], "garbled", "no frame among them"),
         ([b"boot ok\r\n", b"main: hello\r\n"], "only_text", "'main: hello'"),
         ([b"boot ok\r\n" * 1000], "only_text", "'boot ok'"),
         ([b"\0still here\0\0boot ok\0"], "only_text", "'still here'"),
