@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from gatewayd.cli.local_devices import LocalDevices
@@ -32,7 +32,8 @@ def uart_to_yaml(report: ScanReport, names: Collection[str]) -> str:
         remark = _port_remark(port)
         if remark is None and port.device is not None:
             link = f"{{uart: {_scalar(port.port)}, baud: {port.device.baud}}}"
-            entries += _entry(port.device, _new_name(port.device.app_id or "device", taken), link)
+            name = _new_name(port.device.app_id or "device", taken)
+            entries += _entry(port.device, port.device.protocol, name, link, port.device.settings)
         else:
             remarks.append(remark or "")
     if not report.ports:
@@ -50,7 +51,10 @@ def ble_to_yaml(report: "BleReport", known: LocalDevices) -> str:
         if remark is None:
             stem = (heard.device and heard.device.app_id) or heard.name or "tag"
             entries.append(f"  # {_one_line(_about(heard))}")
-            entries += _entry(heard.device, _new_name(stem, taken), f"{{ble: {_scalar(heard.address)}}}")
+            # That which --ask would use.
+            protocol = heard.protocols[0] if heard.device is None else heard.device.protocol
+            link = f"{{ble: {_scalar(heard.address)}}}"
+            entries += _entry(heard.device, protocol, _new_name(stem, taken), link)
         else:
             remarks.append(remark)
     for name in report.not_heard:
@@ -122,7 +126,9 @@ def _obstacle(device: Answer) -> str | None:
     return None
 
 
-def _entry(device: Answer | None, name: str, link: str) -> Iterator[str]:
+def _entry(
+    device: Answer | None, protocol: str, name: str, link: str, settings: Mapping[str, str] | None = None
+) -> Iterator[str]:
     yield f"  - name: {_scalar(name)}"
     if device is None:
         yield "    # app_id: pump         # fill in its application, or scan with --ask"
@@ -135,8 +141,11 @@ def _entry(device: Answer | None, name: str, link: str) -> Iterator[str]:
         if device.hardware_id is not None:
             yield f"    hardware_id: {_scalar(device.hardware_id)}"
         yield _version_line(device.version)
-    if device is not None and device.protocol != DEFAULT_PROTOCOL:
-        yield f"    protocol: {_scalar(device.protocol)}"
+    if protocol != DEFAULT_PROTOCOL:
+        yield f"    protocol: {_scalar(protocol)}"
+    if settings:
+        chosen = ", ".join(f"{name}: {_scalar(value)}" for name, value in settings.items())
+        yield f"    {protocol}: {{{chosen}}}"
     yield "    # payload: advanced   # if its firmware comes in Sming containers; then also"
     yield "    # keys: ...           # the key set that decrypts and verifies them"
     yield f"    link: {link}"

@@ -259,6 +259,12 @@ def _unwise_link(device: Device) -> Iterable[tuple[str, str, str]]:
     kind = PROTOCOLS[device.protocol]
     if kind.caution:
         yield "protocol", kind.caution, kind.advice
+    if device.device_id is not None and not kind.reports_device_id:
+        yield (
+            "device_id",
+            f"a device with {kind.title} reports no serial number, so it is refused (wrong_device)",
+            "Leave device_id out; hardware_id is compared with what the board says it is",
+        )
     if isinstance(device.link, BleSettings) and not device.link.pair and device.deliver is Deliver.ROM:
         yield (
             "link.pair",

@@ -1,7 +1,7 @@
 """What a protocol provides: everything that the rest of gatewayd looks up by its name."""
 
 import random as random_module
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ class SessionContext:
         answer_floor_s: the least time to wait for an acknowledgement; None: the protocol's default.
         accepts_no_trial: whether an image may be started that the bootloader will not revert.
         settings: an instance of the protocol's `settings` model, from the configuration.
+        only_identifies: nothing in the device may be changed, not even by a restart.
     """
 
     gateway_id: str
@@ -34,6 +35,7 @@ class SessionContext:
     answer_floor_s: float | None = None
     accepts_no_trial: bool = False
     settings: Any = None
+    only_identifies: bool = False
     # Picks nonces and session numbers, not secrets.
     random: random_module.Random = field(default_factory=random_module.Random)
 
@@ -64,9 +66,11 @@ class ProtocolKind:
             if the content is not an image for such a device.
         image_magic: how each image for its devices begins; empty: it prescribes nothing.
         caution: what it cannot guarantee, as a warning of check-config; `advice`: what to do about it.
+        reports_device_id: whether its devices can report a serial number.
         settings: the model of its own settings, if it has any; each of them needs a default.
         retries_reverted_once: whether its devices take an image that they gave up only one more time.
         is_asked_in_scans: whether `gatewayctl scan uart` tries this protocol on a port.
+        scan_settings: the settings that it tries there, in turn.
     """
 
     name: str
@@ -78,6 +82,8 @@ class ProtocolKind:
     image_magic: bytes = b""
     caution: str = ""
     advice: str = ""
+    reports_device_id: bool = True
     settings: type[BaseModel] | None = None
     retries_reverted_once: bool = False
     is_asked_in_scans: bool = True
+    scan_settings: tuple[Mapping[str, str], ...] = ({},)

@@ -125,5 +125,5 @@ async def _identify(radio: Radio, address: str, protocol: str, gateway_id: str) 
             f"{address} is configured for {kind.title}, which does not support Bluetooth", code="no_service"
         )
     link = BleLink(only(radio), Target(address=address), kind.gatt, limits=LIMITS, pair=False)
-    context = SessionContext(gateway_id, is_datagram=True, settings=kind.settings and kind.settings())
+    context = SessionContext(gateway_id, is_datagram=True, only_identifies=True)
     return await ask_identity(link, kind.make_session(context), PATIENCE_S)

@@ -22,7 +22,7 @@ from gatewayd.link.ports import Port
 from gatewayd.link.uart import UartLink
 from gatewayd.protocol.kind import ProtocolKind, SessionContext
 from gatewayd.protocol.registry import PROTOCOLS
-from gatewayd.protocol.session import DeviceInfo
+from gatewayd.protocol.session import TransferSession
 from gatewayd.scan.answers import Answer, Frozen, ask_identity, identity
 
 # A running device answers the first request or, if a frame is lost, the next one a quarter of a second later.
@@ -34,9 +34,13 @@ SPARE_S = 3.0
 
 
 class FoundDevice(Answer):
-    """A device's identity, and the speed at which it answered."""
+    """A device's identity, and the speed at which it answered.
+
+    `settings`: those of its protocol that are not the defaults.
+    """
 
     baud: int
+    settings: Mapping[str, str] = {}
 
 
 class FoundPort(Frozen):
@@ -115,12 +119,13 @@ async def _ask(
     """Ask at each speed, in each protocol, until something answers."""
     silences: list[GatewaydError] = []
     kinds = [kind for kind in PROTOCOLS.values() if kind.is_asked_in_scans]
-    for baud, kind in itertools.product(bauds, kinds):
+    ways = [(kind, settings) for kind in kinds for settings in kind.scan_settings]
+    for baud, (kind, settings) in itertools.product(bauds, ways):
         # Open the node: the name may lead elsewhere since the port was found free.
         link = UartLink(port.node, baud=baud)
         try:
             async with asyncio.timeout(patience_s + SPARE_S):
-                info = await _identify(link, kind, gateway_id, baud, patience_s)
+                info = await ask_identity(link, _session(kind, settings, gateway_id, baud), patience_s)
         except TimeoutError:
             return LinkError(f"timed out opening or closing {port.name}", code="link_error")
         except GatewaydError as error:
@@ -128,17 +133,14 @@ async def _ask(
                 return error
             silences.append(error)
         else:
-            return FoundDevice(**identity(info, kind.name), baud=baud)
+            return FoundDevice(**identity(info, kind.name), baud=baud, settings=settings)
     # Prefer an error that says more than silence, which one of the speeds may have given.
     return next((error for error in silences if error.code != Code.NO_ANSWER), silences[-1])
 
 
-async def _identify(
-    link: UartLink, kind: ProtocolKind, gateway_id: str, baud: int, patience_s: float
-) -> DeviceInfo:
-    settings = kind.settings and kind.settings()
-    session = kind.make_session(SessionContext(gateway_id, baud=baud, settings=settings))
-    return await ask_identity(link, session, patience_s)
+def _session(kind: ProtocolKind, settings: Mapping[str, str], gateway_id: str, baud: int) -> TransferSession:
+    chosen = kind.settings and kind.settings(**settings)
+    return kind.make_session(SessionContext(gateway_id, baud=baud, settings=chosen, only_identifies=True))
 
 
 def _describe(port: Port, answer: FoundDevice | GatewaydError, configured_as: str | None) -> FoundPort:

@@ -360,6 +360,15 @@ def warned(lab: Lab, text: str) -> list[str]:
     return [warning for warning in lab.warnings() if text in warning]
 
 
+def test_what_smp_cannot_promise_is_said(lab: Lab) -> None:
+    lab.tree["devices"] = [lab.device(f"sensor-{number}", protocol="smp") for number in range(2)]
+    (warning,) = lab.warnings()
+    assert "a board swapped for another of its kind is not noticed (sensor-0, sensor-1)." in warning
+    lab.tree["devices"][1]["device_id"] = "A50285BI"
+    (warning,) = warned(lab, "device_id")
+    assert "reports no serial number, so it is refused (wrong_device) (sensor-1). Leave device_id" in warning
+
+
 def test_a_sound_configuration_has_no_warnings(lab: Lab) -> None:
     assert lab.warnings() == []
 

@@ -7,7 +7,9 @@ import pytest
 from lab.smp.memory import LINE, Worker, as_image, firmware, make_lab, slots
 
 from gatewayd.protocol import session
+from gatewayd.protocol.kind import SessionContext
 from gatewayd.protocol.session import AlreadyRunning, Failed, TransferStarted
+from gatewayd.protocol.smp.kind import SmpSettings, make_session
 from gatewayd.protocol.smp.permissions import Permissions
 from gatewayd.protocol.smp.wire import Framing
 from gatewayd.protocol.steps import Step
@@ -297,7 +299,8 @@ def test_serial_recovery_that_stays_is_named_or_used(allowed: bool) -> None:
 
 
 def test_a_scan_restarts_nothing() -> None:
-    lab = make_lab(may=Permissions(leave_recovery=False))
+    lab = make_lab()
+    lab.session = make_session(SessionContext("barn", settings=SmpSettings(), only_identifies=True))
     recovery = Recovery(lab, leaves=False)
     assert isinstance(lab.run(lambda now: lab.session.identify(now, 5.0)), session.Identified)
     assert recovery.resets == 0

@@ -99,6 +99,19 @@ async def test_a_device_that_answers(tmp_path: Path, receiver: str) -> None:
     assert after == before, "HELLO changes nothing"
 
 
+@pytest.mark.parametrize("framing", ["console", "raw"])
+async def test_a_device_with_smp_is_pasted_with_its_framing(tmp_path: Path, framing: str) -> None:
+    device = VirtualDevice(tmp_path, "dev", "smp", framing=framing, hardware_id="nrf52840dk").start()
+    await until(device.port.exists)
+    (found,) = await look(named_port(str(device.port)))
+    device.stop()
+    (pasted,) = yaml.safe_load(uart_to_yaml(ScanReport(ports=(found,)), set()))["devices"]
+    smp = {} if framing == "console" else {"smp": {"framing": "raw"}}
+    link = {"uart": str(device.port), "baud": 115200}
+    facts = {"hardware_id": "nrf52840dk", "version": "4.3.1", "protocol": "smp", "link": link}
+    assert pasted == {"name": "device-1"} | facts | smp
+
+
 async def test_speeds_are_tried_in_turn(tmp_path: Path) -> None:
     device = VirtualDevice(tmp_path, "slow", baud=9600).start()
     await until(device.port.exists)

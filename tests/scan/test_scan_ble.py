@@ -281,6 +281,13 @@ def test_what_cannot_be_pasted_is_one_line_of_comment(device: HeardDevice, says:
     assert f"# {says}" in printed or says in printed
 
 
+def test_a_device_that_advertises_smp_is_pasted_with_its_protocol() -> None:
+    printed = paste(heard(name="sensor", offers_rcp=False, protocols=("smp",)), heard(SECOND))
+    first, second = yaml.safe_load(printed)["devices"]
+    assert (first["protocol"], first["link"]) == ("smp", {"ble": FIRST})
+    assert "protocol" not in second, "RCP is the default"
+
+
 @pytest.mark.attack("a name that breaks out of the YAML that `scan ble` prints")
 def test_a_name_out_of_the_air_is_no_yaml() -> None:
     printed = paste(heard(name='x"\nlink: {uart: /dev/ttyS0}', device=ANSWER))

@@ -47,7 +47,7 @@ class SmpSettings(BaseModel):
 
 
 def make_session(context: SessionContext) -> SmpGateway:
-    """Return a session for one opening of a link. Without settings, as in scans, it only identifies."""
+    """Return a session for one opening of a link."""
     settings = context.settings if isinstance(context.settings, SmpSettings) else SmpSettings()
     return SmpGateway(
         baud=context.baud,
@@ -57,7 +57,7 @@ def make_session(context: SessionContext) -> SmpGateway:
         image=settings.image,
         busy_s=BUSY_SUM_S if context.busy_s is None else context.busy_s,
         may=Permissions(
-            leave_recovery=context.settings is not None,
+            leave_recovery=not context.only_identifies,
             use_recovery=settings.recovery,
             start_without_trial=context.accepts_no_trial,
         ),
@@ -89,5 +89,7 @@ SMP = ProtocolKind(
         " its kind is not noticed"
     ),
     advice="Label the boards, and give hardware_id so that at least another kind of board is refused",
+    reports_device_id=False,
     settings=SmpSettings,
+    scan_settings=({}, {"framing": Framing.RAW.value}),
 )
