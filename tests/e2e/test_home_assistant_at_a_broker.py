@@ -219,6 +219,29 @@ def test_with_the_access_rules_only_home_assistant_presses_the_button(guarded: D
         home.until_there("gateway")
 
 
+def test_a_press_that_the_broker_kept_while_the_gateway_was_away_is_too_old(tmp_path: Path) -> None:
+    whole = Desk(tmp_path, Mosquitto(tmp_path / "mosquitto", "queue_qos0_messages true").start())
+    whole.gateway.preset = QUICK
+    whole.gateway.config["mqtt"]["home_assistant"] = {}
+    try:
+        whole.configure(whole.device("pump-1").config(install="manual"))
+        whole.start()
+        with house(whole) as home:
+            home.until_there("gateway", "pump-1")
+            whole.publish("pump", "4.3.2", IMAGE)
+            home.until_offered("pump-1", "4.3.2")
+            whole.stop()
+            home.press("pump-1")
+            whole.start()
+            whole.until(lambda: ignored(whole) == ["retained_command"])
+            assert whole.views()["pump-1"].state == "offered"
+            whole.until(lambda: whole.broker.log().count("devices/+/install (QoS 0)") > 1, "it listens again")
+            home.press("pump-1")
+            whole.until_state("pump-1", "succeeded", installed_version="4.3.2")
+    finally:
+        whole.end()
+
+
 def test_one_command_removes_what_a_gateway_that_is_gone_left(
     barn: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
