@@ -211,7 +211,6 @@ def discoveries(settings: Settings, board: StatusBoard) -> dict[str, Discovery]:
 
 
 def _of(topics: GatewayTopics, gateway: str, device: Device, status: DeviceStatus | None) -> Discovery:
-    is_refused = status is not None and status.state == Unwell.REFUSED
     return Discovery(
         topics,
         gateway,
@@ -219,8 +218,13 @@ def _of(topics: GatewayTopics, gateway: str, device: Device, status: DeviceStatu
         model=device.app_id,
         hardware=device.hardware_id,
         installed=status.installed_version if status else None,
-        offered=status.latest_version if status and not is_refused else None,
+        offered=offer_of(status),
     )
+
+
+def offer_of(status: DeviceStatus | None) -> str | None:
+    """Return the version that the button of a device installs; None: there is none."""
+    return status.latest_version if status and status.state != Unwell.REFUSED else None
 
 
 def discovery_root(prefix: str, gateway: str) -> str:

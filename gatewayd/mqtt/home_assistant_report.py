@@ -2,8 +2,8 @@
 
 `_held` has the topics where the broker has a message of ours, as far as is known. One that is no longer
 wanted (the device was removed, the feature switched off, the prefix changed) is emptied, and Home Assistant
-forgets what it was told there. Those of an earlier process are not known: after the first connection the
-broker is asked once what it retains below this gateway's part of the prefix.
+forgets what it was told there. Those of an earlier process are not known: the broker is asked once what it
+retains below this gateway's part of the prefix.
 """
 
 import asyncio
@@ -15,7 +15,8 @@ import structlog
 from gatewayd.codes import Code
 from gatewayd.errors import GatewaydError
 from gatewayd.mqtt.gateway_report import LOOK_S
-from gatewayd.mqtt.home_assistant import Discovery
+from gatewayd.mqtt.home_assistant import Discovery, offer_of
+from gatewayd.status.board import StatusBoard
 
 log = structlog.get_logger()
 
@@ -33,7 +34,7 @@ class Broker(Protocol):
 
 
 class HomeAssistantReport:
-    """Publishes what `wanted` returns, by topic.
+    """Publishes what `wanted` returns, by topic; `board` says when an offer changes.
 
     `held`: topics of an earlier report to the same broker, which this one goes on with. `search`: the filter
     for what an earlier process may have left there; empty: nothing is looked for.
@@ -43,6 +44,7 @@ class HomeAssistantReport:
         self,
         wanted: Callable[[], Mapping[str, Discovery]],
         broker: Broker,
+        board: StatusBoard,
         *,
         search: str = "",
         held: Mapping[str, str] | None = None,
@@ -50,6 +52,7 @@ class HomeAssistantReport:
     ) -> None:
         self._wanted = wanted
         self._broker = broker
+        self._board = board
         self._search = search
         self._sleep = sleep
         self._held: dict[str, str] = dict(held or {})  # topic: what stands there, by its identifier
@@ -76,7 +79,9 @@ class HomeAssistantReport:
         """Report until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._look(), name="home assistant: look")
+            tasks.create_task(self._follow(), name="home assistant: follow")
             tasks.create_task(self._send_when_due(), name="home assistant: send")
+            tasks.create_task(self._find_ghosts(), name="home assistant: ghosts")
 
     async def _look(self) -> None:
         while True:
@@ -85,14 +90,21 @@ class HomeAssistantReport:
                 self._due.set()
             await self._sleep(LOOK_S)
 
+    async def _follow(self) -> None:
+        """Send an offer at once: until then Home Assistant's button has the version of the one before."""
+        last: dict[str, object] = {}
+        with self._board.subscribe() as changes:
+            async for name in changes:
+                if (now := offer_of(self._board.get(name))) != last.get(name):
+                    last[name] = now
+                    self._due.set()
+
     async def _send_when_due(self) -> None:
         while True:
             await self._due.wait()
             self._due.clear()
             try:
                 await self._send()
-                if self._search:
-                    await self._find_ghosts()
             except GatewaydError:
                 continue  # no connection: with the next one everything is due again
 
@@ -111,12 +123,18 @@ class HomeAssistantReport:
                 self._sent[topic] = discovery
 
     async def _find_ghosts(self) -> None:
-        found = await self._broker.retained(self._search)
-        self._search = ""
-        if ghosts := found - self._held.keys():
-            log.info("removing from Home Assistant what is no longer configured", topics=sorted(ghosts))
-            self._held.update(dict.fromkeys(ghosts, ""))
-            self._due.set()
+        """Search once there is a connection. It takes seconds, in which a new offer must not wait."""
+        while self._search:
+            await self._sleep(LOOK_S)
+            try:
+                found = await self._broker.retained(self._search)
+            except GatewaydError:
+                continue
+            self._search = ""
+            if ghosts := found - self._held.keys() - self._wanted().keys():
+                log.info("removing from Home Assistant what is no longer configured", topics=sorted(ghosts))
+                self._held.update(dict.fromkeys(ghosts, ""))
+                self._due.set()
 
     async def _publish(self, topic: str, payload: bytes) -> None:
         """Publish; what the broker forbids is logged once, and counts as sent."""

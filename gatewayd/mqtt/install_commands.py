@@ -72,7 +72,7 @@ class InstallCommands:
         """Return the version that a command names. Raises RequestError."""
         if message.retain:
             raise RequestError(
-                "the command is retained, so it may be old",
+                "the command was retained, or kept while there was no connection, so it may be old",
                 code="retained_command",
                 hint="publish it without retain, and empty its topic",
             )

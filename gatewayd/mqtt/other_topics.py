@@ -1,12 +1,14 @@
 """Messages that bring no firmware: commands, and what is retained on topics that are searched.
 
 Commands are subscribed to at QoS 0: the broker keeps none for us while we are away, so nothing happens days
-after somebody pressed a button. A session that the broker kept may still be subscribed to them although
-nobody wants them any more: that shows when one comes.
+after somebody pressed a button. Some brokers keep QoS 0, too (EMQX; mosquitto with queue_qos0_messages): that
+comes before the answer to our subscription, and is ignored. A session that the broker kept may still be
+subscribed to commands although nobody wants them any more: that shows when one comes.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import NoReturn
 
 import structlog
@@ -36,6 +38,7 @@ class OtherTopics:
         self._subscriptions = subscriptions
         self._on_command = on_command
         self._exchange: Exchange | None = None
+        self._is_listening = False  # whether the subscription of this connection was answered
         self._search: tuple[str, str] | None = None  # how a topic that is searched begins and ends
         self._found: set[str] = set()
         self._one_at_a_time = asyncio.Lock()
@@ -46,7 +49,7 @@ class OtherTopics:
             if self._on_command is None:
                 self._subscriptions.ask_again(self._topics.every_install)  # which unsubscribes
             else:
-                self._on_command(name, message)
+                self._on_command(name, replace(message, retain=message.retain or not self._is_listening))
             return True
         if self._search is None:
             return False
@@ -62,10 +65,10 @@ class OtherTopics:
         self._exchange = exchange
         try:
             if self._on_command is not None:
-                await self._look_at(exchange, self._topics.every_install)
+                self._is_listening = await self._look_at(exchange, self._topics.every_install)
             await exchange.connection.ended()
         finally:
-            self._exchange = None
+            self._exchange, self._is_listening = None, False
 
     async def retained(self, topic_filter: str, sleep: Callable[[float], Awaitable[None]]) -> frozenset[str]:
         """Return the topics that match and where something is retained; the filter has one `+`.

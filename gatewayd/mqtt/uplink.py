@@ -216,6 +216,7 @@ class _Broker:
         self._home_assistant = HomeAssistantReport(
             lambda: discoveries(in_force(), board),
             self.session,
+            board,
             search=discovery_filter(home_assistant.prefix, settings.gateway.id) if home_assistant else "",
             held=discovered,
         )

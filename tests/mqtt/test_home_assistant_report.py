@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 from structlog.testing import capture_logs
 
@@ -10,6 +11,7 @@ from gatewayd.mqtt.home_assistant import Discovery
 from gatewayd.mqtt.home_assistant_report import HomeAssistantReport
 from gatewayd.mqtt.login import BrokerError
 from gatewayd.mqtt.topics import GatewayTopics
+from gatewayd.status.board import StatusBoard
 
 TOPICS = GatewayTopics("gatewayd/barn")
 SEARCH = "ha/device/barn/+/config"
@@ -32,6 +34,9 @@ class Lab:
         self.messages: list[tuple[str, bytes]] = []
         self.refusal: str | None = None
         self.searches: list[str] = []
+        self.board = StatusBoard(lambda: datetime(2026, 11, 28, tzinfo=UTC))
+        self.search_ends = asyncio.Event()
+        self.search_ends.set()
         self._ticks = asyncio.Semaphore(0)
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = True) -> None:
@@ -46,13 +51,17 @@ class Lab:
 
     async def retained(self, topic_filter: str) -> frozenset[str]:
         self.searches.append(topic_filter)
-        await asyncio.sleep(0)
+        await self.search_ends.wait()
         if self.refusal == "not_connected":
             raise BrokerError("no")
         return frozenset(self.at_broker)
 
     async def a_second_passes(self) -> None:
-        self._ticks.release()
+        for _ in range(2):  # of those who sleep
+            self._ticks.release()
+        await self.settle()
+
+    async def settle(self) -> None:
         for _ in range(40):
             await asyncio.sleep(0)
 
@@ -67,7 +76,7 @@ class Lab:
 async def running(
     lab: Lab, *, search: str = SEARCH, held: dict[str, str] | None = None
 ) -> AsyncIterator[HomeAssistantReport]:
-    report = HomeAssistantReport(lambda: lab.wanted, lab, search=search, held=held, sleep=lab.nap)
+    report = HomeAssistantReport(lambda: lab.wanted, lab, lab.board, search=search, held=held, sleep=lab.nap)
     task = asyncio.create_task(report.run())
     await lab.a_second_passes()
     yield report
@@ -85,6 +94,20 @@ async def test_a_change_is_sent_once_and_alone() -> None:
         for _ in range(3):
             await lab.a_second_passes()
         assert lab.messages == [(topic("b"), one("b", "4.3.2").to_bytes())]
+
+
+async def test_an_offer_is_sent_at_once_and_progress_is_not_a_reason() -> None:
+    lab = Lab()
+    async with running(lab):
+        lab.messages.clear()
+        lab.wanted = {**lab.wanted, topic("b"): one("b", "4.3.2")}
+        lab.board.update("b", latest_version="4.3.2")
+        await lab.settle()
+        assert lab.messages == [(topic("b"), one("b", "4.3.2").to_bytes())]
+        lab.wanted = {**lab.wanted, topic("b"): one("b", "4.3.3")}
+        lab.board.update("b", progress=50)
+        await lab.settle()
+        assert len(lab.messages) == 1
 
 
 async def test_a_new_connection_gets_everything_again() -> None:
@@ -121,10 +144,25 @@ async def test_ghosts_of_an_earlier_process_are_looked_for_once() -> None:
     lab = Lab()
     lab.at_broker = {topic("ghost"): b"{}", topic("a"): b"old"}
     async with running(lab) as report:
+        await lab.a_second_passes()
         assert lab.has("a", "b")
         report.resend()
         await lab.a_second_passes()
         assert lab.searches == [SEARCH]
+
+
+async def test_a_new_offer_does_not_wait_for_the_search() -> None:
+    """It takes seconds; Home Assistant would send the version that was offered before."""
+    lab = Lab()
+    lab.search_ends.clear()
+    lab.at_broker = {topic("ghost"): b"{}"}
+    async with running(lab):
+        lab.wanted[topic("a")] = one("a", "4.3.2")
+        await lab.a_second_passes()
+        assert lab.at_broker[topic("a")] == one("a", "4.3.2").to_bytes()
+        lab.search_ends.set()
+        await lab.a_second_passes()
+        assert lab.has("a", "b")
 
 
 async def test_the_search_is_made_up_for_with_the_next_connection() -> None:
@@ -141,13 +179,14 @@ async def test_the_search_is_made_up_for_with_the_next_connection() -> None:
 async def test_switched_off_it_empties_what_an_earlier_report_sent_and_looks_for_nothing() -> None:
     lab = Lab()
     async with running(lab) as first:
+        await lab.a_second_passes()
         held = dict(first.held)
     lab.wanted = {}
     async with running(lab, search="", held=held) as report:
         assert lab.at_broker == {}
         assert not report.held
     assert lab.searches == [SEARCH]
-    assert not HomeAssistantReport(dict, lab).is_needed
+    assert not HomeAssistantReport(dict, lab, lab.board).is_needed
 
 
 async def test_what_the_broker_forbids_is_said_once() -> None:
