@@ -101,11 +101,12 @@ class PinReport(BaseModel):
 
 
 class PackedRom(BaseModel):
-    """`pack`: one image; `size` in bytes."""
+    """`pack`: one image; `size` in bytes. `own_version`: what an MCUboot image says that it is."""
 
     address: int
     size: int
     sha256: str
+    own_version: str | None = None
 
 
 class Packed(BaseModel):
@@ -122,7 +123,7 @@ class Packed(BaseModel):
 
 
 class Published(BaseModel):
-    """`publish`: what the broker has confirmed."""
+    """`publish`: what the broker has confirmed. `own_version`: what MCUboot images say that they are."""
 
     topic: str
     version: str
@@ -130,6 +131,7 @@ class Published(BaseModel):
     recognised: str
     patch_encoding: Literal["varint", "byte"]
     warnings: list[str]
+    own_version: str | None = None
 
 
 class Holder(BaseModel):
