@@ -8,6 +8,8 @@ again.
 
 from dataclasses import replace
 
+import structlog
+
 from gatewayd.allowance import HOUR_S
 from gatewayd.jobs.model import DeviceRecord
 from gatewayd.protocol.session import DeviceInfo
@@ -16,6 +18,8 @@ from gatewayd.store.rollback_marks import StoredMarks
 from gatewayd.store.rows import device_of
 from gatewayd.store.stored import write_json
 from gatewayd.store.tables import Tables
+
+log = structlog.get_logger()
 
 
 class Contacts:
@@ -37,6 +41,7 @@ class Contacts:
     def save(self, name: str, info: DeviceInfo) -> None:
         """Store what a device reported, or keep it in memory until there is a reason to write."""
         old = self._of(name)
+        _tell_another_board(name, old, info)
         if old is None or old.info is None or old.info.app_id != info.app_id:
             self._write(name, info)
             return
@@ -89,6 +94,19 @@ class Contacts:
     def _note_written(self, name: str) -> None:
         self._unwritten.pop(name, None)
         self._written_s[name] = self._limits.now()
+
+
+def _tell_another_board(name: str, old: DeviceRecord | None, info: DeviceInfo) -> None:
+    """Log that another board than before answers; only `device_id:` makes gatewayd refuse it."""
+    before = old.info.device_id if old is not None and old.info is not None else None
+    if None not in (before, info.device_id) and before != info.device_id:
+        log.warning(
+            "another board answers than before: was it replaced, or swapped with another?",
+            device=name,
+            device_id=info.device_id,
+            device_id_before=before,
+            next="gatewayd serves it all the same; `device_id:` in the configuration would refuse it",
+        )
 
 
 def _says_more(old: DeviceInfo, info: DeviceInfo) -> bool:

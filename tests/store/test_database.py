@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lab.jobs import KEYS, TOPIC, TOPIC_TEXT, an_info, digest, genuine, message, standard_reading
+from structlog.testing import capture_logs
 
 from gatewayd.errors import HostError
 from gatewayd.jobs.model import EVERYTHING, AttemptRecord, CreateJob, EndJob, Job, RomFacts, Verdict
@@ -163,6 +164,18 @@ def test_contacts_keep_the_mark(database: Database) -> None:
     record = database.devices()["pump-1"]
     assert (record.info, record.mark) == (info, MARK)
     assert record.contact_seq > job.created_seq
+
+
+def test_another_board_under_one_name_is_said_once_and_one_without_an_id_is_not(database: Database) -> None:
+    with capture_logs() as logs:
+        for device_id in ("a", "a", None, "b", "b"):
+            database.save_contact("pump-1", an_info(device_id=device_id))
+    assert [(one["device"], one["device_id"]) for one in logs] == []
+    with capture_logs() as logs:
+        for device_id in ("b", "c", "c"):
+            database.save_contact("pump-1", an_info(device_id=device_id))
+    (line,) = logs
+    assert (line["device"], line["device_id_before"], line["device_id"]) == ("pump-1", "b", "c")
 
 
 def test_the_mark_is_set_with_the_success_or_not_at_all(database: Database, path: Path) -> None:
