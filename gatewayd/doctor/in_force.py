@@ -69,15 +69,19 @@ def judge_in_force(check: CheckConfigResult) -> Iterator[Finding]:
         yield ok(_SUBJECT, f"gatewayd runs with this file, revision {check.revision}")
 
 
+# Its default is the host name, which need not be a name for a gateway; here it does not matter.
+_NAMED = {"id": "any"}
+
+
 def find_control_socket(config: Path) -> Path:
     """Return the control socket that a file with mistakes names, or the default one."""
     try:
         root: Any = read_all(config, Host.here()).root
         written = root["gateway"]["control_socket"]
         context = {"folder": config.parent}
-        return Gateway.model_validate({"control_socket": written}, context=context).control_socket
+        return Gateway.model_validate(_NAMED | {"control_socket": written}, context=context).control_socket
     except (ConfigErrors, ValidationError, KeyError, TypeError):
-        return Gateway().control_socket
+        return Gateway.model_validate(_NAMED).control_socket
 
 
 def _changes(check: CheckConfigResult) -> str:
