@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,38 +78,48 @@ def giants(frame: frames.Frame) -> list[bytes]:
     return [encode_stream(frames.Data(session, 0, bytes(range(1, 251)) * 240).to_bytes())]
 
 
-def accepting(makes_acks: Callable[[], Iterator[int]]) -> Answer:
-    """Behave until DATA comes; then acknowledge what `makes_acks` says, anew for each offer."""
-    acks = makes_acks()
+Acknowledge = Callable[[frames.Data], int]
+
+
+def accepting(makes: Callable[[], Acknowledge]) -> Answer:
+    """Behave until DATA comes; then acknowledge what `makes` says, made anew for each offer."""
+    acknowledge = makes()
 
     def answer(frame: frames.Frame) -> list[bytes]:
-        nonlocal acks
+        nonlocal acknowledge
         match frame:
             case Hello(nonce=nonce):
                 return said(Info(nonce, INFO))
             case Offer(session=session):
-                acks = makes_acks()
+                acknowledge = makes()
                 return said(frames.Accept(session, 0, 0, INFO.window))
-            case frames.Data(session=session):
-                received = next(acks)
+            case frames.Data(session=session) as data:
+                received = acknowledge(data)
                 return said(frames.Ack(session, received, 0, received + INFO.window))
         return []
 
     return answer
 
 
-def falling() -> Iterator[int]:
-    """Four chunks come in; then each answer says 256 bytes fewer than the one before."""
-    yield from range(1024, 4097, 1024)
-    yield from range(3840, 0, -256)
-    while True:
-        yield 0
+def falling() -> Acknowledge:
+    """4096 bytes come in, however often they are sent; then each answer says 256 bytes fewer."""
+    received, is_full = 0, False
+
+    def acknowledge(data: frames.Data) -> int:
+        nonlocal received, is_full
+        if is_full:
+            received = max(0, received - 256)
+        elif data.offset <= received:
+            received = min(4096, max(received, data.offset + len(data.payload)))
+            is_full = received == 4096
+        return received
+
+    return acknowledge
 
 
-def beyond() -> Iterator[int]:
+def beyond() -> Acknowledge:
     """Say that there is more than was sent."""
-    while True:
-        yield 20_000
+    return lambda _: 20_000
 
 
 ANSWERS: dict[str, Callable[[], Answer]] = {
