@@ -4,13 +4,13 @@ import socket
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, InstanceOf
+from pydantic import AfterValidator, Field, InstanceOf, ValidationInfo
 
 from gatewayd.config.mistakes import Mistake
 from gatewayd.config.model.device import Device
 from gatewayd.config.model.link import Adapter
 from gatewayd.config.model.mqtt import Mqtt
-from gatewayd.config.model.values import LocalPath, Name, Section, refuse
+from gatewayd.config.model.values import LAX, LocalPath, Name, Section, local_path, refuse
 from gatewayd.errors import ConfigError
 from gatewayd.ota.keys import KeySet
 from gatewayd.ota.rules import Payload
@@ -19,7 +19,8 @@ from gatewayd.ota.rules import Payload
 SOCKET_PATH_LIMIT_BYTES = 107
 
 
-def _socket_path(path: Path) -> Path:
+def _socket_path(path: Path, info: ValidationInfo) -> Path:
+    path = local_path(path, info)
     size_bytes = len(str(path).encode())
     if size_bytes > SOCKET_PATH_LIMIT_BYTES:
         raise refuse(f"expected at most {SOCKET_PATH_LIMIT_BYTES} bytes, got {size_bytes}")
@@ -35,7 +36,7 @@ class Gateway(Section):
         description="This gateway's name in topics. Default: the host name",
     )
     state_dir: LocalPath = Field(Path("/var/lib/gatewayd"), description="Where jobs and firmware are kept")
-    control_socket: Annotated[LocalPath, AfterValidator(_socket_path)] = Field(
+    control_socket: Annotated[Path, LAX, AfterValidator(_socket_path)] = Field(
         Path("/run/gatewayd/control.sock"), description="Where gatewayctl reaches the daemon"
     )
 

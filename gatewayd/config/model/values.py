@@ -54,7 +54,12 @@ def _printable(text: str) -> str:
     return text
 
 
-def _local_path(path: Path, info: ValidationInfo) -> Path:
+def local_path(path: Path, info: ValidationInfo) -> Path:
+    """Return where a file of the configuration is; relative paths begin at the configuration's folder.
+
+    Validators that build on this one call it: of several AfterValidators beside a Field, pydantic 2.10 keeps
+    only the last.
+    """
     if str(path).startswith(CREDENTIAL):
         return _credential(str(path).removeprefix(CREDENTIAL))
     if str(path).startswith("~"):
@@ -85,4 +90,4 @@ LAX = Field(strict=False)
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Text = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_printable)]
-LocalPath = Annotated[Path, LAX, AfterValidator(_local_path)]
+LocalPath = Annotated[Path, LAX, AfterValidator(local_path)]
