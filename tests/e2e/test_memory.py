@@ -15,7 +15,8 @@ from suites.bench.daemons import (
     until_all,
 )
 
-IDLE_MIB, BUSY_MIB = 60, 160
+# Seen with Python 3.13: 60.2. With 3.11 it stays below 60.
+IDLE_MIB, BUSY_MIB = 62, 160
 
 
 def test_the_daemon_loads_nothing_that_draws() -> None:

@@ -85,6 +85,9 @@ async def test_another_client_with_the_same_id_is_named(scripted: ScriptedBroker
         await until(lambda: len(lab.connected) == 2)
         assert "another client with id gw" in lab.logged(code="taken_over")[0]["reason"]
         assert lab.naps.lengths_s == [45], "two gateways would throw each other out in a tight loop"
+        scripted.peer.cut()  # the next time the broker gives no reason
+        await until(lambda: lab.logged(code="connection_lost"))
+        assert "another client with id gw" in lab.logged(code="connection_lost")[0]["reason"]
 
 
 async def test_another_client_with_the_same_id_is_suspected(mosquitto: Mosquitto) -> None:

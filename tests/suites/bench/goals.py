@@ -16,7 +16,7 @@ NOISE = {
 NOISE_LATENCY_S = 0.005
 MANY = {64: 0.98, 128: 0.95}  # devices at once, from one core
 CPU_S_PER_MIB = {92160: 0.25}  # of the daemon, by bytes a second
-IDLE_MIB = 60
+IDLE_MIB = 62
 IDLE_DEVICES = 200
 PEAK_MIB = 160  # 16 MiB for eight devices
 # SD cards wear: the image once, and what the store notes beside it.
