@@ -245,8 +245,8 @@ class MqttSession:
 
     async def _pause(self, error: BrokerError) -> None:
         wait_s, is_again = self._back_off.after(error)
-        is_loss = error.code in (Code.CONNECTION_LOST, Code.TAKEN_OVER)
-        self._lost_in_a_row = self._lost_in_a_row + 1 if is_loss else 0
+        is_lost, is_taken_over = error.code == Code.CONNECTION_LOST, error.code == Code.TAKEN_OVER
+        self._lost_in_a_row = self._lost_in_a_row + 1 if is_lost or is_taken_over else 0
         reason = str(error)
         if suspects := self._left_out.suspects:
             reason += f"; it came before the answer to {', '.join(map(str, suspects[:SHOWN_SUSPECTS]))}"
