@@ -6,7 +6,7 @@ from gatewayd.delivery.progress import ProgressMeter
 from gatewayd.jobs.model import AttemptRecord
 from gatewayd.protocol.session import Progress, Traffic, TransferSession, TransferStarted
 
-# Each report wakes whoever shows or publishes it, which may cost more than the chunk that it is of. Nobody
+# Each report wakes what shows or publishes it, which may cost more than the chunk itself. Nobody
 # reads faster than this.
 REPORT_INTERVAL_S = 0.25
 

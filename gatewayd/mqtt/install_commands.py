@@ -1,8 +1,8 @@
 """Commands by MQTT to install what is offered to a device: what Home Assistant's button sends.
 
-They are carried out one after the other, away from the connection: the next message need not wait. Who may
-write on these topics is decided by the broker's access rules; the message can only name the version that is
-offered anyway.
+They are carried out one after the other, away from the connection: the next message need not wait. The
+broker's access rules decide which clients may publish on these topics; the message can only name the version
+that is on offer anyway.
 """
 
 import asyncio

@@ -66,7 +66,7 @@ def check_version(
             f"version {offered} cannot replace {installed}: expected {expected}.*",
             code="incompatible",
             hint=f'line: "{offered.line}" in the configuration takes the step, or `push --line` with this'
-            " file; whoever orders it answers for it",
+            " file; the person who orders it is responsible for it",
         )
     if offered == installed:
         raise FirmwareError(f"version {offered} already runs on the device", code="not_newer")

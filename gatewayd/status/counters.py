@@ -1,11 +1,11 @@
 """What is counted since the daemon started, for the metrics.
 
-In memory only: whoever reads counters knows that they begin at zero with each start.
+In memory only: programs that read counters expect them to begin at zero with each start.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gatewayd.jobs.model import AttemptRecord, Job
 
@@ -62,8 +62,5 @@ class Counters:
 
     def figures(self) -> CounterFigures:
         """Return what was counted so far."""
-        transferred = {
-            name: Transferred(one.sent_bytes, one.repeated_bytes, one.resumes)
-            for name, one in self._transferred.items()
-        }
+        transferred = {name: replace(one) for name, one in self._transferred.items()}
         return CounterFigures(transferred, dict(self._ended), dict(self._messages))
