@@ -12,6 +12,8 @@ from gatewayd.errors import HostError
 
 # mosquitto listens within a fraction of a second, or it has ended.
 _POLL_S = 0.05
+# More than it takes to end when asked.
+_END_S = 3.0
 
 
 @contextlib.asynccontextmanager
@@ -64,8 +66,18 @@ async def _mosquitto(port: int) -> AsyncIterator[None]:
             await asyncio.sleep(_POLL_S)
         yield
     finally:
-        if process.returncode is None:
-            process.terminate()
+        await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+    try:
+        async with asyncio.timeout(_END_S):
+            await process.wait()
+    except TimeoutError:
+        # mosquitto loses a SIGTERM that comes between its listening and the first turn of its main loop.
+        process.kill()
         await process.wait()
 
 
