@@ -10,10 +10,12 @@ AXE := $(VENV)/axe/.installed
 DIST_TOOLS := $(VENV)/dist/.installed
 DIST_NEEDS := tests/suites/forms/requirements.txt
 PYTEST_ARGS ?=
+# Where it is set, each of the hundreds of processes that tests start would compile gatewayd again.
+unexport PYTHONDONTWRITEBYTECODE
 # Tests wait for lines and devices more than they compute. Those of one file may build on each other.
-TEST_JOBS ?= $(shell expr 2 '*' $$(nproc))
-# `make quick` waits for little.
-QUICK_JOBS ?= $(shell nproc)
+TEST_JOBS ?= $(shell expr 3 '*' $$(nproc))
+# `make quick` waits for less.
+QUICK_JOBS ?= $(shell expr 1 + $$(nproc))
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 TARGETS ?=

@@ -1,6 +1,7 @@
 """The table of codes, gatewayd and docs/codes.md name the same codes; nothing else classifies them."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,15 +13,20 @@ from gatewayd.errors import GatewaydError
 from gatewayd.protocol.rcp.codes import RcpCode
 
 ROOT = Path(__file__).parents[2]
-NODES = [  # of the whole package, walked once
-    (path.relative_to(ROOT), node)
-    for path in sorted((ROOT / "gatewayd").rglob("*.py"))
-    if path != ROOT / "gatewayd" / "codes.py"
-    for node in ast.walk(ast.parse(path.read_text()))
-]
 CODES = {str(code) for code in Code}
 # Of a link's health, which is a code when something failed.
 HEALTH = {"ok", "unknown"}
+
+
+@functools.cache
+def nodes() -> list[tuple[Path, ast.AST]]:
+    """Return every node of the package but those of the table itself, with the file that it stands in."""
+    return [
+        (place, node)
+        for path in sorted((ROOT / "gatewayd").rglob("*.py"))
+        if (place := path.relative_to(ROOT)) != Path("gatewayd/codes.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+    ]
 
 
 def texts(node: ast.AST | None) -> set[str]:
@@ -38,7 +44,7 @@ def texts(node: ast.AST | None) -> set[str]:
 def code_arguments() -> dict[str, set[int]]:
     """Return where a function or a dataclass takes `code` by position, by the name it is called with."""
     places: dict[str, set[int]] = {}
-    for _, node in NODES:
+    for _, node in nodes():
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 names = [one.arg for one in node.args.args if one.arg not in ("self", "cls")]
@@ -59,7 +65,7 @@ def raised() -> dict[str, str]:
     """Return every literal that stands where a code goes, with a place where it does."""
     places = code_arguments()
     found: dict[str, str] = {}
-    for path, node in NODES:
+    for path, node in nodes():
         values: list[ast.AST | None] = []
         match node:
             case ast.Call():
@@ -97,10 +103,10 @@ def test_every_code_that_is_raised_is_in_the_table() -> None:
 
 def test_every_code_in_the_table_is_raised_somewhere() -> None:
     """As text of its own, or as a member in a table from the errors of a library to ours."""
-    said = {text for _, node in NODES for text in texts(node)} | {one.name.lower() for one in RcpCode}
+    said = {text for _, node in nodes() for text in texts(node)} | {one.name.lower() for one in RcpCode}
     said |= {
         node.attr.lower()
-        for path, node in NODES
+        for path, node in nodes()
         if isinstance(node, ast.Attribute) and node.attr.isupper() and path.parts[:2] == ("gatewayd", "link")
     }
     assert CODES - said == set()
@@ -174,7 +180,7 @@ def classified(nodes: Iterable[tuple[Path, ast.AST]]) -> Iterator[str]:
 
 
 def test_nothing_but_the_table_classifies_codes() -> None:
-    assert list(classified(NODES)) == []
+    assert list(classified(nodes())) == []
 
 
 @pytest.mark.parametrize(

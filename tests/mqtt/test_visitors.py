@@ -12,6 +12,7 @@ from lab.publishing import ADVANCED, SIGNED_ENCRYPTED, VECTORS, publish, refusal
 from pydantic import SecretStr
 
 from gatewayd.config import Mqtt
+from gatewayd.mqtt import withdrawal
 from gatewayd.mqtt.login import BrokerError
 from gatewayd.mqtt.visitor import Account, visit, visitor
 
@@ -161,7 +162,10 @@ async def test_a_withdrawal_empties_the_topic_and_says_who_held_it(
     await retained(mosquitto.port, OTHER, b"\x02image")
 
 
-def test_a_withdrawal_that_cannot_be_seen_is_still_one(tmp_path: Path) -> None:
+def test_a_withdrawal_that_cannot_be_seen_is_still_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(withdrawal, "ECHO_S", 0.1)
     rules = tmp_path / "acl"
     rules.write_text("topic write #\n")
     with Mosquitto(tmp_path / "m", f"acl_file {rules}") as mosquitto:

@@ -52,6 +52,7 @@ def test_a_clean_line_is_used_and_nothing_sent_twice(line: NoisyLine, least: flo
     assert (carried.repeated, carried.probes) == (0, 0)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=30,
     suppress_health_check=[HealthCheck.too_slow],
