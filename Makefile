@@ -16,6 +16,8 @@ unexport PYTHONDONTWRITEBYTECODE
 TEST_JOBS ?= $(shell expr 3 '*' $$(nproc))
 # `make quick` waits for less.
 QUICK_JOBS ?= $(shell expr 1 + $$(nproc))
+# Not empty: random searches in `make test` try all their seeds, not a third of them.
+THOROUGH ?=
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 TARGETS ?=
@@ -48,7 +50,7 @@ demo: $(DEMO)  ## Watch an update survive a broken line, from MQTT message to ne
 
 test: $(STAMP) system-packages  ## All tests, with a real mosquitto and the compiled C receiver
 	$(MAKE) -C device all lab
-	PATH="$$PATH:/usr/sbin:/sbin" $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+	PATH="$$PATH:/usr/sbin:/sbin" GATEWAYD_THOROUGH=$(THOROUGH) $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 quick: $(STAMP) system-packages  ## After each change, in less than a minute: all tests but slow ones, which are whole gateways and long searches
 	@$(MAKE) --no-print-directory -s -C device all lab

@@ -19,7 +19,8 @@ SLOW_FOLDERS = (TESTS / "e2e", TESTS / "suites")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever needs whole gateways is slow: `make quick` leaves it out."""
+    """Whatever needs whole gateways is slow: `make quick` leaves it out, `make test` begins with it."""
     for item in items:
         if any(folder in item.path.parents for folder in SLOW_FOLDERS):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

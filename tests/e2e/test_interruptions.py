@@ -10,7 +10,7 @@ import pytest
 from lab.farm import RECEIVERS, Farm, Gateway, VirtualDevice, image_of
 
 # `make kills` asks for 50; each takes about four seconds.
-KILLS = int(os.environ.get("GATEWAYD_KILLS", "6"))
+KILLS = int(os.environ.get("GATEWAYD_KILLS", "4"))
 WINDOW, ERASE_BLOCK = 4096, 4096
 
 
@@ -101,7 +101,7 @@ async def test_killed_after_activate_and_dead_past_the_trial_the_device_reverts_
     farm: Farm, receiver: str
 ) -> None:
     gateway = farm.gateway
-    device = farm.device("pump-1", receiver, slot_address=0x2000, boot_ms=1500)
+    device = farm.device("pump-1", receiver, slot_address=0x2000, boot_ms=5000)
     old = image_of(7, 10_000)
     gateway.config["devices"] = [device.config(trial_s=2)]
     gateway.start()

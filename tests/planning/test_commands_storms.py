@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from lab.commands_rig import Rig, a_rig
 from lab.jobs import a_device, timeless
+from lab.seeds import seeds
 from structlog.testing import capture_logs
 
 from gatewayd.errors import GatewaydError
@@ -81,7 +82,7 @@ class Storm:
                 assert error.code in ("not_offered", "no_active_job")  # noqa: PT017
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", seeds(12))
 def test_a_storm_ends_with_everybody_on_the_last_release(tmp_path: Path, seed: int) -> None:
     @timeless
     async def story() -> None:

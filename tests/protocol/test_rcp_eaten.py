@@ -5,6 +5,7 @@ from lab.rcp.devices import PROFILE, DeviceFactory
 from lab.rcp.joined import Lab, make_image
 from lab.rcp.line import Faults
 from lab.rcp.stories import failed_code
+from lab.seeds import seeds
 
 from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.eaten import eaten
@@ -32,9 +33,7 @@ def test_what_the_line_eats_is_named(make_device: DeviceFactory, values: bytes, 
     assert "flow control" in outcome.error.hint
 
 
-@pytest.mark.parametrize(
-    "seed", [0, 1, *(pytest.param(more, marks=pytest.mark.slow) for more in range(2, 12))]
-)
+@pytest.mark.parametrize("seed", seeds(12))
 def test_a_noisy_line_is_not_blamed_for_eating(make_device: DeviceFactory, seed: int) -> None:
     lab = Lab(make_device(PROFILE), faults=Faults(flip=0.006 + seed / 2000), seed=seed)
     lab.identify()

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from lab.rcp.joined import make_image
 from lab.rcp.noisy_line import PTY, NoisyLine, carry
+from lab.seeds import seeds
 
 SLOW, FAST = 11520, 92160
 IMAGE = make_image(128 * 1024)
@@ -28,7 +29,7 @@ def test_no_more_is_under_way_than_the_line_needs(
     rate: int, flip_rate: float, least: float, buffer: float
 ) -> None:
     line = NoisyLine(rate, flip_rate, buffer=buffer)
-    assert statistics.median(carry(line, IMAGE, seed).efficiency for seed in range(5)) >= least
+    assert statistics.median(carry(line, IMAGE, seed).efficiency for seed in seeds(9)) >= least
 
 
 @pytest.mark.slow
@@ -54,7 +55,7 @@ def test_a_clean_line_is_used_and_nothing_sent_twice(line: NoisyLine, least: flo
 
 @pytest.mark.slow
 @settings(
-    max_examples=30,
+    max_examples=len(seeds(90)),
     suppress_health_check=[HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.generate],
 )
