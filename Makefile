@@ -18,6 +18,7 @@ TEST_JOBS ?= $(shell expr 3 '*' $$(nproc))
 QUICK_JOBS ?= $(shell expr 1 + $$(nproc))
 # Not empty: random searches in `make test` try all their seeds, not a third of them.
 THOROUGH ?=
+DEMO_ARGS ?=
 BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 TARGETS ?=
@@ -45,8 +46,8 @@ TREES ?=
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: $(DEMO)  ## Watch an update survive a broken line, from MQTT message to new version
-	$(BIN)/gatewayctl demo
+demo: $(DEMO)  ## Watch an update survive a broken line, from MQTT message to new version (DEMO_ARGS=--web: on a page, too)
+	$(BIN)/gatewayctl demo $(DEMO_ARGS)
 
 test: $(STAMP) system-packages  ## All tests, with a real mosquitto and the compiled C receiver
 	$(MAKE) -C device all lab
@@ -68,10 +69,27 @@ check: $(STAMP)  ## Linters, types and import contracts
 
 deb:  ## The Debian package, into build/deb, made in a Debian 13 tree of its own (as root or with sudo)
 	@./.ci/packages deb
-	./.ci/deb
+	@./.ci/deb
 
-test-deb: deb  ## Install, upgrade, remove and purge the package in a clean Debian 13 tree
+test-deb: deb  ## Install, upgrade, remove and purge the package in a clean Debian 13 tree; then from a signed apt repository
+	@./.ci/packages release
 	./.ci/test-deb
+
+install:  ## Without a package, for Debian 12: into /opt/gatewayd and /usr/local, as a service (as root; DESTDIR= only lays out files)
+	@./.ci/packages venv
+	@./.ci/install
+
+uninstall:  ## Take away what `make install` installed, but neither configuration, keys nor state (as root)
+	@./.ci/install --remove
+
+test-install: $(STAMP)  ## `make install` in a clean Debian 12 with a real systemd, an update, `make uninstall` (as root or with sudo; three minutes)
+	@./.ci/packages system
+	PYTHONPATH=tests $(BIN)/python -m suites.install
+
+test-arm: $(STAMP)  ## The package on arm64 and armhf by emulation, with an update to a device (as root; the first time half an hour; ONLY=arm64)
+	@./.ci/packages arm
+	$(MAKE) -C device
+	PYTHONPATH=tests $(BIN)/python -m suites.arm $(addprefix --only ,$(ONLY))
 
 test-system: $(STAMP)  ## The package on a clean Debian 13 with a real systemd in a container (as root or with sudo; two minutes)
 	@./.ci/packages system
@@ -85,8 +103,9 @@ test-trixie:  ## demo, check and test in a clean Debian 13 tree with its own Pyt
 nightly:  ## Every suite with its full counts, as .ci/nightly lists them (hours; as root or with sudo)
 	./.ci/targets .ci/nightly
 
-release:  ## Package, wheel, sdist and checksums into build/release; VERSION=1.2.3 first cuts that version. Never uploads
+release:  ## Packages, apt repository, wheel, sdist, receiver, checksums into build/release; VERSION=1.2.3 first cuts that version. Never uploads
 	@$(MAKE) --no-print-directory $(STAMP)
+	@./.ci/packages release
 	$(BIN)/python .ci/release.py $(VERSION)
 
 test-vm: $(STAMP)  ## The real stack in QEMU: BlueZ with virtual radios, and the package with an FTDI port (3 minutes; ONLY=bluetooth or hotplug)

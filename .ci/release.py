@@ -30,6 +30,12 @@ DEVICE_VERSIONS = {
     Path("device", "idf_component.yml"): 'version: "{}.{}.{}"\n',
 }
 UNRELEASED = "## [Unreleased]\n"
+CI = Path(__file__).resolve().parent
+NEXT = """release: nothing was uploaded or signed. Next, with gpg's name of your key:
+  .ci/sign {folder} KEY
+  git tag --sign v{version} && git push origin v{version}
+then upload {folder} as it is, CHANGES.md being the text of the release, and {folder}/apt
+to a web server (CONTRIBUTING.md, "Releases")"""
 # Reserved for examples: no address of a project ends so.
 PLACEHOLDER = ".example"
 
@@ -174,23 +180,43 @@ def build(root: Path, version: str, notes: str) -> None:
     epoch = git(root, "log", "-1", "--format=%ct").strip()
     environment = os.environ | {"SOURCE_DATE_EPOCH": epoch}
     python = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(root)]
-    subprocess.run(python, check=True, env=environment, cwd=root)
-    subprocess.run(["make", "deb"], check=True, env=environment, cwd=root)
-    built = root / "build" / "deb"
-    for file in sorted([*built.glob(f"gatewayd_{version}*"), *built.glob(f"gatewayd-web_{version}*")]):
-        shutil.copy(file, folder)
+    for command in (python, ["make", "-C", "device", "dist"], ["make", "deb"]):
+        subprocess.run(command, check=True, env=environment, cwd=root)
+    collect(root, version, folder)
     (folder / "CHANGES.md").write_text(notes)
+    packages = sorted(folder.glob("*.deb"))
+    subprocess.run([CI / "repository", folder / "apt", *packages], check=True, cwd=root)
     write_checksums(folder)
     print(f"release: {folder} has")
-    for file in sorted(folder.iterdir()):
-        print(f"  {file.name}, {file.stat().st_size} bytes")
-    print(f"release: nothing was uploaded. Next: git tag v{version}, push it, and upload these files")
+    for file in files_of(folder):
+        print(f"  {file.relative_to(folder)}, {file.stat().st_size} bytes")
+    print(NEXT.format(version=version, folder=folder.relative_to(root)))
+
+
+def collect(root: Path, version: str, folder: Path) -> None:
+    """Copy the Debian packages and the receiver's archives of a version. Raises Refused if one is missing."""
+    for built, names in (
+        (root / "build" / "deb", (f"gatewayd_{version}*", f"gatewayd-web_{version}*")),
+        (root / "device" / "build" / "dist", (f"gatewayd-rcp*-{version}.*",)),
+    ):
+        for name in names:
+            found = sorted(built.glob(name))
+            if not found:
+                raise Refused(f"{built} has no {name}")
+            for file in found:
+                shutil.copy(file, folder)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return all files below a folder."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def write_checksums(folder: Path) -> None:
     """Write SHA256SUMS as `sha256sum --check` reads it."""
     lines = [
-        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in sorted(folder.iterdir())
+        f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder)}\n"
+        for file in files_of(folder)
     ]
     (folder / "SHA256SUMS").write_text("".join(lines))
 

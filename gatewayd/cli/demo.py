@@ -107,7 +107,8 @@ async def _within_limit(story: Story, console: Console, *, web: bool) -> None:
 async def _play(story: Story, console: Console, processes: contextlib.AsyncExitStack, *, web: bool) -> None:
     folder = story.folder
     console.print(f"gatewayd demo in [bold]{folder}[/]\n")
-    port = await processes.enter_async_context(demo_broker())
+    port, broker = await processes.enter_async_context(demo_broker())
+    console.print(f"[green]broker[/]    {broker}", soft_wrap=True)
     await _gatewayctl(story, "keygen", "-o", "ota.key")
     console.print("[green]keygen[/]    ota.key, decrypt.key.bin, verify.key.bin")
     (folder / "firmware.bin").write_bytes(story.image)

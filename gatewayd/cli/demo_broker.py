@@ -1,12 +1,14 @@
-"""The demo's broker: amqtt in this process; or mosquitto, if that is not installed (Debian lacks it)."""
+"""The demo's broker: the mosquitto of this machine; or amqtt, in this process, if there is none."""
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
 import os
 import shutil
 import socket
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 
 from gatewayd.errors import HostError
 
@@ -16,25 +18,33 @@ _POLL_S = 0.05
 _END_S = 3.0
 
 
+class DemoBroker(NamedTuple):
+    """A running broker."""
+
+    port: int
+    name: str
+
+
 @contextlib.asynccontextmanager
-async def demo_broker() -> AsyncIterator[int]:
-    """Run a broker that only this machine can reach; yields its port."""
+async def demo_broker() -> AsyncIterator[DemoBroker]:
+    """Run a broker that only this machine can reach."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    try:
-        import amqtt  # noqa: F401, PLC0415 - an extra: the rest of gatewayctl does without it
-    except ImportError:
-        broker = _mosquitto(port)
+    if program := shutil.which("mosquitto", path=f"{os.defpath}:/usr/sbin:{os.environ.get('PATH', '')}"):
+        broker, name = _mosquitto(program, port), program
+    elif importlib.util.find_spec("amqtt"):  # an extra: the rest of gatewayctl does without it
+        broker, name = _amqtt(port), "amqtt, a small one in Python, because mosquitto is not installed"
     else:
-        broker = _amqtt(port)
+        hint = "apt install mosquitto, or pip install 'gatewayd[demo]'"
+        raise HostError("the demo's broker is missing", code="no_demo_broker", hint=hint)
     async with broker:
-        yield port
+        yield DemoBroker(port, name)
 
 
 @contextlib.asynccontextmanager
 async def _amqtt(port: int) -> AsyncIterator[None]:
-    from amqtt.broker import Broker  # noqa: PLC0415 - see above
+    from amqtt.broker import Broker  # noqa: PLC0415 - only where there is no mosquitto
 
     logging.disable(logging.CRITICAL)
     broker = Broker(
@@ -51,12 +61,8 @@ async def _amqtt(port: int) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _mosquitto(port: int) -> AsyncIterator[None]:
+async def _mosquitto(program: str, port: int) -> AsyncIterator[None]:
     """Run mosquitto; without a configuration it serves only this machine, and any user on it."""
-    program = shutil.which("mosquitto", path=f"{os.defpath}:/usr/sbin:{os.environ.get('PATH', '')}")
-    if program is None:
-        hint = "apt install mosquitto, or pip install 'gatewayd[demo]'"
-        raise HostError("the demo's broker is missing", code="no_demo_broker", hint=hint)
     quiet = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(program, "-p", str(port), stdout=quiet, stderr=quiet)
     try:

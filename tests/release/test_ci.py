@@ -14,6 +14,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 MOST_S = 55 * 60
 # What makes or prints something, and `quick`, which `test` contains. All others are on the night's list.
 NO_SUITES = {"help", "quick", "deb", "nightly", "release", "transcripts", "pictures", "figures", "clean"}
+NO_SUITES |= {"install", "uninstall"}
 
 
 def lines(name: str) -> dict[str, int]:
@@ -85,9 +86,34 @@ def test_a_step_that_fails_shows_all_it_printed_and_its_exit_code() -> None:
     assert (ran.returncode, ran.stderr) == (7, "one\ntwo\n")
 
 
+def test_the_package_says_that_there_is_no_room_for_it(tmp_path: Path) -> None:
+    """Before it makes or unpacks anything."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = 'mount -t tmpfs -o size=20m none "$1"; exec .ci/deb'
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-euc", mount, "sh", str(small)]
+    environment = os.environ | {"TMPDIR": str(small)}
+    ran = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert re.fullmatch(
+        rf"gatewayd: building the package takes \d+ MiB in {small}, which has 20 MiB free: .*TMPDIR=.+\n",
+        ran.stderr,
+    ), ran.stderr
+
+
+@pytest.mark.parametrize(("mib", "code"), [(1, 0), (10**9, 1)])
+def test_room_is_a_matter_of_free_space(tmp_path: Path, mib: int, code: int) -> None:
+    command = [str(CI / "room"), str(tmp_path), str(mib), "cooking", "clear the table"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert ran.returncode == code
+    assert bool(ran.stderr) == bool(code)
+
+
 def test_nothing_is_installed_without_a_word() -> None:
     """Pip and apt run in a step, wherever somebody may wait for them."""
-    scripts = [MAKEFILE, *((CI / name).read_text() for name in ("packages", "run"))]
+    scripts = [MAKEFILE, *((CI / name).read_text() for name in ("packages", "run", "install"))]
     for line in "\n".join(scripts).replace("\\\n", " ").splitlines():
         if not line.startswith(("#", "PIP :=")) and re.search(r"\$\(PIP\)|apt-get (update|install) -", line):
             assert ".ci/step" in line or 'step"' in line or line.startswith("\t\tapt-get"), line

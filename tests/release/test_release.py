@@ -130,7 +130,31 @@ def test_placeholders_are_named(tree: Path) -> None:
     assert "project.urls in pyproject.toml are placeholders" in release(tree, "0.2.0")[1]
 
 
-def test_sha256sum_accepts_the_checksums(tmp_path: Path) -> None:
+def test_sha256sum_accepts_the_checksums_of_all_files(tmp_path: Path) -> None:
     (tmp_path / "gatewayd-1.0.0.tar.gz").write_bytes(b"an sdist")
+    (tmp_path / "apt" / "pool").mkdir(parents=True)
+    (tmp_path / "apt" / "pool" / "gatewayd_1.0.0_all.deb").write_bytes(b"a package")
     runpy.run_path(str(SCRIPT))["write_checksums"](tmp_path)
-    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=tmp_path, check=True, timeout=60)
+    command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+    ran = subprocess.run(command, cwd=tmp_path, check=True, timeout=60, capture_output=True, text=True)
+    assert ran.stdout == "apt/pool/gatewayd_1.0.0_all.deb: OK\ngatewayd-1.0.0.tar.gz: OK\n"
+
+
+def test_a_release_without_a_part_is_refused(tmp_path: Path) -> None:
+    script = runpy.run_path(str(SCRIPT))
+    debs, receivers = tmp_path / "build" / "deb", tmp_path / "device" / "build" / "dist"
+    for folder in (debs, receivers):
+        folder.mkdir(parents=True)
+    (tmp_path / "release").mkdir()
+    for name in ("gatewayd_1.0.0_all.deb", "gatewayd-web_0.9.0_all.deb"):
+        (debs / name).touch()
+    (receivers / "gatewayd-rcp-1.0.0.tar.gz").touch()
+    with pytest.raises(script["Refused"], match=r"no gatewayd-web_1\.0\.0"):
+        script["collect"](tmp_path, "1.0.0", tmp_path / "release")
+    (debs / "gatewayd-web_1.0.0_all.deb").touch()
+    script["collect"](tmp_path, "1.0.0", tmp_path / "release")
+    assert {path.name for path in (tmp_path / "release").iterdir()} == {
+        "gatewayd_1.0.0_all.deb",
+        "gatewayd-web_1.0.0_all.deb",
+        "gatewayd-rcp-1.0.0.tar.gz",
+    }
