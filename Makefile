@@ -147,14 +147,19 @@ test-web: $(STAMP) system-packages $(AXE)  ## The page in a real chromium: shown
 	$(MAKE) -C device
 	$(BIN)/python -m pytest tests/suites/web/page_in_chromium.py
 
-test-prometheus:  ## The alert rules by the real promtool: when each fires, and when not (a second)
+test-prometheus: $(STAMP) system-packages  ## Alert rules by the real promtool, and each query of the dashboard by a real Prometheus (half a minute)
 	@./.ci/packages prometheus
+	@$(MAKE) --no-print-directory -s -C device
 	promtool check rules docs/prometheus/gatewayd.rules.yaml
 	promtool test rules tests/suites/prometheus/gatewayd.rules.test.yaml
+	$(BIN)/python -m pytest -q tests/suites/prometheus/dashboard_in_prometheus.py
 
-pictures: $(STAMP) system-packages $(AXE)  ## Take the pictures of the page in docs/images anew
+pictures: $(STAMP) system-packages $(AXE)  ## Take the pictures in docs/images anew, of the page and of Prometheus' answer (a minute)
 	@./.ci/packages web
+	@./.ci/packages prometheus
+	@$(MAKE) --no-print-directory -s -C device
 	GATEWAYD_PICTURES=1 $(BIN)/python -m pytest tests/suites/web/page_in_chromium.py -k picture
+	$(BIN)/python -m pytest tests/suites/prometheus/picture.py
 
 fleet-bench: $(STAMP) system-packages  ## 200 gateways with ten devices each at one mosquitto, one release to all (three minutes)
 	PYTHONPATH=tests $(BIN)/python -m suites.fleet $(FLEET_ARGS)

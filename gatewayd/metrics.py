@@ -18,7 +18,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from gatewayd.control.messages import DeviceView
+from gatewayd.codes import Code
+from gatewayd.control.messages import DeviceView, StatusResult
 from gatewayd.control.metrics_messages import MetricsResult
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -38,6 +39,7 @@ STATES = (
     "superseded",
     "cancelled",
 )
+RESULTS = ("succeeded", "failed", "cancelled", "superseded")
 PENDING = frozenset({"offered", "queued", "transferring", "staged", "activating"})
 _BY_DEVICE = ("device", "app")
 
@@ -76,7 +78,7 @@ def _of_gateway(found: MetricsResult) -> Iterator[Metric]:
         ("resident_memory_bytes", "Memory of the daemon's process.", found.resident_bytes),
         ("broker_connected", "1 while the broker is connected.", status.broker.connected),
         ("config_in_force", "0 if the file on disk was refused.", status.config_refused is None),
-        ("storage_ok", "0 while nothing can be stored.", status.trouble is None),
+        ("storage_ok", "0 while nothing can be stored.", _can_store(status)),
         ("devices", "How many devices are configured.", status.devices),
     ):
         yield GaugeMetricFamily(f"gatewayd_{name}", text, value=float(value))
@@ -159,12 +161,20 @@ def _counters(found: MetricsResult) -> Iterator[Metric]:
     ended = CounterMetricFamily(
         "gatewayd_jobs_ended", "Updates that ended, by result.", labels=("app", "result", "code")
     )
-    for job in found.jobs_ended:
-        ended.add_metric((job.app_id, job.result, job.code), job.count)
+    # Zeros to begin with: what appears at 1 has not increased, as far as Prometheus can tell.
+    totals = {(app, result, ""): 0 for app in sorted(set(apps.values())) for result in RESULTS}
+    totals |= {(job.app_id, job.result, job.code): job.count for job in found.jobs_ended}
+    for labels, count in totals.items():
+        ended.add_metric(labels, count)
     messages = CounterMetricFamily("gatewayd_messages", "Firmware messages, by outcome.", labels=("outcome",))
     for message in found.messages:
         messages.add_metric((message.outcome,), message.count)
     yield from (sent, repeated, resumes, ended, messages)
+
+
+def _can_store(status: StatusResult) -> bool:
+    """Whether the gateway's trouble, if it has any, is another one than that of its store."""
+    return status.trouble is None or status.trouble.code == Code.LOGIN_UNUSABLE
 
 
 def _names(device: DeviceView) -> tuple[str, str]:

@@ -23,6 +23,7 @@ GROUPS = {
         "jobs": "jobs.jobs",
         "job": "jobs.job",
         "metrics": "metrics.metrics",
+        "notify": "notify.command",
         "explain": "explain.command",
         "fleet": "fleet.group",
     },

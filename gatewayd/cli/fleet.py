@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import re
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,7 @@ import click
 
 from gatewayd.cli import clear_home_assistant
 from gatewayd.cli.exits import DONE, REFUSED
-from gatewayd.cli.formatting import because, columns, echo, indented, plural, printable
+from gatewayd.cli.formatting import because, columns, echo, indented, is_on_terminal, plural, printable
 from gatewayd.cli.groups import Group
 from gatewayd.cli.options import Fraction, account_options, config_option, json_option
 from gatewayd.config import load
@@ -24,8 +25,11 @@ from gatewayd.fleet.status import QUIET_S, FleetDevice, FleetGateway, FleetStatu
 from gatewayd.mqtt.visitor import Account
 from gatewayd.timestamps import utc_text
 
-# So that a fleet of 200 gateways fits a screen: more of them, or of what is stuck, are counted.
-SCREEN_ROWS = 20
+# So that a fleet of 200 gateways fits a screen: more of them, or of what is stuck, are counted. On a terminal
+# that is lower than what so many take, fewer.
+SCREEN_ROWS, LEAST_ROWS = 20, 4
+# Headings, empty lines, what is counted, the summary, the next prompt.
+_OTHER_LINES = 11
 
 
 @click.group("fleet", cls=Group)
@@ -96,15 +100,39 @@ def status(
     if as_json:
         click.echo(found.model_dump_json())
     else:
-        _print_report(found, rows=SCREEN_ROWS if selection.is_everything else sys.maxsize)
+        _print_report(found, rows=screen_rows(found) if selection.is_everything else sys.maxsize)
     sys.exit(DONE if found.ok else REFUSED)
+
+
+def screen_rows(found: FleetStatus, height: int | None = None) -> int:
+    """Return how many rows each part may have, for a terminal of this height. None: the one that is there."""
+    if height is None:
+        height = shutil.get_terminal_size().lines if is_on_terminal() else sys.maxsize
+    rows = SCREEN_ROWS
+    while rows > LEAST_ROWS and _height(found, rows) > height:
+        rows -= 1
+    return rows
+
+
+def _height(found: FleetStatus, rows: int) -> int:
+    """Return how many lines that takes, none of which is folded."""
+    gateways = _listed(found, rows)
+    problems = sum(bool(gateway.problem) for gateway in gateways)
+    stuck = min(len(list(_stuck(found))), rows // 2)
+    versions = min(len(_running(found)), rows // 2)
+    return len(gateways) + problems + versions + 2 * stuck + _OTHER_LINES
+
+
+def _listed(found: FleetStatus, rows: int) -> tuple[FleetGateway, ...]:
+    """Return the gateways that are listed: all of a few, and otherwise those that need somebody."""
+    if len(found.gateways) <= rows:
+        return found.gateways
+    return tuple(gateway for gateway in found.gateways if gateway.needs_somebody)[:rows]
 
 
 def _print_report(found: FleetStatus, *, rows: int) -> None:
     """Print gateways, versions and what is stuck, each with at most so many rows."""
-    listed = found.gateways
-    if len(listed) > rows:
-        listed = tuple(gateway for gateway in listed if gateway.needs_somebody)[:rows]
+    listed = _listed(found, rows)
     _print_table(
         ["GATEWAY", "STATUS", "GATEWAYD", "DEVICES", "STATES"],
         map(_gateway_row, listed),
@@ -114,18 +142,32 @@ def _print_report(found: FleetStatus, *, rows: int) -> None:
         troubled = sum(gateway.needs_somebody for gateway in found.gateways) - len(listed)
         echo(f"and {plural(left, 'other gateway')}, of which {troubled or 'none'} need somebody")
     echo()
-    running = Counter(
+    _print_versions(found, rows)
+    _print_stuck(found, rows)
+    echo(indented(_summary(found), 0))
+
+
+def _running(found: FleetStatus) -> Counter[tuple[str, str]]:
+    """Count devices by application and version."""
+    return Counter(
         (device.app_id or "-", device.installed_version or "-")
         for gateway in found.gateways
         for device in gateway.devices
     )
+
+
+def _print_versions(found: FleetStatus, rows: int) -> None:
+    """Print who runs what; of more than fit, the most frequent."""
+    running = _running(found)
+    listed = running.most_common(max(rows // 2, 1))
     _print_table(
         ["APP", "VERSION", "DEVICES"],
-        ([app, version, str(count)] for (app, version), count in sorted(running.items())),
+        ([app, version, str(count)] for (app, version), count in sorted(listed)),
     )
+    if len(running) > len(listed):
+        devices = running.total() - sum(count for _, count in listed)
+        echo(f"and {plural(len(running) - len(listed), 'other version')} on {plural(devices, 'device')}")
     echo()
-    _print_stuck(found, rows)
-    echo(indented(_summary(found), 0))
 
 
 def _print_table(heading: list[str], rows: Iterable[list[str]], below: Iterable[str | None] = ()) -> None:

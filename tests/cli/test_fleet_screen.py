@@ -2,7 +2,7 @@
 
 import pytest
 
-from gatewayd.cli.fleet import SCREEN_ROWS, _print_report
+from gatewayd.cli.fleet import LEAST_ROWS, SCREEN_ROWS, _print_report, screen_rows
 from gatewayd.fleet.selection import Selection
 from gatewayd.fleet.status import DeviceReport, FleetDevice, FleetGateway, FleetStatus
 
@@ -46,6 +46,31 @@ def test_neither_does_a_fleet_that_is_down_overflow_it(capsys: pytest.CaptureFix
     assert len(lines) < 3 * SCREEN_ROWS
     assert "and 180 other gateways, of which 180 need somebody" in lines
     assert "and 190 more: --stuck lists them" in lines
+
+
+def test_nor_does_one_in_which_every_device_runs_another_version(capsys: pytest.CaptureFixture[str]) -> None:
+    fleet = a_fleet(bad=0)
+    others = [
+        gateway.model_copy(update={"devices": (a_device("pump-1", version=f"4.3.{number + 10}"),)})
+        for number, gateway in enumerate(fleet.gateways)
+    ]
+    lines = printed(capsys, fleet.model_copy(update={"gateways": (*fleet.gateways, *others)}))
+    assert len(lines) < 24
+    assert sum(line.startswith("pump ") for line in lines) == SCREEN_ROWS // 2
+    assert ["pump", "4.3.1", "399"] in [line.split() for line in lines], "the most frequent is among them"
+    assert "and 192 other versions on 192 devices" in lines
+
+
+@pytest.mark.parametrize("height", [30, 40, 48])
+def test_a_fleet_that_is_down_fits_the_terminal(capsys: pytest.CaptureFixture[str], height: int) -> None:
+    fleet = a_fleet(bad=200)
+    lines = printed(capsys, fleet, screen_rows(fleet, height))
+    assert height - 8 < len(lines) < height, "and makes use of it"
+
+
+def test_on_a_low_terminal_there_is_something_of_everything() -> None:
+    assert screen_rows(a_fleet(bad=200), 5) == LEAST_ROWS
+    assert screen_rows(a_fleet(bad=200), 500) == SCREEN_ROWS
 
 
 def test_what_was_selected_is_listed_whole(capsys: pytest.CaptureFixture[str]) -> None:

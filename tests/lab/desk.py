@@ -169,8 +169,8 @@ def _alarm(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def desk(folder: Path) -> Iterator[Desk]:
-    whole = Desk(folder)
+def desk(folder: Path, broker: Mosquitto | None = None) -> Iterator[Desk]:
+    whole = Desk(folder, broker)
     try:
         yield whole
     finally:

@@ -16,8 +16,8 @@ from gatewayd.control.metrics_messages import (
     ReleaseView,
     TrafficView,
 )
-from gatewayd.jobs.transitions import JobState
-from gatewayd.metrics import PENDING, STATES, exposition
+from gatewayd.jobs.transitions import ENDED, JobState
+from gatewayd.metrics import PENDING, RESULTS, STATES, exposition
 from gatewayd.status.board import Unwell
 
 AT = 1795867200.0  # NOW
@@ -85,6 +85,20 @@ def test_the_gateway() -> None:
 )
 def test_what_is_wrong_is_0(facts: dict[str, Any], name: str) -> None:
     assert value(a_result(status=a_status(started_at=NOW, **facts)), name) == 0
+
+
+def test_a_login_that_cannot_be_used_is_no_trouble_of_the_store() -> None:
+    trouble = {"code": "login_unusable", "reason": "no such file"}
+    assert value(a_result(status=a_status(started_at=NOW, trouble=trouble)), "storage_ok") == 1
+
+
+def test_each_result_is_there_before_it_is_counted() -> None:
+    found = a_result()
+    there = {
+        result: value(found, "jobs_ended_total", app="pump", result=result, code="") for result in RESULTS
+    }
+    assert there == dict.fromkeys(RESULTS, 0)
+    assert set(RESULTS) == {str(state) for state in JobState if state in ENDED}
 
 
 def test_lag_is_a_histogram() -> None:

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 BESIDE = {
     "share/gatewayd/systemd/gatewayd.service": "systemd/gatewayd.service",
+    "share/gatewayd/systemd/gatewayd-notify.service": "systemd/gatewayd-notify.service",
     "share/gatewayd/systemd/gatewayd-web.service": "systemd/gatewayd-web.service",
     "share/gatewayd/systemd/examples/credentials.conf": "systemd/examples/credentials.conf",
     "share/gatewayd/udev/70-gatewayd.rules": "debian/gatewayd.udev",

@@ -10,11 +10,12 @@ import pytest
 from lab.desk import Desk, desk
 from lab.tree import ROOT
 from lab.web import PASSWORD, PERSON, MadeUpGateway, a_password_file, a_view
+from lab.web_process import WebProcess
 from selenium.webdriver.common.keys import Keys
 
 from gatewayd.web.cards import group_of
 from suites.web import proxy
-from suites.web.browser import Browser, Stage, WebProcess, a_browser
+from suites.web.browser import Browser, Stage, a_browser
 
 IMAGES = ROOT / "docs" / "images"
 IMAGE = random.Random(17).randbytes(60_000)

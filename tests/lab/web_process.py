@@ -1,0 +1,41 @@
+"""The page's process."""
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+
+class WebProcess:
+    """`gatewayd-web` as a process."""
+
+    def __init__(self, folder: Path, *words: object) -> None:
+        self._folder = folder
+        self._words = [str(word) for word in words]
+        self._process: subprocess.Popen[str] | None = None
+        self.address = ""
+
+    def start(self) -> str:
+        """Start it; once more at the address it had."""
+        listen = re.sub("http://|/$", "", self.address) or "127.0.0.1:0"
+        command = [sys.executable, "-m", "gatewayd.cli.web", "--socket", str(self._folder / "control.sock")]
+        self._process = subprocess.Popen(
+            [*command, "--listen", listen, *self._words], stderr=subprocess.PIPE, text=True, cwd=self._folder
+        )
+        assert self._process.stderr is not None
+        said = ""
+        while not (found := re.search(r"http://\S+", said)):
+            line = self._process.stderr.readline()
+            assert line, f"it ended: {said}"
+            said += line
+        self.address = found[0]
+        return self.address
+
+    def stop(self, number: int = signal.SIGTERM) -> int | None:
+        if self._process is None:
+            return None
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        self._process.communicate(timeout=20)
+        return self._process.returncode
