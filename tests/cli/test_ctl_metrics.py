@@ -9,7 +9,7 @@ from lab.containers import gatewayctl
 from lab.desk import Desk, desk
 from prometheus_client.parser import text_string_to_metric_families
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.daemon]
 
 IMAGE = random.Random(17).randbytes(20_000)
 PUMP = (("app", "pump"), ("device", "pump-1"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from lab.desk import Desk, desk
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.daemon]
 
 IMAGE = random.Random(6).randbytes(40_000)
 RATE = 40_000

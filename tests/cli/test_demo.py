@@ -12,7 +12,7 @@ from typing import IO
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.daemon]
 
 _MAIN = "from gatewayd.cli.ctl import main; main()"
 # What `gatewayctl demo` does where something is not installed.

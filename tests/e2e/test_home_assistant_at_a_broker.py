@@ -21,6 +21,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from gatewayd.mqtt import home_assistant_clearing
 
+pytestmark = pytest.mark.daemon
+
 PREFIX = "homeassistant/device/barn"
 IMAGE = image_of(17, 20_000)
 PASSWORD = "a-password"  # noqa: S105 - made up

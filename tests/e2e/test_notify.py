@@ -13,6 +13,8 @@ from lab.containers import gatewayctl
 from lab.desk import Desk, desk
 from lab.teller import Teller
 
+pytestmark = pytest.mark.daemon
+
 IMAGE = random.Random(21).randbytes(20_000)
 # Longer than any program here takes.
 STOP_LIMIT_S = 30.0
