@@ -19,6 +19,10 @@ length and `sha`. It is sent alone and with no more than MCUboot's header: a dev
 answers with its offset, and only these 32 bytes were sent twice. The answer may also take half a minute,
 since many servers erase the whole slot first.
 
+Over Bluetooth a request may travel in several packets, and a server may be built without putting them
+together: it refuses such a request, or is silent. Unless it has taken one already, all further requests are
+no longer than one packet.
+
 A server also wants offset 0 once it has everything and the last chunk is repeated because its answer was
 lost. So after the last chunk was sent, 0 is no reason to begin again before the image state is known: the
 upload is *in doubt*.
@@ -26,7 +30,7 @@ upload is *in doubt*.
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gatewayd.errors import DeviceError
@@ -51,23 +55,31 @@ _MAX_TURNAROUND_S = 2.0
 _RESTARTS = 3  # of the device, without a byte more than before
 _FRUITLESS = 64  # answers without an advance
 _BUSY_PAUSE_S = 1.0
+_SPLIT_ROUNDS = 2  # time-outs of split requests before the device is taken to be unable to join them
 _STALE = 8  # requests whose late answers are still understood
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A request in flight. `lands_at`: when its last byte has left the line."""
+    """A request in flight. `lands_at`: when its last byte has left the line; `is_split`: in two packets."""
 
     sequence: int
     offset: int
     end: int
     lands_at: float
     was_alone: bool
+    is_split: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is uploaded. `room`: the longest frame; `wire_s`: how long a frame of a size takes on the line."""
+    """What is uploaded.
+
+    Attributes:
+        room: the longest frame.
+        wire_s: how long a frame of a size takes on the line.
+        packet: what one packet of the link holds; None: it has no packets.
+    """
 
     content: memoryview
     sha: bytes
@@ -75,6 +87,7 @@ class Plan:
     room: int
     window: int
     wire_s: Callable[[int], float]
+    packet: int | None = None
 
 
 class Upload:
@@ -92,6 +105,8 @@ class Upload:
         self.repeated = 0  # bytes of the request made last that the device already had
         self.size = len(plan.content)
         self.is_in_doubt = False  # the device may have all of it, although it wants offset 0
+        self._room = plan.room
+        self._joins_packets = False  # the device has taken a request that was split
         self._has_sent_all = False
         self._plan = plan
         self._sent = 0
@@ -120,12 +135,14 @@ class Upload:
         head = self._head(offset)
         size = min(self._data_room(head), self.size - offset, *((FIRST_DATA,) if not offset else ()))
         request = {**head, "data": bytes(self._plan.content[offset : offset + size])}
-        wire_s = self._plan.wire_s(HEADER_SIZE + len(cbor.encode(request)))
+        frame_size = HEADER_SIZE + len(cbor.encode(request))
+        wire_s = self._plan.wire_s(frame_size)
+        is_split = self._plan.packet is not None and frame_size > self._plan.packet
         self._line_free_at = max(self._line_free_at, now) + wire_s
         self._sent = offset + size
         self._has_sent_all |= self._sent == self.size
         self.repeated = max(0, min(self._sent, self.highest) - offset)
-        self._flight.append(Chunk(sequence, offset, self._sent, self._line_free_at, was_alone))
+        self._flight.append(Chunk(sequence, offset, self._sent, self._line_free_at, was_alone, is_split))
         return request
 
     def owns(self, sequence: int) -> bool:
@@ -139,6 +156,8 @@ class Upload:
             return self._take_stale(sequence, offset, now)
         self._check(offset)
         self._measure(chunk, now)
+        self._catch_up(chunk.lands_at - now)
+        self._joins_packets |= chunk.is_split and offset >= chunk.end
         self._rounds = 0
         is_first = not self.has_started
         self.has_started = True
@@ -167,6 +186,18 @@ class Upload:
         self.is_in_doubt = False
         self._moved_at = now
 
+    def narrow(self) -> bool:
+        """Go on with requests of one packet; False: that is no help, or the device can join several."""
+        packet = self._plan.packet
+        if self._joins_packets or packet is None or self._room <= packet:
+            return False
+        least = {"off": 0, "len": self.size, "data": bytes(FIRST_DATA)}
+        if HEADER_SIZE + len(cbor.encode(least)) > packet:
+            return False
+        self._room = packet
+        self._go_to(self.wanted)
+        return True
+
     def wait(self, now: float) -> None:
         """Ask a little later: the device is busy and accepted nothing."""
         self._go_to(self.wanted)
@@ -194,6 +225,8 @@ class Upload:
         if self.has_started:
             self._on_loss()
             self.window = self.window if self._rounds == 1 else 1
+        if self._rounds >= _SPLIT_ROUNDS and self._flight[0].is_split:
+            self.narrow()
         self._go_to(self.wanted)
 
     # -- helpers
@@ -209,7 +242,7 @@ class Upload:
 
     def _data_room(self, head: dict[str, Any]) -> int:
         """Return how many bytes fit beside the other fields."""
-        left = self._plan.room - HEADER_SIZE - len(cbor.encode({**head, "data": b""})) + 1
+        left = self._room - HEADER_SIZE - len(cbor.encode({**head, "data": b""})) + 1
         return max(left - size for size in (1, 2, 3, 5) if cbor.head_size(max(left - size, 0)) <= size)
 
     def _settle(self, sequence: int) -> Chunk | None:
@@ -300,6 +333,12 @@ class Upload:
         sample = min(max(0.0, now - chunk.lands_at), _MAX_TURNAROUND_S)
         known = self.turnaround_s
         self.turnaround_s = sample if known is None else known + (sample - known) / 4
+
+    def _catch_up(self, early_s: float) -> None:
+        """Note that the line is faster than assumed, as a radio is: what is behind lands earlier, too."""
+        if early_s > 0:
+            self._line_free_at -= early_s
+            self._flight = deque(replace(one, lands_at=one.lands_at - early_s) for one in self._flight)
 
     def _pause_s(self) -> float:
         if not self.has_started:
