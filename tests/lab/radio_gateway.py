@@ -117,8 +117,10 @@ class Gateway:
         async with aiomqtt.Client("127.0.0.1", self.broker.port) as client:
             await client.publish(f"/a/{app}/u/{line}", bytes([int(patch)]) + image, qos=1, retain=True)
 
-    async def until(self, name: str, state: str, code: str | None = None) -> dict[str, Any]:
-        async with asyncio.timeout(LIMIT_S):
+    async def until(
+        self, name: str, state: str, code: str | None = None, *, limit_s: float = LIMIT_S
+    ) -> dict[str, Any]:
+        async with asyncio.timeout(limit_s):
             while (found := self.status.get(name, {})).get("state") != state or code not in (
                 None,
                 found["code"],
