@@ -9,10 +9,12 @@ nothing while later ones arrive. An answer below a chunk that was sent means tha
 to what the device wants, and what was in flight becomes *stale*. A stale answer counts only if it has a
 higher offset.
 
-The window: a server has several buffers for frames, but its line buffers (often two) overflow when a second
-request arrives while the first is written to flash. Two requests in flight use the whole line, apart
-from framing; more gain nothing. After two losses within a few chunks it is one, and after a stretch without
-any, two again. A loss now and then is cheaper than one request at a time.
+The window: a server has several buffers for frames, but on a UART its line buffers (often two) overflow when
+a second request arrives while the first is written to flash. Two requests in flight use the whole line, apart
+from framing; more gain nothing. A radio has no lines, and each way takes a connection event: three requests,
+which with an answer are the four buffers that Zephyr has unless told otherwise. After two losses within a few
+chunks it is one, and after a stretch without any, as before. A loss now and then is cheaper than one request
+at a time.
 
 The awkward case is offset 0. A device that restarted and lost its state wants it, and only a request at 0 has
 length and `sha`. It is sent alone and with no more than MCUboot's header: a device that knows the `sha`
@@ -38,7 +40,7 @@ from gatewayd.protocol.smp import cbor
 from gatewayd.protocol.smp.frames import HEADER_SIZE
 
 FIRST_DATA = 32  # the least that servers accept, MCUboot's header
-WINDOW = 2
+WINDOW, RADIO_WINDOW = 2, 3
 # With 20 ms of latency a loss costs what four to eight chunks do when they are sent one at a time.
 _LOSSES = 2  # less than _ROW_CHUNKS apart: then one request at a time
 _ROW_CHUNKS = 8
@@ -127,7 +129,8 @@ class Upload:
         """Whether the next request may go out."""
         if now < self._busy_until or self._sent >= self.size or self.is_in_doubt:
             return False
-        return len(self._flight) < (self.window if self.has_started and self._sent else 1)
+        is_alone = not (self.has_started and self._sent) or self._is_in_doubt_about_packets
+        return len(self._flight) < (1 if is_alone else self.window)
 
     def next_request(self, sequence: int, now: float) -> dict[str, Any]:
         """Return the content of the next request, to be sent now with that sequence number."""
@@ -189,7 +192,7 @@ class Upload:
     def narrow(self) -> bool:
         """Go on with requests of one packet; False: that is no help, or the device can join several."""
         packet = self._plan.packet
-        if self._joins_packets or packet is None or self._room <= packet:
+        if packet is None or not self._is_in_doubt_about_packets:
             return False
         least = {"off": 0, "len": self.size, "data": bytes(FIRST_DATA)}
         if HEADER_SIZE + len(cbor.encode(least)) > packet:
@@ -230,6 +233,12 @@ class Upload:
         self._go_to(self.wanted)
 
     # -- helpers
+
+    @property
+    def _is_in_doubt_about_packets(self) -> bool:
+        """Whether the device was or will be sent a split request, and has not taken one yet."""
+        packet = self._plan.packet
+        return packet is not None and self._room > packet and not self._joins_packets
 
     def _head(self, offset: int) -> dict[str, Any]:
         image = {"image": self._plan.image} if self._plan.image else {}
@@ -317,7 +326,7 @@ class Upload:
         if self._clean >= wanted or (not self._losses and self.wanted):
             self._losses = 0
             self._clean = 0
-            self.window = min(WINDOW, self._plan.window)
+            self.window = min(WINDOW if self._plan.packet is None else RADIO_WINDOW, self._plan.window)
 
     def _check_fruitless(self) -> None:
         if self._fruitless > _FRUITLESS:

@@ -177,6 +177,10 @@ class SmpServer:
         size = max(self.profile.buffer_size, LEAST_BUFFER)
         return frame_room(size) if self.profile.framing is Framing.CONSOLE else size
 
+    def _waiting(self, now: float) -> int:
+        """Return how many requests on a radio are not answered yet, and have a buffer."""
+        return sum(at > now for at, _ in self._out) if self.profile.framing is Framing.RAW else 0
+
     def _take_packet(self, data: bytes, now: float) -> None:
         """Take a packet for a whole request, and refuse it when the header says that there is more."""
         if len(data) < REQUEST_HEADER.size:
@@ -195,6 +199,8 @@ class SmpServer:
             return
         if asked.is_answer:
             return
+        if self._waiting(now) >= max(1, self.profile.buffer_count - 1):
+            return  # one buffer is for the answer
         self.requests += 1
         self._free_at = max(self._free_at, now)
         answer = self._answer(asked)

@@ -21,6 +21,7 @@ from lab.smp.port import BAUD, BoardPort
 
 _LEAVES_S = 0.3  # it goes on answering for a while after it was told to restart
 _BOOTS_S = 1.7
+_BUFFERS = 3  # one is for the answer, and its line buffers hold two requests
 
 
 class Bridge:
@@ -117,9 +118,9 @@ class Bridge:
     async def _notify(self, answer: Frame) -> None:
         if is_of(answer, Group.IMAGE, ImageCommand.UPLOAD):
             self.taken = max(self.taken, offset_of(answer) or 0)
-        elif is_of(answer, Group.OS, OsCommand.PARAMS):  # on a console, its length and CRC are in there, too
-            size = frame_room(answer.payload["buf_size"])
-            answer = replace(answer, payload={**answer.payload, "buf_size": size})
+        elif is_of(answer, Group.OS, OsCommand.PARAMS):  # the console limits it further
+            room = frame_room(answer.payload["buf_size"])
+            answer = replace(answer, payload={"buf_size": room, "buf_count": _BUFFERS})
         content = answer.to_bytes()
         if self.peripheral.connection is not None:
             for at in range(0, len(content), self._packet):
