@@ -57,7 +57,7 @@ _MAX_TURNAROUND_S = 2.0
 _RESTARTS = 3  # of the device, without a byte more than before
 _FRUITLESS = 64  # answers without an advance
 _BUSY_PAUSE_S = 1.0
-_SPLIT_ROUNDS = 2  # time-outs of split requests before the device is taken to be unable to join them
+_SPLIT_ROUNDS = 4  # time-outs of a split request, some seconds, until the device seems unable to join it
 _STALE = 8  # requests whose late answers are still understood
 
 
