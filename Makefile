@@ -140,7 +140,7 @@ ansible: $(STAMP)  ## The role in docs/ansible by the real ansible-playbook, for
 test-smp: $(STAMP) system-packages  ## Updates of Zephyr's own SMP servers with MCUboot in QEMU, from MQTT message to confirmed version (as root; three minutes)
 	@./.ci/packages bench
 	@PYTHONPATH=tests $(BIN)/python -m suites.smp
-	GATEWAYD_KILLS=$(KILLS) $(BIN)/python -m pytest $(addprefix tests/suites/smp/,real_servers.py larger_boards.py mixed_fleet.py) -n $(SMP_JOBS) --dist load --timeout $(SMP_TIMEOUT)
+	GATEWAYD_KILLS=$(KILLS) $(BIN)/python -m pytest $(addprefix tests/suites/smp/,real_servers.py larger_boards.py mixed_fleet.py by_radio.py) -n $(SMP_JOBS) --dist load --timeout $(SMP_TIMEOUT)
 
 test-web: $(STAMP) system-packages $(AXE)  ## The page in a real chromium: shown, pressed, by keyboard, in the dark, by axe (two minutes)
 	@./.ci/packages web

@@ -13,7 +13,7 @@ from gatewayd.codes import Code
 from gatewayd.config import Device, Settings, load
 from gatewayd.errors import FirmwareError, GatewaydError
 from gatewayd.images.opened import open_firmware
-from gatewayd.jobs.eligibility import check_own_versions, line_of, profile_of
+from gatewayd.jobs.eligibility import check_own_versions, images_of, line_of, profile_of
 from gatewayd.jobs.near_misses import near_misses
 from gatewayd.mqtt.login import Login
 from gatewayd.mqtt.visitor import Account, publish_retained, visit, visitor
@@ -45,6 +45,16 @@ class Publication:
     warnings: tuple[str, ...]
     is_futile: bool
     own_version: str | None = None  # what the images say that they are
+
+
+@dataclass(frozen=True)
+class _Opinion:
+    """What a device makes of a message: why it refuses it, or which version its images say that they are."""
+
+    device: str
+    code: str = ""
+    reason: str = ""
+    own_version: str | None = None
 
 
 @click.command()
@@ -168,11 +178,11 @@ def _release(
         warnings.append(
             f"{len(message)} bytes are more than a gateway with mqtt.max_message_mib: {limit_mib} accepts"
         )
-    refusals = _refusals(settings, takers, version, encoding, kind, message)
-    for name, code, reason in refusals:
-        if code == Code.IMAGE_VERSION_DIFFERS and not plain:
-            raise FirmwareError(f"{file}, {name} {reason}", code=code)
-    warnings += [f"{name} {reason}" for name, _, reason in refusals] if takers else _misses(settings, topic)
+    opinions = [_opinion(settings, device, version, encoding, kind, message) for device in takers]
+    refusals = [one for one in opinions if one.code]
+    if not plain:
+        own = _own_version_for(opinions, file) or own
+    warnings += [f"{one.device} {one.reason}" for one in refusals] if takers else _misses(settings, topic)
     is_futile = bool(takers) and (is_too_large or len(refusals) == len(takers))
     return Publication(topic_text, version, encoding, kind, message, tuple(warnings), is_futile, own)
 
@@ -192,27 +202,20 @@ def _check_own_version(takers: list[Device], version: Version, content: bytes, f
             ) from None
 
 
+def _own_version_for(opinions: list[_Opinion], file: Path) -> str | None:
+    """Return the version that devices read in a message, with their keys, too. Raises FirmwareError."""
+    for one in opinions:
+        if one.code == Code.IMAGE_VERSION_DIFFERS:
+            raise FirmwareError(f"{file}, {one.device} {one.reason}", code=one.code)
+    return next((one.own_version for one in opinions if one.own_version), None)
+
+
 def _takes(device: Device, topic: OtaTopic) -> bool:
     return (
         device.app_id == topic.app_id
         and topic.channel in device.channels
         and line_of(device, device.version) == (topic.major, topic.minor)
     )
-
-
-def _refusals(
-    settings: Settings,
-    takers: list[Device],
-    version: Version,
-    encoding: PatchEncoding,
-    kind: str,
-    message: bytes,
-) -> list[tuple[str, str, str]]:
-    """Return which of the devices that follow the topic would refuse the message: name, code and reason."""
-    refusals = [
-        (device.name, _refusal(settings, device, version, encoding, kind, message)) for device in takers
-    ]
-    return [(name, *refusal) for name, refusal in refusals if refusal]
 
 
 def _misses(settings: Settings, topic: OtaTopic) -> list[str]:
@@ -222,26 +225,28 @@ def _misses(settings: Settings, topic: OtaTopic) -> list[str]:
     return [nobody, *(f"a near miss: {miss}" for miss in misses)]
 
 
-def _refusal(
+def _opinion(
     settings: Settings,
     device: Device,
     version: Version,
     encoding: PatchEncoding,
     kind: str,
     message: bytes,
-) -> tuple[str, str] | None:
-    """Return why the device would refuse the message, as a code and a text; None if it would not."""
+) -> _Opinion:
+    """Return what a device that follows the topic makes of the message."""
     if device.patch_encoding is not encoding:
         text = f"expects patch_encoding: {device.patch_encoding}, and this is {encoding}"
-        return Code.OTHER_ENCODING, text
+        return _Opinion(device.name, Code.OTHER_ENCODING, text)
     if device.payload is Payload.STANDARD and kind != BARE_IMAGE:
-        return Code.NESTED_CONTAINER, f"has payload: standard, and would take the whole {kind} for its image"
+        text = f"has payload: standard, and would take the whole {kind} for its image"
+        return _Opinion(device.name, Code.NESTED_CONTAINER, text)
     try:
-        opened = open_firmware(message, profile_of(settings, device), settings.keys_of(device))
-        check_own_versions(device, opened.verdict(), version)
+        verdict = open_firmware(message, profile_of(settings, device), settings.keys_of(device)).verdict()
+        check_own_versions(device, verdict, version)
     except FirmwareError as error:
-        return error.code, f"will refuse it ({error.code}): {error}"
-    return None
+        return _Opinion(device.name, error.code, f"will refuse it ({error.code}): {error}")
+    own = next((image.own_version for image in images_of(device, verdict) if image.own_version), None)
+    return _Opinion(device.name, own_version=own)
 
 
 async def _publish(login: Login, release: Publication) -> None:

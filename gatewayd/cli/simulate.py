@@ -7,7 +7,7 @@ import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,17 +17,25 @@ from gatewayd.cli.simulate_smp import open_smp_device
 from gatewayd.config.model import ADDRESS_PATTERN
 from gatewayd.errors import FirmwareError, HostError
 from gatewayd.ota.version import Version
+from gatewayd.protocol.gatt import GattProfile
+from gatewayd.protocol.rcp.kind import GATT as RCP_GATT
+from gatewayd.protocol.smp.kind import GATT as SMP_GATT
 from gatewayd.protocol.smp.wire import Framing
 from gatewayd.simulator.line import LineProfile
 from gatewayd.simulator.profile import DeviceProfile
 from gatewayd.simulator.receiver import Receiver
+from gatewayd.simulator.smp.radio import SmpRadio
 from gatewayd.simulator.terminal import Terminal
 from gatewayd.simulator.uart import UartDevice, VirtualUart, make_clock, open_device
+
+if TYPE_CHECKING:
+    from gatewayd.simulator.ble import RadioDevice  # bumble may not be there
 
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 # Both top bits of a static random address are set.
 _STATIC = 0xC0
 _BONDS = "bonds.json"
+_SMP_NAME = "smp"
 
 
 class _Number(click.ParamType):  # type: ignore[type-arg]  # generic in newer clicks only
@@ -186,6 +194,8 @@ _PROTOCOL = (
         show_default=True,
         help="What it speaks. smp: as a Zephyr device with MCUboot and nothing of gatewayd's.",
     ),
+)
+_FRAMING = (
     click.option(
         "--framing",
         type=click.Choice([framing.value for framing in Framing]),
@@ -197,7 +207,7 @@ _PROTOCOL = (
 
 
 @command.command()
-@_options(_PORT, _PROTOCOL, _IDENTITY, _LINE, _TEMPER)
+@_options(_PORT, _PROTOCOL, _FRAMING, _IDENTITY, _LINE, _TEMPER)
 def uart(**options: Any) -> None:
     """Run a device on a pseudo-terminal until SIGTERM or Ctrl-C.
 
@@ -212,14 +222,14 @@ def uart(**options: Any) -> None:
 
 
 @command.command()
-@_options(_RADIO, _IDENTITY, _TEMPER)
+@_options(_RADIO, _PROTOCOL, _IDENTITY, _TEMPER)
 def ble(**options: Any) -> None:
     """Run a device on a Bluetooth controller until SIGTERM or Ctrl-C.
 
     This process needs the controller for itself: BlueZ must not use it (`bluetoothctl power off`). `vhci`
     creates a virtual adapter that hears only this device; it needs root and the module hci_vhci. The state
-    directory is as for `uart`, with bonds in `bonds.json`. Needs bumble, which is not in Debian:
-    pip install 'gatewayd[simulate-ble]'
+    directory is as for `uart`, with bonds in `bonds.json`, and so is --protocol smp. Needs bumble, which is
+    not in Debian: pip install 'gatewayd[simulate-ble]'
     """
     log = _check(options)
     try:
@@ -235,7 +245,7 @@ def ble(**options: Any) -> None:
 
 def _check(options: dict[str, Any]) -> Callable[[str], None]:
     """Check options against each other; return the function that logs a line."""
-    if options["app_id"] is None and options.get("protocol") != "smp":
+    if options["app_id"] is None and options["protocol"] != "smp":
         raise click.UsageError("Missing option '--app-id'.")
     block, unit, slot = options["erase_block"], options["write_unit"], options["slot_size"]
     if block % unit or slot % block:
@@ -296,11 +306,14 @@ async def _run_ble(options: dict[str, Any], log: Callable[[str], None]) -> None:
     from gatewayd.simulator.virtual_radio import device_on  # noqa: PLC0415 - bumble may not be there
 
     clock, stop = make_clock(), _stop_event()
-    receiver = _open_receiver(options, log, clock)
-    name = options["name"] or receiver.profile.app_id
+    receiver, profile, name = _open_on_radio(options, log, clock)
     async with device_on(options["controller"], name, options["address"]) as device:
         peripheral = Peripheral(
-            device, mtu=options["mtu"], needs_bond=options["pair"], interval_ms=options["interval_ms"]
+            device,
+            profile=profile,
+            mtu=options["mtu"],
+            needs_bond=options["pair"],
+            interval_ms=options["interval_ms"],
         )
         peripheral.keep_bonds(options["state"] / _BONDS)
         virtual = VirtualBle(receiver, peripheral, clock=clock, power_cut_after=options["power_cut_after"])
@@ -308,6 +321,17 @@ async def _run_ble(options: dict[str, Any], log: Callable[[str], None]) -> None:
         log(f"advertises as {name}, {options['address']}")
         await virtual.run(stop)
     log("stops")
+
+
+def _open_on_radio(
+    options: dict[str, Any], log: Callable[[str], None], clock: Callable[[], float]
+) -> tuple["RadioDevice", GattProfile, str]:
+    """Return the device, the service that it offers, and the name that it advertises."""
+    if options["protocol"] == "smp":
+        device = SmpRadio(open_smp_device(options, log, clock()), clock())
+        return device, SMP_GATT, options["name"] or _SMP_NAME
+    receiver = _open_receiver(options, log, clock)
+    return receiver, RCP_GATT, options["name"] or receiver.profile.app_id
 
 
 def _profile(options: dict[str, Any]) -> DeviceProfile:

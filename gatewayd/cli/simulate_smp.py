@@ -1,4 +1,4 @@
-"""`gatewayctl simulate uart --protocol smp`: what its options mean for a device with SMP."""
+"""`gatewayctl simulate --protocol smp`: what its options mean for a device with SMP."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,14 +25,14 @@ def open_smp_device(options: dict[str, Any], log: Callable[[str], None], now: fl
         boot_s=options["boot_ms"] / 1000,
         erase_s=options["erase_ms"] / 1000 * (options["slot_size"] // options["erase_block"]),
         mode=OVERWRITE_ONLY if options["no_trial"] else SWAP_USING_OFFSET,
-        framing=Framing(options["framing"]),
+        framing=Framing(options.get("framing", Framing.RAW)),  # a radio has none
         slot_size=options["slot_size"],
     )
     device = SmpDevice(
         options["state"],
         profile,
         Version.parse(options["version"]),
-        baud=options["base_baud"],
+        baud=options.get("base_baud", 0),
         log=log,
         now=now,
         hangs_on_trial=options["break_after_activate"],

@@ -235,7 +235,7 @@ class BleLink:
                 f"{self._target} does not offer {profile.offers}: it has no service {profile.service}"
                 " with the characteristics for both directions",
                 code="no_service",
-                hint="check that it is the right device and that its firmware includes the receiver",
+                hint=f"check that it is the right device and that its firmware includes {profile.offers}",
             )
         try:
             async with asyncio.timeout(self._limits.discovery_s):

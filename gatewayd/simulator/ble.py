@@ -1,24 +1,50 @@
-"""A virtual device on a radio: it drives a GATT peripheral and a receiver.
+"""A virtual device on a radio: it drives a GATT peripheral and what speaks the protocol.
 
 A device that restarts disappears: its connection ends, and it does not advertise until it has booted.
 """
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 from gatewayd.simulator.peripheral import Peripheral
-from gatewayd.simulator.receiver import Receiver
+
+
+class RadioDevice(Protocol):
+    """What runs on a peripheral, such as a Receiver; all methods as a Receiver has them."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it runs; False while it boots."""
+
+    def connect(self, max_datagram: int) -> None:
+        """A gateway has connected."""
+
+    def receive_data(self, data: bytes, now: float) -> None:
+        """Take one packet."""
+
+    def data_to_send(self, now: float) -> bytes:
+        """Return the next packet, or nothing."""
+
+    def next_deadline(self) -> float | None:
+        """When something is due next."""
+
+    def handle_timeout(self, now: float) -> None:
+        """Do what is due."""
+
+    def power_cut(self, now: float) -> None:
+        """Off and on again."""
 
 
 class VirtualBle:
-    """Runs a receiver on a peripheral that is already advertising.
+    """Runs a device on a peripheral that is already advertising.
 
     `power_cut_after`: received bytes until the power fails, once.
     """
 
     def __init__(
         self,
-        receiver: Receiver,
+        receiver: RadioDevice,
         peripheral: Peripheral,
         *,
         clock: Callable[[], float],
@@ -53,6 +79,11 @@ class VirtualBle:
                 self._timer.cancel()
         for part in done:
             part.result()
+
+    def cut_power(self) -> None:
+        """Let the power fail now, and return."""
+        self.receiver.power_cut(self._clock())
+        self._turn()
 
     def _connected(self, max_datagram: int) -> None:
         self.receiver.connect(max_datagram)

@@ -1,4 +1,4 @@
-"""The GATT side of a virtual device (docs/protocol.md, section 11): advertises, takes writes, notifies."""
+"""The GATT side of a virtual device: advertises a protocol's service, takes writes, notifies."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,8 @@ from bumble.gatt import Characteristic, CharacteristicValue, Service
 from bumble.keys import JsonKeyStore
 from bumble.pairing import PairingConfig
 
-from gatewayd.protocol.rcp.kind import GATT
+from gatewayd.protocol.gatt import GattProfile
+from gatewayd.protocol.rcp.kind import GATT as RCP
 
 _KINDS = AdvertisingData.Type
 _LEGACY_ADVERTISEMENT = 31  # bytes
@@ -20,16 +21,18 @@ PAIRING = PairingConfig(mitm=False, identity_address_type=PairingConfig.AddressT
 
 
 class Peripheral:
-    """A device that offers RCP: writes go to `on_frame`, in order; `notify` sends a frame.
+    """A device that offers a protocol: writes go to `on_frame`, in order; `notify` sends a frame.
 
-    `mtu` is the largest it accepts; `needs_bond` refuses unencrypted writes; `interval_ms` is the connection
-    interval it requests; without `has_service` it is some other device.
+    `profile` is the protocol's service, RCP's unless told otherwise; `mtu` is the largest it accepts;
+    `needs_bond` refuses unencrypted writes; `interval_ms` is the connection interval it requests; without
+    `has_service` it is some other device.
     """
 
     def __init__(
         self,
         device: Device,
         *,
+        profile: GattProfile = RCP,
         mtu: int = 247,
         needs_bond: bool = False,
         interval_ms: float | None = None,
@@ -44,21 +47,15 @@ class Peripheral:
         self.on_disconnected: Callable[[], object] = lambda: None
         self.connection: Connection | None = None
         self._interval_ms = interval_ms
+        self._profile = profile
         self._has_service = has_service
         self._advertising_ms = advertising_ms
         device.gatt_server.max_mtu = mtu
         device.pairing_config_factory = lambda _: PAIRING
-        self._outlet: Characteristic[bytes] = Characteristic(
-            UUID(GATT.from_device), Characteristic.Properties.NOTIFY, Characteristic.READABLE, b""
-        )
-        inlet: Characteristic[bytes] = Characteristic(
-            UUID(GATT.to_device),
-            Characteristic.Properties.WRITE | Characteristic.Properties.WRITE_WITHOUT_RESPONSE,
-            Characteristic.WRITEABLE | (Characteristic.WRITE_REQUIRES_ENCRYPTION if needs_bond else 0),
-            CharacteristicValue(write=self._written),
-        )
+        inlet, self._outlet = _characteristics(profile, CharacteristicValue(write=self._written), needs_bond)
         if has_service:
-            device.add_service(Service(UUID(GATT.service), [inlet, self._outlet]))
+            own = [inlet] if inlet is self._outlet else [inlet, self._outlet]
+            device.add_service(Service(UUID(profile.service), own))
         device.on("connection", self._on_connection)
 
     def keep_bonds(self, path: Path) -> None:
@@ -66,12 +63,13 @@ class Peripheral:
         self.device.keystore = JsonKeyStore("bonds", str(path))
 
     async def advertise(self, service_data: bytes | None = None) -> None:
-        """Advertise RCP, with service data if given, and the name where there is room."""
+        """Advertise the protocol, with service data if given, and the name where there is room."""
         data: list[Any] = [(_KINDS.FLAGS, b"\x06")]
         if service_data is not None:
-            data.append((_KINDS.SERVICE_DATA_128_BIT_UUID, bytes(UUID(GATT.service)) + service_data))
+            data.append((_KINDS.SERVICE_DATA_128_BIT_UUID, bytes(UUID(self._profile.service)) + service_data))
         elif self._has_service:
-            data.append((_KINDS.COMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS, bytes(UUID(GATT.service))))
+            uuid = bytes(UUID(self._profile.service))
+            data.append((_KINDS.COMPLETE_LIST_OF_128_BIT_SERVICE_CLASS_UUIDS, uuid))
         name = (_KINDS.COMPLETE_LOCAL_NAME, self.device.name.encode())
         if len(bytes(AdvertisingData([*data, name]))) <= _LEGACY_ADVERTISEMENT:
             data.append(name)
@@ -114,3 +112,22 @@ class Peripheral:
 
     def _written(self, _: Any, value: bytes) -> None:
         self.on_frame(bytes(value))
+
+
+def _characteristics(
+    profile: GattProfile, written: CharacteristicValue[bytes], needs_bond: bool
+) -> tuple[Characteristic[bytes], Characteristic[bytes]]:
+    """Return those to write to and to be notified by, which may be one."""
+    kinds = Characteristic.Properties
+    permissions = Characteristic.WRITEABLE | (Characteristic.WRITE_REQUIRES_ENCRYPTION if needs_bond else 0)
+    writing = kinds.WRITE_WITHOUT_RESPONSE | (kinds.WRITE if profile.takes_requests else kinds(0))
+    if profile.to_device == profile.from_device:
+        both: Characteristic[bytes] = Characteristic(
+            UUID(profile.to_device), writing | kinds.NOTIFY, permissions, written
+        )
+        return both, both
+    inlet: Characteristic[bytes] = Characteristic(UUID(profile.to_device), writing, permissions, written)
+    outlet: Characteristic[bytes] = Characteristic(
+        UUID(profile.from_device), kinds.NOTIFY, Characteristic.READABLE, b""
+    )
+    return inlet, outlet

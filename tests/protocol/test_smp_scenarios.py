@@ -100,7 +100,7 @@ def test_a_power_cut_begins_from_zero(after: int) -> None:
     lab.run(lambda now: lab.session.identify(now, 5.0))
     lab.session.transfer(as_transfer(worker), lab.now)
     lab.until(lambda: lab.session.traffic.image_bytes_sent >= after)
-    lab.server.cut_power(lab.now)
+    lab.server.power_cut(lab.now)
     outcome = lab.until(lambda: False)
     assert isinstance(outcome, session.Staged)
     starts = [event.offset for event in lab.events if isinstance(event, TransferStarted)]
@@ -127,7 +127,7 @@ def test_an_image_that_a_device_lists_and_does_not_start_is_uploaded_again() -> 
     """Zephyr 4.4 with swap using offset: what was uploaded before the last boot cannot be tested."""
     lab = make_lab()
     worker = staged(lab)
-    lab.server.cut_power(lab.now)
+    lab.server.power_cut(lab.now)
     lab.wait(1.0)
     assert worker.run() is Step.SUCCEED
     assert lab.session.traffic.image_bytes_sent == len(NEW)
@@ -165,7 +165,7 @@ def test_an_image_that_hangs_is_tried_once_and_reverted() -> None:
     worker = Worker(lab, hanging)
     outcome = worker.run()
     assert isinstance(outcome, Failed)  # it is silent until its power is cut
-    lab.server.cut_power(lab.now)
+    lab.server.power_cut(lab.now)
     lab.wait(1.0)
     worker.restart_gateway()
     assert worker.run() is Step.FAIL_REVERTED
@@ -216,7 +216,7 @@ def test_a_gateway_killed_between_any_two_steps_ends_right(nth: int, hangs: bool
         except Stop:
             pass
         if hangs:
-            lab.server.cut_power(lab.now)
+            lab.server.power_cut(lab.now)
         lab.wait(1.0)
         worker.restart_gateway()
     worker.on_step = lambda _name: None

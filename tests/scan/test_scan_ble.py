@@ -16,6 +16,7 @@ from bleak.exc import BleakError
 from lab.ble_device import PythonTag, Tag
 from lab.bumble_radio import Air, BumbleBackend
 from lab.jobs import timeless
+from lab.smp.tag import ORDINARY, SmpTag
 
 from gatewayd.cli import local_devices
 from gatewayd.cli.ctl import cli
@@ -45,7 +46,7 @@ class Lab:
     adapter: BumbleBackend
     radio: Radio
 
-    tags: list[Tag] = field(default_factory=list)
+    tags: list[Tag | SmpTag] = field(default_factory=list)
 
     @classmethod
     async def make(cls) -> "Lab":
@@ -120,6 +121,22 @@ async def test_who_offers_rcp_is_asked_one_at_a_time(lab: Lab) -> None:
     assert [one.device for one in report.devices if one.offers_rcp] == [ANSWER] * 3
     assert (lab.adapter.connects, lab.adapter.most_connected, lab.adapter.pairs) == (3, 1, 0)
     assert lab.radio.free_slots == 3
+
+
+@in_air
+async def test_who_offers_smp_is_heard_asked_and_printed_and_nothing_is_done_to_it(lab: Lab) -> None:
+    sensor = await SmpTag.at(lab.air, "sensor", FIRST)
+    lab.tags.append(sensor)
+    before = sensor.runs
+    report = await lab.scan(ask=True)
+    (found,) = report.devices
+    assert (found.protocols, found.offers_rcp, found.code) == (("smp",), False, None)
+    assert found.device == Answer(
+        app_id=None, hardware_id=ORDINARY.board, device_id=None, version="1.0.0", protocol="smp"
+    )
+    (entry,) = yaml.safe_load(ble_to_yaml(report, LocalDevices("barn")))["devices"]
+    assert (entry["protocol"], entry["version"], entry["link"]) == ("smp", "1.0.0", {"ble": FIRST})
+    assert (sensor.runs, sensor.server.boots, lab.adapter.pairs) == (before, 1, 0)
 
 
 @in_air

@@ -19,6 +19,7 @@ from bumble.transport import open_transport
 from lab.bumble_radio import Air, BumbleBackend
 from lab.operations import bring, identify
 from lab.rcp.joined import make_image
+from lab.smp.memory import as_image, firmware
 
 from gatewayd.cli.ctl import cli
 from gatewayd.delivery.pump import Pump
@@ -31,11 +32,15 @@ from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.rcp.kind import GATT
 from gatewayd.protocol.session import (
     Activated,
+    Armed,
     Confirmed,
     Event,
     ImageState,
+    TransferSession,
     TransferStarted,
 )
+from gatewayd.protocol.smp.gateway import SmpGateway
+from gatewayd.protocol.smp.kind import GATT as SMP_GATT
 
 pytestmark = pytest.mark.slow
 
@@ -88,9 +93,12 @@ class Lab:
                 assert line, "it ended"
 
     @contextlib.asynccontextmanager
-    async def conversation(self, *, pair: bool = False) -> AsyncIterator[Pump]:
-        link = BleLink(only(self.radio), Target(name="tag"), GATT, pair=pair)
-        session = RcpGateway("lab", datagram=True, random=random.Random(1))
+    async def conversation(self, *, pair: bool = False, smp: bool = False) -> AsyncIterator[Pump]:
+        name, profile = ("smp", SMP_GATT) if smp else ("tag", GATT)
+        link = BleLink(only(self.radio), Target(name=name), profile, pair=pair)
+        session: TransferSession = RcpGateway("lab", datagram=True, random=random.Random(1))
+        if smp:
+            session = SmpGateway(datagram=True, boot_s=1)
         clock = asyncio.get_running_loop().time
         async with (
             asyncio.timeout(LIMIT_S),
@@ -129,6 +137,31 @@ async def test_an_update_as_over_a_wire(lab: Lab) -> None:
         assert await asyncio.wait_for(process.wait(), LIMIT_S) == 0
     assert (lab.state / "active.bin").read_bytes() == IMAGE.content
     assert json.loads((lab.state / "device.json").read_text())["app_id"] == "tag"
+
+
+async def test_a_device_with_smp_is_updated_and_starts_what_it_was_sent(lab: Lab) -> None:
+    new = as_image(firmware(1))
+    async with lab.device("--no-pair", "--protocol=smp"):
+        async with lab.conversation(smp=True) as talk:
+            assert (await identify(talk)).version == "1.0.0"
+            await bring(talk, new)
+            talk.session.arm(talk.now)
+            assert await talk.outcome() == Armed()
+            talk.session.activate(600, talk.now)
+            assert isinstance(await talk.outcome(), Activated)
+            with pytest.raises(LinkLost):  # the restart ends the connection
+                await asyncio.wait_for(_identify_for_ever(talk), LIMIT_S)
+        async with lab.conversation(smp=True) as talk:
+            assert (await identify(talk)).image_state is ImageState.ON_TRIAL
+            talk.session.confirm(new, talk.now)
+            assert await talk.outcome() == Confirmed()
+    assert (lab.state / "active.bin").read_bytes() == new.content
+    assert json.loads((lab.state / "device.json").read_text())["protocol"] == "smp"
+
+
+async def _identify_for_ever(talk: Pump) -> None:
+    while True:
+        await identify(talk)
 
 
 async def test_a_power_cut_ends_the_connection_and_the_transfer_resumes(lab: Lab) -> None:

@@ -24,6 +24,7 @@ class Rc(IntEnum):
     UNKNOWN = 1
     NO_MEMORY = 2
     NOT_SUPPORTED = 8
+    CORRUPT = 9
     BUSY = 10
 
 
@@ -44,6 +45,11 @@ class Refusal:
     def may_pass(self) -> bool:
         """Whether a refused chunk may be accepted a little later."""
         return self.is_busy or (self.group is None and self.rc == Rc.NO_MEMORY)
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether the server got less of the request than its header says."""
+        return self.group is None and self.rc == Rc.CORRUPT
 
     @property
     def is_about_image(self) -> bool:
@@ -80,6 +86,11 @@ _MEANINGS: dict[tuple[int | None, int], tuple[str, str, str]] = {
     (None, 3): ("malformed", "it cannot read the request", "report it with the device's firmware version"),
     (None, 7): ("malformed", "the request does not fit its buffers", "report it with its firmware version"),
     (None, 8): ("unsupported", "its firmware lacks that", "enable MCUmgr's image and OS management in it"),
+    (None, 9): (
+        "malformed",
+        "it got only a part of the request",
+        "over Bluetooth: a larger MTU in its firmware, or CONFIG_MCUMGR_TRANSPORT_BT_REASSEMBLY=y",
+    ),
     (None, 10): ("device_busy", "it is busy", ""),
     (None, 11): ("access_denied", "its firmware does not allow that", "look at its MCUmgr hooks"),
     (1, 8): ("not_staged", "it does not hold this image ready", ""),

@@ -26,6 +26,7 @@ class FramedUpload:
             room=exchange.wire.room(facts.buffers.size),
             window=max(1, facts.buffers.count - 1),
             wire_s=exchange.wire_s,
+            packet=exchange.wire.packet,
         )
         self._upload = Upload(plan, now, exchange.turnaround_s)
         self._exchange = exchange
@@ -104,6 +105,8 @@ class FramedUpload:
     def _on_refused(self, sequence: int, refused: answers.Refusal, now: float) -> None:
         upload = self._upload
         if not upload.owns(sequence):
+            return
+        if refused.is_cut_short and upload.narrow():
             return
         if not (refused.may_pass and self._exchange.may_be_busy(now)):
             raise refused.as_error(f"the upload at offset {upload.wanted} of {upload.size}")

@@ -9,15 +9,21 @@ nothing while later ones arrive. An answer below a chunk that was sent means tha
 to what the device wants, and what was in flight becomes *stale*. A stale answer counts only if it has a
 higher offset.
 
-The window: a server has several buffers for frames, but its line buffers (often two) overflow when a second
-request arrives while the first is written to flash. Two requests in flight use the whole line, apart
-from framing; more gain nothing. After two losses within a few chunks it is one, and after a stretch without
-any, two again. A loss now and then is cheaper than one request at a time.
+The window: a server has several buffers for frames, but on a UART its line buffers (often two) overflow when
+a second request arrives while the first is written to flash. Two requests in flight use the whole line, apart
+from framing; more gain nothing. A radio has no lines, and each way takes a connection event: three requests,
+which with an answer are the four buffers that Zephyr has unless told otherwise. After two losses within a few
+chunks it is one, and after a stretch without any, as before. A loss now and then is cheaper than one request
+at a time.
 
 The awkward case is offset 0. A device that restarted and lost its state wants it, and only a request at 0 has
 length and `sha`. It is sent alone and with no more than MCUboot's header: a device that knows the `sha`
 answers with its offset, and only these 32 bytes were sent twice. The answer may also take half a minute,
 since many servers erase the whole slot first.
+
+Over Bluetooth a request may travel in several packets, and a server may be built without putting them
+together: it refuses such a request, or is silent. Unless it has taken one already, all further requests are
+no longer than one packet.
 
 A server also wants offset 0 once it has everything and the last chunk is repeated because its answer was
 lost. So after the last chunk was sent, 0 is no reason to begin again before the image state is known: the
@@ -26,7 +32,7 @@ upload is *in doubt*.
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gatewayd.errors import DeviceError
@@ -34,7 +40,7 @@ from gatewayd.protocol.smp import cbor
 from gatewayd.protocol.smp.frames import HEADER_SIZE
 
 FIRST_DATA = 32  # the least that servers accept, MCUboot's header
-WINDOW = 2
+WINDOW, RADIO_WINDOW = 2, 3
 # With 20 ms of latency a loss costs what four to eight chunks do when they are sent one at a time.
 _LOSSES = 2  # less than _ROW_CHUNKS apart: then one request at a time
 _ROW_CHUNKS = 8
@@ -51,23 +57,31 @@ _MAX_TURNAROUND_S = 2.0
 _RESTARTS = 3  # of the device, without a byte more than before
 _FRUITLESS = 64  # answers without an advance
 _BUSY_PAUSE_S = 1.0
+_SPLIT_ROUNDS = 4  # time-outs of a split request, some seconds, until the device seems unable to join it
 _STALE = 8  # requests whose late answers are still understood
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A request in flight. `lands_at`: when its last byte has left the line."""
+    """A request in flight. `lands_at`: when its last byte has left the line; `is_split`: in two packets."""
 
     sequence: int
     offset: int
     end: int
     lands_at: float
     was_alone: bool
+    is_split: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is uploaded. `room`: the longest frame; `wire_s`: how long a frame of a size takes on the line."""
+    """What is uploaded.
+
+    Attributes:
+        room: the longest frame.
+        wire_s: how long a frame of a size takes on the line.
+        packet: what one packet of the link holds; None: it has no packets.
+    """
 
     content: memoryview
     sha: bytes
@@ -75,6 +89,7 @@ class Plan:
     room: int
     window: int
     wire_s: Callable[[int], float]
+    packet: int | None = None
 
 
 class Upload:
@@ -92,6 +107,8 @@ class Upload:
         self.repeated = 0  # bytes of the request made last that the device already had
         self.size = len(plan.content)
         self.is_in_doubt = False  # the device may have all of it, although it wants offset 0
+        self._room = plan.room
+        self._joins_packets = False  # the device has taken a request that was split
         self._has_sent_all = False
         self._plan = plan
         self._sent = 0
@@ -112,7 +129,8 @@ class Upload:
         """Whether the next request may go out."""
         if now < self._busy_until or self._sent >= self.size or self.is_in_doubt:
             return False
-        return len(self._flight) < (self.window if self.has_started and self._sent else 1)
+        is_alone = not (self.has_started and self._sent) or self._is_in_doubt_about_packets
+        return len(self._flight) < (1 if is_alone else self.window)
 
     def next_request(self, sequence: int, now: float) -> dict[str, Any]:
         """Return the content of the next request, to be sent now with that sequence number."""
@@ -120,12 +138,14 @@ class Upload:
         head = self._head(offset)
         size = min(self._data_room(head), self.size - offset, *((FIRST_DATA,) if not offset else ()))
         request = {**head, "data": bytes(self._plan.content[offset : offset + size])}
-        wire_s = self._plan.wire_s(HEADER_SIZE + len(cbor.encode(request)))
+        frame_size = HEADER_SIZE + len(cbor.encode(request))
+        wire_s = self._plan.wire_s(frame_size)
+        is_split = self._plan.packet is not None and frame_size > self._plan.packet
         self._line_free_at = max(self._line_free_at, now) + wire_s
         self._sent = offset + size
         self._has_sent_all |= self._sent == self.size
         self.repeated = max(0, min(self._sent, self.highest) - offset)
-        self._flight.append(Chunk(sequence, offset, self._sent, self._line_free_at, was_alone))
+        self._flight.append(Chunk(sequence, offset, self._sent, self._line_free_at, was_alone, is_split))
         return request
 
     def owns(self, sequence: int) -> bool:
@@ -139,6 +159,8 @@ class Upload:
             return self._take_stale(sequence, offset, now)
         self._check(offset)
         self._measure(chunk, now)
+        self._catch_up(chunk.lands_at - now)
+        self._joins_packets |= chunk.is_split and offset >= chunk.end
         self._rounds = 0
         is_first = not self.has_started
         self.has_started = True
@@ -167,6 +189,18 @@ class Upload:
         self.is_in_doubt = False
         self._moved_at = now
 
+    def narrow(self) -> bool:
+        """Go on with requests of one packet; False: that is no help, or the device can join several."""
+        packet = self._plan.packet
+        if packet is None or not self._is_in_doubt_about_packets:
+            return False
+        least = {"off": 0, "len": self.size, "data": bytes(FIRST_DATA)}
+        if HEADER_SIZE + len(cbor.encode(least)) > packet:
+            return False
+        self._room = packet
+        self._go_to(self.wanted)
+        return True
+
     def wait(self, now: float) -> None:
         """Ask a little later: the device is busy and accepted nothing."""
         self._go_to(self.wanted)
@@ -194,9 +228,17 @@ class Upload:
         if self.has_started:
             self._on_loss()
             self.window = self.window if self._rounds == 1 else 1
+        if self._rounds >= _SPLIT_ROUNDS and self._flight[0].is_split:
+            self.narrow()
         self._go_to(self.wanted)
 
     # -- helpers
+
+    @property
+    def _is_in_doubt_about_packets(self) -> bool:
+        """Whether the device was or will be sent a split request, and has not taken one yet."""
+        packet = self._plan.packet
+        return packet is not None and self._room > packet and not self._joins_packets
 
     def _head(self, offset: int) -> dict[str, Any]:
         image = {"image": self._plan.image} if self._plan.image else {}
@@ -209,7 +251,7 @@ class Upload:
 
     def _data_room(self, head: dict[str, Any]) -> int:
         """Return how many bytes fit beside the other fields."""
-        left = self._plan.room - HEADER_SIZE - len(cbor.encode({**head, "data": b""})) + 1
+        left = self._room - HEADER_SIZE - len(cbor.encode({**head, "data": b""})) + 1
         return max(left - size for size in (1, 2, 3, 5) if cbor.head_size(max(left - size, 0)) <= size)
 
     def _settle(self, sequence: int) -> Chunk | None:
@@ -284,7 +326,7 @@ class Upload:
         if self._clean >= wanted or (not self._losses and self.wanted):
             self._losses = 0
             self._clean = 0
-            self.window = min(WINDOW, self._plan.window)
+            self.window = min(WINDOW if self._plan.packet is None else RADIO_WINDOW, self._plan.window)
 
     def _check_fruitless(self) -> None:
         if self._fruitless > _FRUITLESS:
@@ -300,6 +342,12 @@ class Upload:
         sample = min(max(0.0, now - chunk.lands_at), _MAX_TURNAROUND_S)
         known = self.turnaround_s
         self.turnaround_s = sample if known is None else known + (sample - known) / 4
+
+    def _catch_up(self, early_s: float) -> None:
+        """Note that the line is faster than assumed, as a radio is: what is behind lands earlier, too."""
+        if early_s > 0:
+            self._line_free_at -= early_s
+            self._flight = deque(replace(one, lands_at=one.lands_at - early_s) for one in self._flight)
 
     def _pause_s(self) -> float:
         if not self.has_started:

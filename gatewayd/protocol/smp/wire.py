@@ -11,6 +11,7 @@ from gatewayd.protocol.smp.errors import MalformedError
 from gatewayd.protocol.smp.frames import Frame
 from gatewayd.protocol.smp.plain import PlainDeframer
 
+_WORTH_WHOLE = 0.9  # of a buffer: a packet that is nearly empty takes as much of the airtime as a full one
 _LEAST_PACKET = 20  # what Bluetooth carries before a larger size is agreed
 
 
@@ -71,8 +72,11 @@ class Wire:
         return console_size(frame_size) if self._framing is Framing.CONSOLE else frame_size
 
     def room(self, buffer_size: int) -> int:
-        """Return the longest frame for a device's buffer."""
-        return frame_room(buffer_size) if self._framing is Framing.CONSOLE else buffer_size
+        """Return the longest frame for a device's buffer; by radio in whole packets if that costs little."""
+        if self._framing is Framing.CONSOLE:
+            return frame_room(buffer_size)
+        whole = buffer_size if self.packet is None else buffer_size - buffer_size % self.packet
+        return whole if whole >= _WORTH_WHOLE * buffer_size else buffer_size
 
     def decode(self, data: bytes) -> Iterator[Frame | MalformedError | Console]:
         """Yield what `data` completes; an error for a frame that is complete but invalid."""

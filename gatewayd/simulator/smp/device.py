@@ -1,4 +1,4 @@
-"""A virtual SMP device whose flash is a file: the model of the server, as a VirtualUart drives it.
+"""A virtual SMP device whose flash is a file: the model of the server, on a line or a radio.
 
 `flash.bin` holds both slots and what MCUboot keeps of them, and is replaced as one. `active.bin` and
 `device.json` say what it runs and what it is. An upload that is under way is written at its beginning and
@@ -63,6 +63,15 @@ class SmpDevice:
         """The version it runs."""
         return _version_of(self.slots.primary)
 
+    @property
+    def answers_from(self) -> float:
+        """See SmpServer."""
+        return self._server.answers_from
+
+    def forget_line(self) -> None:
+        """See SmpServer."""
+        self._server.forget_line()
+
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes from the line."""
         self._server.receive_data(data, now)
@@ -84,7 +93,7 @@ class SmpDevice:
 
     def power_cut(self, now: float) -> None:
         """Off and on again."""
-        self._server.cut_power(now)
+        self._server.power_cut(now)
         self._note()
 
     def close(self) -> None:

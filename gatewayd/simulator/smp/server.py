@@ -1,4 +1,4 @@
-"""Zephyr's SMP server on a console UART, as it answers in the recorded conversations. Sans-I/O.
+"""Zephyr's SMP server, as it answers in the recorded conversations over a console UART. Sans-I/O.
 
 Image upload keeps its state in RAM: a restart forgets it, and only the same `sha` resumes. A request at a
 wrong offset succeeds and tells the offset wanted; when nothing is under way, that is 0. So it is to a last
@@ -15,13 +15,14 @@ from gatewayd import image_magics
 from gatewayd.protocol.smp.answers import LEAST_BUFFER
 from gatewayd.protocol.smp.console import ConsoleDeframer, NoFrame, encode_console, frame_room
 from gatewayd.protocol.smp.errors import MalformedError
+from gatewayd.protocol.smp.frames import HEADER as REQUEST_HEADER
 from gatewayd.protocol.smp.frames import Frame, Group, ImageCommand, Op, OsCommand
 from gatewayd.protocol.smp.mcuboot import HEADER
 from gatewayd.protocol.smp.plain import REQUESTS, PlainDeframer
 from gatewayd.protocol.smp.wire import Framing
 from gatewayd.simulator.smp.slots import SLOT_SIZE, Slots, listed_image
 
-_NOT_SUPPORTED, _UNKNOWN, _INVALID = 8, 1, 3
+_NOT_SUPPORTED, _UNKNOWN, _INVALID, _CORRUPT = 8, 1, 3, 9
 _NO_IMAGE, _NOT_FOUND, _NO_FREE_SLOT, _BAD_OFFSET, _NO_LENGTH = 3, 8, 9, 20, 21
 _BAD_HEADER, _BAD_MAGIC, _TOO_LARGE, _IS_ACTIVE = 22, 23, 30, 33
 _HEADER_SIZE = HEADER.size
@@ -43,18 +44,27 @@ class Error(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ServerProfile:
-    """How a device is built. `window_s`: how long an answer to a chunk takes, for writing flash."""
+    """How a device is built.
+
+    Attributes:
+        reset_s: it goes on answering for so long after it was told to restart.
+        write_s: how long an answer to a chunk takes, for writing flash.
+        mode: MCUboot's, where bootloader info is built in.
+        framing: raw for a radio, too.
+        joins_packets: whether a request may come in several packets of a radio.
+    """
 
     board: str = "qemu_cortex_m0/nrf51822"
     buffer_size: int = 384
     buffer_count: int = 4
     boot_s: float = 0.5
-    reset_s: float = 0.25  # it goes on answering until then
+    reset_s: float = 0.25
     erase_s: float = 0.0
     write_s: float = 0.0
-    mode: int | None = None  # MCUboot's, where bootloader info is built in
+    mode: int | None = None
     framing: Framing = Framing.CONSOLE
     slot_size: int = SLOT_SIZE
+    joins_packets: bool = True
 
     @property
     def reverts(self) -> bool:
@@ -63,13 +73,19 @@ class ServerProfile:
 
 
 class SmpServer:
-    """See the module's text. `now` is any monotonic clock; `slots` outlive it."""
+    """See the module's text. `now` is any monotonic clock; `slots` outlive it.
+
+    Attributes:
+        answers_from: when it has booted; infinite for an application that hangs.
+        image_bytes: bytes of images that came in uploads, repeated ones too.
+    """
 
     def __init__(self, slots: Slots, profile: ServerProfile, now: float) -> None:
         self.slots = slots
         self.profile = profile
         self.boots = 0
         self.requests = 0
+        self.image_bytes = 0
         self._out: deque[tuple[float, bytes]] = deque()
         self._resets_at = math.inf
         self._free_at = now
@@ -89,7 +105,10 @@ class SmpServer:
     def receive_data(self, data: bytes, now: float) -> None:
         """Take bytes from the line; a device that boots or hangs hears nothing."""
         self._advance(now)
-        if now < self._answers_from:
+        if now < self.answers_from:
+            return
+        if not self.profile.joins_packets:
+            self._take_packet(data, now)
             return
         for found in self._deframer.feed(data):
             if not isinstance(found, NoFrame) and len(found) <= self._room:
@@ -107,12 +126,17 @@ class SmpServer:
         """When `data_to_send` has something, or the device restarts."""
         return min(self._resets_at, self._out[0][0] if self._out else math.inf)
 
+    def forget_line(self) -> None:
+        """A radio's connection has ended: half a request, and answers on their way, are dropped."""
+        self._deframer = self._new_deframer()
+        self._out.clear()
+
     @property
     def upload_size(self) -> int:
         """How large the image is that is, or was, uploaded since it booted; bytes."""
         return self._size
 
-    def cut_power(self, now: float) -> None:
+    def power_cut(self, now: float) -> None:
         """Off and on again."""
         self._boot(now)
 
@@ -126,23 +150,25 @@ class SmpServer:
         self.boots += 1
         self._resets_at = math.inf
         self._out.clear()
-        self._deframer = (
-            ConsoleDeframer() if self.profile.framing is Framing.CONSOLE else PlainDeframer(REQUESTS)
-        )
+        self._deframer = self._new_deframer()
         self._uploading: bytes | None = None  # its `sha`
         self._wanted, self._size = 0, 0
         swap = "test" if self.slots.is_pending else "none" if self.slots.is_confirmed else "revert"
         answers = self.slots.boot()
         self._has_forgotten = swap == "none"
-        self._answers_from = now + self.profile.boot_s if answers else math.inf
+        self.answers_from = now + self.profile.boot_s if answers else math.inf
         self._free_at = now
         self._log(f"I: Image index: 0, Swap type: {swap}", now)
         if answers:
-            self._log("*** Booting Zephyr OS ***", self._answers_from)
+            self._log("*** Booting Zephyr OS ***", self.answers_from)
 
     def _log(self, text: str, at: float) -> None:
         if self.profile.framing is Framing.CONSOLE:
             self._out.append((at, text.encode() + b"\r\n"))
+
+    def _new_deframer(self) -> ConsoleDeframer | PlainDeframer:
+        is_console = self.profile.framing is Framing.CONSOLE
+        return ConsoleDeframer() if is_console else PlainDeframer(REQUESTS)
 
     # -- requests
 
@@ -151,6 +177,21 @@ class SmpServer:
         size = max(self.profile.buffer_size, LEAST_BUFFER)
         return frame_room(size) if self.profile.framing is Framing.CONSOLE else size
 
+    def _waiting(self, now: float) -> int:
+        """Return how many requests on a radio are not answered yet, and have a buffer."""
+        return sum(at > now for at, _ in self._out) if self.profile.framing is Framing.RAW else 0
+
+    def _take_packet(self, data: bytes, now: float) -> None:
+        """Take a packet for a whole request, and refuse it when the header says that there is more."""
+        if len(data) < REQUEST_HEADER.size:
+            return
+        first, _, length, group, sequence, command = REQUEST_HEADER.unpack_from(data)
+        if len(data) - REQUEST_HEADER.size >= length:
+            self._take(data, now)
+            return
+        kind = Op.READ_ANSWER if first & 0x7 == Op.READ else Op.WRITE_ANSWER
+        self._send(Frame(kind, group, command, sequence, {"rc": _CORRUPT}, first >> 3 & 1), now)
+
     def _take(self, data: bytes, now: float) -> None:
         try:
             asked = Frame.from_bytes(data)
@@ -158,15 +199,20 @@ class SmpServer:
             return
         if asked.is_answer:
             return
+        if self._waiting(now) >= max(1, self.profile.buffer_count - 1):
+            return  # one buffer is for the answer
         self.requests += 1
         self._free_at = max(self._free_at, now)
         answer = self._answer(asked)
         op = Op(asked.op + 1)
-        frame = Frame(op, asked.group, asked.command, asked.sequence, answer, asked.version).to_bytes()
-        wire = encode_console(frame) if self.profile.framing is Framing.CONSOLE else frame
-        self._out.append((self._free_at, wire))
+        self._send(Frame(op, asked.group, asked.command, asked.sequence, answer, asked.version), now)
         if asked.group == Group.OS and asked.command == OsCommand.RESET:
             self._resets_at = now + self.profile.reset_s
+
+    def _send(self, answer: Frame, now: float) -> None:
+        frame = answer.to_bytes()
+        wire = encode_console(frame) if self.profile.framing is Framing.CONSOLE else frame
+        self._out.append((max(self._free_at, now), wire))
 
     def _answer(self, asked: Frame) -> dict[str, Any]:
         run = self._commands.get((asked.group, asked.command, asked.op))
@@ -248,6 +294,7 @@ class SmpServer:
         offset, data = asked.get("off"), asked.get("data", b"")
         if not isinstance(offset, int) or not isinstance(data, bytes):
             raise Error(_BAD_OFFSET)
+        self.image_bytes += len(data)
         if offset == 0:
             return {"off": self._begin(asked, data)}
         if offset == self._wanted and self._uploading is not None:

@@ -34,7 +34,7 @@ class SmpDevice:
         self.server.receive_data(b"", now)
         is_hanging = HANG in self.server.slots.primary and now >= self._booted_at + WATCHDOG_S
         if is_hanging and self.server.boots == self._boots:
-            self.server.cut_power(now)
+            self.server.power_cut(now)
         if self.server.boots != self._boots:
             self._boots, self._booted_at = self.server.boots, now
             self.images.append(self.server.slots.primary)

@@ -13,7 +13,20 @@ from typing import Any
 
 import click
 
-from suites.bench import cut, delays, disk, goals, line, many, noise, radio, resources, smp_peer, smp_speed
+from suites.bench import (
+    cut,
+    delays,
+    disk,
+    goals,
+    line,
+    many,
+    noise,
+    radio,
+    resources,
+    smp_peer,
+    smp_radio,
+    smp_speed,
+)
 from suites.bench.section import Scale, Section
 
 SECTIONS = (
@@ -23,6 +36,7 @@ SECTIONS = (
     radio.SECTION,
     smp_peer.SECTION,
     smp_speed.SECTION,
+    smp_radio.SECTION,
     cut.SECTION,
     resources.CPU,
     resources.MEMORY,

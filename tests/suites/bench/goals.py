@@ -36,7 +36,8 @@ def misses(document: dict[str, Any]) -> Iterator[str]:
             )
     yield from _noise_misses(document.get("rcp_noise", []))
     yield from _load_misses(document)
-    yield from _smp_misses(document.get("smp_uart", []))
+    yield from _smp_misses(document.get("smp_uart", []), "latency_ms", "ms")
+    yield from _smp_misses(document.get("smp_ble", []), "mtu", "bytes of MTU by Bluetooth")
     for row in document.get("rcp_ble", []):
         goal = AIRTIME[row["mtu"]] if row["devices"] == 1 else CROWD_AIRTIME
         if row["efficiency"] < goal:
@@ -87,12 +88,12 @@ def _load_misses(document: dict[str, Any]) -> Iterator[str]:
             )
 
 
-def _smp_misses(rows: Any) -> Iterator[str]:
+def _smp_misses(rows: Any, quantity: str, unit: str) -> Iterator[str]:
     if not isinstance(rows, list):  # its peer was absent
         return
     for row in rows:
         if row["ratio"] < row["goal"]:
             yield (
-                f"SMP, buffer {row['buffer']}, {row['latency_ms']} ms: {row['ratio']} times smpclient's"
+                f"SMP, buffer {row['buffer']}, {row[quantity]} {unit}: {row['ratio']} times smpclient's"
                 f" speed, the goal is {row['goal']}"
             )

@@ -62,13 +62,17 @@ async def test_an_update_without_a_trial_wants_permission(farm: Farm, tmp_path: 
 async def test_a_board_without_an_application(
     farm: Farm, tmp_path: Path, framing: str, *, allowed: bool
 ) -> None:
-    """Only serial recovery answers; it is named, and used where that is allowed."""
+    """Only serial recovery answers; it is named, and used where that is allowed, over a cut line, too."""
     smp = {"boot_s": BOOT_S, "framing": framing, "recovery": allowed}
-    async with board_at(farm, board=board(framing, has_application=False), version="0.0.0", smp=smp):
+    empty = board(framing, has_application=False)
+    async with board_at(farm, board=empty, version="0.0.0", smp=smp) as port:
         farm.gateway.start()
         publish(farm, tmp_path, newer(framing), VERSION)
         if allowed:
+            await port.until_sent(20_000)
+            await port.cut_line(4.0)
             await succeeded(farm, VERSION, limit_s=RECOVERY_LIMIT_S)
+            assert [staged["repeated"] for staged in farm.gateway.log_events("staged")] == [0]
         else:
             await farm.gateway.until(
                 lambda: farm.gateway.status.get("sensor-1", {}).get("code") == "in_recovery", "in_recovery"

@@ -96,7 +96,7 @@ class Model:
 
     async def power_cut(self) -> None:
         """See Server."""
-        self.server.cut_power(self.now)
+        self.server.power_cut(self.now)
         await self.wait(_BOOT_S)
 
     async def wait(self, seconds: float) -> None:

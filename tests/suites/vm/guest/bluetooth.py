@@ -16,6 +16,8 @@ import pytest
 import pytest_asyncio
 from lab.ble_device import PythonTag
 from lab.farm import Gateway, farm
+from lab.smp.memory import firmware
+from lab.smp.tag import SmpTag
 
 from gatewayd.simulator.profile import DeviceProfile
 from suites.vm.guest.air import KernelAir
@@ -27,8 +29,10 @@ IMAGE = random.Random(5).randbytes(40_000)
 LIMIT_S = 90.0
 # More often, bluetoothd here comes to nothing else than to hear it.
 ADVERTISING_MS = 200
+# Of an image with SMP, these bytes go with the question where the upload goes on.
+SMP_HEADER = 32
 NEWEST_BLEAK = "/opt/bleak-newest"
-NAMES = ("early", "dropped", "left", "right", "orphan", "bonded", "killed", "newest")
+NAMES = ("early", "dropped", "left", "right", "orphan", "bonded", "sensor", "killed", "newest")
 ADDRESSES = {name: f"C0:FF:EE:00:00:{number:02X}" for number, name in enumerate(NAMES, 1)}
 
 
@@ -76,8 +80,9 @@ class Place:
 
 
 def _device(name: str) -> dict[str, Any]:
-    link = {"ble": ADDRESSES[name], "pair": name == "bonded"}
-    return {"name": name, "app_id": name, "version": "1.0.0", "probe": "job", "link": link}
+    link = {"ble": ADDRESSES[name], "pair": name in ("bonded", "sensor")}
+    speaks = {"protocol": "smp", "smp": {"boot_s": 2}} if name == "sensor" else {}
+    return speaks | {"name": name, "app_id": name, "version": "1.0.0", "probe": "job", "link": link}
 
 
 @pytest_asyncio.fixture(name="place", scope="module", loop_scope="module")
@@ -138,6 +143,20 @@ async def test_a_bonded_device(place: Place) -> None:
     await place.tag("bonded", needs_bond=True)
     await place.publish("bonded")
     await place.until_updated("bonded")
+
+
+async def test_a_device_with_smp_that_is_bonded_and_whose_connection_breaks(place: Place) -> None:
+    new = firmware(1)
+    sensor = await SmpTag.at(
+        place.air, "sensor", ADDRESSES["sensor"], needs_bond=True, advertising_ms=ADVERTISING_MS
+    )
+    sensor.cut_after = len(new) // 2
+    await place.gateway.send("/a/sensor/u/1.0", b"\1" + new)
+    await place.until("sensor", "succeeded")
+    assert sensor.runs == (new, True)
+    assert sensor.server.image_bytes - len(new) == SMP_HEADER
+    await sensor.peripheral.device.stop_advertising()
+    await sensor.close()
 
 
 async def test_killed_in_mid_transfer_it_finds_the_device_that_it_left_connected(place: Place) -> None:
