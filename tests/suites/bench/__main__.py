@@ -13,7 +13,21 @@ from typing import Any
 
 import click
 
-from suites.bench import cut, delays, disk, goals, line, many, noise, radio, resources, smp_peer, smp_speed
+from suites.bench import (
+    cut,
+    delays,
+    disk,
+    first_paint,
+    goals,
+    house,
+    line,
+    many,
+    noise,
+    radio,
+    resources,
+    smp_peer,
+    smp_speed,
+)
 from suites.bench.section import Scale, Section
 
 SECTIONS = (
@@ -29,6 +43,8 @@ SECTIONS = (
     disk.SECTION,
     delays.FIRST_DATA,
     delays.READY,
+    house.SECTION,
+    first_paint.SECTION,
 )
 
 BEGIN, END = "<!-- bench.md begins -->", "<!-- bench.md ends -->"
