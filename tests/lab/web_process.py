@@ -16,6 +16,12 @@ class WebProcess:
         self._process: subprocess.Popen[str] | None = None
         self.address = ""
 
+    @property
+    def pid(self) -> int:
+        """The process's number, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> str:
         """Start it; once more at the address it had."""
         listen = re.sub("http://|/$", "", self.address) or "127.0.0.1:0"

@@ -17,7 +17,9 @@ from suites.bench import (
     cut,
     delays,
     disk,
+    first_paint,
     goals,
+    house,
     line,
     many,
     noise,
@@ -43,6 +45,8 @@ SECTIONS = (
     disk.SECTION,
     delays.FIRST_DATA,
     delays.READY,
+    house.SECTION,
+    first_paint.SECTION,
 )
 
 BEGIN, END = "<!-- bench.md begins -->", "<!-- bench.md ends -->"

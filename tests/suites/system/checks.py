@@ -9,7 +9,8 @@ from pathlib import Path
 
 from gatewayd.cli.web import CREDENTIAL
 from suites.system.machine import until
-from suites.system.scene import DROP_IN, IMAGE_BYTES, OUTLASTS_APT_BYTES, Scene
+from suites.system.messages import messages_are_off_and_then_told
+from suites.system.scene import DROP_IN, IMAGE_BYTES, OUTLASTS_APT_BYTES, Scene, exposure
 from suites.system.tree import LAB, LAB_PACKAGES
 
 SCORE_LIMIT = 1.5
@@ -92,12 +93,6 @@ def it_is_hardened(scene: Scene) -> str:
     score = exposure(scene, "gatewayd")
     assert score <= SCORE_LIMIT
     return f"{score}, {SCORE_LIMIT} at most"
-
-
-def exposure(scene: Scene, unit: str) -> float:
-    """Return what systemd makes of a unit's sandbox."""
-    said = scene.machine.run("systemd-analyze", "security", "--no-pager", unit).stdout
-    return float(re.findall(r"Overall exposure level.*?: ([0-9.]+)", said)[-1])
 
 
 def its_examples_are_understood(scene: Scene) -> str:
@@ -425,6 +420,7 @@ ALL: tuple[Check, ...] = (
     it_goes_back_in_mid_transfer,
     the_page_is_off_and_then_shows,
     who_signs_in_on_the_page_steers,
+    messages_are_off_and_then_told,
     it_is_removed,
     it_is_purged,
 )

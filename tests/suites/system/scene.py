@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import subprocess
 import textwrap
@@ -208,3 +209,9 @@ class Scene:
         begun = time.monotonic()
         self.machine.run(*command)
         return time.monotonic() - begun
+
+
+def exposure(scene: Scene, unit: str) -> float:
+    """Return what systemd makes of a unit's sandbox."""
+    said = scene.machine.run("systemd-analyze", "security", "--no-pager", unit).stdout
+    return float(re.findall(r"Overall exposure level.*?: ([0-9.]+)", said)[-1])

@@ -106,6 +106,7 @@ class Browser:
     def violations(self) -> list[str]:
         """Let axe judge what is to be seen."""
         if not self.script("return typeof axe === 'object'"):
+            assert AXE.exists(), "axe is missing: `make test-web` installs it"
             # By the debugger's protocol: the page's policy lets no script in.
             self.driver.execute_cdp_cmd("Runtime.evaluate", {"expression": AXE.read_text()})
         found = self.driver.execute_async_script("axe.run(document).then(arguments[0])")
@@ -121,7 +122,6 @@ def a_browser() -> Iterator[Browser]:
     programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
     missing = [name for name, path in programs.items() if path is None]
     assert not missing, f"{', '.join(missing)} is missing: apt install chromium chromium-driver"
-    assert AXE.exists(), "axe is missing: `make test-web` installs it"
     options = ChromeOptions()
     for option in _OPTIONS:
         options.add_argument(option)
