@@ -40,6 +40,9 @@ SMP_TIMEOUT ?= 600
 CHIP_ARGS ?=
 TREES ?=
 
+# In a network of its own, where there is nothing but loopback: as root.
+ALONE := unshare --net sh -euc 'ip link set lo up; ip route add 224.0.0.0/4 dev lo; exec "$$@"' sh
+
 # Each described target is a command, none a file.
 .PHONY: $(shell sed -nE 's/^([a-z-]+):.*##.*/\1/p' $(firstword $(MAKEFILE_LIST)))
 
@@ -146,6 +149,12 @@ test-web: $(STAMP) system-packages $(AXE)  ## The page in a real chromium: shown
 	@./.ci/packages web
 	$(MAKE) -C device
 	$(BIN)/python -m pytest tests/suites/web/page_in_chromium.py
+
+test-ha: $(STAMP) system-packages  ## The real Home Assistant, driven by REST in a Debian 13 tree without network: shown, pressed, restarted (as root; 777 MB, four minutes)
+	@./.ci/packages ha
+	./.ci/home-assistant
+	$(MAKE) -C device
+	$(ALONE) $(BIN)/python -m pytest --timeout 900 tests/suites/home_assistant/real_home_assistant.py
 
 test-prometheus: $(STAMP) system-packages  ## Alert rules by the real promtool, and each query of the dashboard by a real Prometheus (half a minute)
 	@./.ci/packages prometheus

@@ -60,11 +60,15 @@ class Desk:
         self.gateway.stop(number)
 
     def end(self) -> None:
+        self.leave()
+        self.broker.stop()
+
+    def leave(self) -> None:
+        """End everything but the broker."""
         if self.gateway.process is not None and self.gateway.process.poll() is None:
             self.stop(signal.SIGKILL)
         for device in self.devices.values():
             device.stop()
-        self.broker.stop()
 
     # -- what is published
 

@@ -1,0 +1,1 @@
+"""`make test-ha`: the real Home Assistant at a real mosquitto, with the daemon and its virtual devices."""
