@@ -132,9 +132,10 @@ test-dist: $(STAMP) system-packages  ## The receiver as Arduino, PlatformIO and 
 	$(MAKE) -s -C device dist
 	PYTHONPATH=tests $(BIN)/python -m suites.forms $(addprefix --only ,$(ONLY))
 
-bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/bench.json (20 minutes; BENCH_ARGS=--quick)
+bench: $(STAMP) system-packages  ## Speed and cost of everything, into build/bench.json (half an hour; BENCH_ARGS=--quick)
 	$(MAKE) -C device
 	@$(MAKE) --no-print-directory $(PEER) || echo "gatewayd: the bench will run without its peer"
+	@./.ci/packages web || echo "gatewayd: the bench will run without a browser"
 	PYTHONPATH=tests $(BIN)/python -m suites.bench $(BENCH_ARGS)
 
 ansible: $(STAMP)  ## The role in docs/ansible by the real ansible-playbook, for two hosts with running daemons (two minutes)

@@ -113,6 +113,7 @@ def test_every_event_has_its_words(name: str) -> None:
     assert summary("barn", [Event(name, "pump-1", "1", version="4.3.2")]).startswith(f"barn: {about}")
 
 
+@pytest.mark.attack("line ends and control characters in what a device says, for a mail's header")
 def test_what_a_device_says_stays_one_short_line() -> None:
     said = "\r\nBcc: everybody@example.org\x00\u202e$(reboot)" + "x" * 10_000
     hostile = Event("failed", "pump-1", "1", code="device_error", reason=said, version=said)

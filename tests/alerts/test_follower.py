@@ -110,6 +110,7 @@ async def test_what_failed_and_passed_meanwhile_is_told(tmp_path: Path) -> None:
     assert teller.told() == [("failed", "pump-1", "reverted")] * 2, "4 and 5; not what the first start found"
 
 
+@pytest.mark.attack("hundreds of failures at once, for hundreds of mails")
 async def test_too_much_is_told_in_one_piece(tmp_path: Path) -> None:
     views = [failed(f"pump-{number}") for number in range(follower.BURST + 3)]
     teller = Teller(tmp_path)

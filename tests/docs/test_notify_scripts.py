@@ -45,6 +45,7 @@ def run(folder: Path, script: str, program: str, exit_code: int = 0) -> tuple[li
     return (folder / "words").read_text().splitlines(), (folder / "input").read_text()
 
 
+@pytest.mark.attack("a shell's words in what a device says")
 def test_a_mail(tmp_path: Path) -> None:
     words, mail = run(tmp_path, "mail", "msmtp")
     assert words == ["--file=/run/c/gatewayd-notify.msmtprc", "--", "you@example.org"]
