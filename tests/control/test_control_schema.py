@@ -14,8 +14,8 @@ from gatewayd.cli.schema import json_schema, schema_text
 from gatewayd.control import messages, replies
 from gatewayd.control.requests import REQUEST, AnyRequest
 
-# Until Ctrl-C, or text for a shell.
-WITHOUT_JSON = {"completion", "demo", "simulate"}
+# Until Ctrl-C or a signal, or text for a shell.
+WITHOUT_JSON = {"completion", "demo", "notify", "simulate"}
 
 
 def test_the_schema_in_the_repository_is_current() -> None:
