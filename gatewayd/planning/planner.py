@@ -96,7 +96,7 @@ def plan(settings: Settings, known: StoreSnapshot) -> Plan:
             if (release.sha256, profile.key) not in known.verdicts:
                 to_verify[release.sha256, profile.key] = (release, profile, device.keys or "")
         turned_away = [
-            Decision(device.name, error.code, str(error), refused=True)
+            Decision(device.name, error.code, str(error), refused=error.code != Code.NOT_NEWER)
             for topic, error in known.turned_away.items()
             if topic in topics_of(settings, device, record)
         ]

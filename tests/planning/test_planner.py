@@ -484,6 +484,15 @@ def test_what_was_refused_before_it_was_stored_shows_at_those_that_follow_its_to
     assert decided(World(a_device()), "/a/tank/u/4.3") == ("no_release", False)
 
 
+def test_what_is_not_newer_is_no_alarm_either_when_it_was_not_stored() -> None:
+    """The installed image under a higher patch, more often than is kept: nobody needs to do anything."""
+    error = FirmwareError("the topic has the same container", code="not_newer")
+    world = World(a_device()).publish(genuine(1))
+    known = replace(world.known, turned_away={a_release(1).topic: error})
+    (decision,) = plan(world.settings, known).decisions
+    assert (decision.code, decision.refused) == ("not_newer", False)
+
+
 def retained(world: World, **changes: Any) -> World:
     world.releases = [replace(one, retained=True, **changes) for one in world.releases]
     return world
