@@ -69,8 +69,10 @@ class Follower:
         while True:
             try:
                 async with contextlib.aclosing(subscribe(self._socket, Watch(), WatchResult)) as answers:
-                    self._note_devices(await anext(answers))  # all of them
+                    everything = await anext(answers)
+                    self._apps |= {view.name: view.app_id for view in everything.devices}
                     await self._note_ended_meanwhile()
+                    self._note_devices(everything)
                     if is_away:
                         log.info("gatewayd answers again")
                     is_away = False
@@ -87,6 +89,7 @@ class Follower:
     async def _note_ended_meanwhile(self) -> None:
         """Note jobs that ended while nobody followed; the very first start has nothing to catch up with."""
         found = (await ask(self._socket, Jobs(limit=_HISTORY), JobsResult)).jobs
+        self._memory.forget_jobs_above(max((job.id for job in found), default=0))
         jobs = [job for job in found if job.device in self._apps]
         since = self._memory.since
         if since is not None:

@@ -62,6 +62,13 @@ class Memory:
         for name in RECURRING.intersection(names):
             self.told.get(device, {}).pop(name, None)
 
+    def forget_jobs_above(self, number: int) -> None:
+        """Forget jobs that the daemon cannot have told of: it begins to count again with a new database."""
+        for told in self.told.values():
+            for name in OF_JOBS & told.keys():
+                if not told[name].isdecimal() or int(told[name]) > number:
+                    del told[name]
+
     def forget(self, device: str) -> None:
         """Note that the configuration has a device no more."""
         self.told.pop(device, None)

@@ -30,7 +30,8 @@ class Gateway(MadeUpGateway):
 
     async def answer(self, request: requests.AnyRequest, caller: Caller) -> AsyncIterator[Result]:
         if isinstance(request, requests.Jobs):
-            yield messages.JobsResult(jobs=self.jobs)
+            shown = [ended(one.name, one.job, state=one.state) for one in self.views.values() if one.job]
+            yield messages.JobsResult(jobs=(*shown, *self.jobs))
             return
         async for result in super().answer(request, caller):
             yield result
@@ -70,8 +71,8 @@ def failed(name: str, job: int = 7) -> messages.DeviceView:
     return a_view(name, "failed", job=job, code="reverted", latest_version="4.3.2")
 
 
-def ended(name: str, job: int, at: str = LATER) -> messages.JobView:
-    told = {"id": job, "state": "failed", "code": "reverted", "updated_at": at}
+def ended(name: str, job: int, at: str = LATER, state: str = "failed") -> messages.JobView:
+    told = {"id": job, "state": state, "code": "reverted", "updated_at": at}
     return a_job(name).model_copy(update=told)
 
 

@@ -35,6 +35,17 @@ def test_what_may_come_again_is_forgotten_when_it_is_over() -> None:
         assert memory.is_told(event) is (event.name == "refused")
 
 
+def test_with_a_new_database_jobs_are_counted_from_the_beginning() -> None:
+    memory = Memory()
+    for event in (failed(7), Event("refused", "pump-1", "rollback 4.3.2")):
+        memory.tell(event)
+    memory.forget_jobs_above(7)
+    assert memory.is_told(failed(7))
+    memory.forget_jobs_above(6)
+    assert not memory.is_told(failed(1))
+    assert memory.is_told(Event("refused", "pump-1", "rollback 4.3.2"))
+
+
 def test_a_device_that_is_gone_is_forgotten() -> None:
     memory = Memory()
     memory.tell(failed(7))
