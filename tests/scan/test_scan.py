@@ -100,7 +100,10 @@ async def test_a_device_that_answers(tmp_path: Path, receiver: str) -> None:
 
 
 @pytest.mark.parametrize("framing", ["console", "raw"])
-async def test_a_device_with_smp_is_pasted_with_its_framing(tmp_path: Path, framing: str) -> None:
+async def test_a_device_with_smp_is_pasted_with_its_framing(
+    tmp_path: Path, framing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uart, "PATIENCE_S", 30.0)  # a busy machine is no silent device
     device = VirtualDevice(tmp_path, "dev", "smp", framing=framing, hardware_id="nrf52840dk").start()
     await until(device.port.exists)
     (found,) = await look(named_port(str(device.port)))
