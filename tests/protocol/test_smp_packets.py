@@ -90,6 +90,19 @@ def test_a_device_that_puts_nothing_together_gets_requests_of_one_packet(packet:
     assert sizes[-2] == packet
 
 
+def test_a_size_of_packets_that_is_told_late_is_made_use_of() -> None:
+    lab = make_packet_lab(packet=62, joins_packets=False)
+    sizes = uploads(lab)
+    assert isinstance(lab.run(lambda now: lab.session.identify(now, 5.0)), Identified)
+    lab.session.transfer(as_image(NEW), lab.now)
+    lab.until(lambda: lab.server.image_bytes > len(NEW) // 2)
+    assert sizes[-1] == 62
+    lab.packet = 244
+    lab.session.set_max_datagram(lab.packet)
+    assert isinstance(lab.until(lambda: False), Staged)
+    assert (lab.server.image_bytes, sizes[-2]) == (len(NEW), 244)
+
+
 def test_nor_must_it_say_so() -> None:
     """A server that drops what is split, without a word."""
     lab = make_packet_lab()

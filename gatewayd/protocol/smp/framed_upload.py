@@ -26,7 +26,7 @@ class FramedUpload:
             room=exchange.wire.room(facts.buffers.size),
             window=max(1, facts.buffers.count - 1),
             wire_s=exchange.wire_s,
-            packet=exchange.wire.packet,
+            packet=lambda: exchange.wire.packet,
         )
         self._upload = Upload(plan, now, exchange.turnaround_s)
         self._exchange = exchange

@@ -80,7 +80,7 @@ class Plan:
     Attributes:
         room: the longest frame.
         wire_s: how long a frame of a size takes on the line.
-        packet: what one packet of the link holds; None: it has no packets.
+        packet: what one packet of the link holds now, which may change; None: it has no packets.
     """
 
     content: memoryview
@@ -89,7 +89,7 @@ class Plan:
     room: int
     window: int
     wire_s: Callable[[int], float]
-    packet: int | None = None
+    packet: Callable[[], int | None] = lambda: None
 
 
 class Upload:
@@ -107,7 +107,7 @@ class Upload:
         self.repeated = 0  # bytes of the request made last that the device already had
         self.size = len(plan.content)
         self.is_in_doubt = False  # the device may have all of it, although it wants offset 0
-        self._room = plan.room
+        self._is_narrow = False  # each request fits one packet
         self._joins_packets = False  # the device has taken a request that was split
         self._has_sent_all = False
         self._plan = plan
@@ -140,7 +140,8 @@ class Upload:
         request = {**head, "data": bytes(self._plan.content[offset : offset + size])}
         frame_size = HEADER_SIZE + len(cbor.encode(request))
         wire_s = self._plan.wire_s(frame_size)
-        is_split = self._plan.packet is not None and frame_size > self._plan.packet
+        packet = self._plan.packet()
+        is_split = packet is not None and frame_size > packet
         self._line_free_at = max(self._line_free_at, now) + wire_s
         self._sent = offset + size
         self._has_sent_all |= self._sent == self.size
@@ -191,13 +192,13 @@ class Upload:
 
     def narrow(self) -> bool:
         """Go on with requests of one packet; False: that is no help, or the device can join several."""
-        packet = self._plan.packet
+        packet = self._plan.packet()
         if packet is None or not self._is_in_doubt_about_packets:
             return False
         least = {"off": 0, "len": self.size, "data": bytes(FIRST_DATA)}
         if HEADER_SIZE + len(cbor.encode(least)) > packet:
             return False
-        self._room = packet
+        self._is_narrow = True
         self._go_to(self.wanted)
         return True
 
@@ -237,8 +238,14 @@ class Upload:
     @property
     def _is_in_doubt_about_packets(self) -> bool:
         """Whether the device was or will be sent a split request, and has not taken one yet."""
-        packet = self._plan.packet
+        packet = self._plan.packet()
         return packet is not None and self._room > packet and not self._joins_packets
+
+    @property
+    def _room(self) -> int:
+        """The longest frame."""
+        packet = self._plan.packet() if self._is_narrow else None
+        return self._plan.room if packet is None else min(packet, self._plan.room)
 
     def _head(self, offset: int) -> dict[str, Any]:
         image = {"image": self._plan.image} if self._plan.image else {}
@@ -326,7 +333,7 @@ class Upload:
         if self._clean >= wanted or (not self._losses and self.wanted):
             self._losses = 0
             self._clean = 0
-            self.window = min(WINDOW if self._plan.packet is None else RADIO_WINDOW, self._plan.window)
+            self.window = min(WINDOW if self._plan.packet() is None else RADIO_WINDOW, self._plan.window)
 
     def _check_fruitless(self) -> None:
         if self._fruitless > _FRUITLESS:
