@@ -1,5 +1,6 @@
 """SMP in the packets of Bluetooth: long requests, devices that take only one packet, lost answers."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -162,3 +163,14 @@ def test_a_loss_late_in_a_long_upload_is_noticed_within_seconds() -> None:
     assert lab.now - began < 2.0
     assert isinstance(lab.until(lambda: False), Staged)
     assert any(isinstance(event, Progress) for event in lab.events)
+
+
+def test_a_radio_that_dies_without_a_word_is_noticed_after_half_a_minute() -> None:
+    lab = make_packet_lab()
+    died_at = lose_all_after(lab, 10_000, math.inf)
+    outcome = bring(lab, NEW)
+    began = died_at()
+    assert isinstance(outcome, Failed)
+    assert outcome.error.code == "stalled"
+    assert began is not None
+    assert 20.0 < lab.now - began < 40.0

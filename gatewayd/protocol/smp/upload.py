@@ -47,6 +47,7 @@ _ROW_CHUNKS = 8
 _CLEAN_CHUNKS = 8  # without a loss: two again; twice as many each time that this was too early
 _MOST_CLEAN_CHUNKS = 1024
 _ROUNDS = 16  # time-outs without an advance
+_RADIO_ROUNDS = 8  # a radio loses nothing: half a minute of silence is the end of the connection
 _FIRST_S = 40.0  # for erasing a slot; what other clients allow
 _FIRST_PAUSE_S = 2.0
 _PAUSE_S = 2.5  # before anything was measured: a server that erases as it goes
@@ -220,7 +221,8 @@ class Upload:
         if due is None or now < due or not self._flight:
             return
         self._rounds += 1
-        if self._rounds > _ROUNDS or (not self.has_started and now - self._moved_at > _FIRST_S):
+        rounds = _ROUNDS if self._plan.packet() is None else _RADIO_ROUNDS
+        if self._rounds > rounds or (not self.has_started and now - self._moved_at > _FIRST_S):
             raise DeviceError(
                 f"no answer to {self._rounds} requests at offset {self.wanted} of {self.size}",
                 code="stalled",
