@@ -334,6 +334,7 @@ class Code(StrEnum):
     NO_REPORTS = "no_reports", _BROKER
     BAD_REPORT = "bad_report", _BROKER
     FLEET_TOO_LARGE = "fleet_too_large", _BROKER
+    GATEWAY_ONLINE = "gateway_online", _BROKER
     BROKER_SILENT = "broker_silent", _BROKER
     NO_TLS = "no_tls", _BROKER
     EXPIRES_SOON = "expires_soon", _BROKER
