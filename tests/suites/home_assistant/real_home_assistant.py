@@ -229,6 +229,13 @@ def test_what_is_removed_leaves_no_ghost(home: HomeAssistant, tmp_path: Path) ->
         assert "2 messages emptied" in barn.good(*command)
         home.until(lambda: home.registered("barn-gate") == set(), "one command clears it")
         assert home.states("gate_") == {}
+        barn.gateway.config["mqtt"]["home_assistant"] = on
+        barn.gateway.config["gateway"]["id"] = "barn-gate-2"
+        barn.start()
+        home.until(lambda: len(home.registered("barn-gate-2")) == 5 + 4, "it has another id")
+        barn.stop()
+        barn.good("fleet", "forget", "barn-gate-2", "--config", barn.folder / "config.yaml")
+        home.until(lambda: home.registered("barn-gate") == set(), "so is what another id left")
 
 
 def test_either_side_and_the_broker_may_restart(home: HomeAssistant, tmp_path: Path) -> None:
