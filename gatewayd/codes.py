@@ -70,6 +70,11 @@ class Meaning:
         """Whether it says how the device's link is doing."""
         return self.contact is not Contact.MADE
 
+    @property
+    def is_out_of_reach(self) -> bool:
+        """Whether nothing reaches the device, and an update waits for as long as that lasts."""
+        return self.contact is Contact.NONE and self.attempt is AttemptEffect.WAITS
+
 
 _DECIDED = Meaning(Fault.NOBODY)
 _DUE = Meaning(Fault.NOBODY, is_well=True)

@@ -144,7 +144,7 @@ def test_a_refusal_is_a_problem_and_not_up_to_date(home: HomeAssistant, tmp_path
 
 
 def test_an_unplugged_device_does_not_install_for_ever(home: HomeAssistant, tmp_path: Path) -> None:
-    update = "update.lamp_1_firmware"
+    update, problem = "update.lamp_1_firmware", "binary_sensor.lamp_1_problem"
     with a_barn(home, tmp_path, "lamp") as barn:
         device = barn.device("lamp-1", rate=RATE)
         barn.configure(device.config())
@@ -156,8 +156,10 @@ def test_an_unplugged_device_does_not_install_for_ever(home: HomeAssistant, tmp_
         home.until(lambda: "port-lamp-1 does not exist" in home.attributes(update)["release_summary"], "why")
         assert update_of(home, update) == ("on", "4.3.1", "4.3.2", False)
         assert home.state("sensor.lamp_1_state") == "queued"
+        home.until(lambda: home.state(problem) == "on", "it is a problem")
         device.start()
         home.until(lambda: update_of(home, update) == ("off", "4.3.2", "4.3.2", False), "it is installed")
+        home.until(lambda: home.state(problem) == "off", "it is none any more")
         assert device.active == LONG_IMAGE
 
 
