@@ -171,6 +171,13 @@ pictures: $(STAMP) system-packages $(AXE)  ## Take the pictures in docs/images a
 	GATEWAYD_PICTURES=1 $(BIN)/python -m pytest tests/suites/web/page_in_chromium.py -k picture
 	$(BIN)/python -m pytest tests/suites/prometheus/picture.py
 
+pictures-ha: $(STAMP) system-packages  ## Take the pictures of Home Assistant in docs/images anew (as root)
+	@./.ci/packages ha
+	@./.ci/packages web
+	./.ci/home-assistant
+	$(MAKE) -C device
+	$(ALONE) $(BIN)/python -m pytest --timeout 900 tests/suites/home_assistant/pictures_in_chromium.py
+
 fleet-bench: $(STAMP) system-packages  ## 200 gateways with ten devices each at one mosquitto, one release to all (three minutes)
 	PYTHONPATH=tests $(BIN)/python -m suites.fleet $(FLEET_ARGS)
 

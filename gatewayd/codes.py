@@ -70,6 +70,11 @@ class Meaning:
         """Whether it says how the device's link is doing."""
         return self.contact is not Contact.MADE
 
+    @property
+    def is_out_of_reach(self) -> bool:
+        """Whether nothing reaches the device, and an update waits for as long as that lasts."""
+        return self.contact is Contact.NONE and self.attempt is AttemptEffect.WAITS
+
 
 _DECIDED = Meaning(Fault.NOBODY)
 _DUE = Meaning(Fault.NOBODY, is_well=True)
@@ -334,6 +339,7 @@ class Code(StrEnum):
     NO_REPORTS = "no_reports", _BROKER
     BAD_REPORT = "bad_report", _BROKER
     FLEET_TOO_LARGE = "fleet_too_large", _BROKER
+    GATEWAY_ONLINE = "gateway_online", _BROKER
     BROKER_SILENT = "broker_silent", _BROKER
     NO_TLS = "no_tls", _BROKER
     EXPIRES_SOON = "expires_soon", _BROKER

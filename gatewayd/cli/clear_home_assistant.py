@@ -8,12 +8,12 @@ import click
 
 from gatewayd.cli.formatting import echo, plural, printable
 from gatewayd.cli.options import account_options, config_option, json_option
-from gatewayd.cli.report import HomeAssistantCleared
-from gatewayd.config import load
+from gatewayd.cli.report import GatewayForgotten, HomeAssistantCleared
+from gatewayd.config import Settings, load
 from gatewayd.config.model import NAME_PATTERN
 from gatewayd.config.model.mqtt import HomeAssistant
+from gatewayd.mqtt.clearing import clear
 from gatewayd.mqtt.home_assistant import discovery_filter
-from gatewayd.mqtt.home_assistant_clearing import clear
 from gatewayd.mqtt.visitor import Account, visitor
 
 
@@ -38,25 +38,34 @@ def command(
         raise click.UsageError("--gateway: expected 1 to 64 of the characters A-Z a-z 0-9 . _ -")
     settings = load(config)
     in_force = settings.mqtt.home_assistant
-    where = _parsed(prefix) or in_force or HomeAssistant()
     one = gateway or settings.gateway.id
-    topics = asyncio.run(clear(visitor(settings.mqtt, account=account), discovery_filter(where.prefix, one)))
+    topic_filter = discovery_filter(discovery_prefix(settings, prefix), one)
+    topics = asyncio.run(clear(visitor(settings.mqtt, account=account), [topic_filter]))
     if in_force is not None and one == settings.gateway.id:
         click.echo(
             f"warning: mqtt.home_assistant is on in {config}: with its next connection gatewayd publishes it"
             " again",
             err=True,
         )
+    print_emptied(HomeAssistantCleared(gateway=one, topics=list(topics)), as_json=as_json)
+
+
+def print_emptied(report: HomeAssistantCleared | GatewayForgotten, *, as_json: bool) -> None:
+    """Print which topics are empty now."""
     if as_json:
-        click.echo(HomeAssistantCleared(gateway=one, topics=list(topics)).model_dump_json())
+        click.echo(report.model_dump_json())
         return
-    for topic in topics:
+    for topic in report.topics:
         echo(printable(topic))
-    echo(f"{one}: {plural(len(topics), 'message')} emptied" if topics else f"{one}: nothing was retained")
+    said = f"{plural(len(report.topics), 'message')} emptied" if report.topics else "nothing was retained"
+    echo(f"{report.gateway}: {said}")
 
 
-def _parsed(prefix: str | None) -> HomeAssistant | None:
+def discovery_prefix(settings: Settings, prefix: str | None) -> str:
+    """Return the prefix that the command line names, or else that in force, or else Home Assistant's own."""
+    if prefix is None:
+        return (settings.mqtt.home_assistant or HomeAssistant()).prefix
     try:
-        return None if prefix is None else HomeAssistant(prefix=prefix)
+        return HomeAssistant(prefix=prefix).prefix
     except ValueError:
         raise click.UsageError("--prefix: expected a topic such as homeassistant, without + or #") from None

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from gatewayd.cli import clear_home_assistant
+from gatewayd.cli import clear_home_assistant, forget_gateway
 from gatewayd.cli.exits import DONE, REFUSED
 from gatewayd.cli.formatting import because, columns, echo, indented, is_on_terminal, plural, printable
 from gatewayd.cli.groups import Group
@@ -38,6 +38,7 @@ def group() -> None:
 
 
 group.add_command(clear_home_assistant.command)
+group.add_command(forget_gateway.command)
 
 
 def _selection_options(function: Callable[..., None]) -> Callable[..., None]:

@@ -151,6 +151,13 @@ class HomeAssistantCleared(BaseModel):
     topics: list[str]
 
 
+class GatewayForgotten(BaseModel):
+    """`fleet forget`: the broker retains nothing on these topics any more."""
+
+    gateway: str
+    topics: list[str]
+
+
 class Withdrawn(BaseModel):
     """`withdraw`: the broker retains nothing on the topic any more.
 

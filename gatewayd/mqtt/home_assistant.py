@@ -17,6 +17,7 @@ from hashlib import sha256
 from typing import Any
 
 from gatewayd import __version__
+from gatewayd.codes import Code
 from gatewayd.config import Device, Settings
 from gatewayd.jobs.transitions import JobState
 from gatewayd.mqtt.topics import GatewayTopics, Presence
@@ -31,6 +32,8 @@ SUMMARY_CHARACTERS = 255
 # A job that waits is not in progress: an unplugged device would install for weeks.
 UNDER_WAY = (JobState.TRANSFERRING, JobState.STAGED, JobState.ACTIVATING)
 PROBLEMS = (JobState.FAILED, Unwell.REFUSED, Unwell.UNREACHABLE)
+# A device that is unreachable stays a problem when there is an update for it, which then waits for weeks.
+OUT_OF_REACH = [str(code) for code in Code if code.meaning.is_out_of_reach]
 WHY = ("code", "reason", "refused_version", "refused_reason")
 STATES = ("unknown", "idle", *map(str, JobState), *map(str, Unwell))
 
@@ -127,7 +130,8 @@ class Discovery:
                     "problem",
                     "Problem",
                     status,
-                    f"value_json.state in {list(map(str, PROBLEMS))}",
+                    f"(value_json.state in {list(map(str, PROBLEMS))} or value_json.state =="
+                    f" '{JobState.QUEUED}' and value_json.code in {OUT_OF_REACH})",
                     f"{{{', '.join(f'{key!r}: value_json.{key}' for key in WHY)}}}",
                 ),
             },

@@ -19,7 +19,7 @@ from lab.tree import ROOT
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from gatewayd.mqtt import home_assistant_clearing
+from gatewayd.mqtt import clearing
 
 pytestmark = pytest.mark.daemon
 
@@ -248,7 +248,7 @@ def test_a_press_that_the_broker_kept_while_the_gateway_was_away_is_too_old(tmp_
 def test_one_command_removes_what_a_gateway_that_is_gone_left(
     barn: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(home_assistant_clearing, "QUIET_S", 0.3)
+    monkeypatch.setattr(clearing, "QUIET_S", 0.3)
     barn.configure(barn.device("pump-1").config())
     barn.start()
     file = barn.folder / "config.yaml"

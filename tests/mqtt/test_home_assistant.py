@@ -123,6 +123,22 @@ def test_a_refusal_is_a_problem_with_its_reason() -> None:
     assert render(problem["json_attributes_template"], b"") == "{}"
 
 
+def test_an_unplugged_device_is_a_problem_also_while_an_update_waits_for_it() -> None:
+    template = document()["cmps"]["problem"]["value_template"]
+    for state, code, expected in (
+        ("unreachable", "link_missing", "ON"),
+        ("queued", "link_missing", "ON"),
+        ("queued", "not_heard", "ON"),
+        ("queued", "incomplete", "OFF"),  # it is tried again, and fails in the end
+        ("queued", "paused", "OFF"),
+        ("queued", None, "OFF"),
+        ("transferring", None, "OFF"),
+        ("offered", "link_missing", "OFF"),
+    ):
+        status = replace(RUNNING, state=state, code=code).to_bytes()
+        assert render(template, status) == expected, (state, code)
+
+
 def test_a_gateway_that_sleeps_is_available_and_connected() -> None:
     (availability,) = document()["avty"]
     connectivity = document(None)["cmps"]["connectivity"]

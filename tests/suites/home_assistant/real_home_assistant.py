@@ -101,12 +101,13 @@ def test_the_button_installs_and_the_percentage_moves(home: HomeAssistant, tmp_p
             now = shown["attributes"]
             if now["in_progress"] and now["update_percentage"] is not None:
                 seen.append(now["update_percentage"])
-            return bool(shown["state"] == "off" and now["installed_version"] == "4.3.2")
+            is_over = shown["state"] == "off" and not now["in_progress"]
+            return bool(is_over and now["installed_version"] == "4.3.2")
 
         home.until(is_installed, "it is installed")
         assert seen == sorted(seen)
         assert len(set(seen)) >= 3, seen
-        assert update_of(home, update) == ("off", "4.3.2", "4.3.2", False)
+        assert home.attributes(update)["latest_version"] == "4.3.2"
         assert device.active == LONG_IMAGE
         assert [line["by"] for line in barn.gateway.log_events("approved")] == ["mqtt"]
         identifier = f"gatewayd/barn-{app}/{name}"
@@ -143,7 +144,7 @@ def test_a_refusal_is_a_problem_and_not_up_to_date(home: HomeAssistant, tmp_path
 
 
 def test_an_unplugged_device_does_not_install_for_ever(home: HomeAssistant, tmp_path: Path) -> None:
-    update = "update.lamp_1_firmware"
+    update, problem = "update.lamp_1_firmware", "binary_sensor.lamp_1_problem"
     with a_barn(home, tmp_path, "lamp") as barn:
         device = barn.device("lamp-1", rate=RATE)
         barn.configure(device.config())
@@ -155,8 +156,10 @@ def test_an_unplugged_device_does_not_install_for_ever(home: HomeAssistant, tmp_
         home.until(lambda: "port-lamp-1 does not exist" in home.attributes(update)["release_summary"], "why")
         assert update_of(home, update) == ("on", "4.3.1", "4.3.2", False)
         assert home.state("sensor.lamp_1_state") == "queued"
+        home.until(lambda: home.state(problem) == "on", "it is a problem")
         device.start()
         home.until(lambda: update_of(home, update) == ("off", "4.3.2", "4.3.2", False), "it is installed")
+        home.until(lambda: home.state(problem) == "off", "it is none any more")
         assert device.active == LONG_IMAGE
 
 
@@ -228,6 +231,13 @@ def test_what_is_removed_leaves_no_ghost(home: HomeAssistant, tmp_path: Path) ->
         assert "2 messages emptied" in barn.good(*command)
         home.until(lambda: home.registered("barn-gate") == set(), "one command clears it")
         assert home.states("gate_") == {}
+        barn.gateway.config["mqtt"]["home_assistant"] = on
+        barn.gateway.config["gateway"]["id"] = "barn-gate-2"
+        barn.start()
+        home.until(lambda: len(home.registered("barn-gate-2")) == 5 + 4, "it has another id")
+        barn.stop()
+        barn.good("fleet", "forget", "barn-gate-2", "--config", barn.folder / "config.yaml")
+        home.until(lambda: home.registered("barn-gate") == set(), "so is what another id left")
 
 
 def test_either_side_and_the_broker_may_restart(home: HomeAssistant, tmp_path: Path) -> None:

@@ -105,6 +105,7 @@ class Browser:
 
     def violations(self) -> list[str]:
         """Let axe judge what is to be seen."""
+        assert AXE.exists(), "axe is missing: `make test-web` installs it"
         if not self.script("return typeof axe === 'object'"):
             assert AXE.exists(), "axe is missing: `make test-web` installs it"
             # By the debugger's protocol: the page's policy lets no script in.

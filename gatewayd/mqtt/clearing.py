@@ -1,6 +1,7 @@
-"""Empties everything that Home Assistant discovers of one gateway, from beside it: also when it is off."""
+"""Empties what the broker retains of a gateway that is gone, from beside it."""
 
 import asyncio
+from collections.abc import Callable, Mapping, Sequence
 
 from gatewayd.codes import Code
 from gatewayd.mqtt.connection import Connection
@@ -11,27 +12,37 @@ from gatewayd.mqtt.visitor import publish_retained, visit
 QUIET_S = 2.0
 
 
-async def clear(login: Login, topic_filter: str) -> tuple[str, ...]:
-    """Empty each retained message that matches; return their topics. Raises BrokerError."""
+async def clear(
+    login: Login,
+    topic_filters: Sequence[str],
+    *,
+    check: Callable[[Mapping[str, bytes]], None] = lambda _: None,
+) -> tuple[str, ...]:
+    """Empty each retained message that matches; return their topics. Raises BrokerError.
+
+    `check` gets the messages by topic before anything is emptied, and may raise.
+    """
     connection = await visit(login)
     try:
-        if refused := await connection.look_at([topic_filter]):
+        if refused := await connection.look_at(topic_filters):
+            topic_filter, why = next(iter(refused.items()))
             raise BrokerError(
-                f"the broker refuses a subscription to {topic_filter}: {refused[topic_filter]}",
+                f"the broker refuses a subscription to {topic_filter}: {why}",
                 code=Code.SUBSCRIPTION_REFUSED,
                 hint="check the broker's access rules, or use another user: --username",
             )
-        topics = await _retained(connection)
-        await connection.unsubscribe([topic_filter])
-        for topic in topics:
+        found = await _retained(connection)
+        await connection.unsubscribe(topic_filters)
+        check(found)
+        for topic in sorted(found):
             await publish_retained(connection, topic, b"")
-        return topics
+        return tuple(sorted(found))
     finally:
         await connection.close()
 
 
-async def _retained(connection: Connection) -> tuple[str, ...]:
-    found: set[str] = set()
+async def _retained(connection: Connection) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
     seeing = asyncio.create_task(_see(connection, found))
     try:
         before = -1
@@ -43,11 +54,11 @@ async def _retained(connection: Connection) -> tuple[str, ...]:
         await asyncio.wait([seeing])
     if not seeing.cancelled():
         seeing.result()  # the connection ended
-    return tuple(sorted(found))
+    return found
 
 
-async def _see(connection: Connection, found: set[str]) -> None:
+async def _see(connection: Connection, found: dict[str, bytes]) -> None:
     while True:
         message = (await connection.receive()).message
         if message.payload:
-            found.add(message.topic)
+            found[message.topic] = message.payload
