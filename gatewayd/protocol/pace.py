@@ -15,6 +15,10 @@
   at first, and again with each new measurement, and then fades to the largest seen. A queue that we built
   ourselves is no burst, and cannot make it grow.
 
+`Rest` tells how long answers may wait. What fills the line is on its way; the rest of what is in flight has
+not left yet, and until it has, no answer makes the line any busier. So a sender may take several answers at
+once, which spares it most of what it takes to wake up.
+
 `Losses` tells how often a byte is spoilt, `best_chunk` what to make of it. `Pace` watches that a transfer
 gets somewhere at all: a device that takes a byte a second answers, and never ends.
 """
@@ -31,7 +35,13 @@ _EVEN_SPANS = 4  # after which the count starts again: a rate that is a little l
 _LOSSES = 8  # whose distance tells how noisy the line is
 _RECENT_LOSSES = 2  # of these, when the line has become better since
 _BYTES_BEFORE = 32768  # without a loss, as a sender assumes before it has seen any
+_RARE_BYTES = 512 * 1024  # without a loss; two frames more to send again would cost 0.4 % then
 _COST_OF_LOSS = 2.0  # chunks: the one that was spoilt, and of the two behind it those that are in the queue
+_FIRST_REST_BYTES = 8192  # until the line is known
+_MOST_OF_RATE = 1.2  # a line is no faster than its speed; what was in flight at first is acknowledged at once
+_LONGEST_FRAME_S = 0.1  # longer ones wake nobody often
+_SPARE_S = 0.004  # to wake up, and send, before the line is idle; a busy gateway sees bursts, and rests less
+_SPARE_PARTS = 3  # of a frame: one in so many is spare where that is longer
 # In ten minutes at least this much, or an erase block, has to become durable, whatever the device asks for.
 LEAST_DURABLE_BYTES = 4096
 LEAST_DURABLE_S = 600.0
@@ -95,6 +105,13 @@ class Path:
         """Wire bytes in flight that fill the line without a queue."""
         return self.rate * min(self._turnarounds) + self._burst
 
+    def gone(self, wire: int) -> float:
+        """Return how much in flight may have left the line already when answers to frames of `wire` waited.
+
+        The next answer may be nearly due by then.
+        """
+        return self._fastest * min(self._turnarounds) + max(self._burst, wire)
+
     def is_stale(self, now: float) -> bool:
         """Whether the turnaround was measured so long ago that a frame should go out alone."""
         return now - self._measured_at > REMEASURE_S
@@ -151,11 +168,50 @@ class Path:
             self.rate = max(self._fair)
 
 
+class Rest:
+    """How long answers may wait. `rate`: what the link carries, in bytes a second.
+
+    The awkward case is a link that is faster than its speed says, as a USB device's is: there the line runs
+    dry in a rest. So nobody rests before the line has kept to its rate for a while, nor for a while, twice as
+    long each time, after it ran dry.
+    """
+
+    def __init__(self, rate: float, now: float, received: int) -> None:
+        self._rate = rate
+        self._began, self._offset = now, received
+        self._from = received + _FIRST_REST_BYTES
+        self._penalty = _FIRST_REST_BYTES
+        self._until = self._late = -math.inf
+
+    def may_begin(self, received: int, now: float, wire: int) -> bool:
+        """Whether to rest at all, with frames of that many bytes on the line."""
+        is_as_told = received - self._offset <= _MOST_OF_RATE * self._rate * (now - self._began)
+        return received >= self._from and is_as_told and wire <= self._rate * _LONGEST_FRAME_S
+
+    def until(self, since: float, surplus: float, wire: int) -> float:
+        """Return the end of a rest in which at least one more answer comes; the past if there is none.
+
+        `since`: when the last answer came. `surplus`: wire bytes in flight that had not left by then.
+        """
+        frame_s = wire / self._rate
+        spare_s = max(_SPARE_S, frame_s / _SPARE_PARTS)
+        rest_s = surplus / self._rate - spare_s
+        if rest_s < frame_s:
+            return -math.inf
+        self._until, self._late = since + rest_s, since + rest_s + spare_s
+        return self._until
+
+    def run_dry(self, now: float, received: int) -> None:
+        """Nothing is in flight any more: if a rest has just ended, it was too long."""
+        if self._until <= now < self._late:
+            self._from, self._penalty = received + self._penalty, 2 * self._penalty
+
+
 class Losses:
     """How often a byte is spoilt, by the distance of the latest losses."""
 
     def __init__(self) -> None:
-        self._carried = 0
+        self._carried = self._rare_from = 0
         self._lost_at: deque[int] = deque([-_BYTES_BEFORE], maxlen=_LOSSES + 1)
 
     def carry(self, wire: int) -> None:
@@ -166,6 +222,12 @@ class Losses:
         """A frame of this size has been lost."""
         self._carried += wire
         self._lost_at.append(self._carried)
+        self._rare_from = self._carried + _RARE_BYTES
+
+    @property
+    def are_rare(self) -> bool:
+        """Whether there was none lately."""
+        return self._carried >= self._rare_from
 
     @property
     def rate(self) -> float:

@@ -39,12 +39,13 @@ which no ACK would end.
 A *round* is a time-out or a NAK without an advance in between; 16 of them are a stall.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from gatewayd.errors import DeviceError
-from gatewayd.protocol.pace import Losses, Pace, Path
+from gatewayd.protocol.pace import Losses, Pace, Path, Rest
 from gatewayd.protocol.rcp.frames import Ack, Data, Nak
 from gatewayd.protocol.rcp.limits import Limits, whole_units
 from gatewayd.protocol.request import ROUNDS, TURNAROUNDS
@@ -141,6 +142,7 @@ class DataFlow:
         self._cautious_until = offset + _CAUTIOUS_BYTES if is_cautious and limits.overhead is None else 0
         self._choose_chunk()
         self._pace = Pace(self._timing.rate, now, offset)
+        self._rest = Rest(self._timing.fastest, now, offset)
         self._check(offset, 0, credit)
 
     def resize(self, packet: int) -> None:
@@ -184,6 +186,7 @@ class DataFlow:
         was_alone = not self._flight and not self._stale_wire
         if was_alone:
             self._path.send_alone(now)
+            self._rest.run_dry(now, self.received)
         wire = self._wire(size)
         self._flight.append(_InFlight(offset, self.sent, wire, now, was_alone))
         self._flight_wire += wire
@@ -225,6 +228,15 @@ class DataFlow:
         if self.rounds and self._limits.overhead is not None:
             wire_s = 0.0  # it has had its time, and a radio may be dead
         return max(self._quiet_since + wire_s + pause, self._busy_until)
+
+    def rest_until(self) -> float:
+        """See TransferSession."""
+        if not self._is_calm or not self._flight or self._flight[0].was_alone or self._probed or self.rounds:
+            return -math.inf
+        if self._busy_until > self.moved_at or self.sent == len(self._image):
+            return -math.inf
+        surplus = self._flight_wire - self._path.gone(self._chunk_wire)
+        return self._rest.until(self.moved_at, surplus, self._chunk_wire)
 
     def handle_timeout(self, now: float) -> None:
         """Ask with a probe, or with less than a chunk when the credit has room for no more."""
@@ -275,7 +287,18 @@ class DataFlow:
         if self._limits.overhead is None and self._path.is_stale(self._quiet_since):
             return 0
         enough = self._path.fill + limits.waiting * self._chunk_wire
+        if self._is_calm:
+            enough = self._path.gone(self._chunk_wire) + (limits.waiting + 1) * self._chunk_wire
         return size if self._flight_wire + wire <= enough else 0
+
+    @property
+    def _is_calm(self) -> bool:
+        """Whether answers may wait: the line is known, and hardly ever spoils anything."""
+        return (
+            self._limits.overhead is None
+            and self._losses.are_rare
+            and self._rest.may_begin(self.received, self.moved_at, self._chunk_wire)
+        )
 
     def _advance(self, received: int, now: float) -> None:
         self.received = received
