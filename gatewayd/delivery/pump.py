@@ -216,6 +216,8 @@ class Pump:
             if self.session.needs_response or not self._link.send_now(frame):
                 self._left_frame = frame
                 return False
+            if not self._link.is_datagram:
+                break  # that was all
         rests_until = self.session.rest_until()
         if rests_until > now and self._link.hold():
             self.due = self.session.next_deadline()

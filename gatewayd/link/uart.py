@@ -161,10 +161,8 @@ class UartLink(LeadsToOne):
         """Hand over what has arrived; False: it has to wait for its turn, behind what already waits."""
         if self.on_data is None or self._reader.has_more:
             return False
-        now = self._clock()
-        if self._allowance.wait_s(now):
+        if not self._allowance.admits(len(data), self._clock()):
             return False
-        self._allowance.took(len(data), now)
         self.on_data(data)
         return True
 
