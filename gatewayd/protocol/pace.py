@@ -40,7 +40,11 @@ _COST_OF_LOSS = 2.0  # chunks: the one that was spoilt, and of the two behind it
 _FIRST_REST_BYTES = 8192  # until the line is known
 _MOST_OF_RATE = 1.2  # a line is no faster than its speed; what was in flight at first is acknowledged at once
 _LONGEST_FRAME_S = 0.1  # longer ones wake nobody often
-_SPARE_S = 0.004  # to wake up, and send, before the line is idle; a busy gateway sees bursts, and rests less
+_SPARE_S = 0.004  # to wake up, and send, before the line is idle
+_SETTLE_S = 0.001  # that an answer may come later than it should
+_LEAST_ANSWERS = 2
+_LEAST_FRAMES = 1.5  # of a rest: one that is shorter shows that answers come later than thought
+_LATENESS_FADES = 1 / 32  # with each answer
 _SPARE_PARTS = 3  # of a frame: one in so many is spare where that is longer
 # In ten minutes at least this much, or an erase block, has to become durable, whatever the device asks for.
 LEAST_DURABLE_BYTES = 4096
@@ -86,6 +90,7 @@ class Path:
     Attributes:
         rate: the line's, in wire bytes a second.
         slow_rate: the lowest that was measured lately: what time-outs have to reckon with.
+        burst: bytes that are acknowledged sooner than the rate would have it.
     """
 
     def __init__(
@@ -97,20 +102,18 @@ class Path:
         self._all: deque[float] = deque(maxlen=_SPANS)
         self._turnarounds: deque[float] = deque([turnaround_s], maxlen=1)
         self._measured_at = now
-        self._burst = _BURST_S * rate
+        self.burst = _BURST_S * rate
         self.restart()
+
+    @property
+    def on_the_way(self) -> float:
+        """Wire bytes in flight that have left, and whose answers have not come."""
+        return self.rate * min(self._turnarounds)
 
     @property
     def fill(self) -> float:
         """Wire bytes in flight that fill the line without a queue."""
-        return self.rate * min(self._turnarounds) + self._burst
-
-    def gone(self, wire: int) -> float:
-        """Return how much in flight may have left the line already when answers to frames of `wire` waited.
-
-        The next answer may be nearly due by then.
-        """
-        return self._fastest * min(self._turnarounds) + max(self._burst, wire)
+        return self.on_the_way + self.burst
 
     def is_stale(self, now: float) -> bool:
         """Whether the turnaround was measured so long ago that a frame should go out alone."""
@@ -119,7 +122,7 @@ class Path:
     def send_alone(self, now: float) -> None:
         """A frame goes out while nothing is in flight."""
         if self.is_stale(now):
-            self._burst = max(self._burst, _BURST_S * self.rate)
+            self.burst = max(self.burst, _BURST_S * self.rate)
         self._measured_at = now
         self.restart()
 
@@ -139,7 +142,7 @@ class Path:
         self._is_starved = False
 
     def arrive(self, wire: int, now: float, *, is_jump: bool = False) -> None:
-        """Note that `wire` more bytes were acknowledged; in a jump if an acknowledgement was lost."""
+        """Note that `wire` more bytes were acknowledged; in a jump if an answer was lost, or waited."""
         if self._span_began is None:
             self._span_began, self._span_bytes, self._is_starved = now, 0, False
             self._even_since, self._even_bytes = now, 0
@@ -157,7 +160,7 @@ class Path:
         if early <= 0 or is_jump or self._even_bytes > _EVEN_SPANS * self._span:
             self._even_since, self._even_bytes = now, 0
             early = 0.0
-        self._burst = max(early, self._burst * (1 - _BURST_FADES))
+        self.burst = max(early, self.burst * (1 - _BURST_FADES))
 
     def _measure(self, rate: float) -> None:
         rate = min(self._fastest, max(rate, self._slowest))
@@ -171,9 +174,13 @@ class Path:
 class Rest:
     """How long answers may wait. `rate`: what the link carries, in bytes a second.
 
-    The awkward case is a link that is faster than its speed says, as a USB device's is: there the line runs
-    dry in a rest. So nobody rests before the line has kept to its rate for a while, nor for a while, twice as
-    long each time, after it ran dry.
+    A rest ends when some answers have just come, so that it is known how far the line is: they come one
+    frame's time after the other while the line is busy. A rest that would bring one answer is none: to
+    listen for it costs the same, and tells exactly when it came.
+
+    The awkward cases: A busy gateway wakes up late, so as much time is spare as it was late lately. A link
+    may be faster than its speed says, as a USB device's is, and run dry in a rest: so nobody rests before the
+    line has kept to its rate for a while, nor for a while, twice as long each time, after it ran dry.
     """
 
     def __init__(self, rate: float, now: float, received: int) -> None:
@@ -181,29 +188,59 @@ class Rest:
         self._began, self._offset = now, received
         self._from = received + _FIRST_REST_BYTES
         self._penalty = _FIRST_REST_BYTES
-        self._until = self._late = -math.inf
+        self._answer_at = now  # when the latest answer came, as far as is known
+        self._until, self._expected = -math.inf, 0
+        self._looked_at, self._got = now, 0
+        self._late_s = 0.0
 
     def may_begin(self, received: int, now: float, wire: int) -> bool:
         """Whether to rest at all, with frames of that many bytes on the line."""
         is_as_told = received - self._offset <= _MOST_OF_RATE * self._rate * (now - self._began)
         return received >= self._from and is_as_told and wire <= self._rate * _LONGEST_FRAME_S
 
-    def until(self, since: float, surplus: float, wire: int) -> float:
-        """Return the end of a rest in which at least one more answer comes; the past if there is none.
+    @property
+    def is_under_way(self) -> bool:
+        """Whether what comes now may have waited."""
+        return self._until > -math.inf
 
-        `since`: when the last answer came. `surplus`: wire bytes in flight that had not left by then.
-        """
-        frame_s = wire / self._rate
-        spare_s = max(_SPARE_S, frame_s / _SPARE_PARTS)
-        rest_s = surplus / self._rate - spare_s
-        if rest_s < frame_s:
-            return -math.inf
-        self._until, self._late = since + rest_s, since + rest_s + spare_s
+    def answered(self, wire: int, now: float) -> None:
+        """Note that a frame of that many bytes was acknowledged."""
+        self._late_s *= 1 - _LATENESS_FADES
+        if not self.is_under_way:
+            self._answer_at = now
+            return
+        self._answer_at = min(now, self._answer_at + wire / self._rate)
+        self._got = self._got + 1 if now == self._looked_at else 1
+        self._looked_at = now
+        if self._got == self._expected:
+            self._late_s = max(now - self._until, self._late_s)
+
+    def forgo(self) -> float:
+        """There is no reason to rest: return the past."""
+        self._until = -math.inf
         return self._until
 
+    def until(self, now: float, surplus: float, burst: float, wire: int) -> float:
+        """Return the end of a rest in which two answers or more come; the past if there is none.
+
+        Args:
+            now: when the latest answer was taken.
+            surplus: wire bytes in flight that had not left when it came.
+            burst: how many more may have left, as answers come unevenly.
+            wire: a frame's.
+        """
+        frame_s = wire / self._rate
+        spare_s = max(_SPARE_S, frame_s / _SPARE_PARTS, 2 * self._late_s, burst / self._rate)
+        self._expected = int((surplus / self._rate - spare_s - _SETTLE_S) / frame_s)
+        until = self._answer_at + self._expected * frame_s + _SETTLE_S
+        if self._expected < _LEAST_ANSWERS or until - now < _LEAST_FRAMES * frame_s:
+            return self.forgo()
+        self._until = until
+        return until
+
     def run_dry(self, now: float, received: int) -> None:
-        """Nothing is in flight any more: if a rest has just ended, it was too long."""
-        if self._until <= now < self._late:
+        """Nothing is in flight any more: if a rest has just ended in time, it was too long."""
+        if self._until <= now < self._until + _SPARE_S:
             self._from, self._penalty = received + self._penalty, 2 * self._penalty
 
 

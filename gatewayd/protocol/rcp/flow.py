@@ -39,7 +39,6 @@ which no ACK would end.
 A *round* is a time-out or a NAK without an advance in between; 16 of them are a stall.
 """
 
-import math
 from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -231,12 +230,12 @@ class DataFlow:
 
     def rest_until(self) -> float:
         """See TransferSession."""
-        if not self._is_calm or not self._flight or self._flight[0].was_alone or self._probed or self.rounds:
-            return -math.inf
-        if self._busy_until > self.moved_at or self.sent == len(self._image):
-            return -math.inf
-        surplus = self._flight_wire - self._path.gone(self._chunk_wire)
-        return self._rest.until(self.moved_at, surplus, self._chunk_wire)
+        is_even = self._flight and not self._flight[0].was_alone and not self._probed and not self.rounds
+        is_at_end = self.sent == len(self._image)
+        if not self._is_calm or not is_even or is_at_end or self._busy_until > self.moved_at:
+            return self._rest.forgo()
+        path, surplus = self._path, self._flight_wire - self._path.on_the_way
+        return self._rest.until(self.moved_at, surplus, path.burst, self._chunk_wire)
 
     def handle_timeout(self, now: float) -> None:
         """Ask with a probe, or with less than a chunk when the credit has room for no more."""
@@ -288,7 +287,7 @@ class DataFlow:
             return 0
         enough = self._path.fill + limits.waiting * self._chunk_wire
         if self._is_calm:
-            enough = self._path.gone(self._chunk_wire) + (limits.waiting + 1) * self._chunk_wire
+            enough += 2 * self._chunk_wire
         return size if self._flight_wire + wire <= enough else 0
 
     @property
@@ -309,7 +308,9 @@ class DataFlow:
         landed = 0
         while self._flight and self._flight[0].end <= received:
             landed += 1
-            self._landed(self._flight.popleft(), now, is_jump=landed > 1)
+            frame = self._flight.popleft()
+            self._landed(frame, now, is_jump=landed > 1 or self._rest.is_under_way)
+            self._rest.answered(frame.wire, now)
         if self.chunk < self._limits.chunk:
             self._choose_chunk()  # also when the cautious beginning is over
 
