@@ -5,6 +5,10 @@ as much as what the session does with it. So a link may hand over what arrives a
 what the session answers goes out there and then (`send_now`), in the same turn. The task that waits for the
 outcome has the rest: what has to wait or has fallen due, outcomes, and links that can do neither.
 
+Better than a cheap turn is none. While the line has enough to send, the session says until when answers may
+wait (`rest_until`). The link then keeps what arrives (`hold`), and the timer that ends the rest takes all of
+it in one turn (`look`).
+
 Nor is the timer moved with each frame: it goes off at the deadline that it was set for, and is set again if
 there is a later one by then.
 """
@@ -52,6 +56,7 @@ class Pump:
         self._left_frame = b""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self._rests_until: float | None = None  # while the link keeps what arrives
         # While an operation is under way: its latest next action. Past it, the operation counts as hung.
         self.due: float | None = None
 
@@ -102,6 +107,7 @@ class Pump:
         finally:
             self.due = None
             self._stop_timer()
+            self._end_rest()
 
     async def _until_outcome(self) -> Outcome:
         while True:
@@ -173,7 +179,7 @@ class Pump:
 
     async def _wait(self) -> None:
         """Wait for news that `_go_on` cannot deal with; a deadline is news, too."""
-        self._set_timer()
+        self._await_deadline()
         self._is_waiting = True
         try:
             await self._news.wait()
@@ -191,35 +197,63 @@ class Pump:
     def _take_data(self, data: bytes) -> None:
         """Give the session what has arrived, and go on at once if that needs no waiting."""
         try:
-            self.session.receive_data(data, self._clock())
-            if self._is_waiting and not self._news.is_set() and self._go_on():
+            now = self._clock()
+            self.session.receive_data(data, now)
+            if self._is_waiting and not self._news.is_set() and self._go_on(now):
                 return
         except Exception as error:  # noqa: BLE001 - raised where the outcome is awaited
             self._broken = error
         self._news.set()
 
-    def _go_on(self) -> bool:
+    def _go_on(self, now: float) -> bool:
         """Do in place of the task what needs no waiting; leave the rest to it, and return False."""
         while (event := self.session.next_event()) is not None:
             if isinstance(event, (LineSpeed, *OUTCOMES)):
                 self._left_event = event
                 return False
             self._on_notice(event)
-        while frame := self.session.data_to_send(self._clock()):
+        while frame := self._next_frames(now):
             if self.session.needs_response or not self._link.send_now(frame):
                 self._left_frame = frame
                 return False
-        self._set_timer()
+            if not self._link.is_datagram:
+                break  # that was all
+        rests_until = self.session.rest_until()
+        if rests_until > now and self._link.hold():
+            self.due = self.session.next_deadline()
+            self._rests_until = rests_until
+            self._set_timer(rests_until)
+        else:
+            self._await_deadline()
         return True
 
-    def _set_timer(self) -> None:
-        """See that the timer goes off no later than the session's deadline."""
-        deadline = self.due = self.session.next_deadline()
-        if deadline is None or (self._timer is not None and self._timer_at <= deadline):
+    def _next_frames(self, now: float) -> bytes:
+        """Take all frames that may be sent now: to write costs more than to make one. A datagram is one."""
+        frame = self.session.data_to_send(now)
+        if not frame or self._link.is_datagram:
+            return frame
+        frames = [frame]
+        while frame := self.session.data_to_send(now):
+            frames.append(frame)
+        return b"".join(frames)
+
+    def _end_rest(self) -> None:
+        if self._rests_until is not None:
+            self._rests_until = None
+            self._link.look()
+
+    def _await_deadline(self) -> None:
+        self.due = self.session.next_deadline()
+        if self.due is not None:
+            self._set_timer(self.due)
+
+    def _set_timer(self, at: float) -> None:
+        """See that the timer goes off no later than that."""
+        if self._timer is not None and self._timer_at <= at:
             return
         self._stop_timer()
-        delay = max(0.0, deadline - self._clock())
-        self._timer, self._timer_at = asyncio.get_running_loop().call_later(delay, self._on_timer), deadline
+        delay = max(0.0, at - self._clock())
+        self._timer, self._timer_at = asyncio.get_running_loop().call_later(delay, self._on_timer), at
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -228,8 +262,15 @@ class Pump:
 
     def _on_timer(self) -> None:
         self._timer = None
+        now = self._clock()
+        if self._rests_until is not None and self._rests_until > now:
+            self._set_timer(self._rests_until)
+            return
+        self._end_rest()
+        if self._timer is not None or self._news.is_set():
+            return  # what came in the meantime has moved things on
         deadline = self.session.next_deadline()
-        if deadline is not None and deadline > self._clock():
-            self._set_timer()  # things have moved since
+        if deadline is not None and deadline > now:
+            self._set_timer(deadline)
         else:
             self._news.set()

@@ -63,10 +63,19 @@ class Link(Protocol):
         """
 
     def send_now(self, data: bytes) -> bool:
-        """Send unconfirmed if that needs no waiting; else do nothing and return False. Raises LinkLost."""
+        """Send unconfirmed if that needs no waiting; else do nothing and return False. Raises LinkLost.
+
+        On a stream, `data` may be several frames.
+        """
 
     async def receive(self) -> bytes:
         """Wait for bytes, at least one. Raises LinkLost."""
+
+    def hold(self) -> bool:
+        """Keep what arrives until `look`; False: this link cannot, and goes on."""
+
+    def look(self) -> None:
+        """Hand over what has arrived since `hold`, in this turn, and go on. Never raises."""
 
     async def set_baud(self, baud: int) -> None:
         """Wait until everything was sent, then change the speed. Does nothing on a link without speeds."""
@@ -75,7 +84,7 @@ class Link(Protocol):
 class LeadsToOne:
     """What is the same for all links that lead to one device, whichever is at the other end.
 
-    One that is no faster for it leaves `on_data` and `send_now` as they are here.
+    One that is no faster for it leaves `on_data`, `send_now`, `hold` and `look` as they are here.
     """
 
     peer: str | None = None
@@ -97,3 +106,10 @@ class LeadsToOne:
     def send_now(self, data: bytes) -> bool:  # noqa: ARG002 - as Link has it
         """See Link."""
         return False
+
+    def hold(self) -> bool:
+        """See Link."""
+        return False
+
+    def look(self) -> None:
+        """See Link."""

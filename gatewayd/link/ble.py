@@ -165,6 +165,13 @@ class BleLink:
         """See Link. BlueZ is always waited for."""
         return False
 
+    def hold(self) -> bool:
+        """See Link. A radio has turns of its own."""
+        return False
+
+    def look(self) -> None:
+        """See Link."""
+
     async def receive(self) -> bytes:
         """See Link: one frame. Frames that arrived before the link was lost are still delivered."""
         self._opened(check=False)

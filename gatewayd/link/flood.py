@@ -28,8 +28,15 @@ class Allowance:
         self._at = now
         self._left = min(BURST_BYTES, self._left + since * self._rate) - size
 
+    def admits(self, size: int, now: float) -> bool:
+        """Note that `size` bytes were read, unless they have to wait."""
+        if self.wait_s(now):
+            return False
+        self.took(size, now)
+        return True
+
     def wait_s(self, now: float) -> float:
         """Return how long to wait before reading more."""
-        if self._at is None:
+        if self._at is None or self._left >= 0:
             return 0.0
         return max(0.0, -self._left / self._rate - (now - self._at))

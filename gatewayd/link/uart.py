@@ -3,7 +3,8 @@
 - Exclusive: both flock (pyserial) and TIOCEXCL, because some programs ignore one of them.
 - No reset on open: DTR and RTS are chosen before the port is opened; HUPCL is off, so closing does not change
   them.
-- The kernel's queue cannot be recalled: `send` waits until at most its own frame is queued (TIOCOUTQ).
+- The kernel's queue cannot be recalled: `send` waits until at most its own frame is queued (TIOCOUTQ), and
+  `send_now` adds only to what leaves in a moment, reckoned by the speed.
 - Nothing here blocks the loop: opening and draining run in a thread.
 - If a device floods us, at most 64 KiB are buffered; then reading stops, and the kernel drops the rest. Data
   is taken in small pieces, and no faster than flood.py allows, so that other lines get their turn.
@@ -13,8 +14,9 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import struct
+import sys
 import termios
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +35,7 @@ __all__ = ["UartLink", "wake"]
 _NATIVE_USB = "/dev/ttyACM"
 _UNREAD_LIMIT = 64 * 1024
 _BITS_PER_BYTE = 10
+_AHEAD_S = 0.3  # how much `send_now` may find queued: who uses it knows what the line needs
 _POLL_S = 0.001  # how often TIOCOUTQ is asked; a 1 KiB frame takes 11 ms at 921600 baud
 _DRAIN_SPARE_S = 1.0  # beyond the queue's own time: a USB adapter that is wedged must not hold us
 _CLOSE_DRAIN_S = 0.25  # for a last frame to leave; what has not left by then is dropped
@@ -53,7 +56,9 @@ class UartLink(LeadsToOne):
         self._transport: _Transport | None = None
         self._reader = _Reader(path, self._arrived)
         self._allowance = Allowance(baud)
-        self._sent_size = 0  # of the latest frame
+        self._sent_size = 0  # of what was handed over last
+        self._leaves_at = 0.0  # when all of it has, as its speed says
+        self._clock: Callable[[], float] = time.monotonic  # the loop's, once it is open
         self._is_native_usb = False
 
     @property
@@ -75,7 +80,7 @@ class UartLink(LeadsToOne):
         except asyncio.CancelledError:
             opening.add_done_callback(_close_late)  # the thread cannot be stopped; do not leave the port open
             raise
-        self._port = port
+        self._port, self._clock = port, loop.time
         self._is_native_usb = _is_native_usb(self.path)
         self._reader = _Reader(self.path, self._arrived)
         self._transport = _Transport(loop, self._reader, port)
@@ -110,35 +115,54 @@ class UartLink(LeadsToOne):
         self._sent_size = len(data)
         transport.write(data)
         await self._leave(len(data))
+        self._leaves_at = self._clock() + self._wire_s(len(data))
 
     def send_now(self, data: bytes) -> bool:
         """See Link."""
         transport, port = self._opened()
-        if transport.get_write_buffer_size() or self._queued(port) > self._sent_size:
+        if transport.get_write_buffer_size() or not self._has_room(port):
             return False
         self._sent_size = len(data)
+        self._leaves_at += self._wire_s(len(data))
         transport.write(data)
         return True
+
+    def _has_room(self, port: serial.Serial) -> bool:
+        """Whether what was handed over leaves in a moment; asks the kernel only if it seems not to."""
+        now = self._clock()
+        if self._leaves_at - now > _AHEAD_S:
+            self._leaves_at = now + self._wire_s(self._queued(port))
+        self._leaves_at = max(self._leaves_at, now)
+        return self._leaves_at - now <= _AHEAD_S
 
     async def receive(self) -> bytes:
         """See Link. Bytes that arrived before the line was lost are still delivered."""
         transport, _ = self._opened(check=False)
-        clock = asyncio.get_running_loop().time
-        wait_s = self._allowance.wait_s(clock())
+        wait_s = self._allowance.wait_s(self._clock())
         if wait_s or self._reader.has_more:
             await asyncio.sleep(wait_s)  # with more to take the other lines come first
         data = await self._reader.take(transport)
-        self._allowance.took(len(data), clock())
+        self._allowance.took(len(data), self._clock())
         return data
+
+    def hold(self) -> bool:
+        """See Link."""
+        if self._transport is None or self._reader.has_more or self._reader.lost.is_set():
+            return False
+        self._transport.hold()
+        return True
+
+    def look(self) -> None:
+        """See Link."""
+        if self._transport is not None:
+            self._transport.look()
 
     def _arrived(self, data: bytes) -> bool:
         """Hand over what has arrived; False: it has to wait for its turn, behind what already waits."""
         if self.on_data is None or self._reader.has_more:
             return False
-        now = asyncio.get_running_loop().time()
-        if self._allowance.wait_s(now):
+        if not self._allowance.admits(len(data), self._clock()):
             return False
-        self._allowance.took(len(data), now)
         self.on_data(data)
         return True
 
@@ -147,14 +171,14 @@ class UartLink(LeadsToOne):
         await self._reader.wait_writable()
         _, port = self._opened()
         while (queued := self._queued(port)) > size:
-            await asyncio.sleep(max(_POLL_S, (queued - size) * _BITS_PER_BYTE / self._baud))
+            await asyncio.sleep(max(_POLL_S, self._wire_s(queued - size)))
             self._reader.check()
 
     async def set_baud(self, baud: int) -> None:
         """See Link. Raises LinkError when the port cannot do that speed."""
         _, port = self._opened()
         await self._reader.wait_writable()
-        await self._drain(port, self._queued(port) * _BITS_PER_BYTE / self._baud + _DRAIN_SPARE_S)
+        await self._drain(port, self._wire_s(self._queued(port)) + _DRAIN_SPARE_S)
         try:
             port.baudrate = baud
         except (serial.SerialException, OSError, ValueError, OverflowError, termios.error) as error:
@@ -187,10 +211,13 @@ class UartLink(LeadsToOne):
             raise translate_error(self.path, error) from error
         return port
 
+    def _wire_s(self, size: int) -> float:
+        return size * _BITS_PER_BYTE / self._baud
+
     def _queued(self, port: serial.Serial) -> int:
         """Bytes in the kernel's queue; 0 on a pty, which does not say."""
         try:
-            return int(struct.unpack("i", fcntl.ioctl(port.fileno(), termios.TIOCOUTQ, bytes(4)))[0])
+            return int.from_bytes(fcntl.ioctl(port.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
         except (OSError, serial.SerialException) as error:
             raise LinkLost(f"{self.path} is gone: {error}") from error
 
@@ -288,8 +315,27 @@ class _Reader(asyncio.Protocol):
 class _Transport(serial_asyncio.SerialTransport):  # type: ignore[misc]  # it has no types
     """A transport that reads and writes at once, and tells a failure to `connection_lost` alone."""
 
+    _is_held = False
+
+    def hold(self) -> None:
+        """Leave what arrives to the kernel until `look`."""
+        self._is_held = True
+        self.pause_reading()
+
+    def look(self) -> None:
+        """Read what has arrived since `hold`, and go on, unless who took it says `hold` again."""
+        if not self._is_held:
+            return
+        self._is_held = False
+        self._read(is_there=False)
+        if not self._is_held:
+            self.resume_reading()
+
     def _read_ready(self) -> None:
-        """Read a piece. The loop has just said that there is one: pyserial would ask again, and copy it."""
+        self._read(is_there=True)
+
+    def _read(self, *, is_there: bool) -> None:
+        """Read a piece. Where the loop has said that there is one, pyserial would ask again, and copy it."""
         try:
             data = os.read(self._serial.fileno(), PIECE_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -299,7 +345,7 @@ class _Transport(serial_asyncio.SerialTransport):  # type: ignore[misc]  # it ha
             return
         if data:
             self._protocol.data_received(data)
-        else:  # a port that is there would have made us wait
+        elif is_there:  # a port that has nothing would have made us wait
             self._fatal_error(EOFError("it was unplugged"))
 
     def write(self, data: bytes) -> None:

@@ -271,5 +271,11 @@ class TransferSession(Protocol):
     def next_deadline(self) -> float | None:
         """When `handle_timeout` is due, or None."""
 
+    def rest_until(self) -> float:
+        """Until when answers may wait because the line has enough to send; the past if they may not.
+
+        Asked when `data_to_send` has nothing more; the answer is the same until bytes arrive or are sent.
+        """
+
     def handle_timeout(self, now: float) -> None:
         """Act on what has fallen due; harmless when nothing has."""

@@ -36,13 +36,21 @@ DATABASE_PROBE_S = 5.0
 
 
 class LoopLag:
-    """Measures event-loop lag while `measure` runs. `clock` is the loop's."""
+    """Measures event-loop lag while `measure` runs. `clock` is the loop's, as is `call_later` if not given.
+
+    A tick is a callback: a task that sleeps would take two turns of the loop for each.
+    """
 
     def __init__(
-        self, clock: Callable[[], float], *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self,
+        clock: Callable[[], float],
+        *,
+        call_later: Callable[[float, Callable[[], None]], asyncio.Handle] | None = None,
     ) -> None:
         self._clock = clock
-        self._sleep = sleep
+        self._call_later = call_later or asyncio.get_running_loop().call_later
+        self._due = 0.0
+        self._timer: asyncio.Handle | None = None
         self._lags_ms = array("d")  # a ring once it is full
         self._oldest = 0
         self._worst_ms = 0.0
@@ -51,12 +59,13 @@ class LoopLag:
 
     async def measure(self) -> None:
         """Measure until cancelled, then log the figures."""
-        due = self._clock() + INTERVAL_S
+        self._due = self._clock() + INTERVAL_S
+        self._set_timer()
         try:
-            while True:
-                await self._sleep(max(0.0, due - self._clock()))
-                due = self.woke(due, self._clock())
+            await asyncio.get_running_loop().create_future()
         finally:
+            if self._timer is not None:
+                self._timer.cancel()
             found = self.figures()
             log.info(
                 "event loop",
@@ -94,6 +103,13 @@ class LoopLag:
         """Return how often the loop was how late since it began."""
         counts = tuple(accumulate(self._counts))
         return LagHistogram(BOUNDS_S, counts[:-1], counts[-1], self._sum_s)
+
+    def _set_timer(self) -> None:
+        self._timer = self._call_later(max(0.0, self._due - self._clock()), self._tick)
+
+    def _tick(self) -> None:
+        self._due = self.woke(self._due, self._clock())
+        self._set_timer()
 
     def _note(self, lag_ms: float) -> None:
         self._worst_ms = max(self._worst_ms, lag_ms)

@@ -16,9 +16,11 @@ from gatewayd.protocol.rcp import frames
 from gatewayd.protocol.rcp.framing import StreamDeframer, encode_stream
 from gatewayd.protocol.rcp.gateway import RcpGateway
 from gatewayd.protocol.rcp.tlv_frames import Hello, Info, Offer
-from gatewayd.protocol.session import Event, Failed, Identified, Outcome, Progress, Staged
+from gatewayd.protocol.session import Event, Failed, Identified, Image, Outcome, Progress, Staged
 
 IMAGE = make_image(8192)
+LONG_IMAGE = make_image(65536)
+CHUNK_S = 1041 / 11520
 SIZE = len(IMAGE.content)
 BAUD, FAST = 115200, 921600
 
@@ -33,6 +35,9 @@ class QuickLink(LeadsToOne):
     def __init__(self) -> None:
         self.has_room = True
         self.waited_for: list[frames.Frame] = []  # sent with `send`
+        self.can_hold = False
+        self.kept: list[bytes] | None = None  # what came since `hold`
+        self.writes = 0
         self.speeds: list[int] = []
         self._sent: list[frames.Frame] = []
         self._heard: asyncio.Queue[bytes] = asyncio.Queue()
@@ -46,16 +51,28 @@ class QuickLink(LeadsToOne):
 
     def send_now(self, data: bytes) -> bool:
         if self.has_room:
-            self._sent.append(_frame(data))
+            self._sent += _frames(data)
+            self.writes += 1
         return self.has_room
 
     async def send(self, data: bytes, *, confirmed: bool = False) -> None:
         assert not confirmed
         await self._room.wait()
-        self.waited_for.append(_frame(data))
+        self.waited_for += _frames(data)
 
     async def receive(self) -> bytes:
         return await self._heard.get()
+
+    def hold(self) -> bool:
+        if self.can_hold:
+            self.kept = []
+        return self.can_hold
+
+    def look(self) -> None:
+        kept, self.kept = self.kept, None
+        if kept:
+            assert self.on_data is not None
+            self.on_data(b"".join(kept))
 
     async def set_baud(self, baud: int) -> None:
         self.speeds.append(baud)
@@ -67,8 +84,12 @@ class QuickLink(LeadsToOne):
     def say(self, *said: frames.Frame) -> list[frames.Frame]:
         """Hand over frames, one by one; return what was sent before anything else had its turn."""
         for frame in said:
+            wire = encode_stream(frame.to_bytes())
+            if self.kept is not None:
+                self.kept.append(wire)
+                continue
             assert self.on_data is not None
-            self.on_data(encode_stream(frame.to_bytes()))
+            self.on_data(wire)
         return self.sent()
 
     def say_late(self, frame: frames.Frame) -> None:
@@ -81,10 +102,9 @@ class QuickLink(LeadsToOne):
         return sent
 
 
-def _frame(wire: bytes) -> frames.Frame:
-    (content,) = StreamDeframer(65535).feed(wire)
-    assert isinstance(content, bytes)
-    return frames.decode(content)
+def _frames(wire: bytes) -> list[frames.Frame]:
+    contents = StreamDeframer(65535).feed(wire)
+    return [frames.decode(content) for content in contents if isinstance(content, bytes)]
 
 
 class Rig:
@@ -116,15 +136,25 @@ class Rig:
         self.link.say(Info(hello.nonce, INFO))
         assert isinstance(await self.outcome(), Identified)
 
-    async def sending(self) -> int:
+    async def sending(self, image: Image = IMAGE) -> int:
         """Lead it to where the device has accepted the image; return the session's number."""
         await self.identified()
-        self.pump.session.transfer(IMAGE, clock())
+        self.pump.session.transfer(image, clock())
         (offer,) = await self.begin()
         assert isinstance(offer, Offer)
         data = self.link.say(frames.Accept(offer.session, 0, 0, 4096))
         assert [frame.offset for frame in data if isinstance(frame, frames.Data)] == [0, 1024]
         return offer.session
+
+    async def resting(self) -> tuple[int, int]:
+        """Lead it to where the link keeps what arrives; return the session's number and `received`."""
+        self.link.can_hold = True
+        number, received = await self.sending(LONG_IMAGE), 0
+        while self.link.kept is None:
+            await asyncio.sleep(CHUNK_S)
+            received += 1024
+            self.link.say(frames.Ack(number, received, 0, received + 4096))
+        return number, received
 
 
 async def _turns() -> None:
@@ -287,3 +317,57 @@ async def test_a_link_opened_again_begins_with_nothing_left_over() -> None:
         assert all(isinstance(frame, Hello) for frame in await rig.begin())
         assert isinstance(await rig.outcome(), Failed)
         assert rig.link.waited_for == []
+
+
+@timeless
+async def test_while_the_line_has_enough_to_send_answers_wait_and_are_taken_in_one_turn() -> None:
+    rig = Rig()
+    async with rig.pump:
+        number, received = await rig.resting()
+        begun, writes = clock(), rig.link.writes
+        for _ in range(2):
+            received += 1024
+            assert rig.link.say(frames.Ack(number, received, 0, received + 4096)) == []
+        await _until(lambda: rig.link.writes > writes)
+        assert clock() - begun > CHUNK_S
+        data = rig.link.sent()
+        assert [frame.offset for frame in data if isinstance(frame, frames.Data)] == [
+            received + 2048,
+            received + 3072,
+        ]
+        assert rig.link.writes == writes + 1
+        assert rig.link.kept == []  # and so on
+        assert not rig.pump._news.is_set()  # noqa: SLF001 - the task sleeps on
+
+
+@timeless
+async def test_a_rest_in_which_nothing_comes_ends_and_the_deadline_is_kept() -> None:
+    rig = Rig()
+    async with rig.pump:
+        await rig.resting()
+        due = rig.pump.due
+        assert due is not None
+        assert due == rig.pump.session.next_deadline()
+        await _until(lambda: rig.link.kept is None)
+        assert clock() < due
+        assert rig.link.sent() == []
+        await asyncio.sleep(due - clock() + 0.001)
+        (probe,) = rig.link.sent()
+        assert isinstance(probe, frames.Data)
+        assert probe.payload == b""
+
+
+@timeless
+async def test_an_operation_that_is_given_up_in_a_rest_leaves_the_link_awake() -> None:
+    rig = Rig()
+    async with rig.pump:
+        await rig.resting()
+        assert rig.operation is not None
+        rig.operation.cancel()
+        await asyncio.wait([rig.operation])
+        assert rig.link.kept is None
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - virtual time
+        await asyncio.sleep(0.001)

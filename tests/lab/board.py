@@ -1,6 +1,7 @@
 """A device in memory that does as protocol.md says, or as badly as a test wants; and a gateway around it."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -274,6 +275,9 @@ class BoardSession:
 
     def next_event(self) -> Event | None:
         return self._events.popleft() if self._events else None
+
+    def rest_until(self) -> float:
+        return -math.inf
 
     def next_deadline(self) -> float | None:
         return min(self._due, self._limit) if self._frame else None

@@ -53,20 +53,31 @@ async def _until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_frame_goes_out_at_once_when_no_more_than_the_one_before_is_queued(
+async def test_frames_go_out_at_once_while_what_is_before_them_leaves_in_a_moment(
+    line: Line, link: UartLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, queued = 0.0, 4000
+    monkeypatch.setattr(UartLink, "_queued", lambda _link, _port: queued)
+    monkeypatch.setattr(link, "_clock", lambda: now)
+    assert link.send_now(bytes(4000))
+    assert not link.send_now(b"this")  # that would leave in 0.35 s
+    now, queued = 0.1, 4848
+    assert link.send_now(b"this")
+    assert link.send_now(bytes(2000))
+    assert not link.send_now(b"that")
+    queued = 0
+    assert link.send_now(b"that")  # for the line is faster than its speed says
+    assert len(os.read(line.master, 11520)) == 4000 + 4 + 2000 + 4
+
+
+async def test_a_frame_that_has_to_wait_goes_out_when_no_more_than_the_one_before_is_queued(
     line: Line, link: UartLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queued = 0
     monkeypatch.setattr(UartLink, "_queued", lambda _link, _port: queued)
-    assert link.send_now(b"ten bytes!")
-    queued = 10
     assert link.send_now(b"four")
-    heard = b""
-    while len(heard) < len(b"ten bytes!four"):
-        heard += await line.hear()
-    assert heard == b"ten bytes!four"
+    assert await line.hear() == b"four"
     queued = 5
-    assert not link.send_now(b"one more")
     sending = asyncio.create_task(link.send(b"later"))
     await asyncio.sleep(0)
     assert os.get_blocking(line.master)
@@ -77,6 +88,66 @@ async def test_a_frame_goes_out_at_once_when_no_more_than_the_one_before_is_queu
     await sending
     assert os.read(line.master, 100) == b"later"
     monkeypatch.undo()
+
+
+async def test_what_is_held_back_is_handed_over_when_somebody_looks(line: Line, link: UartLink) -> None:
+    came: list[bytes] = []
+    link.on_data = came.append
+    assert link.hold()
+    line.say(b"one")
+    line.say(b"two")
+    await asyncio.sleep(0.05)  # the loop has its turns, and sees nothing
+    assert came == []
+    link.look()
+    assert came == [b"onetwo"]
+    line.say(b"three")
+    await _until(lambda: len(came) == 2)
+    assert came[1] == b"three"
+
+
+async def test_who_takes_what_was_held_back_may_have_the_next_held_back(line: Line, link: UartLink) -> None:
+    came: list[bytes] = []
+
+    def take(data: bytes) -> None:
+        came.append(data)
+        assert link.hold()
+
+    link.on_data = take
+    line.say(b"one")
+    await _until(lambda: bool(came))
+    line.say(b"two")
+    await asyncio.sleep(0.05)
+    link.look()
+    assert came == [b"one", b"two"]
+
+
+async def test_a_look_at_a_quiet_line_finds_it_there(line: Line, link: UartLink) -> None:
+    came: list[bytes] = []
+    link.on_data = came.append
+    assert link.hold()
+    link.look()
+    line.say(b"later")
+    await _until(lambda: bool(came))
+    assert came == [b"later"]
+
+
+async def test_a_line_that_is_unplugged_while_it_is_held_back_is_lost(line: Line, link: UartLink) -> None:
+    link.on_data = lambda _data: None
+    assert link.hold()
+    waiting = asyncio.create_task(link.receive())
+    await asyncio.sleep(0)
+    line.unplug()
+    link.look()
+    with pytest.raises(LinkLost, match="is gone"):
+        await waiting
+    assert not link.hold()
+    link.look()  # which does nothing any more
+
+
+async def test_what_nobody_has_taken_yet_is_not_held_back(line: Line, link: UartLink) -> None:
+    line.say(b"before")
+    await _until(lambda: link._reader.has_more)  # noqa: SLF001
+    assert not link.hold()
 
 
 async def test_nothing_goes_out_at_once_behind_what_the_kernel_does_not_take(link: UartLink) -> None:

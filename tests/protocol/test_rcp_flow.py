@@ -423,20 +423,24 @@ def test_before_anything_is_known_little_more_than_two_frames_are_in_flight() ->
     assert len(drain(make_flow(replace(LIMITS, waiting=2)))) == 2
 
 
+@pytest.mark.parametrize(("wire_s", "waiting"), [(0.2, 2), (0.05, 4)], ids=["slow", "where answers may wait"])
 @pytest.mark.parametrize("distance_s", [0.0, 0.1, 0.25])
-def test_in_flight_is_what_fills_the_line_and_two_frames(distance_s: float) -> None:
+def test_in_flight_is_what_fills_the_line_and_a_few_frames(
+    distance_s: float, wire_s: float, waiting: int
+) -> None:
     image = bytes(300_000)
+    rate = CHUNK_WIRE / wire_s
     limits = replace(LIMITS, window=len(image), ring=2 * len(image), waiting=2)
-    flow = DataFlow(image, 5, limits, offset=0, credit=len(image), rate=RATE, turnaround_s=0.0, now=0.0)
+    flow = DataFlow(image, 5, limits, offset=0, credit=len(image), rate=rate, turnaround_s=0.0, now=0.0)
     now = idle_at = 0.0
     acks: deque[tuple[float, int]] = deque()
     in_flight = 0
     while flow.received < 200_000:
         while (data := flow.next_frame(now)) is not None:
-            idle_at = max(idle_at, now) + CHUNK_WIRE / RATE
+            idle_at = max(idle_at, now) + wire_s
             acks.append((idle_at + distance_s, data.offset + len(data.payload)))
         in_flight = len(acks)
         now, received = acks.popleft()
         flow.take(Ack(5, received, 0, len(image)), now)
-    most = RATE * distance_s / CHUNK_WIRE + 2
+    most = distance_s / wire_s + waiting
     assert most - 1 <= in_flight <= most

@@ -1,6 +1,7 @@
 """What LoopLag makes of late ticks, and what is held to hang."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 from structlog.testing import capture_logs
@@ -19,26 +20,31 @@ from gatewayd.systemd.health import (
 
 
 class Clock:
-    """A clock, and a sleep that is as late as `lateness` says; then the loop is cancelled."""
+    """A clock, and timers that are as late as `lateness` says; then `ended` is called."""
 
     def __init__(self, *lateness_s: float) -> None:
         self.now = 1000.0
         self._lateness = list(lateness_s)
+        self.ended: Callable[[], object] = lambda: None
 
     def __call__(self) -> float:
         return self.now
 
-    async def sleep(self, seconds: float) -> None:
+    def call_later(self, seconds: float, call: Callable[[], None]) -> asyncio.Handle:
+        loop = asyncio.get_running_loop()
         if not self._lateness:
-            raise asyncio.CancelledError
+            return loop.call_soon(self.ended)
         self.now += seconds + self._lateness.pop(0)
+        return loop.call_soon(call)
 
 
 async def measured(*lateness_s: float) -> LagFigures:
     clock = Clock(*lateness_s)
-    lag = LoopLag(clock, sleep=clock.sleep)
+    lag = LoopLag(clock, call_later=clock.call_later)
+    measuring = asyncio.create_task(lag.measure())
+    clock.ended = measuring.cancel
     with pytest.raises(asyncio.CancelledError):
-        await lag.measure()
+        await measuring
     return lag.figures()
 
 
@@ -66,7 +72,7 @@ async def test_the_ticks_that_a_long_stop_swallowed_were_late_too() -> None:
     assert [found.p50_ms, found.max_ms] == pytest.approx([550, 1050])
 
 
-def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
+async def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
     lag, due = LoopLag(lambda: 0.0), 0.0
     for _ in range(KEPT + 1):
         due = lag.woke(due, due + 0.09)
@@ -78,7 +84,7 @@ def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
     assert lag.figures().max_ms == pytest.approx(1)
 
 
-def test_a_stop_of_days_is_done_with_at_once() -> None:
+async def test_a_stop_of_days_is_done_with_at_once() -> None:
     lag = LoopLag(lambda: 0.0)
     due = lag.woke(0.0, 1e6)
     assert 1e6 < due <= 1e6 + INTERVAL_S + 1e-6
@@ -93,7 +99,7 @@ async def test_its_figures_are_in_the_log_when_it_ends() -> None:
     assert (line["lag_p50_ms"], line["lag_p99_9_ms"], line["lag_max_ms"]) == (3.0, 4.0, 4.0)
 
 
-def test_the_worst_is_told_once() -> None:
+async def test_the_worst_is_told_once() -> None:
     lag = LoopLag(lambda: 0.0)
     due = lag.woke(10.0, 12.5)
     lag.woke(due, due + 0.01)

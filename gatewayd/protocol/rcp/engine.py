@@ -39,6 +39,8 @@ class State(Enum):
     ACTIVATE = "asking the device to restart into the image"
     CONFIRM = "confirming the running image"
 
+    __hash__ = object.__hash__  # each frame looks its state up, and Enum's own is Python
+
 
 class Due(Enum):
     """What has fallen due."""

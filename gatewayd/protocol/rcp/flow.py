@@ -44,7 +44,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gatewayd.errors import DeviceError
-from gatewayd.protocol.pace import Losses, Pace, Path
+from gatewayd.protocol.pace import Losses, Pace, Path, Rest
 from gatewayd.protocol.rcp.frames import Ack, Data, Nak
 from gatewayd.protocol.rcp.limits import Limits, whole_units
 from gatewayd.protocol.request import ROUNDS, TURNAROUNDS
@@ -141,6 +141,7 @@ class DataFlow:
         self._cautious_until = offset + _CAUTIOUS_BYTES if is_cautious and limits.overhead is None else 0
         self._choose_chunk()
         self._pace = Pace(self._timing.rate, now, offset)
+        self._rest = Rest(self._timing.fastest, now, offset)
         self._check(offset, 0, credit)
 
     def resize(self, packet: int) -> None:
@@ -184,6 +185,7 @@ class DataFlow:
         was_alone = not self._flight and not self._stale_wire
         if was_alone:
             self._path.send_alone(now)
+            self._rest.run_dry(now, self.received)
         wire = self._wire(size)
         self._flight.append(_InFlight(offset, self.sent, wire, now, was_alone))
         self._flight_wire += wire
@@ -225,6 +227,15 @@ class DataFlow:
         if self.rounds and self._limits.overhead is not None:
             wire_s = 0.0  # it has had its time, and a radio may be dead
         return max(self._quiet_since + wire_s + pause, self._busy_until)
+
+    def rest_until(self) -> float:
+        """See TransferSession."""
+        is_even = self._flight and not self._flight[0].was_alone and not self._probed and not self.rounds
+        is_at_end = self.sent == len(self._image)
+        if not self._is_calm or not is_even or is_at_end or self._busy_until > self.moved_at:
+            return self._rest.forgo()
+        path, surplus = self._path, self._flight_wire - self._path.on_the_way
+        return self._rest.until(self.moved_at, surplus, path.burst, self._chunk_wire)
 
     def handle_timeout(self, now: float) -> None:
         """Ask with a probe, or with less than a chunk when the credit has room for no more."""
@@ -275,7 +286,18 @@ class DataFlow:
         if self._limits.overhead is None and self._path.is_stale(self._quiet_since):
             return 0
         enough = self._path.fill + limits.waiting * self._chunk_wire
+        if self._is_calm:
+            enough += 2 * self._chunk_wire
         return size if self._flight_wire + wire <= enough else 0
+
+    @property
+    def _is_calm(self) -> bool:
+        """Whether answers may wait: the line is known, and hardly ever spoils anything."""
+        return (
+            self._limits.overhead is None
+            and self._losses.are_rare
+            and self._rest.may_begin(self.received, self.moved_at, self._chunk_wire)
+        )
 
     def _advance(self, received: int, now: float) -> None:
         self.received = received
@@ -286,7 +308,9 @@ class DataFlow:
         landed = 0
         while self._flight and self._flight[0].end <= received:
             landed += 1
-            self._landed(self._flight.popleft(), now, is_jump=landed > 1)
+            frame = self._flight.popleft()
+            self._landed(frame, now, is_jump=landed > 1 or self._rest.is_under_way)
+            self._rest.answered(frame.wire, now)
         if self.chunk < self._limits.chunk:
             self._choose_chunk()  # also when the cautious beginning is over
 

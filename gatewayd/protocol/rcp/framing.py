@@ -115,10 +115,13 @@ class StreamDeframer:
         found: list[bytes | BrokenFrame] = []
         *ended, rest = data.split(b"\0")
         for run in ended:
-            if run or self._run or self._overflowed:  # a shorted line yields only zeros
+            if self._run or self._overflowed or len(run) > self._limit:
                 self._extend(run, found)
                 self._finish(found)
-        self._extend(rest, found)
+            elif run:  # whole, as nearly always; a shorted line yields only zeros
+                found.append(self._content(run))
+        if rest:
+            self._extend(rest, found)
         return found
 
     def reset(self) -> None:
@@ -138,16 +141,14 @@ class StreamDeframer:
         self.reset()
         if not run:
             return
-        if overflowed:
-            found.append(BrokenFrame(Broken.TOO_LONG, run))
-            return
+        found.append(BrokenFrame(Broken.TOO_LONG, run) if overflowed else self._content(run))
+
+    def _content(self, run: bytes) -> bytes | BrokenFrame:
         if len(run) < MIN_FRAME:
-            found.append(BrokenFrame(Broken.TOO_SHORT, run))
-            return
+            return BrokenFrame(Broken.TOO_SHORT, run)
         frame = cobs_decode(run)
         if frame is None:
-            found.append(BrokenFrame(Broken.BAD_COBS, run))
-            return
+            return BrokenFrame(Broken.BAD_COBS, run)
         content = unseal(frame, self._max_frame)
         # The run as it arrived, because COBS decoding would garble console text.
-        found.append(content if isinstance(content, bytes) else BrokenFrame(content.reason, run))
+        return content if isinstance(content, bytes) else BrokenFrame(content.reason, run)

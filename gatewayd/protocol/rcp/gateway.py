@@ -11,6 +11,7 @@ repeated until an answer or silence leads on (reactions.py):
 engine.py has the mechanics: what is under way, when it is sent again, the speed.
 """
 
+import math
 import random as random_module
 
 from gatewayd.protocol import session
@@ -136,6 +137,11 @@ class RcpGateway:
     def next_deadline(self) -> float | None:
         """See TransferSession."""
         return self._engine.next_deadline()
+
+    def rest_until(self) -> float:
+        """See TransferSession."""
+        flow = self._engine.flow
+        return -math.inf if flow is None else flow.rest_until()
 
     def handle_timeout(self, now: float) -> None:
         """See TransferSession."""

@@ -20,6 +20,7 @@ a device may list an image that it refuses to start: Zephyr 4.4 with swap using 
 image that was uploaded before the last boot. Then `arm` uploads it once more.
 """
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -192,6 +193,10 @@ class SmpGateway:
     def next_deadline(self) -> float | None:
         """See TransferSession."""
         return self._exchange.deadline if self._upload is None else self._upload.deadline()
+
+    def rest_until(self) -> float:
+        """See TransferSession. Each answer is waited for."""
+        return -math.inf
 
     def handle_timeout(self, now: float) -> None:
         """See TransferSession."""

@@ -1,5 +1,6 @@
 """The gateway's side of LAMP: a TransferSession, from what protocols share and a page of its own."""
 
+import math
 from collections import deque
 from collections.abc import Callable
 
@@ -92,6 +93,9 @@ class LampSession:
 
     def next_event(self) -> Event | None:
         return self._events.popleft() if self._events else None
+
+    def rest_until(self) -> float:
+        return -math.inf
 
     def next_deadline(self) -> float | None:
         return None if self._request is None else self._request.deadline()

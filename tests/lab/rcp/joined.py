@@ -309,7 +309,8 @@ class Lab:
         heard = [(self.device, *piece, self.device.baud) for piece in self.to_device.arrived(self.now)]
         for end, data, sent_at, heard_at in heard:
             end.receive_data(data if sent_at == heard_at else self._rng.randbytes(len(data)), self.now)
-        answers = self.to_gateway.arrived(self.now)
+        is_heard = not with_gateway or self.now >= self.session.rest_until()
+        answers = self.to_gateway.arrived(self.now) if is_heard else []
         for data, sent_at in answers if with_gateway else ():
             data = data if sent_at == self.baud else self._rng.randbytes(len(data))  # noqa: PLW2901
             self.say(data)
@@ -374,7 +375,7 @@ class Lab:
         due = [
             _or_never(self.device.next_deadline()),
             self.to_device.next_arrival(),
-            self.to_gateway.next_arrival(),
+            max(self.to_gateway.next_arrival(), self.session.rest_until()),
             *(line.free_at for line in (self.to_device, self.to_gateway) if line.free_at > self.now),
         ]
         if with_gateway and self.now >= self.to_device.free_at:

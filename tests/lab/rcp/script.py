@@ -53,9 +53,10 @@ class Script:
         info: RcpInfo = INFO,
         rng: random.Random | None = None,
         waiting: int | None = MANY,
+        base_baud: int = 115200,
         **settings: Any,
     ) -> None:
-        self.session = RcpGateway("gw", base_baud=115200, random=rng or random.Random(1), **settings)
+        self.session = RcpGateway("gw", base_baud=base_baud, random=rng or random.Random(1), **settings)
         if waiting is not None:
             self.session.set_waiting(waiting)
         self.info = info

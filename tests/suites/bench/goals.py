@@ -81,7 +81,7 @@ def _load_misses(document: dict[str, Any]) -> Iterator[str]:
             )
     for row in document.get("cpu_s_per_mib", []):
         goal = CPU_S_PER_MIB.get(row["rate"], math.inf)
-        if row["cpu_s_per_mib"] > goal:
+        if row["sender"] == "gatewayd" and row["cpu_s_per_mib"] > goal:
             yield (
                 f"{row['cpu_s_per_mib']} s of processor time a MiB at {row['rate']} bytes/s, the goal is"
                 f" {goal}"

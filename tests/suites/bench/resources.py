@@ -9,6 +9,7 @@ import random
 import statistics
 from typing import Any
 
+from suites.bench.bare_loop import bare_cpu_s
 from suites.bench.daemons import (
     MIB,
     TOPIC,
@@ -29,6 +30,7 @@ UPDATES = ((1, 1), (8, 1), (32, 1), (8, 16))
 CONFIGURED = 200
 # Bytes per second (0: as fast as it goes) and MiB: long enough for ticks of 10 ms to be fine.
 CPU_CELLS = ((0, 4), (FAST, 1))
+DAEMON, BARE_LOOP = "gatewayd", "a bare asyncio loop"  # who sends; the second is a yardstick
 
 
 async def _cpu_s_per_mib(rate: int, image_mib: int) -> float:
@@ -48,15 +50,23 @@ async def run_cpu(scale: Scale) -> list[dict[str, Any]]:
     rows = []
     for rate, image_mib in CPU_CELLS:
         found = [await _cpu_s_per_mib(rate, image_mib) for _ in range(scale.runs)]
-        rows.append({"rate": rate, "image_mib": image_mib} | spread("cpu_s_per_mib", found, 3))
-    return rows
+        rows.append(_cpu_row(DAEMON, rate, image_mib, found))
+    found = [await bare_cpu_s(FAST, LATENCY_MS, MIB) for _ in range(scale.runs)]
+    return [*rows, _cpu_row(BARE_LOOP, FAST, 1, found)]
+
+
+def _cpu_row(sender: str, rate: int, image_mib: int, found: list[float]) -> dict[str, Any]:
+    return {"sender": sender, "rate": rate, "image_mib": image_mib} | spread("cpu_s_per_mib", found, 3)
 
 
 def cpu_table(rows: list[dict[str, Any]]) -> str:
     """Show it, for people."""
     return markdown(
-        "bytes/s, image MiB:, CPU seconds per MiB:, lowest:, highest:",
-        ([row["rate"] or "unpaced", row["image_mib"], *figures(row, "cpu_s_per_mib", 2)] for row in rows),
+        "sender, bytes/s, image MiB:, CPU seconds per MiB:, lowest:, highest:",
+        (
+            [row["sender"], row["rate"] or "unpaced", row["image_mib"], *figures(row, "cpu_s_per_mib", 2)]
+            for row in rows
+        ),
     )
 
 

@@ -4,9 +4,11 @@ import pytest
 from lab.farm import RECEIVERS
 
 from suites.bench import many
+from suites.bench.bare_loop import bare_cpu_s
 from suites.bench.cut import CUTS, LATENCY_MS, repeated_bytes
 from suites.bench.goals import misses
 from suites.bench.line import FLIP_RATES, LATENCIES_MS, Cell, cells, measure, summary
+from suites.bench.resources import BARE_LOOP, DAEMON
 from suites.bench.transfer import FAST, SLOW
 
 # 1024 bytes of payload travel in 1037 or more: type, session, offset, CRC, COBS and two delimiters.
@@ -69,6 +71,11 @@ async def test_many_devices_at_once_have_a_row_and_goals() -> None:
     assert len(many.table([row]).splitlines()) == 3
     assert len(list(misses({"rcp_many": [row | {"devices": 64, "efficiency": 0.97}]}))) == 1
     assert not list(misses({"rcp_many": [row | {"devices": 128, "efficiency": 0.96}]}))
-    cpu = {"rate": 92160, "image_mib": 1, "cpu_s_per_mib": 0.26}
+    cpu = {"sender": DAEMON, "rate": 92160, "image_mib": 1, "cpu_s_per_mib": 0.26}
     assert len(list(misses({"cpu_s_per_mib": [cpu]}))) == 1
     assert not list(misses({"cpu_s_per_mib": [cpu | {"rate": 0}]}))
+    assert not list(misses({"cpu_s_per_mib": [cpu | {"sender": BARE_LOOP}]}))
+
+
+async def test_the_yardstick_sends_a_whole_image() -> None:
+    assert await bare_cpu_s(FAST, LATENCY_MS, 64 * 1024) > 0
