@@ -88,10 +88,11 @@ class HomeAssistant:
         """End it as a machine that is switched off does."""
         if self._process is None:
             return
-        pid = self._process.pid
-        # The process that we started waits for that of another namespace, and lets no signal through.
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            os.kill(int(child), signal.SIGTERM)
+        if self._process.poll() is None:
+            pid = self._process.pid
+            # What we started waits for a process in another namespace, and lets no signal through.
+            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+                os.kill(int(child), signal.SIGTERM)
         try:
             self._process.wait(DEADLINE_S)
         except subprocess.TimeoutExpired:
