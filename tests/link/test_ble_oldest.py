@@ -9,10 +9,13 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
+LIMIT_S = 500.0  # of a machine that is very busy
+
 TESTS = Path(__file__).parent.parent
 OLDEST = Path(sys.prefix) / "oldest"
 
 
+@pytest.mark.timeout(LIMIT_S + 20)
 def test_with_the_bleak_of_debian_13() -> None:
     assert (OLDEST / "bleak").is_dir(), "`make` installs it"
     environment = os.environ | {"PYTHONPATH": str(OLDEST)}
@@ -20,16 +23,8 @@ def test_with_the_bleak_of_debian_13() -> None:
     said = subprocess.run(version, env=environment, capture_output=True, text=True, check=True).stdout
     assert said.startswith("0.22.")
     names = ("link/test_ble.py", "link/test_bluez.py", "e2e/test_bluetooth.py")
-    long = (
-        "mixed",
-        "dies",
-        "sleepy",
-        "eight",
-        "in_c",
-        "heals",
-        "erase",
-        "bootloader",
-    )  # for the newest alone
+    # For the newest alone: what is slow, and the same with other names.
+    long = ("mixed", "dies", "sleepy", "eight", "in_c", "heals", "erase", "bootloader", "stranger", "board-1")
     short = " and ".join(f"not {word}" for word in long)
     command = [
         sys.executable,
@@ -43,6 +38,12 @@ def test_with_the_bleak_of_debian_13() -> None:
         *(str(TESTS / name) for name in names),
     ]
     ran = subprocess.run(
-        command, cwd=TESTS.parent, env=environment, capture_output=True, text=True, check=False, timeout=110
+        command,
+        cwd=TESTS.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_S,
     )
     assert ran.returncode == 0, ran.stdout[-3000:]
