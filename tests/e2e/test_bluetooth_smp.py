@@ -52,6 +52,21 @@ async def test_a_connection_that_breaks_is_made_again_and_goes_on_where_it_was(g
         assert tag.server.image_bytes - len(NEW) == HEADER
 
 
+async def test_another_life_of_the_daemon_goes_on_where_the_first_one_ended(gateway: Gateway) -> None:
+    slow = replace(ORDINARY, write_s=0.02)  # so that it is not done before the first one ends
+    tag = await gateway.sensor("sensor", OURS, smp=SMP, profile=slow)
+    async with gateway.running():
+        await gateway.publish("1.0.1", NEW)
+        async with asyncio.timeout(LIMIT_S):
+            while tag.server.image_bytes < len(NEW) // 2:  # noqa: ASYNC110 - a count of the model
+                await asyncio.sleep(0.01)
+    assert tag.server.slots.trials == 0
+    async with gateway.running():
+        await gateway.until("sensor", "succeeded")
+    assert tag.runs == (NEW, True)
+    assert tag.server.image_bytes - len(NEW) == HEADER
+
+
 async def test_a_power_cut_on_trial_brings_the_old_image_back(gateway: Gateway) -> None:
     tag = await gateway.sensor("sensor", OURS, smp=SMP)
     before = tag.runs
