@@ -151,7 +151,7 @@ test-web: $(STAMP) system-packages $(AXE)  ## The page in a real chromium: shown
 	$(MAKE) -C device
 	$(BIN)/python -m pytest tests/suites/web/page_in_chromium.py
 
-test-ha: $(STAMP) system-packages  ## The real Home Assistant, driven by REST in a Debian 13 tree without network: shown, pressed, restarted (as root; 777 MB, four minutes)
+test-ha: $(STAMP) system-packages  ## The real Home Assistant, driven by REST in a Debian 13 tree without network: shown, pressed, restarted (as root; 1 GB of disk, three minutes)
 	@./.ci/packages ha
 	./.ci/home-assistant
 	$(MAKE) -C device
