@@ -24,6 +24,7 @@ UPDATE_LIMIT_S = 240.0
 # pip, without a network.
 OFFLINE = f"cd /{CLONE}; export PIP_NO_INDEX=1 PIP_FIND_LINKS=/{WHEELS}"
 STAGE = "/srv/stage"
+UNITS = sorted(path.name for path in (ROOT / "systemd").glob("*.service"))
 DROP_INS = "/run/systemd/system/gatewayd.service.d"
 JOURNAL_LINES = "120"
 PAGES = ("8 gatewayd", "8 gatewayd-web", "1 gatewayctl", "5 gatewayd.yaml")
@@ -71,11 +72,10 @@ def it_is_installed(machine: Machine) -> str:
 
 def its_unit_is_understood(machine: Machine) -> str:
     """An older systemd finds no unknown word in the units, and they are as shut in as on Debian 13."""
-    units = ("gatewayd.service", "gatewayd-web.service")
-    verified = machine.run("systemd-analyze", "verify", *units, check=False)
+    verified = machine.run("systemd-analyze", "verify", *UNITS, check=False)
     assert verified.stdout + verified.stderr == ""
     scores = []
-    for unit in units:
+    for unit in UNITS:
         said = machine.run("systemd-analyze", "security", "--no-pager", unit).stdout
         scores.append(float(re.findall(r"Overall exposure level.*?: ([0-9.]+)", said)[-1]))
     assert max(scores) <= SCORE_LIMIT, scores
@@ -148,7 +148,7 @@ def its_page_shows(machine: Machine) -> str:
 def it_is_uninstalled(machine: Machine) -> str:
     """`make uninstall`: nothing runs, nothing is left but configuration, keys and state."""
     machine.shell(f"{OFFLINE}; make uninstall")
-    for unit in ("gatewayd", "gatewayd-web"):
+    for unit in UNITS:
         assert machine.run("systemctl", "cat", unit, check=False).returncode != 0
     assert machine.run("pgrep", "-u", "gatewayd", check=False).stdout == ""
     before = set(machine.tree_path("/root/before").read_text().split("\n"))
