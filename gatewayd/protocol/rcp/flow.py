@@ -5,7 +5,8 @@ Three bounds are the device's: its credit, its window, its ring (in wire bytes).
 is in flight behind a spoilt frame is sent again, so no more is in flight than fills the line, as measured
 from ACKs (protocol/pace.py), and two frames of the current chunk. With one the line is idle while the next is
 made; a third only waits. How much the kernel or an adapter would take does not matter: an adapter that keeps
-4 KiB is never given them.
+4 KiB is hardly ever given them. Where nothing gets lost they are four, so that answers may wait for one
+another (`rest_until`).
 
 A chunk is chosen from the losses: framing costs overhead / chunk of each byte, a loss what fills the line and
 about two chunks. The sum is least near sqrt(overhead / losses a byte), between CHUNK_FLOOR and what device
