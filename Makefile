@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Tests wait for lines and devices more than they compute. Those of one file may build on each other.
 TEST_JOBS ?= $(shell expr 3 '*' $$(nproc))
 # `make quick` waits for less.
-QUICK_JOBS ?= $(shell expr 1 + $$(nproc))
+QUICK_JOBS ?= $(shell expr 2 + $$(nproc))
 # Not empty: random searches in `make test` try all their seeds, not a third of them.
 THOROUGH ?=
 DEMO_ARGS ?=
@@ -58,7 +58,7 @@ test: $(STAMP) system-packages  ## All tests, with a real mosquitto and the comp
 
 quick: $(STAMP) system-packages  ## After each change, in less than a minute: all tests but slow ones, which are whole gateways and long searches
 	@$(MAKE) --no-print-directory -s -C device all lab
-	$(BIN)/python -m pytest -q -n $(QUICK_JOBS) --dist loadfile -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -n $(QUICK_JOBS) --dist loadfile --ignore tests/e2e --ignore tests/suites -m "not slow" $(PYTEST_ARGS)
 
 coverage: $(STAMP) system-packages  ## Which lines the tests of `make quick` and of the daemon's process reach; fails below the floor in pyproject.toml
 	@$(MAKE) --no-print-directory -s -C device all lab

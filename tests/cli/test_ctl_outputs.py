@@ -16,6 +16,8 @@ from lab.terminals import COLUMNS, CTL, Pipe, Terminal
 from gatewayd.cli.ctl import COMMANDS, GROUPS
 from gatewayd.cli.options import SOCKET_VARIABLE
 
+pytestmark = [pytest.mark.slow, pytest.mark.daemon]
+
 IMAGE = random.Random(5).randbytes(30_000)
 
 

@@ -151,6 +151,7 @@ def test_mistakes_are_told_up_to_a_limit(content: bytes) -> None:
     assert len(more) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.attack("more than 50,000 values", "bad_configuration")
 def test_values_are_limited() -> None:
     most = b"".join(b"a%d: b\n" % number for number in range(VALUES_LIMIT))

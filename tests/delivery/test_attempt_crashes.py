@@ -56,6 +56,7 @@ async def cut_and_go_on(folder: Path, fault: Callable[[Board], None], steps: int
     return cut.was_cut, board, job
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "state", "code"),
     [

@@ -56,6 +56,7 @@ geometries = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(profile=geometries, story=stories)
 @settings(max_examples=CONVERSATIONS, suppress_health_check=[HealthCheck.too_slow])
 def test_both_receivers_say_the_same(profile: DeviceProfile, story: list[list[Step]]) -> None:

@@ -28,6 +28,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 4))
 def test_a_power_cut_anywhere_in_a_swap_or_a_request_breaks_nothing(program: Path, seed: int) -> None:
     subprocess.run([program, str(seed)], check=True)
