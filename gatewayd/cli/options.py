@@ -43,11 +43,13 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)
 
 
+# The loader says why a file cannot be read, as of any other mistake; click would call that wrong usage.
+_FILE = click.Path(path_type=Path, readable=False)
+
+
 def config_option(about: str) -> Callable[[F], F]:
     """`--config`, as `config`; `about` is the help text."""
-    return click.option(
-        "--config", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, show_default=True, help=about
-    )
+    return click.option("--config", type=_FILE, default=DEFAULT_CONFIG, show_default=True, help=about)
 
 
 def config_file(function: Callable[..., None]) -> Callable[..., None]:
@@ -59,10 +61,8 @@ def config_file(function: Callable[..., None]) -> Callable[..., None]:
             raise click.UsageError("give the file either as an argument or with --config, not both")
         function(path=file or option or DEFAULT_CONFIG, **others)
 
-    of_option = click.option(
-        "--config", "option", type=click.Path(path_type=Path), help=f"[default: {DEFAULT_CONFIG}]"
-    )
-    return click.argument("file", required=False, type=click.Path(path_type=Path))(of_option(choose))
+    of_option = click.option("--config", "option", type=_FILE, help=f"[default: {DEFAULT_CONFIG}]")
+    return click.argument("file", required=False, type=_FILE)(of_option(choose))
 
 
 def host_options(function: F) -> F:

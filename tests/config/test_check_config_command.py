@@ -1,16 +1,23 @@
 """`gatewayctl check-config` as a person or a script sees it."""
 
+import errno
+import faulthandler
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import IO
 
 import click
 import pytest
 import yaml
+from click.testing import CliRunner
 from lab.configuration import Lab
 
-from gatewayd.cli import check_config, options
+from gatewayd.cli import check_config, daemon, options
+from gatewayd.cli.exits import CONFIGURATION
 from gatewayd.config.schema import schema_text
 
 
@@ -198,3 +205,20 @@ def test_a_name_or_an_identifier_that_cannot_be_is_a_usage_error(elsewhere: Lab,
     for words in (["--host", "a b"], ["--machine-id", "5" * 32], ["--host", "a", "--machine-id", "5"]):
         assert run(*words, elsewhere.file).exit_code == 2
     assert run("--host", "a", "--machine-id", "5" * 32, elsewhere.file).exit_code == 0
+
+
+@pytest.mark.parametrize("program", [check_config, daemon], ids=lambda one: one.__name__)
+def test_a_file_that_is_closed_to_us_is_a_mistake_that_only_a_person_can_mend(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, program: ModuleType
+) -> None:
+    """With 2, for wrong usage, systemd would start the daemon again for ever."""
+
+    def refuse(*_: object) -> IO[bytes]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(faulthandler, "enable", lambda: None)  # there is no terminal here
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(Path, "open", refuse)
+    done = CliRunner().invoke(program.command, ["--config", str(lab.file)])
+    assert done.exit_code == CONFIGURATION
+    assert "cannot be read: Permission denied. Check its permissions." in done.stderr
