@@ -293,13 +293,14 @@ async def test_send_returns_when_only_its_own_frame_is_queued(
 
 async def test_a_flood_is_bounded(line: Line, link: UartLink) -> None:
     os.set_blocking(line.master, False)
-    most = 0
-    for _ in range(2000):
+    most = turns_after = 0
+    while turns_after < 500:  # the kernel hands it over in its own time
         with contextlib.suppress(BlockingIOError):
             line.say(bytes(1024))
         await asyncio.sleep(0)
         most = max(most, len(link._reader._unread))  # noqa: SLF001 - what is bounded is inside
-    assert uart._UNREAD_LIMIT <= most < uart._UNREAD_LIMIT + 4096  # noqa: SLF001 - its bound
+        turns_after += most >= uart._UNREAD_LIMIT  # noqa: SLF001 - its bound
+    assert most < uart._UNREAD_LIMIT + 4096  # noqa: SLF001 - its bound
     turns = 0
 
     async def others() -> None:
