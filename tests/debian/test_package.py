@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 from lab.configuration import ROOT, Lab
+from suites.vm.image import DEPENDENCIES
 
 from gatewayd import __version__
 from gatewayd.config import load
@@ -35,6 +36,11 @@ def test_the_package_wants_what_python_wants() -> None:
     for requirement in PYPROJECT["project"]["dependencies"]:
         name, _, bound = requirement.partition(">=")
         assert f" python3-{_NAMES.get(name, name)} (>= {bound}~),\n" in control
+
+
+def test_the_virtual_machine_has_what_the_package_wants() -> None:
+    wanted = (requirement.partition(">=")[0] for requirement in PYPROJECT["project"]["dependencies"])
+    assert {f"python3-{_NAMES.get(name, name)}" for name in wanted} <= set(DEPENDENCIES)
 
 
 def test_the_page_wants_what_it_wants_of_python() -> None:
