@@ -1,14 +1,13 @@
 """What has been told, across restarts: a small file that is replaced as a whole."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from pydantic import BaseModel, ValidationError
 
 from gatewayd.alerts.events import OF_JOBS, RECURRING, Event
 from gatewayd.errors import HostError
+from gatewayd.whole_file import replace_file
 
 
 class _Stored(BaseModel):
@@ -78,11 +77,4 @@ class Memory:
         if self.path is None:
             return
         text = _Stored(since=self.since, told=self.told).model_dump_json()
-        try:
-            with NamedTemporaryFile("w", dir=self.path.parent, prefix=".told.", delete=False) as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(file.name, self.path)  # noqa: PTH105 - as atomic as it gets
-        except OSError as error:
-            raise HostError(f"cannot write {self.path}: {error.strerror or error}") from error
+        replace_file(self.path, text, is_durable=True)

@@ -1,9 +1,6 @@
 """`gatewayctl metrics`: for node_exporter's textfile collector, or to look at."""
 
-import os
-from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import click
 
@@ -12,6 +9,7 @@ from gatewayd.control.client import ask
 from gatewayd.control.metrics_messages import MetricsResult
 from gatewayd.control.requests import Metrics
 from gatewayd.errors import HostError
+from gatewayd.whole_file import replace_file
 
 
 @click.command("metrics")
@@ -44,20 +42,4 @@ def metrics(output: Path | None, control_socket: Path, as_json: bool) -> None:
     if output is None:
         click.echo(text, nl=False)
     else:
-        _replace(output, text)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Replace a file in one step: the collector may read at any moment. Raises HostError."""
-    draft: str | None = None
-    try:
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            draft = file.name
-            file.write(text.encode())
-        Path(draft).chmod(0o644)
-        os.replace(draft, path)  # noqa: PTH105 - as atomic as it gets
-    except OSError as error:
-        if draft is not None:
-            with suppress(OSError):
-                Path(draft).unlink()
-        raise HostError(f"cannot write {path}: {error.strerror or error}") from error
+        replace_file(output, text, mode=0o644)

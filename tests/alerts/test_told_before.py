@@ -1,5 +1,7 @@
 """What was told is remembered, and only that."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,15 @@ def test_without_a_file_it_remembers_all_the_same() -> None:
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="cannot write"):
         Memory(tmp_path / "nowhere" / "told.json").save()
+
+
+def test_what_cannot_be_saved_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full would fill further with each attempt."""
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(HostError, match="No space left on device"):
+        Memory(tmp_path / "told.json").save()
+    assert list(tmp_path.iterdir()) == []

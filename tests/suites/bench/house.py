@@ -68,7 +68,7 @@ async def _looked_at(*looks: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
         for task in tasks:
-            assert not task.done(), "whoever looked has stopped"
+            assert not task.done(), "a viewer has disconnected"
     finally:
         for task in tasks:
             task.cancel()
