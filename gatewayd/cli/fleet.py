@@ -91,7 +91,7 @@ def status(
     Exits with 1 if a gateway is away, refuses its configuration or has trouble of its own, or if a device is
     stuck. A device is stuck if its update failed, if it refuses what was published, if it does not answer, or
     if it waits because its last attempt failed; not if it waits for a person (offered, paused) or is being
-    updated. Of a large fleet only what needs somebody is listed; --stuck, --offline, --version and --json
+    updated. Of a large fleet only what needs attention is listed; --stuck, --offline, --version and --json
     list all that they select.
     """
     if gateway is not None and not re.fullmatch(NAME_PATTERN, gateway):
@@ -125,7 +125,7 @@ def _height(found: FleetStatus, rows: int) -> int:
 
 
 def _listed(found: FleetStatus, rows: int) -> tuple[FleetGateway, ...]:
-    """Return the gateways that are listed: all of a few, and otherwise those that need somebody."""
+    """Return the gateways that are listed: all of a few, and otherwise those that need attention."""
     if len(found.gateways) <= rows:
         return found.gateways
     return tuple(gateway for gateway in found.gateways if gateway.needs_somebody)[:rows]
@@ -141,7 +141,7 @@ def _print_report(found: FleetStatus, *, rows: int) -> None:
     )
     if left := len(found.gateways) - len(listed):
         troubled = sum(gateway.needs_somebody for gateway in found.gateways) - len(listed)
-        echo(f"and {plural(left, 'other gateway')}, of which {troubled or 'none'} need somebody")
+        echo(f"and {plural(left, 'other gateway')}, of which {troubled or 'none'} need attention")
     echo()
     _print_versions(found, rows)
     _print_stuck(found, rows)

@@ -45,7 +45,7 @@ class _Names(click.ParamType):  # type: ignore[type-arg]  # generic in newer ver
     metavar="PROGRAM",
     required=True,
     type=click.Path(path_type=Path),
-    help="What tells a person, such as a script that sends a mail.",
+    help="The program that notifies a person, such as a script that sends a mail.",
 )
 @click.option(
     "--on",
@@ -53,12 +53,12 @@ class _Names(click.ParamType):  # type: ignore[type-arg]  # generic in newer ver
     type=_Names(),
     default=",".join(events.DEFAULT),
     show_default=True,
-    help=f"What to tell: {', '.join(events.NAMES)}.",
+    help=f"What to report: {', '.join(events.NAMES)}.",
 )
 @click.option(
     "--state",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where to remember what was told. [default: told.json in $STATE_DIRECTORY, or only while it runs]",
+    help="Where to remember what was reported. [default: told.json in $STATE_DIRECTORY, or only in memory]",
 )
 @click.option(
     "--timeout",
@@ -67,7 +67,7 @@ class _Names(click.ParamType):  # type: ignore[type-arg]  # generic in newer ver
     type=Fraction(0.1, 3600),
     default=60.0,
     show_default=True,
-    help="How long the program may take; then it is ended, with what it has started.",
+    help="How long the program may take; then it is ended, with everything it has started.",
 )
 @click.option("--test", "is_test", is_flag=True, help="Run the program once, with a made-up failure.")
 @socket_option
@@ -80,12 +80,12 @@ def command(
     *,
     is_test: bool,
 ) -> None:
-    """Run a program when a device or the gateway needs somebody: for a mail, or a message to a phone.
+    """Run a program when a device or the gateway needs attention: for a mail, or a message to a phone.
 
     It is run without a shell and without arguments. It finds what happened in GATEWAYD_SUMMARY (one line) and
     on its standard input (the whole text), and in GATEWAYD_EVENT, GATEWAYD_DEVICE, GATEWAYD_CODE,
-    GATEWAYD_REASON, GATEWAYD_NEXT_STEP. Nothing is told twice; a program that fails is run again later. Runs
-    in the foreground until SIGTERM, and waits for the daemon.
+    GATEWAYD_REASON, GATEWAYD_NEXT_STEP. Nothing is reported twice; a program that fails is run again later.
+    Runs in the foreground until SIGTERM, and waits for the daemon.
     """
     log.configure()
     runner = Program(program.absolute(), limit_s)

@@ -93,10 +93,10 @@ def command(
     *,
     verbose: bool,
 ) -> None:
-    """Show the gateway's devices on a page, and let people who sign in steer their updates.
+    """Show the gateway's devices on a web page, and let people who sign in control their updates.
 
-    Without a password file the page only shows, and listens on this machine alone. It does what gatewayctl
-    does, through the control socket. Runs in the foreground until SIGTERM.
+    Without a password file the page is read only, and listens on this machine only. It uses the control
+    socket, as gatewayctl does. Runs in the foreground until SIGTERM.
     """
     log.configure(logging.DEBUG if verbose else logging.INFO)
     try:
@@ -130,7 +130,7 @@ async def _serve(settings: "WebSettings") -> None:
 
     def tell(address: str) -> None:
         _report(
-            logging.INFO, f"the page is at {address}" + ("" if settings.password_file else " (it only shows)")
+            logging.INFO, f"the page is at {address}" + ("" if settings.password_file else " (read only)")
         )
         notifier.ready()
 

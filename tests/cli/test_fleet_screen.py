@@ -37,14 +37,14 @@ def test_two_hundred_gateways_fit_a_screen(capsys: pytest.CaptureFixture[str]) -
     lines = printed(capsys, a_fleet())
     assert len(lines) < 24
     assert [line.split()[0] for line in lines[1:5]] == ["gw-000", "gw-001", "gw-002", "gw-007"]
-    assert lines[5] == "and 196 other gateways, of which none need somebody"
+    assert lines[5] == "and 196 other gateways, of which none need attention"
     assert lines[-1].startswith("200 gateways at mq:1883: 199 online, 1 offline; 400 devices, 3 stuck")
 
 
 def test_neither_does_a_fleet_that_is_down_overflow_it(capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, a_fleet(bad=200))
     assert len(lines) < 3 * SCREEN_ROWS
-    assert "and 180 other gateways, of which 180 need somebody" in lines
+    assert "and 180 other gateways, of which 180 need attention" in lines
     assert "and 190 more: --stuck lists them" in lines
 
 
