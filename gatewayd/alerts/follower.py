@@ -182,7 +182,7 @@ class Follower:
         try:
             self._memory.save()
         except GatewaydError as error:
-            log.warning("what was told cannot be stored; a restart would tell it again", reason=str(error))
+            log.warning("cannot record what was reported; a restart would repeat it", reason=str(error))
 
 
 async def _to_its_end(running: "asyncio.Future[Ending]") -> Ending:

@@ -25,7 +25,7 @@ _LISTED = 5
 @click.command()
 @device_argument("subject", metavar="[DEVICE|TOPIC]", required=False)
 @click.argument("message", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--suspended", is_flag=True, help="List the releases that the broker has no longer.")
+@click.option("--suspended", is_flag=True, help="List the releases that the broker no longer has.")
 @socket_option
 @json_option
 def command(
@@ -77,7 +77,7 @@ def _print_suspended(result: SuspendedResult) -> None:
         echo(indented(printable(f"{release.code} since {release.suspended_at}: {release.reason}")))
         echo(indented(f"for {', '.join(release.devices) or 'no device that is configured'}"))
     if result.releases:
-        echo("\nThey go on when published again; `gatewayctl withdraw` takes one back for good.")
+        echo("\nThey continue when published again; `gatewayctl withdraw` withdraws one for good.")
     else:
         echo("Nothing is suspended.")
 

@@ -286,7 +286,7 @@ class ExplainDeviceResult(Message):
 
 
 class SuspendedRelease(Message):
-    """A release that the broker has no longer; `devices` follow its topic."""
+    """A release that the broker no longer has; `devices` follow its topic."""
 
     topic: str
     version: str | None

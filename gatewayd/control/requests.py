@@ -75,7 +75,7 @@ class ExplainDevice(Request):
 
 
 class Suspended(Request):
-    """Which releases does the broker have no longer?"""
+    """Which releases does the broker no longer have?"""
 
     op: Literal["suspended"] = "suspended"
 

@@ -145,7 +145,7 @@ def assessment_view(assessment: preview.Assessment) -> messages.Assessment:
 
 
 def suspended_result(suspensions: Iterable[preview.Suspension]) -> messages.SuspendedResult:
-    """The releases that the broker has no longer."""
+    """The releases that the broker no longer has."""
     return messages.SuspendedResult(
         releases=tuple(
             messages.SuspendedRelease(

@@ -225,6 +225,6 @@ class DeviceContact:
 def contested(rival: str) -> str:
     """Say what another program on the line does, and how to end it."""
     return (
-        f"{rival} has the port open, too, and takes a part of what the device says: end it (a login on a"
+        f"{rival} has the port open, too, and takes part of what the device sends: end it (a login on a"
         " serial console: `systemctl disable --now serial-getty@PORT`)"
     )

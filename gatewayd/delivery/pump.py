@@ -174,7 +174,7 @@ class Pump:
             async with asyncio.timeout(limit_s):
                 await self._link.send(frame, confirmed=confirmed)
         except TimeoutError:
-            what = "device has confirmed no write" if confirmed else "line has taken nothing"
+            what = "device has not confirmed a write" if confirmed else "line has accepted no data"
             raise LinkLost(f"the {what} for {limit_s:.0f} s") from None
 
     async def _wait(self) -> None:

@@ -78,5 +78,5 @@ def trial_overdue(trial_s: float) -> DeviceError:
         f"the device has said for more than {trial_s + TRIAL_MARGIN_S:.0f} s that an image is on trial, and a"
         f" trial lasts {trial_s:.0f} s",
         code="trial_overdue",
-        hint="restart it, and look why its firmware neither confirms the image nor goes back",
+        hint="restart it, and find out why its firmware neither confirms the image nor goes back",
     )

@@ -29,7 +29,8 @@ def _reverted(info: DeviceInfo, version: str, device: str) -> DeviceError:
     )
     if info.image_state is ImageState.ON_TRIAL:
         hint = (
-            "it still says that it is on trial, and refuses updates: repair its port (device/docs/trial.md)"
+            "it still says that it is on trial, and refuses updates: correct `on_trial` in its firmware"
+            " (device/docs/trial.md)"
         )
     return DeviceError(
         f"{version} was started and the bootloader gave it up; {info.version} runs again."

@@ -22,9 +22,9 @@ class Elsewhere:
     def reason(self) -> str:
         """In words, with the next step."""
         return (
-            f"device_id {self.device_id!r} answered here, and later as {self.name}: what is here now is"
-            " not known (does a by-id link move? name ports by by-path, or give each device its"
-            " device_id; or do all boards tell the same?)"
+            f"device_id {self.device_id!r} answered here, and later as {self.name}: which board is here now"
+            " is not known (does a by-id link move? name ports by by-path, or give each device its"
+            " device_id; or do all boards report the same id?)"
         )
 
 

@@ -35,7 +35,7 @@ CONNECT_TRIES = 3
 OTHERS_S = 5.0
 # A connect fails now and then on a good link (a lost packet at the wrong moment), and not twice in a row.
 RETRY_S = 0.5
-_BEGIN_AGAIN_HINT = "`gatewayctl cancel` ends the job, and `gatewayctl retry` begins another with who answers"
+_BEGIN_AGAIN_HINT = "`gatewayctl cancel` ends the job, `gatewayctl retry` begins one with the device there"
 
 
 class BleLink:

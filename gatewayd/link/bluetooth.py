@@ -37,7 +37,7 @@ _HAS_BLUEZ_ARGUMENTS = int(version("bleak").partition(".")[0]) >= 3  # noqa: PLR
 _STATIC = 0b11
 
 _NO_BLUEZ_HINT = "install and start it: `apt install bluez`, `systemctl enable --now bluetooth`"
-NO_ADAPTER_HINT = "`bluetoothctl list` says which there are"
+NO_ADAPTER_HINT = "`bluetoothctl list` lists the adapters"
 _BLOCKED_HINT = "`rfkill unblock bluetooth`, then `bluetoothctl power on`"
 _BUSY_HINT = "another program scans or connects: end it (`bluetoothctl scan off`); it is tried again"
 _FILES_HINT = "restart gatewayd; if it comes back, raise LimitNOFILE= of its unit, or the limits of D-Bus"
@@ -90,13 +90,13 @@ _TABLE: tuple[tuple[tuple[str, ...], Code, str, str], ...] = (
     (
         ("InProgress", "Operation already in progress"),
         Code.ADAPTER_BUSY,
-        "the adapter is busy with another's request",
+        "the adapter is busy with another program's request",
         _BUSY_HINT,
     ),
     (
         ("UnknownObject", "DoesNotExist", "BleakDeviceNotFoundError", "device '"),
         Code.DEVICE_FORGOTTEN,
-        "BlueZ does not know the device any more",
+        "BlueZ no longer knows the device",
         _GONE_HINT,
     ),
     (

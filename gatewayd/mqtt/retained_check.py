@@ -233,7 +233,7 @@ class RetainedCheck:
         else:
             await self._store.suspend(absent)
             log.warning(
-                "suspended: the broker has these messages no longer",
+                "suspended: the broker no longer has these messages",
                 topics=sorted(absent),
                 code=str(Code.NOT_AT_BROKER),
                 reason=f"it still has our marker, and brought nothing in {1 + len(ASK_AGAIN_S)} tries;"

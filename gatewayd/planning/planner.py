@@ -183,7 +183,7 @@ def _suspended(device: Device, record: DeviceRecord, offers: Offers) -> Decision
         if (refusal := _refusal_of(device, record, candidate, offers)) is not None:
             return refusal
         reason = (
-            f"{candidate.version} is suspended: the broker has it no longer (published again, it goes on)"
+            f"{candidate.version} is suspended: the broker no longer has it (publish it again to continue)"
         )
         return decision_on(device, candidate, "not_at_broker", reason, refused=True)
     return None

@@ -39,7 +39,7 @@ class Assessment:
 
 @dataclass(frozen=True, slots=True)
 class Suspension:
-    """A release that the broker has no longer, and the devices that follow its topic."""
+    """A release that the broker no longer has, and the devices that follow its topic."""
 
     release: Release
     version: str
@@ -132,7 +132,7 @@ def assessments(settings: Settings, known: StoreSnapshot, device: Device) -> tup
 
 
 def suspensions(settings: Settings, known: StoreSnapshot) -> tuple[Suspension, ...]:
-    """Return the releases that the broker has no longer, by topic, oldest first."""
+    """Return the releases that the broker no longer has, by topic, oldest first."""
     found = []
     for release in sorted(known.releases, key=lambda one: (one.topic, one.seq)):
         if not release.suspended_at:
@@ -147,7 +147,7 @@ def suspensions(settings: Settings, known: StoreSnapshot) -> tuple[Suspension, .
 def _assess(device: Device, record: DeviceRecord, release: Release, verdict: Verdict | None) -> Assessment:
     if release.suspended_at:
         version = str(release.version(verdict)) if verdict is not None and verdict.is_genuine else ""
-        reason = f"suspended since {release.suspended_at}: the broker has it no longer"
+        reason = f"suspended since {release.suspended_at}: the broker no longer has it"
         return Assessment(release, version, "not_at_broker", reason)
     if verdict is None:
         return Assessment(release, "", "verifying", "it is being verified")

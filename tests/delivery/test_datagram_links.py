@@ -63,7 +63,7 @@ async def test_a_write_that_is_never_confirmed_is_a_lost_link() -> None:
     begin = clock()
     async with conversation(DeadLink(244, confirms=False)) as talk:
         talk.session.identify(talk.now, 60.0)
-        with pytest.raises(LinkLost, match="confirmed no write for 15 s"):
+        with pytest.raises(LinkLost, match="has not confirmed a write for 15 s"):
             await talk.outcome()
     assert clock() - begin == pytest.approx(CONFIRM_LIMIT_S)
 

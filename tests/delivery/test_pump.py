@@ -219,7 +219,7 @@ async def test_a_line_that_takes_nothing_is_lost() -> None:
         number = await rig.sending()
         rig.link.has_room = False
         rig.link.say(frames.Ack(number, 1024, 0, 8192))
-        with pytest.raises(LinkLost, match="taken nothing for 60 s"):
+        with pytest.raises(LinkLost, match="has accepted no data for 60 s"):
             await rig.outcome()
 
 

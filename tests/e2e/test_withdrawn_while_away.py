@@ -44,7 +44,7 @@ def history(farm: Farm, *events: Event) -> list[Event]:
     with closing(sqlite3.connect(farm.folder / "state" / "gatewayd.db")) as database:
         messages = [str(row[0]) for row in database.execute("SELECT sha256 FROM releases")]
     log = (farm.folder / "gatewayd.log").read_text()
-    suspended = re.findall(r'"suspended: the broker has these messages no longer"', log)
+    suspended = re.findall(r'"suspended: the broker no longer has these messages"', log)
     seen: list[Event] = [*events, *[Suspended(TOPIC) for _ in suspended]]
     if farm.devices[0].active is not None:
         seen.append(Activated("pump-1", "4.3.2"))
@@ -92,7 +92,7 @@ async def test_a_broker_that_lost_its_memory_withdraws_nothing(farm: Farm) -> No
     await spare_board(farm)
     await gateway.until(lambda: farm.devices[0].active == IMAGE, "the update")
     await gateway.until_state("pump-1", "succeeded", installed_version="4.3.2")
-    assert not gateway.log_events("suspended: the broker has these messages no longer")
+    assert not gateway.log_events("suspended: the broker no longer has these messages")
     assert not judge(history(farm, *events))
 
 

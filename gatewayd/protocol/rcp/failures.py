@@ -92,7 +92,7 @@ def stalled(what: str, lost: Sequence[Frame] = ()) -> DeviceError:
             f"the transfer makes no progress: each frame that is missing contains {names}, and others arrive",
             code="line_eats_bytes",
             hint="the line must carry each byte: switch off software flow control and any handling of text in"
-            " the adapter, in what is in between, and in the device's own driver",
+            " the adapter, in anything in between, and in the device's own driver",
         )
     return DeviceError(
         f"the transfer makes no progress: {what}",

@@ -265,7 +265,7 @@ class DataFlow:
         if self._falls > _FALLS:
             raise DeviceError(
                 f"the device said that it has {self.received} bytes, then again and again that it has fewer,"
-                f" {received} at last",
+                f" finally {received}",
                 code="backwards",
                 hint="its receiver is broken: report its firmware to its maker",
             )

@@ -42,7 +42,7 @@ class SmpSettings(BaseModel):
     image: int = Field(0, ge=0, le=_MOST_IMAGES, description="Which image, of a device with several")
     recovery: bool = Field(
         default=False,
-        description="Bring a device whose application is gone back through MCUboot's serial recovery",
+        description="If the application is gone, restore it through MCUboot's serial recovery",
     )
 
 

@@ -121,7 +121,7 @@ class Trial:
         else:
             async with self._client() as client:
                 await client.publish(TOPIC, b"", qos=0, retain=True)
-        suspended = "suspended: the broker has these messages no longer"
+        suspended = "suspended: the broker no longer has these messages"
         before = len(self._log(suspended))
         self.gateway.start()
         try:
