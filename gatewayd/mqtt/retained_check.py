@@ -174,13 +174,13 @@ class RetainedCheck:
     def refused(self, topics: Collection[str]) -> None:
         """The broker does not let us read these topics, so nothing can be said of them."""
         self._pending.difference_update(topics)
-        self._confirmed.update(topics)
+        self._confirm(topics)
 
     def came(self, topic: str, *, is_retained: bool) -> None:
         """A message was taken, or refused."""
         self._pending.discard(topic)
-        self._confirmed.add(topic)
         self._suspected -= {topic}
+        self._confirm([topic])
         if is_retained:
             self._seen.add(topic)
 
@@ -197,8 +197,12 @@ class RetainedCheck:
         return True
 
     def _waive(self, topic: str) -> None:
-        if topic not in self._confirmed:
-            self._confirmed.add(topic)
+        self._confirm([topic])
+
+    def _confirm(self, topics: Collection[str]) -> None:
+        """Let the updates of these topics begin."""
+        if not self._confirmed.issuperset(topics):
+            self._confirmed.update(topics)
             self._on_change()
 
     # -- what is done

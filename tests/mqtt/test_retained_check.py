@@ -292,6 +292,22 @@ async def test_what_is_suspected_is_held_for_as_long_as_it_takes(broker: Broker)
     assert held == [True]
 
 
+async def test_what_may_not_be_read_is_not_waited_for(broker: Broker) -> None:
+    broker.check.want(frozenset({PUMP}))
+    broker.check.asked([PUMP])
+    broker.check.refused([PUMP])
+    assert not broker.check.is_unconfirmed(PUMP)
+    assert broker.changes == 1, "or nobody would look before something else happens"
+    broker.check.refused([PUMP])
+    assert broker.changes == 1
+
+
+async def test_what_has_come_is_told_at_once(broker: Broker) -> None:
+    broker.check.want(frozenset({PUMP}))
+    broker.check.came(PUMP, is_retained=True)
+    assert broker.changes == 1
+
+
 def test_a_broker_that_takes_dots_for_levels_has_the_marker_too(broker: Broker) -> None:
     assert broker.check.take_marker("gatewayd/barn/pi/marker", b"x")
     assert not broker.check.take_marker(PUMP, b"x")
