@@ -189,11 +189,15 @@ class RetainedCheck:
         self._must_mark = True
         self.due.set()
 
-    def take_marker(self, topic: str, payload: bytes) -> bool:
-        """Take note of the marker, on its topic or as brokers rewrite that; False: it is another message."""
+    def take_marker(self, topic: str, payload: bytes, *, is_retained: bool) -> bool:
+        """Take note of the marker, on its topic or as brokers rewrite that; False: it is another message.
+
+        What is not retained there shows nothing: the doctor's, for instance.
+        """
         if topic.replace(".", "/") != self._topic.replace(".", "/"):
             return False
-        self._found = Marker.parse(payload)
+        if is_retained:
+            self._found = Marker.parse(payload)
         return True
 
     def _waive(self, topic: str) -> None:
@@ -266,7 +270,12 @@ class RetainedCheck:
             except BrokerError as error:
                 if error.code != Code.PUBLISH_REFUSED:
                     raise
-                log.warning("the broker refuses our marker", topic=self._topic, reason=str(error))
+                log.warning(
+                    "the broker refuses our marker: what is withdrawn while gatewayd is off may go unnoticed",
+                    topic=self._topic,
+                    code=error.code,
+                    reason=str(error),
+                )
             else:
                 self._found = marker
         self._must_mark = False
