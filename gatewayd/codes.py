@@ -343,6 +343,7 @@ class Code(StrEnum):
     FLEET_TOO_LARGE = "fleet_too_large", _BROKER
     GATEWAY_ONLINE = "gateway_online", _BROKER
     BROKER_SILENT = "broker_silent", _BROKER
+    MARKER_WITHHELD = "marker_withheld", _BROKER
     NO_TLS = "no_tls", _BROKER
     EXPIRES_SOON = "expires_soon", _BROKER
     CLOCK_DOUBTFUL = "clock_doubtful", _BROKER
