@@ -86,6 +86,7 @@ _FIRMWARE = Meaning(Fault.PUBLISHER, attempt=AttemptEffect.FINAL)
 
 _DEVICE = Meaning(Fault.DEVICE)
 _DID_NOT_HOLD = Meaning(Fault.DEVICE, attempt=AttemptEffect.FINAL, again=Again.NEVER, is_outcome=True)
+_NOT_STARTED = Meaning(Fault.DEVICE, attempt=AttemptEffect.FINAL, again=Again.BY_PERSON, is_outcome=True)
 _INCAPABLE = Meaning(Fault.DEVICE, attempt=AttemptEffect.FINAL)
 _MISTAKEN = Meaning(
     Fault.DEVICE, contact=Contact.STRANGER, attempt=AttemptEffect.FINAL, again=Again.AFTER_CONTACT
@@ -202,6 +203,7 @@ class Code(StrEnum):
     REVERTED = "reverted", _DID_NOT_HOLD
     VERSION_MISMATCH = "version_mismatch", _DID_NOT_HOLD
     VERSION_DIFFERS = "version_differs", _DEVICE
+    IMAGE_REJECTED = "image_rejected", _NOT_STARTED
     ALREADY_TRIED = "already_tried", _DID_NOT_HOLD
     ACTIVATE_IGNORED = "activate_ignored", _DEVICE
     NOT_CONFIRMED = "not_confirmed", _DEVICE
@@ -341,6 +343,7 @@ class Code(StrEnum):
     FLEET_TOO_LARGE = "fleet_too_large", _BROKER
     GATEWAY_ONLINE = "gateway_online", _BROKER
     BROKER_SILENT = "broker_silent", _BROKER
+    MARKER_WITHHELD = "marker_withheld", _BROKER
     NO_TLS = "no_tls", _BROKER
     EXPIRES_SOON = "expires_soon", _BROKER
     CLOCK_DOUBTFUL = "clock_doubtful", _BROKER

@@ -18,8 +18,20 @@ def failure_of(step: Step, info: DeviceInfo, version: str, device: str) -> Devic
             return DeviceError(
                 f"the device reports version {info.version}, expected {version}", code="version_mismatch"
             )
+        case Step.FAIL_REJECTED:
+            return _rejected(info, version, device)
         case _:
             return _reverted(info, version, device)
+
+
+def _rejected(info: DeviceInfo, version: str, device: str) -> DeviceError:
+    now = f"{info.version} still runs" if info.version else "the device has no application to start"
+    return DeviceError(
+        f"the bootloader did not accept {version}, and {now}: the image is signed with another key than the"
+        " bootloader's, older than it allows, or was damaged on the way",
+        code="image_rejected",
+        hint=f"compare the keys (imgtool verify); `gatewayctl retry {device}` sends it once more",
+    )
 
 
 def _reverted(info: DeviceInfo, version: str, device: str) -> DeviceError:

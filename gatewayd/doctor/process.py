@@ -81,7 +81,9 @@ def judge_status(gateway: Gateway, status: StatusResult) -> list[Finding]:
         for one in status.broker.refused_messages
     ]
     findings += [
-        warning("connection", one.reason, code=one.code, hint="gatewayd leaves it out, and tries again later")
+        warning(
+            "connection", one.reason, code=one.code, hint="gatewayd goes on without it, and tries again later"
+        )
         for one in status.broker.left_out
     ]
     lag = status.loop_lag

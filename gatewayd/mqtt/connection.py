@@ -23,7 +23,15 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gatewayd.back_off import back_off_s
 from gatewayd.codes import AttemptEffect, Code, meaning
-from gatewayd.mqtt.login import FAILURE, PACKET_TOO_LARGE, BrokerError, Login, make_client, refusal
+from gatewayd.mqtt.login import (
+    FAILURE,
+    PACKET_TOO_LARGE,
+    BrokerError,
+    Login,
+    about_will,
+    make_client,
+    refusal,
+)
 from gatewayd.mqtt.paho_callbacks import Hooks, bound_packets
 from gatewayd.mqtt.qos0 import FLOOD_MESSAGES, FLOOD_WINDOW_S
 from gatewayd.tls import Facts, TlsError, facts_of, translate_error
@@ -197,10 +205,13 @@ class Connection:
                 hint=f"set mqtt.port to the broker's port for MQTT {port} TLS",
             ) from None
         if self._hooks.closed_before_connack or is_late:
+            is_closed, will = self._hooks.closed_before_connack, self.login.will
+            hint = f"is that an MQTT broker, and is mqtt.port the one {port} TLS, not for websockets?"
             raise BrokerError(
-                f"{where} takes the connection but does not answer CONNECT",
+                f"{where} takes the connection {'and closes it at' if is_closed else 'but does not answer'}"
+                " CONNECT",
                 code="no_connack",
-                hint=f"is that an MQTT broker, and is mqtt.port the one {port} TLS, not for websockets?",
+                hint=f"{hint} Or {about_will(will)}" if will and is_closed else hint,
             ) from None
 
     def _raise_tls_error(self, error: Exception, where: str) -> None:

@@ -83,7 +83,8 @@ class Inbox:
     async def _take(self, raw: IncomingMessage) -> None:
         """Return when the message may be acknowledged."""
         failures = 0
-        if self._check is not None and self._check.take_marker(raw.topic, raw.payload):
+        check = self._check
+        if check is not None and check.take_marker(raw.topic, raw.payload, is_retained=raw.retain):
             return
         if self._take_other(raw):
             return

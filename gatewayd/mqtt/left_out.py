@@ -65,12 +65,13 @@ class _Sentence:
 
 
 class LeftOut:
-    """What is left out, and what is suspected. It outlives connections."""
+    """What is left out, what is suspected, and what got a plain no. It outlives connections."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._unanswered: set[Request] = set()
         self._refused: set[Request] = set()  # on this connection
+        self._noes: dict[Request, BrokerError] = {}  # to messages; these are sent again when they change
         self._closes: dict[Request, int] = {}
         self._sentences: dict[Request, _Sentence] = {}
         self._is_careful = False
@@ -81,7 +82,8 @@ class LeftOut:
     @property
     def errors(self) -> dict[Request, BrokerError]:
         """What the broker was not willing to do when it was last asked, and why."""
-        return {request: sentence.error for request, sentence in self._sentences.items()}
+        left_out = {request: sentence.error for request, sentence in self._sentences.items()}
+        return {**self._noes, **left_out}
 
     @property
     def suspects(self) -> list[Request]:
@@ -121,6 +123,7 @@ class LeftOut:
         """A connection was made: what got a plain no is asked for again."""
         self._unanswered.clear()
         self._refused.clear()
+        self._noes.clear()
         self._connected_s = self._clock()
         self._sentences = {request: one for request, one in self._sentences.items() if one.closes}
 
@@ -150,6 +153,7 @@ class LeftOut:
         except BrokerError as error:
             if error.code in _ANSWERS:
                 self._answered(requests, refused)
+                self._noes |= dict.fromkeys(requests, error)
             raise
         self._answered(requests, refused)
 
@@ -158,6 +162,7 @@ class LeftOut:
         for request in set(requests).difference(refused):
             self._closes.pop(request, None)
             self._sentences.pop(request, None)
+            self._noes.pop(request, None)
 
     def refused(self, request: Request, error: BrokerError) -> None:
         """Take note of a plain no to a request that was made."""

@@ -31,7 +31,7 @@ QOS_0_BYTES = 64
 # Reason codes of MQTT 5; paho translates those of 3.1.1 into them.
 FAILURE = 0x80
 _UNSUPPORTED_PROTOCOL = 0x84
-_BAD_CREDENTIALS = (0x86, 0x87)
+_BAD_CREDENTIALS, _NOT_AUTHORIZED = 0x86, 0x87
 _TAKEN_OVER = 0x8E
 PACKET_TOO_LARGE = 0x95
 _SHUTTING_DOWN = 0x8B
@@ -122,16 +122,23 @@ def refusal(reason: Any, login: Login) -> BrokerError:
     where = f"the broker at {login.host}:{login.port}"
     if value == _UNSUPPORTED_PROTOCOL:
         return BrokerError(f"{where} does not speak this version of MQTT", code="protocol_refused")
-    if value in _BAD_CREDENTIALS:
+    if value in {_BAD_CREDENTIALS, _NOT_AUTHORIZED}:
         who = f"user {login.username}" if login.username else "a client without a user name"
-        return BrokerError(
-            f"{where} refuses {who}: {reason}",
-            code="bad_credentials",
-            hint="check mqtt.username, mqtt.password_file and the broker's access rules",
-        )
+        hint = "check mqtt.username, mqtt.password_file and the broker's access rules"
+        if login.will and value == _NOT_AUTHORIZED:
+            hint += f"; {about_will(login.will)}"
+        return BrokerError(f"{where} refuses {who}: {reason}", code="bad_credentials", hint=hint)
     if value == _NO_RETAIN:
         return _no_retain(login)
     return BrokerError(f"{where} refuses the connection: {reason}", code="broker_refused")
+
+
+def about_will(will: LastWill) -> str:
+    """Return the part of a hint for where the broker may refuse the connection over the last will."""
+    return (
+        f"is the last will forbidden, a retained message to {will.topic}? `gatewayctl doctor` tries with and"
+        " without it"
+    )
 
 
 def _no_retain(login: Login) -> BrokerError:

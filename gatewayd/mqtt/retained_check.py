@@ -174,13 +174,13 @@ class RetainedCheck:
     def refused(self, topics: Collection[str]) -> None:
         """The broker does not let us read these topics, so nothing can be said of them."""
         self._pending.difference_update(topics)
-        self._confirmed.update(topics)
+        self._confirm(topics)
 
     def came(self, topic: str, *, is_retained: bool) -> None:
         """A message was taken, or refused."""
         self._pending.discard(topic)
-        self._confirmed.add(topic)
         self._suspected -= {topic}
+        self._confirm([topic])
         if is_retained:
             self._seen.add(topic)
 
@@ -189,16 +189,24 @@ class RetainedCheck:
         self._must_mark = True
         self.due.set()
 
-    def take_marker(self, topic: str, payload: bytes) -> bool:
-        """Take note of the marker, on its topic or as brokers rewrite that; False: it is another message."""
+    def take_marker(self, topic: str, payload: bytes, *, is_retained: bool) -> bool:
+        """Take note of the marker, on its topic or as brokers rewrite that; False: it is another message.
+
+        What is not retained there shows nothing: the doctor's, for instance.
+        """
         if topic.replace(".", "/") != self._topic.replace(".", "/"):
             return False
-        self._found = Marker.parse(payload)
+        if is_retained:
+            self._found = Marker.parse(payload)
         return True
 
     def _waive(self, topic: str) -> None:
-        if topic not in self._confirmed:
-            self._confirmed.add(topic)
+        self._confirm([topic])
+
+    def _confirm(self, topics: Collection[str]) -> None:
+        """Let the updates of these topics begin."""
+        if not self._confirmed.issuperset(topics):
+            self._confirmed.update(topics)
             self._on_change()
 
     # -- what is done
@@ -262,7 +270,12 @@ class RetainedCheck:
             except BrokerError as error:
                 if error.code != Code.PUBLISH_REFUSED:
                     raise
-                log.warning("the broker refuses our marker", topic=self._topic, reason=str(error))
+                log.warning(
+                    "the broker refuses our marker: what is withdrawn while gatewayd is off may go unnoticed",
+                    topic=self._topic,
+                    code=error.code,
+                    reason=str(error),
+                )
             else:
                 self._found = marker
         self._must_mark = False

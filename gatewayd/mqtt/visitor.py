@@ -18,6 +18,7 @@ from gatewayd.codes import Code
 from gatewayd.config import Mqtt
 from gatewayd.mqtt.connection import Connection, connect
 from gatewayd.mqtt.login import QOS_0_BYTES, SESSION_EXPIRY_S, BrokerError, Login
+from gatewayd.mqtt.topics import LastWill
 
 # The broker's time to answer, and the least speed of the line: together they limit a transfer.
 ANSWER_TIMEOUT_S = 30
@@ -38,6 +39,7 @@ def visitor(
     account: Account | None = None,
     max_packet_bytes: int | None = None,
     qos_0_bytes: int = QOS_0_BYTES,
+    will: LastWill | None = None,
 ) -> Login:
     """Return a login next to the gateway's, with the same user unless `account` is given."""
     return Login(
@@ -46,6 +48,7 @@ def visitor(
         client_id=f"gatewayctl-{secrets.token_hex(6)}",
         username=account.username if account else mqtt.username,
         password=account.password if account else mqtt.password,
+        will=will,
         session_expiry_s=SESSION_EXPIRY_S,
         is_visitor=True,
         max_packet_bytes=max_packet_bytes,
@@ -54,9 +57,9 @@ def visitor(
     )
 
 
-async def visit(login: Login) -> Connection:
+async def visit(login: Login, protocol: ProtocolVersion = ProtocolVersion.V5) -> Connection:
     """Connect. Raises BrokerError, `shared_client_id` if that takes over another client's session."""
-    connection = await connect(login)
+    connection = await connect(login, protocol)
     if connection.protocol is not ProtocolVersion.V5:
         return connection
     if not connection.session_present:

@@ -23,7 +23,14 @@ class Request(Generic[Frame]):
     """
 
     def __init__(
-        self, frame: Frame, now: float, *, wire_s: float, turnaround_s: float = 0.0, rounds: float = ROUNDS
+        self,
+        frame: Frame,
+        now: float,
+        *,
+        wire_s: float,
+        turnaround_s: float = 0.0,
+        rounds: float = ROUNDS,
+        floor_s: float = FLOOR_S,
     ) -> None:
         self.frame = frame
         self.moved_at = now
@@ -31,7 +38,7 @@ class Request(Generic[Frame]):
         self.times_sent = 0
         self._due_at = now
         self._wire_s = wire_s
-        self._pause_s = max(TURNAROUNDS * turnaround_s, FLOOR_S)
+        self._pause_s = max(TURNAROUNDS * turnaround_s, floor_s)
         self._ceiling_s = max(self._pause_s, _CEILING_S)
         self._rounds = rounds
         self._gives_up_at = math.inf

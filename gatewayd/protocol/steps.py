@@ -20,6 +20,7 @@ class Step(StrEnum):
     CONFIRM = "confirm"
     SUCCEED = "succeed"
     FAIL_REVERTED = "fail_reverted"
+    FAIL_REJECTED = "fail_rejected"
     FAIL_VERSION = "fail_version"
 
 

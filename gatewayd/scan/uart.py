@@ -4,9 +4,8 @@ A scan opens a port and asks the device for its identity, which changes nothing 
 
 - A port in use is left alone: one that a process has open (as far as /proc shows), one that belongs to a
   running gatewayd, the kernel's console, and one that is locked (flock, TIOCEXCL).
-  - A board is not reset unless that is allowed. Opening a port with DTR and RTS may already do it, because
-  Linux
-raises both before a program can prevent it (link/ports.py). Such ports are listed, but not opened.
+- A board is not reset unless that is allowed. Opening a port with DTR and RTS may already do it, because
+  Linux raises both before a program can prevent it (link/ports.py). Such ports are listed, but not opened.
 
 All ports are scanned at the same time; on each of them, speeds and protocols are tried in turn.
 """
@@ -29,8 +28,8 @@ from gatewayd.scan.answers import Answer, Frozen, ask_identity, identity
 PATIENCE_S = 2.0
 # A device that was reset boots first, for up to 3 s.
 RESET_PATIENCE_S = 5.0
-# Added for opening and closing the port.
-SPARE_S = 3.0
+# Added for opening and closing the port, and for the silence that some protocols begin with.
+SPARE_S = 8.0
 
 
 class FoundDevice(Answer):

@@ -25,6 +25,7 @@ NOT_REACHED = {
 }
 STRANGERS = {"wrong_app", "wrong_hardware", "wrong_device", "device_changed"}
 UNSTEADY = {"keeps_restarting", "keeps_vanishing"}
+NOT_STARTED = {"image_rejected"}
 
 every_code = pytest.mark.parametrize("code", list(Code))
 
@@ -102,12 +103,12 @@ def test_the_classes_are_those_that_were_meant() -> None:
 
     assert where(again=Again.NEVER) == NEVER_AGAIN
     assert where(again=Again.AFTER_CONTACT) == NOT_REACHED | STRANGERS
-    assert where(again=Again.BY_PERSON) == UNSTEADY
+    assert where(again=Again.BY_PERSON) == UNSTEADY | NOT_STARTED
     assert where(contact=Contact.NONE) == NOT_REACHED | {"keeps_vanishing"}
     assert where(contact=Contact.STRANGER) == STRANGERS
     assert where(is_disk=True) == {"disk_full", "disk_read_only", "disk_failing"}
     assert where(attempt=AttemptEffect.MOOT) == {"not_newer", "incompatible"}
-    assert where(is_outcome=True) == NEVER_AGAIN | {"up_to_date"}
+    assert where(is_outcome=True) == NEVER_AGAIN | NOT_STARTED | {"up_to_date"}
     assert where(is_well=True) == {"update", "up_to_date"}
     assert where(is_silence=True) < where(
         contact=Contact.NONE, fault=Fault.LINE, attempt=AttemptEffect.COUNTS

@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from gatewayd.delivery.attempt import Attempt
 from gatewayd.delivery.sessions import make_session
 from gatewayd.jobs.transitions import JobState
+from gatewayd.protocol.smp.wire import Framing
 from gatewayd.simulator.smp.server import ServerProfile
 from gatewayd.store.store import Store
 
@@ -28,8 +29,8 @@ MOST_STEPS = 400
 
 
 @asynccontextmanager
-async def a_bench(folder: Path, device: SmpDevice) -> AsyncIterator[Bench]:
-    entry = a_device(name="sensor-1", protocol="smp", smp={"boot_s": 2}, probe="job")
+async def a_bench(folder: Path, device: SmpDevice, **settings: Any) -> AsyncIterator[Bench]:
+    entry = a_device(name="sensor-1", protocol="smp", smp={"boot_s": 2, **settings}, probe="job")
     async with Store(folder) as store:
         bench = Bench(store, {}, entry)
         bench.deps = replace(
@@ -85,3 +86,21 @@ async def test_a_bootloader_that_does_not_say_whether_it_can_go_back_is_mentione
         assert (await bench.job()).state is JobState.SUCCEEDED
     told = [entry for entry in logs if entry["event"] == "whether the bootloader can go back is not known"]
     assert len(told) == warnings
+
+
+@pytest.mark.parametrize(("framing", "uploads"), [("console", 1), ("raw", 2)])
+@timeless
+async def test_an_image_that_the_bootloader_never_accepts_fails_for_good_and_says_why(
+    tmp_path: Path, framing: str, uploads: int
+) -> None:
+    """On a raw UART, where nothing has a checksum, it may have been damaged on the way, and is sent twice."""
+    profile = ServerProfile(framing=Framing(framing))
+    device = SmpDevice(slots(OLD, verify=lambda _image: False), profile=profile)
+    async with a_bench(tmp_path, device, framing=framing) as bench:
+        await bench.a_job(image=NEW)
+        await go_on(bench)
+        job = await bench.job()
+        assert (job.state, job.code) == (JobState.FAILED, "image_rejected")
+        assert "4.3.1 still runs" in job.reason
+        assert device.server.image_bytes == uploads * len(NEW)
+        assert set(device.images) == {OLD}

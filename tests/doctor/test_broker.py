@@ -1,12 +1,9 @@
 """The doctor at real brokers: a login of its own, and nothing left behind."""
 
 import asyncio
-import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from lab.broker_session import publisher
@@ -26,35 +23,17 @@ from lab.brokers import (
 )
 from lab.certificates import DAY, OURS, tls_broker
 from lab.configuration import Lab, private_file
+from lab.doctor import BARN, guarded, levels, look, settings_at
 
-from gatewayd.config import Settings
-from gatewayd.doctor import broker
-from gatewayd.doctor.broker import (
-    examine_broker,
-    harmless_topic,
-    judge_privacy,
-    judge_subscriptions,
-    judge_tls,
-)
-from gatewayd.doctor.finding import Finding, Level
+from gatewayd.doctor import permissions
+from gatewayd.doctor.broker import judge_privacy, judge_tls
+from gatewayd.doctor.finding import Level
+from gatewayd.doctor.permissions import harmless_topic, judge_subscriptions
 from gatewayd.mqtt import login
 from gatewayd.tls import Facts
 
-PASSWORD = "hunter2-hunter2"  # noqa: S105 - made up
-
-
-def settings_at(folder: Path, port: int, **mqtt: Any) -> Settings:
-    lab = Lab(folder)
-    lab.tree["mqtt"] = {"host": "127.0.0.1", "port": port, **mqtt}
-    return lab.settings()
-
-
-async def look(settings: Settings) -> dict[str, Finding]:
-    return {finding.subject: finding async for finding in examine_broker(settings)}
-
-
-def levels(findings: dict[str, Finding]) -> dict[str, str]:
-    return {subject: finding.code or finding.level.value for subject, finding in findings.items()}
+SUBJECTS = ("broker", "TLS", "login", "last will", "statuses", "subscriptions", "marker")
+USUAL = ("topic read /a/+/u/#", "topic write gatewayd/barn-pi/#", "topic read gatewayd/barn-pi/marker")
 
 
 async def test_all_is_well_and_the_gateways_session_and_messages_are_left_alone(tmp_path: Path) -> None:
@@ -66,38 +45,27 @@ async def test_all_is_well_and_the_gateways_session_and_messages_are_left_alone(
             findings = await look(settings)
             heard = (await other.receive()).message
         log = mosquitto.log()
-    assert levels(findings) == dict.fromkeys(("broker", "TLS", "login", "statuses", "subscriptions"), "ok")
+    assert levels(findings) == dict.fromkeys(SUBJECTS, "ok")
     assert "MQTT 5" in findings["login"].text
     assert "/a/pump/u/4.3" in findings["subscriptions"].text
     assert (heard.topic, heard.payload, heard.retain) == ("gatewayd/barn-pi/devices/doctor", b"", False)
     assert "as gatewayctl-" in log
     assert "as gatewayd-barn-pi" not in log, "that would throw the gateway out"
-    assert "Sending PUBLISH to gatewayctl-" not in log.replace(f"to {other.login.client_id}", "")
-
-
-@asynccontextmanager
-async def guarded(folder: Path, *rules: str) -> AsyncIterator[Mosquitto]:
-    passwords, acl = folder / "passwords", folder / "acl"
-    passwords.write_text(f"barn:{PASSWORD}\n")
-    subprocess.run(["mosquitto_passwd", "-U", str(passwords)], check=True)  # noqa: ASYNC221 - brief
-    acl.write_text("\n".join(["user barn", *rules, ""]))
-    for file in (passwords, acl):
-        file.chmod(0o600)
-    lines = ("allow_anonymous false", f"password_file {passwords}", f"acl_file {acl}")
-    with Mosquitto(folder / "m", *lines) as mosquitto:
-        yield mosquitto
+    came = re.findall(r"Sending PUBLISH to gatewayctl-\S+ \(d., q., r(.), m\d+, '(\S+)'", log)
+    assert came == [("0", "gatewayd/barn-pi/marker")], "nothing retained was asked for"
 
 
 async def test_a_user_that_may_not_publish_statuses(tmp_path: Path) -> None:
     async with guarded(tmp_path, "topic read /a/pump/#", "topic readwrite gatewayd/other/#") as mosquitto:
-        user = {"username": "barn", "password_file": "password"}
-        findings = await look(settings_at(tmp_path, mosquitto.port, **user))
+        findings = await look(settings_at(tmp_path, mosquitto.port, **BARN))
     assert levels(findings) == {
         "broker": "ok",
         "TLS": "ok",
         "login": "ok",
+        "last will": "ok",
         "statuses": "publish_refused",
         "subscriptions": "ok",
+        "marker": "publish_refused",
     }
     assert "user barn" in findings["login"].text
     assert "gatewayd/barn-pi/devices/doctor" in findings["statuses"].text
@@ -105,17 +73,15 @@ async def test_a_user_that_may_not_publish_statuses(tmp_path: Path) -> None:
 
 
 async def test_a_user_with_the_usual_rules(tmp_path: Path) -> None:
-    async with guarded(tmp_path, "topic read /a/+/u/#", "topic write gatewayd/barn-pi/#") as mosquitto:
-        user = {"username": "barn", "password_file": "password"}
-        findings = await look(settings_at(tmp_path, mosquitto.port, **user))
+    async with guarded(tmp_path, *USUAL) as mosquitto:
+        findings = await look(settings_at(tmp_path, mosquitto.port, **BARN))
     assert set(levels(findings).values()) == {"ok"}
 
 
 async def test_mosquitto_grants_what_it_then_holds_back(tmp_path: Path) -> None:
     """Why the doctor does not promise that a granted topic is delivered."""
     async with guarded(tmp_path, "topic write gatewayd/barn-pi/#") as mosquitto:
-        user = {"username": "barn", "password_file": "password"}
-        findings = await look(settings_at(tmp_path, mosquitto.port, **user))
+        findings = await look(settings_at(tmp_path, mosquitto.port, **BARN))
     assert levels(findings)["subscriptions"] == "ok"
     assert "some brokers grant topics whose messages they withhold" in findings["subscriptions"].text
 
@@ -169,11 +135,13 @@ def refuse(peer: Peer, got: Packet) -> None:
 async def test_a_subscription_that_is_refused(tmp_path: Path) -> None:
     async with ScriptedBroker({SUBSCRIBE: refuse}) as scripted:
         findings = await look(settings_at(tmp_path, scripted.port))
-        (asked,) = scripted.all(SUBSCRIBE)
+        asked, for_marker = scripted.all(SUBSCRIBE)
     assert findings["subscriptions"].code == "subscription_refused"
     assert findings["subscriptions"].text == "refused: /a/pump/u/4.3: Not authorized"
     # Retain handling 2: no retained message, please.
     assert asked.body[3:] == text("/a/pump/u/4.3") + bytes([2 << 4 | 0x08 | 0x01])
+    assert for_marker.body[3:] == text("gatewayd/barn-pi/marker") + bytes([2 << 4 | 0x08 | 0x01])
+    assert findings["marker"].code == "subscription_refused"
 
 
 async def test_a_broker_that_cuts_the_connection_instead_of_answering(tmp_path: Path) -> None:
@@ -191,7 +159,7 @@ async def test_what_is_no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_broker_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker, "LIMIT_S", 0.2)
+    monkeypatch.setattr(permissions, "LIMIT_S", 0.2)
     async with ScriptedBroker({SUBSCRIBE: lambda *_: None, PUBLISH: lambda *_: None}) as scripted:
         findings = await look(settings_at(tmp_path, scripted.port))
     assert levels(findings)["statuses"] == levels(findings)["subscriptions"] == "broker_silent"

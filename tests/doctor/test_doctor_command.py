@@ -50,7 +50,8 @@ def test_without_failures_it_exits_with_0(lab: Lab) -> None:
     assert lines[0].startswith("ok       configuration:")
     starts = [line.split()[1].rstrip(":") for line in lines if not line.startswith(" ")]
     assert list(dict.fromkeys(starts)) == [
-        *("configuration", "broker", "TLS", "login", "statuses", "subscriptions", "clock", "account"),
+        *("configuration", "broker", "TLS", "login", "last", "statuses", "subscriptions", "marker", "clock"),
+        "account",
         *("password", "key", "state_dir", "disk", "database", "SQLite", "daemon", "watchdog"),
     ]
     assert "\x1b" not in result.stdout, "colour is for terminals"

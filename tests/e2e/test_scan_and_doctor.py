@@ -38,6 +38,8 @@ async def test_beside_a_transfer(farm: Farm) -> None:
     report = json.loads(doctor.stdout)
     assert report["ok"], report
     texts = {finding["subject"]: finding["text"] for finding in report["findings"]}
+    assert texts["last will"] == "the broker accepted it with gatewayd's own connection"
+    assert texts["marker"] == "gatewayd/barn/marker may be written and read"
     assert texts["daemon"] == f"gatewayd is running (process {pid})"
     assert texts["pump-1"].endswith("is there, pty, in use by gatewayd")
     await farm.gateway.until_state("pump-1", "succeeded")

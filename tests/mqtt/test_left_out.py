@@ -1,6 +1,7 @@
 """A broker that closes the connection over what is forbidden: that is left out, and the rest goes on."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from lab.broker_session import OTHER, TOPIC, session_lab
@@ -10,12 +11,14 @@ from lab.brokers import (
     PUBLISH,
     SUBACK,
     SUBSCRIBE,
+    Mosquitto,
     Packet,
     Peer,
     ScriptedBroker,
     packet,
     until,
 )
+from lab.configuration import private_file
 
 from gatewayd.mqtt.left_out import AFTER_CLOSE_S, LONGEST_S, LeftOut, Request
 from gatewayd.mqtt.login import BrokerError
@@ -173,6 +176,30 @@ async def test_a_broker_that_says_no_and_then_closes_starves_nobody() -> None:
         await lab.subscribed_to(TOPIC)
         assert list(lab.session.left_out) == [FORBIDDEN]
         await lab.session.publish("gatewayd/barn/devices/pump-1", b"{}")
+
+
+async def test_a_plain_no_to_a_message_is_told_until_it_is_taken() -> None:
+    desk = Desk()
+    for ends in (lambda: desk.answer(WRITE), desk.connection):
+        desk.left_out.begin()
+        with pytest.raises(BrokerError):
+            async with desk.left_out.asking(Open(), [WRITE]):  # type: ignore[arg-type]  # enough of one
+                raise BrokerError("no", code="publish_refused")
+        assert list(desk.left_out.errors) == [WRITE]
+        assert desk.left_out.error_of(WRITE) is None, "it is sent again when it changes"
+        await ends()
+        assert not desk.left_out.errors
+
+
+async def test_what_an_access_rule_forbids_to_write_is_told(tmp_path: Path) -> None:
+    acl = private_file(tmp_path / "acl", b"topic read #\ntopic write gatewayd/barn/devices/+\n")
+    with Mosquitto(tmp_path / "m", f"acl_file {acl}") as mosquitto:
+        async with session_lab(mosquitto.port) as lab:
+            await lab.subscribed(TOPIC)
+            await until(lambda: lab.session.left_out, "the status")
+            await lab.session.publish("gatewayd/barn/devices/pump-1", b"{}")
+            ((topic, error),) = lab.session.left_out.items()
+    assert (topic, error.code) == (STATUS, "publish_refused")
 
 
 async def test_one_forbidden_topic_does_not_starve_the_others() -> None:

@@ -69,7 +69,7 @@ class Broker:
         self.sleeps_s.append(seconds)
         for topic in self.queue:
             self.messages_in += 1
-            if not self.check.take_marker(topic, self.retained[topic]):
+            if not self.check.take_marker(topic, self.retained[topic], is_retained=True):
                 self.check.came(topic, is_retained=True)
         self.queue.clear()
 
@@ -292,9 +292,38 @@ async def test_what_is_suspected_is_held_for_as_long_as_it_takes(broker: Broker)
     assert held == [True]
 
 
+async def test_what_may_not_be_read_is_not_waited_for(broker: Broker) -> None:
+    broker.check.want(frozenset({PUMP}))
+    broker.check.asked([PUMP])
+    broker.check.refused([PUMP])
+    assert not broker.check.is_unconfirmed(PUMP)
+    assert broker.changes == 1, "or nobody would look before something else happens"
+    broker.check.refused([PUMP])
+    assert broker.changes == 1
+
+
+async def test_what_has_come_is_told_at_once(broker: Broker) -> None:
+    broker.check.want(frozenset({PUMP}))
+    broker.check.came(PUMP, is_retained=True)
+    assert broker.changes == 1
+
+
+async def test_what_is_not_retained_is_no_marker(broker: Broker) -> None:
+    """The doctor publishes on its topic, to see whether that is allowed."""
+    broker.retained = {PUMP: b"4.3.2", TANK: b"2.0.1", MARKER: Marker("mine", 6).to_bytes()}
+    await broker.start(PUMP, TANK)
+    broker.check.stored()
+    await broker.check.carry_out(broker, broker.sleep)
+    assert broker.check.take_marker(MARKER, b"", is_retained=False)
+    broker.store.known = replace(broker.store.known, newest_seq=7)
+    broker.check.stored()
+    await broker.check.carry_out(broker, broker.sleep)
+    assert broker.store.forgotten == [(6, frozenset({PUMP, TANK}))]
+
+
 def test_a_broker_that_takes_dots_for_levels_has_the_marker_too(broker: Broker) -> None:
-    assert broker.check.take_marker("gatewayd/barn/pi/marker", b"x")
-    assert not broker.check.take_marker(PUMP, b"x")
+    assert broker.check.take_marker("gatewayd/barn/pi/marker", b"x", is_retained=True)
+    assert not broker.check.take_marker(PUMP, b"x", is_retained=True)
 
 
 async def test_a_failing_disk_ends_no_connection(broker: Broker) -> None:

@@ -126,6 +126,31 @@ async def test_wrong_credentials_are_told_and_tried_again_slowly(tmp_path: Path)
             await lab.subscribed(TOPIC)
 
 
+async def test_a_forbidden_last_will_is_named_as_a_possible_reason() -> None:
+    def refuse(peer: Peer, got: Packet) -> None:
+        peer.send(packet(CONNACK, b"\0\x87\0" if got.body[6] == 5 else b"\0\5"))
+
+    for answer, code in ((refuse, "bad_credentials"), (lambda peer, _: peer.cut(), "no_connack")):
+        async with ScriptedBroker({CONNECT: answer}) as scripted, session_lab(scripted.port) as lab:
+            lab.naps.let_go.clear()
+            lab.session.set_topics(frozenset())
+            await until(lambda: lab.logged("no connection", code=code))  # noqa: B023 - awaited here
+            reason = lab.log[0]["reason"]
+            assert "is the last will forbidden, a retained message to gatewayd/barn/status?" in reason
+            assert "`gatewayctl doctor` tries" in reason
+
+
+async def test_a_wrong_password_is_not_laid_to_the_last_will() -> None:
+    def refuse(peer: Peer, _got: Packet) -> None:
+        peer.send(packet(CONNACK, b"\0\x86\0"))
+
+    async with ScriptedBroker({CONNECT: refuse}) as scripted, session_lab(scripted.port) as lab:
+        lab.naps.let_go.clear()
+        lab.session.set_topics(frozenset())
+        await until(lambda: lab.logged("no connection", code="bad_credentials"))
+        assert "will" not in lab.log[0]["reason"]
+
+
 async def test_back_off_starts_over_after_a_steady_connection(scripted: ScriptedBroker) -> None:
     async with session_lab(scripted.port) as lab:
         await lab.subscribed(TOPIC)

@@ -1,10 +1,13 @@
 """Whole updates over SMP, with everything that can go wrong, against the model of Zephyr's server."""
 
 import dataclasses
+import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from lab.smp.memory import LINE, Worker, as_image, firmware, make_lab, slots
+from lab.seeds import seeds
+from lab.smp.memory import LINE, Killed, Lab, Worker, as_image, firmware, make_lab, slots
 
 from gatewayd.protocol import session
 from gatewayd.protocol.kind import SessionContext
@@ -17,10 +20,12 @@ from gatewayd.simulator.line import LineProfile
 from gatewayd.simulator.smp.server import ServerProfile
 
 NEW = firmware(1)
+MOST_OF_A_QUESTION = 100  # bytes; requests with a part of an image are longer
 LINES = {
     "perfect": LineProfile(),
     "uart": LINE,
     "slow": LineProfile(1152, 0.02),
+    "gaps": dataclasses.replace(LINE, drop_rate=2e-4),
     "lossy": dataclasses.replace(LINE, flip_rate=1e-4, drop_rate=1e-4),
     "delayed": LineProfile(11520, 0.3),
 }
@@ -36,8 +41,8 @@ PROFILES = {
 @pytest.mark.parametrize("line", LINES)
 @pytest.mark.parametrize("profile", PROFILES)
 def test_an_update_succeeds(line: str, profile: str) -> None:
-    lossy_raw = line == "lossy" and profile == "raw"
-    lab = make_lab(profile=PROFILES[profile], line=LINES["uart" if lossy_raw else line])
+    is_checked = line != "lossy" or profile != "raw"
+    lab = make_lab(profile=PROFILES[profile], line=LINES[line if is_checked else "gaps"])
     assert Worker(lab, NEW).run() is Step.SUCCEED
     assert (lab.server.slots.primary, lab.server.slots.is_confirmed) == (NEW, True)
     assert lab.server.boots == 2
@@ -175,18 +180,86 @@ def test_an_image_that_hangs_is_tried_once_and_reverted() -> None:
     assert lab.server.boots == boots
 
 
-def test_an_image_damaged_in_flash_does_not_start_and_is_not_tried_again() -> None:
-    lab = make_lab()
+@pytest.mark.parametrize("unfinished_s", [3.0, 4.5])
+@pytest.mark.parametrize("seed", seeds(24))
+def test_bytes_lost_on_a_raw_line_are_never_made_up_from_the_next_request(
+    seed: int, unfinished_s: float
+) -> None:
+    """A device that lacks a part of a request takes what comes next for it, if that comes too soon."""
+    gaps = dataclasses.replace(LINE, drop_rate=random.Random(seed).choice([5e-5, 2e-4, 6e-4]))
+    raw = dataclasses.replace(PROFILES["raw"], unfinished_s=unfinished_s)
+    lab = make_lab(profile=raw, line=gaps, seed=seed)
+    assert Worker(lab, NEW).run() is Step.SUCCEED
+    assert lab.server.slots.primary == NEW
+    assert lab.server.boots == 2, "it was rejected once, and sent again"
+
+
+@pytest.mark.parametrize("nth", range(1, 12))
+def test_a_gateway_killed_in_the_middle_of_a_raw_request_leaves_nothing_behind(nth: int) -> None:
+    lab = make_lab(profile=PROFILES["raw"])
     worker = Worker(lab, NEW)
+    requests = 0
+
+    def cut(way: str, data: bytes) -> bytes:
+        nonlocal requests
+        requests += way == ">" and len(data) > MOST_OF_A_QUESTION
+        if way == ">" and requests == nth:
+            raise Killed(data[: len(data) // 2])
+        return data
+
+    lab.pass_on = cut
+    try:
+        worker.run()
+    except Killed as end:
+        lab.pass_on = lambda _way, data: data
+        lab.server.receive_data(end.args[0], lab.now)
+        worker.restart_gateway()
+        assert worker.run() is Step.SUCCEED
+    assert (lab.server.slots.primary, lab.server.boots) == (NEW, 2)
+
+
+@pytest.mark.parametrize("framing", list(Framing))
+def test_an_image_damaged_on_a_line_without_checksums_is_sent_once_more(framing: Framing) -> None:
+    lab = make_lab(profile=ServerProfile(framing=framing))
+    worker = Worker(lab, NEW)
+    worker.on_step = damaging(lab, times=1)
+    is_raw = framing is Framing.RAW
+    assert worker.run() is (Step.SUCCEED if is_raw else Step.FAIL_REJECTED)
+    assert lab.server.slots.primary == (NEW if is_raw else firmware(0))
+
+
+def test_an_image_that_the_bootloader_never_accepts_is_sent_twice_at_most() -> None:
+    lab = make_lab(slots(verify=lambda _image: False), ServerProfile(framing=Framing.RAW))
+    worker = Worker(lab, NEW)
+    assert worker.run() is Step.FAIL_REJECTED
+    assert worker.steps.count(Step.TRANSFER) == 2
+    assert worker.run() is Step.FAIL_REJECTED
+    assert worker.steps.count(Step.TRANSFER) == 2
+
+
+def damaging(lab: Lab, *, times: int) -> Callable[[str], None]:
+    """Return a hook that changes a byte of the uploaded image before it is armed."""
+    left = times
 
     def damage(name: str) -> None:
-        if name == "arm":
+        nonlocal left
+        if name == "arm" and left:
+            left -= 1
             content = bytearray(lab.server.slots.secondary)
             content[5000] ^= 1
             lab.server.slots.secondary = bytes(content)
 
-    worker.on_step = damage
-    assert worker.run() is Step.FAIL_REVERTED
+    return damage
+
+
+def test_an_image_damaged_in_flash_does_not_start_and_is_not_tried_again() -> None:
+    lab = make_lab()
+    worker = Worker(lab, NEW)
+    worker.on_step = damaging(lab, times=1)
+    assert worker.run() is Step.FAIL_REJECTED
+    boots = lab.server.boots
+    assert worker.run() is Step.FAIL_REJECTED
+    assert lab.server.boots == boots
 
 
 @pytest.mark.parametrize("hangs", [False, True])

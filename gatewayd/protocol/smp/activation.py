@@ -4,6 +4,10 @@ The awkward case is a device that has reverted: its slots look as they did befor
 and confirmed, new image in the other slot, not pending. Only the stored `is_armed` tells the two apart. It is
 stored after the device has acknowledged the test and before it is told to restart, so an image that hangs is
 tried once, whatever happens to the gateway in between.
+
+An image that MCUboot finds damaged, or whose signature it does not accept, is never started, and erased. So
+an image that was armed and has left its slot empty was *rejected*. So was the one that was armed in serial
+recovery, if that still answers: identification has let it restart once more by then.
 """
 
 from gatewayd.protocol.smp.answers import Slots
@@ -14,15 +18,23 @@ from gatewayd.protocol.steps import Step, Update
 def next_step(update: Update, facts: Facts) -> Step:
     """Decide the next step."""
     active = facts.active
-    if update.image is None or facts.is_recovery:
+    if update.image is None:
         return Step.TRANSFER
     if active is not None and slot_id(active) == update.image:
         return Step.SUCCEED if active.is_confirmed else Step.CONFIRM
     if update.is_armed:
-        return Step.RESTART if _is_pending(facts.slots) else Step.FAIL_REVERTED
+        return _after_arming(facts)
     if active is not None and not active.is_confirmed:
         return Step.AWAIT_TRIAL_END
     return Step.TRANSFER
+
+
+def _after_arming(facts: Facts) -> Step:
+    """Decide for a device that was to start the image and does not run it."""
+    if not facts.is_recovery and _is_pending(facts.slots):
+        return Step.RESTART
+    is_gone = all(slot.is_active for slot in facts.slots.all)
+    return Step.FAIL_REJECTED if is_gone or facts.is_recovery else Step.FAIL_REVERTED
 
 
 def has_restarted(update: Update, facts: Facts) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gatewayd.errors import LinkError
-from gatewayd.protocol.request import ROUNDS, Request
+from gatewayd.protocol.request import FLOOR_S, ROUNDS, Request
 from gatewayd.protocol.session import Traffic
 from gatewayd.protocol.silence import no_answer
 from gatewayd.protocol.smp.frames import HEADER_SIZE, Frame, Op
@@ -16,6 +16,7 @@ _PACKETS_PER_S = 10.0  # assumed of a radio
 _ASK_INTERVAL_S = 0.5  # while waiting for a device to answer at all
 _ONCE_WAIT_S = 2.0  # for the answer to a request that is not repeated
 _BUSY_PAUSE_S = 1.0
+_SILENT_ROUNDS = 5  # where each comes after a long silence
 _SEQUENCES = 256
 _EMPTY_MAP = 1  # bytes; the shortest answer has no more after its header
 
@@ -32,7 +33,11 @@ class Question:
 
 
 class Exchange:
-    """See the module's text. `busy_s`: how long a device may report that it is busy."""
+    """See the module's text. `busy_s`: how long a device may report that it is busy.
+
+    On a raw UART it is silent before a request that may follow an unfinished one (`Wire.silence_s`): its own,
+    or that of a gateway which was there before.
+    """
 
     def __init__(
         self, traffic: Traffic, framing: Framing, *, baud: int, datagram: bool, busy_s: float
@@ -45,6 +50,8 @@ class Exchange:
         self._busy_since: float | None = None
         self._packets: deque[bytes] = deque()
         self._sequence = 0
+        self._is_answered = False  # what was sent last
+        self._forgets_at: float | None = None  # when the device drops it if it is unfinished; None: not known
         self._question: Question | None = None
         self._request: Request[Frame] | None = None
         self._asked_at = 0.0
@@ -71,25 +78,30 @@ class Exchange:
 
     def ask(self, question: Question, now: float, rounds: int = ROUNDS) -> None:
         """Repeat a question until it is answered, at most `rounds` times."""
-        frame = self._begin(question, now)
-        wire_s = self.wire_s(len(frame.to_bytes()))
-        turnaround_s = self.turnaround_s or 0.0
-        self._request = Request(frame, now, wire_s=wire_s, turnaround_s=turnaround_s, rounds=rounds)
+        frame, begins_at = self._begin(question, now)
+        self._request = Request(
+            frame,
+            begins_at,
+            wire_s=self.wire_s(len(frame.to_bytes())),
+            turnaround_s=self.turnaround_s or 0.0,
+            rounds=min(rounds, _SILENT_ROUNDS) if self.wire.silence_s else rounds,
+            floor_s=max(FLOOR_S, self.wire.silence_s),
+        )
 
     def ask_once(self, question: Question, now: float) -> None:
         """Ask a question that must not be repeated."""
-        frame = self._begin(question, now)
+        frame, begins_at = self._begin(question, now)
         wire_s = self.wire_s(len(frame.to_bytes())) + _ONCE_WAIT_S
-        self._request = Request(frame, now, wire_s=wire_s, rounds=1)
+        self._request = Request(frame, begins_at, wire_s=wire_s, rounds=1)
 
     def ask_patiently(self, question: Question, begins_at: float, patience_s: float) -> None:
         """Ask at a steady interval for `patience_s`."""
-        frame = self._begin(question, begins_at)
+        frame, begins_at = self._begin(question, begins_at)
         self._request = Request.patient(
             frame,
             begins_at,
             wire_s=self.wire_s(len(frame.to_bytes())),
-            interval_s=_ASK_INTERVAL_S,
+            interval_s=max(_ASK_INTERVAL_S, self.wire.silence_s),
             gives_up_at=begins_at + patience_s,
         )
 
@@ -147,8 +159,10 @@ class Exchange:
         self._request.mark_sent(now)
         return self._request.frame
 
-    def put(self, frame: Frame) -> None:
+    def put(self, frame: Frame, now: float) -> None:
         """Queue a frame, cut into pieces that the link can carry."""
+        self._is_answered = False
+        self._forgets_at = now + self.wire_s(len(frame.to_bytes())) + self.wire.silence_s
         self._packets.extend(self.wire.encode(frame))
 
     def next_packet(self) -> bytes:
@@ -169,10 +183,22 @@ class Exchange:
         rate = self._baud / _BITS_PER_BYTE if packet is None else packet * _PACKETS_PER_S
         return self.wire.size(frame_size) / rate
 
-    def _begin(self, question: Question, now: float) -> Frame:
+    def clear_at(self, now: float) -> float:
+        """Return when the device has no part of an earlier request any more, `now` at the earliest."""
+        if self._is_answered or not self.wire.silence_s:
+            return now
+        return max(now, now + self.wire.silence_s if self._forgets_at is None else self._forgets_at)
+
+    def note_answer(self, frame: Frame) -> None:
+        """Note that the device has something of ours complete."""
+        self._is_answered |= frame.is_answer and frame.sequence == self._sequence
+
+    def _begin(self, question: Question, now: float) -> tuple[Frame, float]:
+        """Return the question's frame, and when it may be sent."""
         self.stop()
         self.wire.listen_again()
         self.wire.drop_unfinished()
-        self._question, self._asked_at = question, now
+        self._question, self._asked_at = question, self.clear_at(now)
         sequence = self.next_sequence()
-        return Frame(question.op, question.group, question.command, sequence, question.payload)
+        frame = Frame(question.op, question.group, question.command, sequence, question.payload)
+        return frame, self._asked_at

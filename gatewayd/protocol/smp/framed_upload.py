@@ -24,11 +24,12 @@ class FramedUpload:
             image.sha256,
             facts.image,
             room=exchange.wire.room(facts.buffers.size),
-            window=max(1, facts.buffers.count - 1),
+            window=1 if exchange.wire.silence_s else max(1, facts.buffers.count - 1),
             wire_s=exchange.wire_s,
+            silence_s=exchange.wire.silence_s,
             packet=lambda: exchange.wire.packet,
         )
-        self._upload = Upload(plan, now, exchange.turnaround_s)
+        self._upload = Upload(plan, exchange.clear_at(now), exchange.turnaround_s)
         self._exchange = exchange
         self._events = events
 

@@ -82,7 +82,8 @@ class SmpGateway:
         self._facts: Facts | None = None
         self._image: McubootImage | None = None
         self._offered: session.Image | None = None
-        self._has_uploaded = False  # the offered image, in this session
+        self._has_uploaded = False  # the offered image
+        self._uploads = 0  # complete ones
         self._is_arming = False
         self._upload: FramedUpload | None = None
         self._doubtful: FramedUpload | None = None  # waits for the image state
@@ -161,7 +162,9 @@ class SmpGateway:
 
     def next_step(self, update: Update) -> Step:
         """See TransferSession."""
-        return activation.next_step(update, self._known())
+        step = activation.next_step(update, self._known())
+        is_doubtful = self._exchange.wire.silence_s > 0 and self._uploads == 1  # nothing had a checksum
+        return Step.TRANSFER if step is Step.FAIL_REJECTED and is_doubtful else step
 
     def has_restarted(self, update: Update) -> bool:
         """See TransferSession."""
@@ -183,7 +186,7 @@ class SmpGateway:
         upload = self._upload
         frame = self._exchange.due_frame(now) if upload is None else upload.next_frame(now)
         if frame is not None:
-            self._exchange.put(frame)
+            self._exchange.put(frame, now)
         return self._exchange.next_packet()
 
     def next_event(self) -> session.Event | None:
@@ -252,6 +255,7 @@ class SmpGateway:
 
     def _end_upload(self, upload: FramedUpload) -> None:
         self._has_uploaded |= upload.is_complete
+        self._uploads += upload.is_complete
         self._exchange.turnaround_s = upload.turnaround_s
         self._upload = None
 
@@ -327,6 +331,7 @@ class SmpGateway:
         self._exchange.ask(QUESTIONS[state], now, rounds)
 
     def _take(self, frame: Frame, now: float) -> None:
+        self._exchange.note_answer(frame)
         if self._upload is not None:
             if answers.is_of(frame, Group.IMAGE, ImageCommand.UPLOAD):
                 self._take_upload_answer(self._upload, frame, now)

@@ -16,6 +16,11 @@ which with an answer are the four buffers that Zephyr has unless told otherwise.
 chunks it is one, and after a stretch without any, as before. A loss now and then is cheaper than one request
 at a time.
 
+A raw UART has no checksums, and a device that lost bytes of a request takes those of the next one in their
+place. So only one request is in flight there, and a repetition waits until the device should have dropped
+what it has (wire.py). Should it wait for longer, that does no harm: in these requests the offset comes after
+the data, so that a request with a gap cannot be read, and is refused.
+
 The awkward case is offset 0. A device that restarted and lost its state wants it, and only a request at 0 has
 length and `sha`. It is sent alone and with no more than MCUboot's header: a device that knows the `sha`
 answers with its offset, and only these 32 bytes were sent twice. The answer may also take half a minute,
@@ -81,6 +86,7 @@ class Plan:
     Attributes:
         room: the longest frame.
         wire_s: how long a frame of a size takes on the line.
+        silence_s: the least pause before a request that follows an unanswered one.
         packet: what one packet of the link holds now, which may change; None: it has no packets.
     """
 
@@ -90,6 +96,7 @@ class Plan:
     room: int
     window: int
     wire_s: Callable[[int], float]
+    silence_s: float = 0.0
     packet: Callable[[], int | None] = lambda: None
 
 
@@ -138,7 +145,8 @@ class Upload:
         offset, was_alone = self._sent, not self._flight
         head = self._head(offset)
         size = min(self._data_room(head), self.size - offset, *((FIRST_DATA,) if not offset else ()))
-        request = {**head, "data": bytes(self._plan.content[offset : offset + size])}
+        data = {"data": bytes(self._plan.content[offset : offset + size])}
+        request = {**data, **head} if self._plan.silence_s else {**head, **data}
         frame_size = HEADER_SIZE + len(cbor.encode(request))
         wire_s = self._plan.wire_s(frame_size)
         packet = self._plan.packet()
@@ -365,4 +373,5 @@ class Upload:
             pause = _PAUSE_S
         else:
             pause = max(_PAUSE_FLOOR_S, _TURNAROUNDS * self.turnaround_s)
+        pause = max(pause, self._plan.silence_s)
         return float(min(pause * 2 ** min(self._rounds, 8), max(pause, _PAUSE_CEILING_S)))

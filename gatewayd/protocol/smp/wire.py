@@ -13,6 +13,8 @@ from gatewayd.protocol.smp.plain import PlainDeframer
 
 _WORTH_WHOLE = 0.9  # of a buffer: a packet that is nearly empty takes as much of the airtime as a full one
 _LEAST_PACKET = 20  # what Bluetooth carries before a larger size is agreed
+# Zephyr and MCUboot drop an unfinished request after 3 s without a byte, unless built otherwise.
+_UNFINISHED_S = 3.5
 
 
 class Framing(StrEnum):
@@ -46,6 +48,15 @@ class Wire:
     def listen_again(self) -> None:
         """Forget what was received before: it does not answer the new question."""
         self._heard = Heard()
+
+    @property
+    def silence_s(self) -> float:
+        """How long to be silent before a request that follows an unanswered one.
+
+        On a raw UART nothing but a length tells where a request ends. A device that missed some of its bytes
+        takes those of the next one in their place, and writes them to flash: only silence makes it forget.
+        """
+        return _UNFINISHED_S if self._framing is Framing.RAW and self.packet is None else 0.0
 
     def drop_unfinished(self) -> None:
         """Drop an unfinished frame, whose rest will not arrive."""

@@ -52,6 +52,7 @@ class ServerProfile:
         mode: MCUboot's, where bootloader info is built in.
         framing: raw for a radio, too.
         joins_packets: whether a request may come in several packets of a radio.
+        unfinished_s: on a raw UART it drops what it has of a request after so long without a byte.
     """
 
     board: str = "qemu_cortex_m0/nrf51822"
@@ -65,6 +66,7 @@ class ServerProfile:
     framing: Framing = Framing.CONSOLE
     slot_size: int = SLOT_SIZE
     joins_packets: bool = True
+    unfinished_s: float = 3.0
 
     @property
     def reverts(self) -> bool:
@@ -89,6 +91,7 @@ class SmpServer:
         self._out: deque[tuple[float, bytes]] = deque()
         self._resets_at = math.inf
         self._free_at = now
+        self._heard_at = now
         self._commands: dict[tuple[int, int, Op], Callable[[Mapping[Any, Any]], dict[str, Any]]] = {
             (Group.OS, OsCommand.ECHO, Op.WRITE): lambda asked: {"r": asked.get("d", "")},
             (Group.OS, OsCommand.RESET, Op.WRITE): self._reset,
@@ -110,6 +113,10 @@ class SmpServer:
         if not self.profile.joins_packets:
             self._take_packet(data, now)
             return
+        if isinstance(self._deframer, PlainDeframer) and data:
+            if now - self._heard_at >= self.profile.unfinished_s:
+                self._deframer.drop()
+            self._heard_at = now
         for found in self._deframer.feed(data):
             if not isinstance(found, NoFrame) and len(found) <= self._room:
                 self._take(found, now)

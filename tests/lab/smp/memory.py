@@ -49,13 +49,15 @@ class Lab:
     session: SmpGateway
     line: LineProfile = LINE
     now: float = 0.0
+    seed: int = 0  # of what the line spoils
     pass_on: Callable[[str, bytes], bytes] = lambda _way, data: data
     events: list[Any] = field(default_factory=list)
     to_device: Line = field(init=False)
     to_gateway: Line = field(init=False)
 
     def __post_init__(self) -> None:
-        self.to_device, self.to_gateway = (Line(self.line, random.Random(seed)) for seed in (1, 2))
+        seeds = 2 * self.seed + 1, 2 * self.seed + 2
+        self.to_device, self.to_gateway = (Line(self.line, random.Random(seed)) for seed in seeds)
 
     def run(self, start: Callable[[float], None]) -> Any:
         """Run an operation to its outcome."""
@@ -105,12 +107,13 @@ def make_lab(
     flash: Slots | None = None,
     profile: ServerProfile | None = None,
     line: LineProfile = LINE,
+    seed: int = 0,
     **options: Any,
 ) -> Lab:
     """Join a device and a session."""
     profile = profile or ServerProfile()
     session = SmpGateway(baud=BAUD, framing=profile.framing, boot_s=2, **options)
-    lab = Lab(SmpServer(flash or slots(), profile, 0.0), session, line)
+    lab = Lab(SmpServer(flash or slots(), profile, 0.0), session, line, seed=seed)
     lab.wait(1.0)
     return lab
 
@@ -143,14 +146,14 @@ class Worker:
         self.lab.session = SmpGateway(baud=BAUD, framing=self.lab.server.profile.framing, boot_s=2)
 
     def run(self) -> Any:
-        """Return Step.SUCCEED, Step.FAIL_REVERTED or the failure."""
+        """Return the step that ends it, or the failure."""
         for _ in range(8):
             outcome = self._operation("identify", lambda now: self.lab.session.identify(now, PATIENCE_S))
             if not isinstance(outcome, session.Identified):
                 return outcome
             step = self.lab.session.next_step(self.update)
             self.steps.append(step)
-            if step in (Step.SUCCEED, Step.FAIL_REVERTED, Step.AWAIT_TRIAL_END):
+            if step in (Step.SUCCEED, Step.FAIL_REVERTED, Step.FAIL_REJECTED, Step.AWAIT_TRIAL_END):
                 return step
             failure = self._take(step)
             if failure is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 TABLE = "codes.py"  # the one place that may classify codes
 LONG_FILE, LONG_FUNCTION = 400, 40
+_NOT_CODES = frozenset({"state", "name"})
 _ROW = re.compile(r"^\| `([a-z][a-z0-9_]*)` \|", re.MULTILINE)
 
 
@@ -60,33 +61,45 @@ def documented_codes(page: Path) -> frozenset[str]:
 def compared_codes(source: Source, codes: frozenset[str]) -> list[str]:
     """Return where, outside the table, a literal that is a code decides something: `path:line code`.
 
-    Literals count in a comparison (`==`, `!=`, `in`, `not in`), in a `case` and in a set. A word that is also
-    something else (the name of a field, a state) counts too: what it stands for cannot be seen here.
+    Literals count in a comparison (`==`, `!=`, `in`, `not in`), in a `case` and in a set. Some words are also
+    something else, and do not count where that shows: a state or a name is compared, or the set has members
+    that are no codes.
     """
     found = {
         (path, node.lineno, node.col_offset, node.value)
         for path, tree in source.trees.items()
         if path != TABLE
-        for node in _deciding(tree)
+        for node in _deciding(tree, codes)
         if node.value in codes
     }
     return [f"{path}:{line} {code}" for path, line, _, code in sorted(found)]
 
 
-def _deciding(tree: ast.Module) -> Iterator[ast.Constant]:
+def _deciding(tree: ast.Module, codes: frozenset[str]) -> Iterator[ast.Constant]:
     """Yield the string literals that something is compared with."""
     for node in ast.walk(tree):
         match node:
-            case ast.Compare():
+            case ast.Compare() if not _is_something_else(node.left):
                 for operand in (node.left, *node.comparators):
                     yield from _literals(operand)
-            case ast.MatchValue():
-                yield from _literals(node.value)
-            case ast.Set():
-                yield from _literals(node)
-            case ast.Call(func=ast.Name(id="set" | "frozenset")):
-                for argument in node.args:
-                    yield from _literals(argument)
+            case ast.Match() if not _is_something_else(node.subject):
+                for part in ast.walk(node):
+                    if isinstance(part, ast.MatchValue):
+                        yield from _literals(part.value)
+            case ast.Set() | ast.Call(func=ast.Name(id="set" | "frozenset")):
+                arguments = [node] if isinstance(node, ast.Set) else node.args
+                members = [literal for one in arguments for literal in _literals(one)]
+                if all(member.value in codes for member in members):
+                    yield from members
+
+
+def _is_something_else(subject: ast.expr) -> bool:
+    """Whether what is compared is a state or a name, by its own name."""
+    match subject:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name in _NOT_CODES
+        case _:
+            return False
 
 
 def _literals(node: ast.expr) -> Iterator[ast.Constant]:

@@ -25,6 +25,8 @@ class A:
         async def three(code):
             if code in ("link_lost", "nothing") or code == "bad_magic":
                 return {"code": "link_lost"}
+            if self.state == "bad_magic":
+                return {"bad_magic", "idle"}
             return frozenset({"bad_magic"})
         return three
 """,
@@ -39,11 +41,11 @@ layers = ["room", "codes | other"]
 }
 EXPECTED = {
     "files": 6,
-    "lines": 15,
-    "longest file": "11 (room/top.py)",
+    "lines": 17,
+    "longest file": "13 (room/top.py)",
     "files over 400 lines": 0,
     "functions": 3,
-    "longest function": "6 (room/top.py:two)",
+    "longest function": "8 (room/top.py:two)",
     "functions over 40 lines": 0,
     "floors": 3,
     "floors in one room": "2 (gatewayd.room)",
@@ -80,7 +82,7 @@ def test_a_small_tree(tmp_path: Path) -> None:
     assert figures("--where", tmp_path).splitlines() == [
         "gatewayd/room/top.py:8 link_lost",
         "gatewayd/room/top.py:8 bad_magic",
-        "gatewayd/room/top.py:10 bad_magic",
+        "gatewayd/room/top.py:12 bad_magic",
         "gatewayd.low is in no contract",
     ]
 
