@@ -226,8 +226,10 @@ def _unwise(device: Device, keys: dict[str, KeyFiles]) -> Iterable[tuple[str, st
     can_verify = files is not None and bool(files.verify_key_file or files.ota_key_file)
     yield from _unwise_link(device)
     if device.payload is Payload.STANDARD:
-        message = "standard firmware has no signature and no anti-rollback mark:"
-        " anyone who may publish decides what runs"
+        message = (
+            "standard firmware has no signature and no anti-rollback mark:"
+            " anyone who may publish decides what runs"
+        )
         if device.keys is not None:
             message += "; keys has no effect"
         if device.deliver is Deliver.CONTAINER:

@@ -378,6 +378,7 @@ def test_standard_payload_warns_once_for_all_devices_where_it_is_written(lab: La
     lab.tree["devices"] = [lab.device(f"pump-{n}") for n in range(8)]
     [warning] = lab.warnings()
     assert warning.startswith("config.yaml:12: defaults.payload: standard firmware has no signature")
+    assert "no anti-rollback mark: anyone who may publish decides what runs" in warning
     assert "(pump-0, pump-1, pump-2, pump-3, pump-4 and 3 more)" in warning
 
 
