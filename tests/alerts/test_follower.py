@@ -19,7 +19,7 @@ from gatewayd.control import messages, requests
 from gatewayd.control.caller import Caller
 from gatewayd.control.replies import Result
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 LATER = "2026-11-28T13:00:00Z"
 
 

@@ -125,7 +125,7 @@ def completions(line: str, barn: Desk) -> list[str]:
         env=os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "GATEWAYD_SOCKET": str(barn.socket)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=True,
     )
     assert ran.stderr == ""

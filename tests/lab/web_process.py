@@ -43,5 +43,5 @@ class WebProcess:
             return None
         if self._process.poll() is None:
             self._process.send_signal(number)
-        self._process.communicate(timeout=20)
+        self._process.communicate(timeout=60)
         return self._process.returncode

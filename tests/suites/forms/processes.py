@@ -87,7 +87,7 @@ class Esp:
         """What rBoot has in the clock's memory is gone as well."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(120)
         (self.folder / "rtc.bin").unlink(missing_ok=True)
 
     @property
