@@ -158,7 +158,7 @@ async def _until(gateway: Gateway, esp: Esp, **wanted: str) -> None:
         status: dict[str, Any] = gateway.status.get("esp", {})
         return wanted.items() <= status.items()
 
-    await gateway.until(reached, f"{wanted}", 60)
+    await gateway.until(reached, f"{wanted}", 240)
 
 
 def _assert_runs(esp: Esp, slot: int, image: bytes) -> None:
