@@ -22,8 +22,9 @@ TOPIC = "/a/pump/u/4.3"
 MIB = 1024 * 1024
 MOST_RSS_MIB = 120.0
 MOST_LOG_MIB = 2.0
-# Ten times what a quiet machine takes.
-MOST_INSTALL_S = 200.0
+MOST_INSTALL_S = 30.0
+# Then it is given up.
+INSTALL_LIMIT_S = 200.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Figures:
     peak_mib: float
     log_bytes: int
     dropped: int
-    installed_s: float | None  # None: not within the goal
+    installed_s: float | None  # None: it was given up
     cpu_s: float = 0.0
 
 
@@ -46,8 +47,9 @@ def misses(found: Figures) -> Iterator[str]:
         yield f"memory {found.peak_mib:.1f} MiB, the goal is below {MOST_RSS_MIB:g}"
     if found.log_bytes >= MOST_LOG_MIB * MIB:
         yield f"log {found.log_bytes / MIB:.2f} MiB, the goal is below {MOST_LOG_MIB:g}"
-    if found.installed_s is None:
-        yield f"the genuine release was not installed in {MOST_INSTALL_S:g} s"
+    if found.installed_s is None or found.installed_s > MOST_INSTALL_S:
+        took = "never" if found.installed_s is None else f"after {found.installed_s:.1f} s"
+        yield f"the genuine release was installed {took}, the goal is {MOST_INSTALL_S:g} s"
 
 
 def report(found: Figures) -> str:
@@ -90,7 +92,7 @@ async def flood(whole: Farm, rate: int, seconds: float) -> Figures:
     try:
         await gateway.until(
             lambda: gateway.status.get("pump-1", {}).get("state") == "succeeded",
-            limit_s=MOST_INSTALL_S,
+            limit_s=INSTALL_LIMIT_S,
         )
         installed_s = time.monotonic() - begun
     except AssertionError as error:

@@ -19,7 +19,8 @@ def test_a_good_run_misses_nothing() -> None:
     [
         ({"peak_mib": 741.0}, "memory"),
         ({"log_bytes": 43 * 1024 * 1024}, "log"),
-        ({"installed_s": None}, "not installed"),
+        ({"installed_s": None}, "never"),
+        ({"installed_s": 60.0}, "after 60.0 s"),
     ],
 )
 def test_each_goal_can_be_missed(change: dict[str, float | None], word: str) -> None:
