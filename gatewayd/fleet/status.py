@@ -35,6 +35,9 @@ QUIET_S = 2.0
 # How many gateways' devices are requested together, and how long to wait for a full batch.
 BATCH = 20
 BATCH_WAIT_S = 0.2
+# A wait is made of looks this long. One that takes longer, because this process has to wait for a processor,
+# counts as one: what has arrived meanwhile shows in the next.
+LOOK_S = 0.1
 
 PresenceText = Literal["online", "offline", "sleeping", "unknown", "unreadable"]
 _SAID: dict[bytes, PresenceText] = {one.payload: one.value for one in Presence}
@@ -254,29 +257,25 @@ class _SnapshotReader:
         # Access rules of an earlier version do not have this topic: then there is less to say.
         await self._connection.look_at([self._topics.reports])
         clock = asyncio.get_running_loop().time
-        newest_at = clock()
+        quiet_s = 0.0
         while True:
-            if len(self._to_ask) >= BATCH:
+            if len(self._to_ask) >= BATCH or (self._to_ask and quiet_s >= BATCH_WAIT_S):
                 await self._ask_for_devices()
-            until = newest_at + (BATCH_WAIT_S if self._to_ask else self._quiet_s)
-            if clock() < until:
-                is_new = await self._take(until)
-            elif self._to_ask:
-                await self._ask_for_devices()
-                is_new = True  # wait for what was just requested
-            else:
+                quiet_s = 0.0  # wait for what was just requested
+            elif not self._to_ask and quiet_s >= self._quiet_s:
                 return {key: payload for key, payload in self._found.items() if payload}
-            if is_new:
-                newest_at = clock()
+            before = clock()
+            is_new = await self._take()
+            quiet_s = 0.0 if is_new else quiet_s + min(clock() - before, LOOK_S)
 
-    async def _take(self, until: float) -> bool:
-        """Take one message, if one arrives in time; return whether its topic is new.
+    async def _take(self) -> bool:
+        """Take one message, if one arrives within a look; return whether its topic is new.
 
         Never cancel `receive` on a timeout: a message that has just arrived would be lost.
         """
         if self._coming is None:
             self._coming = asyncio.ensure_future(self._connection.receive())
-        await asyncio.wait([self._coming], timeout=until - asyncio.get_running_loop().time())
+        await asyncio.wait([self._coming], timeout=LOOK_S)
         if not self._coming.done():
             return False
         message, self._coming = self._coming.result().message, None

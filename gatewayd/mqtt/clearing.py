@@ -8,8 +8,9 @@ from gatewayd.mqtt.connection import Connection
 from gatewayd.mqtt.login import BrokerError, Login
 from gatewayd.mqtt.visitor import publish_retained, visit
 
-# Seconds without news before all retained messages count as received; see fleet/status.py.
+# Seconds without news before all retained messages count as received, in looks; see fleet/status.py.
 QUIET_S = 2.0
+LOOK_S = 0.1
 
 
 async def clear(
@@ -45,10 +46,11 @@ async def _retained(connection: Connection) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     seeing = asyncio.create_task(_see(connection, found))
     try:
-        before = -1
-        while len(found) != before and not seeing.done():
+        quiet_s = 0.0
+        while quiet_s < QUIET_S and not seeing.done():
             before = len(found)
-            await asyncio.wait([seeing], timeout=QUIET_S)
+            await asyncio.wait([seeing], timeout=LOOK_S)
+            quiet_s = 0.0 if len(found) > before else quiet_s + LOOK_S
     finally:
         seeing.cancel()
         await asyncio.wait([seeing])

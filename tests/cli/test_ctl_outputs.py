@@ -27,7 +27,7 @@ def _busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     with desk(tmp_path_factory.mktemp("ctl")) as whole:
         whole.configure(
             whole.device("pump-1").config(),
-            whole.device("slow-1", rate=9_000).config(link={"baud": 115200}),
+            whole.device("slow-1", rate=5_000).config(link={"baud": 115200}),
             whole.device("valve-1").config(install="manual"),
             whole.device("idle-1").config(),
             whole.device("gone-1").config(),

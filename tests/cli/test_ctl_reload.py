@@ -13,12 +13,12 @@ from lab.desk import Desk, desk
 pytestmark = pytest.mark.slow
 
 IMAGE = random.Random(8).randbytes(40_000)
-RATE = 40_000
+RATE = 20_000
 
 
 @pytest.fixture(name="barn")
 def _barn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """A transfer that would take half a minute, and must not notice anything; one device that is idle."""
+    """A transfer that would take a minute, and must not notice anything; one device that is idle."""
     with desk(tmp_path_factory.mktemp("ctl")) as whole:
         slow = whole.device("slow-1", rate=RATE).config(link={"baud": 115200})
         whole.configure(slow, whole.device("pump-1").config())

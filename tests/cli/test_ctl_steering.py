@@ -11,7 +11,7 @@ from lab.desk import Desk, desk
 pytestmark = [pytest.mark.slow, pytest.mark.daemon]
 
 IMAGE = random.Random(6).randbytes(40_000)
-RATE = 40_000
+RATE = 20_000
 
 
 @pytest.fixture(name="barn", scope="module")

@@ -28,7 +28,8 @@ BIN = Path(__file__).parent.parent.parent / ".venv" / "bin"
 @pytest.fixture(name="barn", scope="module")
 def _barn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     with desk(tmp_path_factory.mktemp("ctl")) as whole:
-        slow = whole.device("slow-1", rate=30_000).config(link={"baud": 115200})
+        # Eight seconds for the image that is interrupted.
+        slow = whole.device("slow-1", rate=15_000).config(link={"baud": 115200})
         whole.configure(slow, whole.device("pump-1").config(), whole.device("pump-2").config())
         whole.start()
         for name in ("slow-1", "pump-1", "pump-2"):
@@ -125,7 +126,7 @@ def completions(line: str, barn: Desk) -> list[str]:
         env=os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "GATEWAYD_SOCKET": str(barn.socket)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=True,
     )
     assert ran.stderr == ""

@@ -33,7 +33,7 @@ def test_the_demo_ends_with_the_published_image_after_a_cut_and_a_resume(
 ) -> None:
     folder = tmp_path / "demo"
     demo = [sys.executable, "-c", lacks + _MAIN, "demo", "--dir", str(folder), "--size", "100000"]
-    done = subprocess.run(demo, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(demo, capture_output=True, text=True, timeout=200, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(rf"^broker    {broker}$", done.stdout, re.MULTILINE), done.stdout
@@ -49,7 +49,7 @@ def test_the_demo_ends_with_the_published_image_after_a_cut_and_a_resume(
 def test_a_folder_with_a_demo_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
     demo = [sys.executable, "-m", "gatewayd.cli.ctl", "demo", "--dir", str(tmp_path)]
-    done = subprocess.run(demo, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(demo, capture_output=True, text=True, timeout=200, check=False)
 
     assert done.returncode == 1
     assert "holds a demo already" in done.stderr
@@ -59,7 +59,7 @@ def test_a_folder_with_a_demo_is_not_overwritten(tmp_path: Path) -> None:
 def test_without_a_broker_it_says_where_to_get_one(tmp_path: Path) -> None:
     code = _WITHOUT_MOSQUITTO + _WITHOUT_AMQTT + _MAIN
     demo = [sys.executable, "-c", code, "demo", "--dir", str(tmp_path / "demo")]
-    done = subprocess.run(demo, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(demo, capture_output=True, text=True, timeout=200, check=False)
 
     assert done.returncode == 1
     assert "the demo's broker is missing" in done.stderr
@@ -87,7 +87,7 @@ def test_the_page_is_opened_and_stays_until_somebody_ends_it(tmp_path: Path) -> 
             assert (shown["name"], shown["installed_version"]) == ("pump-1", "4.3.2")
         finally:
             running.send_signal(signal.SIGINT)
-        assert running.wait(timeout=30) == 0
+        assert running.wait(timeout=200) == 0
 
 
 def _until(output: IO[str], last: str) -> str:
@@ -102,6 +102,6 @@ def _until(output: IO[str], last: str) -> str:
 
 def _first_device(address: str) -> dict[str, object]:
     """The first device that the page is told of, as its script is: by an event."""
-    with urllib.request.urlopen(f"{address}events", timeout=20) as stream:  # noqa: S310 - the demo's own page
+    with urllib.request.urlopen(f"{address}events", timeout=200) as stream:  # noqa: S310 - the demo's own page
         events = (json.loads(line.removeprefix(b"data: ")) for line in stream if line.startswith(b"data: "))
         return next(dict(device) for event in events for device in event.get("devices", ()))

@@ -47,7 +47,7 @@ def test_a_stranger_is_kept_out_and_a_member_of_the_group_is_not() -> None:
                 extra_groups=[],
                 capture_output=True,
                 check=False,
-                timeout=20,
+                timeout=200,
             )
             assert (ran.returncode == 0) == gets_in, ran.stderr
             assert (b"PermissionError" in ran.stderr) != gets_in

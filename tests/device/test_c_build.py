@@ -16,7 +16,7 @@ STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror"
 
 def make(*targets: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["make", "-s", "-C", DEVICE, *targets], capture_output=True, text=True, timeout=110, check=False
+        ["make", "-s", "-C", DEVICE, *targets], capture_output=True, text=True, timeout=200, check=False
     )
 
 

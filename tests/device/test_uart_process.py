@@ -41,7 +41,7 @@ PROGRAMS: dict[str, tuple[str | Path, ...]] = {
 NAMES = {"c": "rcp-device:", "python": "gatewayctl:"}
 OLD = random.Random(4).randbytes(9_001)
 IMAGE = random.Random(5).randbytes(20_001)
-LIMIT_S = 20
+LIMIT_S = 120
 
 
 @dataclasses.dataclass

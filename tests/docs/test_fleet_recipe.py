@@ -63,7 +63,7 @@ class Repository:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=200,
         )
 
 

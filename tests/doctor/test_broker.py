@@ -120,7 +120,7 @@ async def test_a_name_that_leads_nowhere(tmp_path: Path, monkeypatch: pytest.Mon
 async def test_a_broker_of_mqtt_3_is_asked_what_can_be_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(login, "CONNECT_TIMEOUT_S", 1.0)  # amqtt never answers MQTT 5
+    monkeypatch.setattr(login, "CONNECT_TIMEOUT_S", 4.0)  # amqtt never answers MQTT 5
     async with amqtt_broker() as port:
         findings = await look(settings_at(tmp_path, port))
     assert set(levels(findings).values()) == {"ok"}
@@ -159,7 +159,7 @@ async def test_what_is_no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_broker_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(permissions, "LIMIT_S", 0.2)
+    monkeypatch.setattr(permissions, "LIMIT_S", 1.0)
     async with ScriptedBroker({SUBSCRIBE: lambda *_: None, PUBLISH: lambda *_: None}) as scripted:
         findings = await look(settings_at(tmp_path, scripted.port))
     assert levels(findings)["statuses"] == levels(findings)["subscriptions"] == "broker_silent"

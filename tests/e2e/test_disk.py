@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from lab.desk import Desk, desk
+from lab.farm import whole_lines
 from lab.small_disk import SmallDisk
 
 from gatewayd.jobs.model import CreateJob
@@ -26,7 +27,7 @@ def _whole(tmp_path: Path) -> Iterator[Desk]:
 
 
 def log_has(whole: Desk, code: str) -> bool:
-    lines = [line for line in whole.log().splitlines() if line.startswith("{")]
+    lines = [line for line in whole_lines(whole.log()) if line.startswith("{")]
     return any(json.loads(line).get("code") == code for line in lines)
 
 
@@ -47,9 +48,16 @@ def failing(whole: Desk, injection: str) -> Iterator[None]:
     options = ["-qq", "-f", "-p", str(pid), "-o", str(log), "-e", f"inject={injection}"]
     process = subprocess.Popen(["strace", *options, *files], stderr=subprocess.DEVNULL)
     threads = Path(f"/proc/{pid}/task")
+
+    def status(thread: Path) -> str:
+        try:
+            return (thread / "status").read_text()
+        except OSError:  # it has ended meanwhile
+            return traced
+
     try:
         traced = f"TracerPid:\t{process.pid}\n"
-        whole.until(lambda: all(traced in (t / "status").read_text() for t in threads.iterdir()), "strace")
+        whole.until(lambda: all(traced in status(thread) for thread in threads.iterdir()), "strace")
         yield
     finally:
         process.terminate()
@@ -70,7 +78,7 @@ def test_what_cannot_be_stored_is_not_acknowledged_and_comes_again(whole: Desk) 
         assert not is_acknowledged(whole)
     view = whole.until_state("pump-1", "succeeded")
     assert (view.installed_version, whole.devices["pump-1"].active) == ("4.3.2", IMAGE)
-    assert is_acknowledged(whole)
+    whole.until(lambda: is_acknowledged(whole), "the acknowledgement")
     assert whole.json("devices", "devices")["trouble"] is None
     assert whole.gateway.process is not None
     assert whole.gateway.process.poll() is None  # it never ended
@@ -87,7 +95,7 @@ def test_a_disk_that_gives_errors_is_waited_for(whole: Desk) -> None:
         assert not is_acknowledged(whole)
     whole.until_state("pump-1", "succeeded")
     assert whole.devices["pump-1"].active == IMAGE
-    assert is_acknowledged(whole)
+    whole.until(lambda: is_acknowledged(whole), "the acknowledgement")
     assert not (whole.folder / "state" / "quarantine").exists()  # nothing was taken for damage
 
 

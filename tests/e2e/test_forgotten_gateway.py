@@ -10,8 +10,6 @@ from lab.farm import image_of
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from gatewayd.mqtt import clearing
-
 ROOT = "gatewayd/barn"
 # In place of seconds, until the marker is there.
 QUICK = "import gatewayd.mqtt.retained_check as check; check.SETTLE_S = 0.4; check.ASK_AGAIN_S = (0.3, 0.3)"
@@ -21,8 +19,7 @@ DISCOVERED = [f"homeassistant/device/barn/{one}/config" for one in ("gateway", "
 
 
 @pytest.fixture(name="barn")
-def _barn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    monkeypatch.setattr(clearing, "QUIET_S", 0.3)
+def _barn(tmp_path: Path) -> Iterator[Desk]:
     with desk(tmp_path) as whole:
         whole.gateway.preset = QUICK
         whole.gateway.config["mqtt"]["home_assistant"] = {}
@@ -54,7 +51,7 @@ def publish(barn: Desk, topic: str, payload: str) -> None:
     client = paho.Client(CallbackAPIVersion.VERSION2)
     client.connect("127.0.0.1", barn.broker.port)
     client.loop_start()
-    client.publish(topic, payload, qos=1, retain=True).wait_for_publish(10)
+    client.publish(topic, payload, qos=1, retain=True).wait_for_publish(60)
     client.disconnect()
     client.loop_stop()
 

@@ -146,7 +146,7 @@ def commands(whole: Desk, container: Path) -> list[bytes]:
     ]
     said = [ran_text(whole, *each, *json) for each in words for json in ((), ("--json",))]
     crash = subprocess.run(
-        [sys.executable, "-c", CRASH, config], cwd=ROOT, capture_output=True, check=False, timeout=30
+        [sys.executable, "-c", CRASH, config], cwd=ROOT, capture_output=True, check=False, timeout=200
     )
     assert b"ZeroDivisionError" in crash.stdout, crash.stderr
     return [*said, crash.stdout, crash.stderr]

@@ -26,7 +26,7 @@ U32 = ctypes.c_uint32
 _WRAPS_AT_MS = 2**32
 _STARTS_AT_MS = _WRAPS_AT_MS - 30_000  # the device's clock wraps half a minute into each test
 _STATES = ("IDLE", "RECV", "FULL", "STAGED", "PREPARE", "HASH", "ACTIVATING", "RESTART")
-_BUILD_S = 120
+_BUILD_S = 200
 
 
 class _Setup(ctypes.Structure):

@@ -15,7 +15,7 @@ from gatewayd.control.replies import Result
 from gatewayd.control.requests import AnyRequest
 from gatewayd.control.server import ControlServer
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 NOTHING = OutcomesResult(outcomes=())
 
 

@@ -21,7 +21,8 @@ from lab.containers import Ran, gatewayctl
 from lab.control_schema import check_printed
 from lab.farm import Gateway, VirtualDevice
 
-DEADLINE_S = 40.0
+# Far beyond what anything here takes on a busy machine; what runs into it is broken.
+DEADLINE_S = 120.0
 
 
 class Desk:

@@ -12,7 +12,7 @@ from gatewayd.protocol.rcp.tlv_frames import Confirm, Confirmed, Hello, Info, Of
 
 CHUNK = 1024
 REPEAT_S = 0.3
-PATIENCE_S = 20
+PATIENCE_S = 120
 
 Answer = TypeVar("Answer")
 

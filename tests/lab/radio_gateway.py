@@ -21,7 +21,7 @@ from lab.brokers import Mosquitto
 from lab.bumble_radio import Air, BumbleBackend
 from lab.smp.tag import SmpTag
 
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 PROFILE = DeviceProfile(app_id="tag", version="1.0.0", slot_address=0x2000, boot_s=0.05)
 
 

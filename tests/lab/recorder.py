@@ -45,7 +45,7 @@ DEVICE_LINES: dict[str, type[Sent | DeviceCommitted | Activated]] = {
     r"starts ([\d.]+) on trial.*": Activated,
 }
 # Far beyond what a broker needs to notice a closed connection.
-NOTICE_LIMIT_S = 10.0
+NOTICE_LIMIT_S = 60.0
 
 
 def sha256_of(content: bytes) -> str:

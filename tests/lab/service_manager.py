@@ -10,7 +10,7 @@ class Manager:
     def __init__(self, address: str) -> None:
         self.address = address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.settimeout(10)
+        self._socket.settimeout(60)
         self._socket.bind(address.replace("@", "\0", 1))
 
     def heard(self, *passed_over: str) -> str:

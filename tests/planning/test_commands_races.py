@@ -31,7 +31,7 @@ class Gate:
         def held(*args: Any, **changes: Any) -> Any:
             if not self.reached.is_set() and (state is None or state in args):
                 self._loop.call_soon_threadsafe(self.reached.set)
-                assert self._may_go.wait(20)
+                assert self._may_go.wait(120)
             return do(*args, **changes)
 
         patch.setattr(Database, method, held)

@@ -42,7 +42,7 @@ def commit(tree: Path) -> None:
 
 def release(tree: Path, *words: str) -> tuple[int, str]:
     command = [sys.executable, str(SCRIPT), "--check", "--root", str(tree), *words]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     return ran.returncode, ran.stdout + ran.stderr
 
 
@@ -136,7 +136,7 @@ def test_sha256sum_accepts_the_checksums_of_all_files(tmp_path: Path) -> None:
     (tmp_path / "apt" / "pool" / "gatewayd_1.0.0_all.deb").write_bytes(b"a package")
     runpy.run_path(str(SCRIPT))["write_checksums"](tmp_path)
     command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
-    ran = subprocess.run(command, cwd=tmp_path, check=True, timeout=60, capture_output=True, text=True)
+    ran = subprocess.run(command, cwd=tmp_path, check=True, timeout=200, capture_output=True, text=True)
     assert ran.stdout == "apt/pool/gatewayd_1.0.0_all.deb: OK\ngatewayd-1.0.0.tar.gz: OK\n"
 
 

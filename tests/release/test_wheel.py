@@ -48,7 +48,7 @@ def build(source: Path, target: str, folder: Path) -> Path:
         str(folder),
         str(source),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=110)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
     (made,) = folder.glob("*.tar.gz" if target == "sdist" else "*.whl")
     return made
@@ -99,7 +99,7 @@ def test_the_receiver_compiles_from_it(wheel: dict[str, bytes], tmp_path: Path) 
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
     command = ["cc", "-std=c99", "-c", "rcp.c", "rcp_sha256.c"]
-    subprocess.run(command, cwd=tmp_path, check=True, timeout=100)
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=200)
 
 
 def test_it_says_what_it_is_and_where_it_is_at_home(metadata: Message) -> None:

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import tty
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ import jsonschema
 import pytest
 import pytest_asyncio
 import yaml
-from lab.brokers import until
+from lab.brokers import DEADLINE_S, until
 from lab.configuration import Lab
 from lab.farm import RECEIVERS, VirtualDevice
 
@@ -85,13 +85,19 @@ async def look(*ports: Port, **settings: Any) -> list[FoundPort]:
     return list((await scan_uart(ports, **(usual | settings))).ports)
 
 
-async def look_until_it_answers(port: Path) -> FoundPort:
-    """Look again: on a busy machine a device may need longer than a scan is patient."""
-    async with asyncio.timeout(60):
-        while True:
-            (found,) = await look(named_port(str(port)))
-            if found.device is not None:
-                return found
+async def look_until(
+    reached: Callable[[FoundPort], object], *ports: Port, **settings: Any
+) -> list[FoundPort]:
+    """Look again: on a busy machine what is on the first port may need longer than a scan is patient."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not reached((found := await look(*ports, **settings))[0]):
+            pass
+    return found
+
+
+async def look_until_it_answers(port: Path, **settings: Any) -> FoundPort:
+    (found,) = await look_until(lambda one: one.device, named_port(str(port)), **settings)
+    return found
 
 
 @pytest.mark.parametrize("receiver", RECEIVERS)
@@ -126,7 +132,7 @@ async def test_speeds_are_tried_in_turn(tmp_path: Path) -> None:
     await until(device.port.exists)
     port = named_port(str(device.port))
     (at_one,) = await look(port)
-    (at_both,) = await look(port, bauds=[115200, 9600])
+    at_both = await look_until_it_answers(device.port, bauds=[115200, 9600])
     device.stop()
     assert at_one.code == "no_answer"
     assert at_both.device is not None
@@ -135,27 +141,24 @@ async def test_speeds_are_tried_in_turn(tmp_path: Path) -> None:
 
 async def test_ports_are_asked_side_by_side(silent: SilentPort, device: VirtualDevice) -> None:
     missing = named_port(str(device.port.with_name("none")))
-    found = await look(silent.port, named_port(str(device.port)), missing)
-    assert [one.code for one in found] == ["no_answer", None, "link_missing"]
-    assert found[0].text
+    found = await look_until(lambda one: one.device, named_port(str(device.port)), silent.port, missing)
+    assert [one.code for one in found] == [None, "no_answer", "link_missing"]
+    assert found[1].text
     assert re.fullmatch(
-        r"no answer to SMP parameters within \S+ s at 115200 baud: not a byte came", found[0].text
+        r"no answer to SMP parameters within \S+ s at 115200 baud: not a byte came", found[1].text
     )
     assert silent.heard(), "it was asked"
 
 
 async def test_what_talks_something_else_is_quoted(silent: SilentPort) -> None:
-    scanning = asyncio.create_task(look(silent.port))
-    heard = b""
+    async def talk() -> None:
+        while True:
+            await until(silent.heard)
+            os.write(silent.master, b"\x1b[1mRT-Thread 4.1\r\nmsh >\r\n")
 
-    def asked() -> bytes:
-        nonlocal heard
-        heard += silent.heard()
-        return heard
-
-    await until(asked)
-    os.write(silent.master, b"\x1b[1mRT-Thread 4.1\r\nmsh >\r\n")
-    (found,) = await scanning
+    talking = asyncio.create_task(talk())
+    (found,) = await look_until(lambda one: one.code != "no_answer", silent.port)
+    talking.cancel()
     assert found.code == "only_text"
     assert found.text
     assert found.text.endswith("it prints text and does not answer, 'RT-Thread 4.1' for instance")
@@ -222,10 +225,19 @@ async def ask(*words: object) -> str:
     return await asyncio.to_thread(run, *words)
 
 
+async def ask_until(answer: str, *words: object) -> str:
+    """Ask again: on a busy machine a device may need longer than a scan is patient."""
+    async with asyncio.timeout(DEADLINE_S):
+        while answer not in (printed := await ask(*words)):
+            pass
+    return printed
+
+
 async def test_what_answers_can_be_pasted_and_the_rest_is_comment(
     device: VirtualDevice, silent: SilentPort, tmp_path: Path
 ) -> None:
-    printed = await ask("--port", device.port, "--port", silent.port.node, "--port", "/dev/none")
+    ports = ("--port", device.port, "--port", silent.port.node, "--port", "/dev/none")
+    printed = await ask_until("app_id: pump", *ports)
     assert yaml.safe_load(printed) == {
         "devices": [
             {
@@ -249,7 +261,7 @@ async def test_what_answers_can_be_pasted_and_the_rest_is_comment(
 async def test_a_new_device_gets_a_name_that_is_free(device: VirtualDevice, tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     lab.settings()
-    printed = await ask("--config", lab.file, "--port", device.port)
+    printed = await ask_until("app_id: pump", "--config", lab.file, "--port", device.port)
     assert printed.startswith("devices:\n  - name: pump-2\n")
     # Beneath the devices that are there already.
     lab.file.write_text(lab.file.read_text() + printed.removeprefix("devices:\n").replace("\n  ", "\n"))
@@ -266,7 +278,7 @@ async def test_a_configured_device_is_asked_unless_gatewayd_runs(
     lab.tree["keys"]["pump"]["decrypt_key_file"] = "gone"
     with pytest.raises(ConfigErrors):  # what concerns ports is readable all the same
         lab.settings()
-    printed = await ask("--config", lab.file, "--port", device.port)
+    printed = await ask_until("answers at", "--config", lab.file, "--port", device.port)
     assert printed == (
         f"devices: []\n# {device.port}: is pump-1 in the configuration; pump 4.3.1 answers at 115200 baud\n"
     )
@@ -291,7 +303,8 @@ async def test_a_daemon_that_cannot_be_seen_is_taken_for_running(
 
 
 async def test_json_is_what_its_schema_says(device: VirtualDevice, silent: SilentPort) -> None:
-    printed = await ask("--json", "--port", device.port, "--port", silent.port.node, "--port", device.port)
+    ports = ("--port", device.port, "--port", silent.port.node, "--port", device.port)
+    printed = await ask_until('"pump"', "--json", *ports)
     document = json.loads(printed)
     jsonschema.validate(document, ScanReport.model_json_schema())
     first, second = document["ports"]

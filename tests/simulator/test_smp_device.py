@@ -24,7 +24,7 @@ from gatewayd.simulator.smp.device import SmpDevice
 from gatewayd.simulator.smp.server import OVERWRITE_ONLY, SWAP_USING_OFFSET, ServerProfile
 
 FIRST = Version(1, 0, 0)
-LIMIT_S = 20
+LIMIT_S = 120
 SIMULATE = (sys.executable, "-m", "gatewayd.cli.ctl", "simulate", "uart")
 
 

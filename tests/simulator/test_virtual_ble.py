@@ -47,7 +47,7 @@ pytestmark = pytest.mark.slow
 PROGRAM = (sys.executable, "-c", "from gatewayd.cli.ctl import main; main()", "simulate", "ble")
 ADDRESS = "C0:FF:EE:00:00:07"
 IMAGE = make_image(30_001)
-LIMIT_S = 30
+LIMIT_S = 120
 
 
 @dataclass

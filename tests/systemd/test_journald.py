@@ -41,7 +41,7 @@ class Journald:
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.settimeout(10)
+        self._socket.settimeout(120)
         self._socket.bind(str(path))
 
     def entry(self) -> dict[str, str]:

@@ -18,9 +18,9 @@ from suites.chip.stage import Play
 BOARDS = {MICROBIT.app_id: (MICROBIT, SCENES)} | {
     board.app_id: (board, SCENES_OF_ANY_PORT) for board in (RISCV, MPS2)
 }
-LIMIT_S = 240.0
+LIMIT_S = 900.0
 # More for each cut than one takes, with all that comes after it.
-CUT_LIMIT_S = 15.0
+CUT_LIMIT_S = 60.0
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ BAUD = 115_200
 _STACK_PAINT = 0x57A1C0DE
 # From the end of one life to the begin of the next.
 _OFF_S = 0.05
-_CHANGE_LIMIT_S = 90.0
+_CHANGE_LIMIT_S = 300.0
 
 
 class CountingTerminal(Terminal):

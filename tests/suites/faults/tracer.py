@@ -27,7 +27,7 @@ CALLS = (
     "?mkdir",
     "?mkdirat",
 )
-_ATTACH_LIMIT_S = 20.0
+_ATTACH_LIMIT_S = 120.0
 _PR_SET_PTRACER, _ANYBODY = 0x59616D61, ctypes.c_ulong(-1)
 _LINE = re.compile(r"^(\w+)\((.*)\)\s+= ")
 

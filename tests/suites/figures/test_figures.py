@@ -70,7 +70,7 @@ def figures(*words: object) -> str:
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        timeout=100,
+        timeout=200,
     ).stdout
 
 

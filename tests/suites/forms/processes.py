@@ -87,7 +87,7 @@ class Esp:
         """What rBoot has in the clock's memory is gone as well."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(120)
         (self.folder / "rtc.bin").unlink(missing_ok=True)
 
     @property
@@ -158,7 +158,7 @@ async def _until(gateway: Gateway, esp: Esp, **wanted: str) -> None:
         status: dict[str, Any] = gateway.status.get("esp", {})
         return wanted.items() <= status.items()
 
-    await gateway.until(reached, f"{wanted}", 60)
+    await gateway.until(reached, f"{wanted}", 240)
 
 
 def _assert_runs(esp: Esp, slot: int, image: bytes) -> None:

@@ -21,6 +21,7 @@ IMAGE = image_of(17, 20_000)
 LONG_IMAGE, RATE = image_of(18, 200_000), 20_000
 UPDATE = ("installed_version", "latest_version", "in_progress")
 INSTALL = 1  # the bit of an update entity's supported features
+_UNKNOWN = {"unknown", "unavailable"}
 
 
 @pytest.fixture(name="home", scope="module")
@@ -47,6 +48,10 @@ def update_of(home: HomeAssistant, entity: str) -> tuple[Any, ...]:
     return home.state(entity), *(shown.get(key) for key in UPDATE)
 
 
+def _device_of(entity: str) -> str:
+    return entity.split(".")[1].rpartition("_")[0]
+
+
 def test_a_device_and_its_gateway_appear(home: HomeAssistant, tmp_path: Path) -> None:
     with a_barn(home, tmp_path, "pump") as barn:
         barn.configure(barn.device("pump-1").config())
@@ -65,8 +70,9 @@ def test_a_device_and_its_gateway_appear(home: HomeAssistant, tmp_path: Path) ->
         home.until(lambda: home.states("barn_pump") == gateway, "the gateway")
         home.until(lambda: home.states("pump_1") == device, "the device")
         assert update_of(home, "update.pump_1_firmware") == ("off", "4.3.1", "4.3.1", False)
+        home.until(lambda: home.device("gatewayd/barn-pump/pump-1")["sw_version"] == "4.3.1", "its page")
         shown, parent = (home.device(f"gatewayd/barn-pump{part}") for part in ("/pump-1", ""))
-        assert (shown["name"], shown["model"], shown["sw_version"]) == ("pump-1", "pump", "4.3.1")
+        assert (shown["name"], shown["model"]) == ("pump-1", "pump")
         assert shown["via_device_id"] == parent["id"]
 
         refused = "binary_sensor.gatewayd_barn_pump_configuration_refused"
@@ -74,7 +80,7 @@ def test_a_device_and_its_gateway_appear(home: HomeAssistant, tmp_path: Path) ->
         barn.write()
         assert barn.run("reload").exit_code != 0
         home.until(lambda: home.state(refused) == "on", "the configuration is refused")
-        assert "four" in home.attributes(refused)["reason"]
+        home.until(lambda: "four" in str(home.attributes(refused).get("reason")), "and why")
         barn.gateway.config["devices"][0]["version"] = "4.3.1"
         barn.write()
         barn.good("reload")
@@ -99,10 +105,10 @@ def test_the_button_installs_and_the_percentage_moves(home: HomeAssistant, tmp_p
         def is_installed() -> bool:
             shown = home.shown(update) or {"state": "", "attributes": {}}
             now = shown["attributes"]
-            if now["in_progress"] and now["update_percentage"] is not None:
+            if now.get("in_progress") and now.get("update_percentage") is not None:
                 seen.append(now["update_percentage"])
-            is_over = shown["state"] == "off" and not now["in_progress"]
-            return bool(is_over and now["installed_version"] == "4.3.2")
+            is_over = shown["state"] == "off" and not now.get("in_progress")
+            return bool(is_over and now.get("installed_version") == "4.3.2")
 
         home.until(is_installed, "it is installed")
         assert seen == sorted(seen)
@@ -152,10 +158,11 @@ def test_an_unplugged_device_does_not_install_for_ever(home: HomeAssistant, tmp_
         barn.publish("lamp", "4.3.2", LONG_IMAGE)
         home.until(lambda: home.attributes(update).get("update_percentage"), "it is under way")
         device.stop()
-        home.until(lambda: not home.attributes(update)["in_progress"], "it is not under way")
-        home.until(lambda: "port-lamp-1 does not exist" in home.attributes(update)["release_summary"], "why")
-        assert update_of(home, update) == ("on", "4.3.1", "4.3.2", False)
-        assert home.state("sensor.lamp_1_state") == "queued"
+        home.until(lambda: home.attributes(update).get("in_progress") is False, "it is not under way")
+        why = "port-lamp-1 does not exist"
+        home.until(lambda: why in str(home.attributes(update).get("release_summary")), "why")
+        home.until(lambda: update_of(home, update) == ("on", "4.3.1", "4.3.2", False), "it is still on offer")
+        home.until(lambda: home.state("sensor.lamp_1_state") == "queued", "it waits")
         home.until(lambda: home.state(problem) == "on", "it is a problem")
         device.start()
         home.until(lambda: update_of(home, update) == ("off", "4.3.2", "4.3.2", False), "it is installed")
@@ -175,11 +182,11 @@ def test_a_gateway_that_is_gone_makes_its_devices_unavailable(home: HomeAssistan
             "binary_sensor.fan_1_problem": "off",
         }
         home.until(lambda: home.states("fan_1") == before, "it is on offer")
-        assert home.state(connectivity) == "on"
+        home.until(lambda: home.state(connectivity) == "on", "the gateway is there")
         barn.gateway.stop(9)
         away = dict.fromkeys(before, "unavailable")
         home.until(lambda: home.states("fan_1") == away, "the devices are unavailable")
-        assert home.state(connectivity) == "off"
+        home.until(lambda: home.state(connectivity) == "off", "the gateway is gone")
         home.install("update.fan_1_firmware")  # Home Assistant takes it, and sends nothing
         barn.start()
         home.until(lambda: home.states("fan_1") == before, "all is as it was")
@@ -198,8 +205,7 @@ def test_what_is_removed_leaves_no_ghost(home: HomeAssistant, tmp_path: Path) ->
             parts = {f"{device}/{part}" for device in devices for part in ("update", "state", "problem")}
             home.until(lambda: home.registered("barn-gate/") - gateway == devices | parts, f"{names}")
             slugs = {name.replace("-", "_").replace(".", "_") for name in names}
-            shown = {entity.split(".")[1].rpartition("_")[0] for entity in home.states(".gate_")}
-            assert shown == slugs
+            home.until(lambda: {_device_of(entity) for entity in home.states(".gate_")} == slugs, "shown")
 
         barn.configure(one, other, last)
         barn.start()
@@ -218,7 +224,7 @@ def test_what_is_removed_leaves_no_ghost(home: HomeAssistant, tmp_path: Path) ->
         barn.write()
         barn.good("reload")
         home.until(lambda: home.registered("barn-gate") == set(), "the feature is off")
-        assert home.states("gate_") == {}
+        home.until(lambda: home.states("gate_") == {}, "nothing is shown")
         barn.gateway.config["mqtt"]["home_assistant"] = on
         barn.write()
         barn.good("reload")
@@ -230,7 +236,7 @@ def test_what_is_removed_leaves_no_ghost(home: HomeAssistant, tmp_path: Path) ->
         command = ("fleet", "clear-home-assistant", "--config", barn.folder / "config.yaml")
         assert "2 messages emptied" in barn.good(*command)
         home.until(lambda: home.registered("barn-gate") == set(), "one command clears it")
-        assert home.states("gate_") == {}
+        home.until(lambda: home.states("gate_") == {}, "nothing is shown any more")
         barn.gateway.config["mqtt"]["home_assistant"] = on
         barn.gateway.config["gateway"]["id"] = "barn-gate-2"
         barn.start()
@@ -251,6 +257,7 @@ def test_either_side_and_the_broker_may_restart(home: HomeAssistant, tmp_path: P
         home.until(lambda: home.attributes(update)["supported_features"] & INSTALL, "there is a button")
         home.until(lambda: len(home.states("mill_1")) == 3, "all entities")
         home.until(lambda: len(home.states("barn_mill")) == 4, "all entities of the gateway")
+        home.until(lambda: not _UNKNOWN & set(home.states("mill").values()), "each has a state")
         everything = home.states("mill")
         home.stop()
         home.start()
@@ -283,9 +290,10 @@ def test_what_is_removed_while_home_assistant_is_off_can_be_deleted_there(
         barn.good("reload")
         home.start()
         home.until(lambda: home.state("update.well_1_firmware") == "off", "it has its devices again")
-        left = home.states("well_2")
-        assert (len(left), set(left.values())) == (3, {"unavailable"})
+        home.until(
+            lambda: list(home.states("well_2").values()) == ["unavailable"] * 3, "the other one is away"
+        )
         home.delete("gatewayd/barn-well/well-2")
         home.until(lambda: home.states("well_2") == {}, "it is gone")
-        assert not home.registered("barn-well/well-2")
+        home.until(lambda: not home.registered("barn-well/well-2"), "nor is it known any more")
         assert home.state("update.well_1_firmware") == "off"

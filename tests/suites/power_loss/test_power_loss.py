@@ -60,7 +60,7 @@ def test_what_was_promised_outlives_a_power_cut() -> None:
         env=with_tests_on_path(),
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=200,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from lab.brokers import free_port
 
-DEADLINE_S = 40.0
+DEADLINE_S = 120.0
 Labels = frozenset[tuple[str, str]]
 # Of where something was scraped; all else is of the metric.
 _TARGET = {"__name__", "job", "instance"}

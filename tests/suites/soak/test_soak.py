@@ -20,7 +20,7 @@ def test_whatever_happens_nothing_is_lost_doubled_or_unexplained() -> None:
         env=with_tests_on_path(),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert (soaked.returncode, soaked.stderr) == (0, ""), soaked.stdout + soaked.stderr

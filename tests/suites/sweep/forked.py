@@ -20,7 +20,7 @@ from lab.strace import attach
 from gatewayd.cli.daemon import command
 
 # Far beyond what anything here takes.
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 
 
 @dataclass

@@ -29,7 +29,7 @@ def test_killed_at_a_system_call_it_loses_and_doubles_nothing() -> None:
         env=with_tests_on_path(),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=False,
     )
     # The control comes first: a daemon that acknowledges before it commits must be caught.

@@ -19,9 +19,9 @@ from suites.system.tree import LAB
 
 RCP_DEVICE = ROOT / "device" / "build" / "rcp-device"
 DROP_IN = "/run/systemd/system/gatewayd.service.d/test.conf"
-UPDATED_S = 60.0
-IMAGE_BYTES = 120_000
-# A transfer of some seconds: long enough to be interrupted in, short enough to be waited for.
+UPDATED_S = 180.0
+IMAGE_BYTES = 240_000
+# A transfer of ten seconds: on a busy machine long enough to be seen and interrupted.
 RATE = 24_000
 # 40 seconds: apt unpacks for up to 15 on a busy machine before it restarts the service.
 OUTLASTS_APT_BYTES = 40 * RATE
@@ -195,12 +195,14 @@ class Scene:
         return self.machine.run("systemctl", "show", "--value", "-p", name, unit).stdout.strip()
 
     def entries(self, *matches: str) -> list[dict[str, Any]]:
-        """What the journal has on gatewayd."""
+        """What the journal has on gatewayd, with all that was said before."""
+        self.machine.run("journalctl", "--sync")
         done = self.machine.run("journalctl", "-u", "gatewayd", "-o", "json", "--all", *matches)
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def now(self) -> str:
-        """The journal's place."""
+        """The journal's place, after all that was said before."""
+        self.machine.run("journalctl", "--sync")
         lines = self.machine.run("journalctl", "-n", "1", "--show-cursor", "-q").stdout.splitlines()
         return lines[-1].removeprefix("-- cursor: ")
 

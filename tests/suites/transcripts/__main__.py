@@ -230,6 +230,7 @@ class Story:
 
     async def _find_and_configure(self) -> None:
         self._plug("tank-2", **TANK)
+        await self._gateway.until(self._devices["tank-2"].port.exists, "the port")
         ports = [f"--port /{BY_ID}/{PORTS[name]}" for name in ("tank-2", "pump-1")]
         lines = ["gatewayctl scan uart --reset --config /etc/gatewayd/config.yaml", *ports]
         await self._recorder.type("scan", " \\\n    ".join(lines))

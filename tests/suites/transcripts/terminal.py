@@ -13,7 +13,7 @@ from typing import Self
 import pyte
 
 COLUMNS, LINES = 80, 24
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 

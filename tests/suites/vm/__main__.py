@@ -19,7 +19,7 @@ from suites.vm.image import FOLDER, Image
 from suites.vm.machine import Machine
 from suites.vm.report import Outcome
 
-LIMIT_S = 600.0
+LIMIT_S = 1500.0
 SYSTEMD = (
     "systemd.run=/src/tests/suites/vm/guest/installed",
     "systemd.run_success_action=poweroff",

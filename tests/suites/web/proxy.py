@@ -26,13 +26,13 @@ class Proxy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._is_up.wait(20)
+        assert self._is_up.wait(120)
         return self
 
     def __exit__(self, *_: object) -> None:
         assert self._serving is not None
         self._loop.call_soon_threadsafe(self._serving.cancel)
-        self._thread.join(20)
+        self._thread.join(120)
 
     def _run(self) -> None:
         self._serving = self._loop.create_task(self._serve())

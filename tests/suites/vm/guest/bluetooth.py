@@ -26,7 +26,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 IMAGE = random.Random(5).randbytes(40_000)
 # An emulated processor on a busy machine.
-LIMIT_S = 90.0
+LIMIT_S = 240.0
 # More often, bluetoothd here comes to nothing else than to hear it.
 ADVERTISING_MS = 200
 # Of an image with SMP, these bytes go with the question where the upload goes on.
@@ -124,7 +124,8 @@ async def test_two_devices_at_once(place: Place) -> None:
         await place.until_updated(name)
     told = [(name, status["state"]) for name, status in place.gateway.history]
     begun = [told.index((name, "transferring")) for name in names]
-    ended = [told.index((name, "activating")) for name in names]
+    # Statuses are merged on their way, so `activating` may be skipped.
+    ended = [at for at, one in enumerate(told) if one in [(name, "succeeded") for name in names]]
     assert max(begun) < min(ended)
 
 

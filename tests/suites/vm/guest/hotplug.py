@@ -20,11 +20,12 @@ from suites.vm.guest.usb_port import BY_ID, PORTS, UsbPort
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 WINDOW, ERASE_BLOCK = 4096, 4096
-IMAGE = random.Random(6).randbytes(60_000)
+# On its way for ten seconds: long enough to be pulled in the middle of it, on a busy machine, too.
+IMAGE = random.Random(6).randbytes(120_000)
 CONFIG = Path("/etc/gatewayd/config.yaml")
 # At 115200 baud.
 BYTES_A_SECOND = 11_520
-LIMIT_S = 90.0
+LIMIT_S = 240.0
 
 
 @pytest_asyncio.fixture(name="barn", scope="module", loop_scope="module")
