@@ -135,6 +135,7 @@ def warnings(
         *_topic_warnings(mqtt, devices, document),
         *_key_warnings(keys, document),
         *_device_warnings(devices, keys, document),
+        *_other_protocol_warnings(devices, document),
         *(_shared_port_warnings(devices, document) if document.host.is_here else []),
     ]
 
@@ -305,6 +306,18 @@ def _is_found_by_name(link: BleSettings) -> bool:
     return target.name is not None and target.address is None and target.service_data is None
 
 
+def _other_protocol_warnings(devices: Sequence[Placed], document: Document) -> list[Mistake]:
+    """Name settings of a protocol that the device does not have; in `defaults:` they are for others."""
+    found = []
+    for index, device in devices:
+        for name in PROTOCOLS.keys() - {device.protocol}:
+            path = ("devices", index, name)
+            if path in document.places and getattr(device, name, None) is not None:
+                message = f"has no effect with protocol: {device.protocol} ({device.name})"
+                found.append(document.mistake(path, message, f"Give protocol: {name}, or delete it"))
+    return found
+
+
 def _shared_port_warnings(devices: Sequence[Placed], document: Document) -> list[Mistake]:
     """Name the devices that are not served while their names lead to one port."""
     found = []
@@ -321,5 +334,9 @@ def _shared_port_warnings(devices: Sequence[Placed], document: Document) -> list
 def _useless_image_checks(device: Device) -> Iterable[tuple[str, str, str]]:
     if device.image_magic is not None and not device.image_check:
         yield "image_magic", "has no effect with image_check: false", "Delete one of the two"
+    begins, magic = bytes.fromhex(device.image_magic or ""), PROTOCOLS[device.protocol].image_magic
+    if magic and not (magic.startswith(begins) or begins.startswith(magic)):
+        message = f"images for {PROTOCOLS[device.protocol].title} begin with {magic.hex()}: none is accepted"
+        yield "image_magic", message, "Delete it"
     if device.image_magic is not None and device.payload is not Payload.STANDARD:
         yield "image_magic", "has no effect with payload: advanced", "Delete it"

@@ -369,6 +369,24 @@ def test_what_smp_cannot_promise_is_said(lab: Lab) -> None:
     assert "reports no serial number, so it is refused (wrong_device) (sensor-1). Leave device_id" in warning
 
 
+def test_settings_of_a_protocol_that_the_device_does_not_have_are_named(lab: Lab) -> None:
+    lab.tree["devices"] = [lab.device("sensor", smp={"framing": "raw"}), lab.device("pump")]
+    (warning,) = lab.warnings()
+    assert "devices[0].smp: has no effect with protocol: rcp (sensor). Give protocol: smp" in warning
+    lab.tree["defaults"]["smp"] = lab.tree["devices"][0].pop("smp")
+    assert lab.warnings() == []
+
+
+def test_a_magic_that_no_image_of_the_protocol_has_is_named(lab: Lab) -> None:
+    lab.tree["devices"] = [lab.device("sensor", protocol="smp", payload="standard", image_magic="e9")]
+    assert warned(
+        lab, "devices[0].image_magic: images for SMP (MCUmgr) begin with 3db8f396: none is accepted"
+    )
+    for fitting in ("3d", "3db8f39600000000"):
+        lab.tree["devices"][0]["image_magic"] = fitting
+        assert warned(lab, "image_magic") == []
+
+
 def test_a_sound_configuration_has_no_warnings(lab: Lab) -> None:
     assert lab.warnings() == []
 

@@ -1,36 +1,22 @@
 """What SMP devices do outside the ordinary course of an update: each rule with a device that needs it."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from lab.smp.answers import Answer, change_answers, is_test, is_upload
 from lab.smp.memory import Lab, Worker, as_image, firmware, make_lab, slots
 
 from gatewayd.protocol import session
 from gatewayd.protocol.session import Failed, Identified, Progress, TransferStarted
-from gatewayd.protocol.smp.frames import Group, ImageCommand, Op
 from gatewayd.protocol.smp.permissions import Permissions
 from gatewayd.protocol.steps import Step
 from gatewayd.simulator.line import LineProfile
 from gatewayd.simulator.smp.server import ServerProfile
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 NEW = firmware(1)
-Answer = Callable[[Any], dict[str, Any]]
-
-
-def change_answers(lab: Lab, change: Callable[[Any, Answer], dict[str, Any]]) -> None:
-    """Let a test answer in the server's place; it gets the request and what would answer it."""
-    ordinary = lab.server._answer  # noqa: SLF001 - a server that differs in one answer
-    lab.server._answer = lambda asked: change(asked, ordinary)  # type: ignore[method-assign]  # noqa: SLF001
-
-
-def is_upload(asked: Any) -> bool:
-    return (asked.group, asked.command) == (Group.IMAGE, ImageCommand.UPLOAD)
-
-
-def is_test(asked: Any) -> bool:
-    is_state = (asked.group, asked.command, asked.op) == (Group.IMAGE, ImageCommand.STATE, Op.WRITE)
-    return is_state and asked.payload.get("confirm") is False
 
 
 def identified(lab: Lab) -> session.DeviceInfo:

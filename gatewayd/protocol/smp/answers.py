@@ -79,11 +79,12 @@ _FLASH = (
     "its flash or its power supply may be bad",
 )
 _NO_IMAGE = ("image_refused", "it does not consider this an image", "was the image built for this device?")
+_UNREADABLE = ("malformed", "it cannot read the request", "report it with the device's firmware version")
 _NO_IMAGE_RCS = frozenset({3, 4, 5, 6, 7, 22, 23, 29})
 _MEANINGS: dict[tuple[int | None, int], tuple[str, str, str]] = {
     (None, 1): ("refused", "it does not say why", "its console may"),
     (None, 2): ("no_memory", "it has no memory for that", "a larger buffer or heap in its firmware"),
-    (None, 3): ("malformed", "it cannot read the request", "report it with the device's firmware version"),
+    (None, 3): _UNREADABLE,
     (None, 7): ("malformed", "the request does not fit its buffers", "report it with its firmware version"),
     (None, 8): ("unsupported", "its firmware lacks that", "enable MCUmgr's image and OS management in it"),
     (None, 9): (
@@ -99,7 +100,10 @@ _MEANINGS: dict[tuple[int | None, int], tuple[str, str, str]] = {
         "no slot is free: an image waits for its restart, or runs on trial",
         "restart the device, or confirm what it runs",
     ),
-    **dict.fromkeys(((1, rc) for rc in (2, 10, 11, 12, 13, 16, 17, 18, 19, 20)), _FLASH),
+    (1, 14): ("refused", "it has no such image", "smp: {image: N} says which one is updated"),
+    (1, 15): ("no_memory", "it has no memory for that", "a larger heap in its firmware"),
+    **dict.fromkeys(((1, rc) for rc in (20, 21)), _UNREADABLE),
+    **dict.fromkeys(((1, rc) for rc in (2, 10, 11, 12, 13, 16, 17, 18, 19)), _FLASH),
     **dict.fromkeys(((1, rc) for rc in _NO_IMAGE_RCS), _NO_IMAGE),
     (1, 24): ("digest_mismatch", "what arrived has another hash than was announced", "its flash may be bad"),
     (1, 27): (
@@ -137,9 +141,9 @@ class Buffers:
     def of(cls, frame: Frame) -> "Buffers | None":
         """Read the answer to PARAMS; None if it does not say."""
         size, count = frame.payload.get("buf_size"), frame.payload.get("buf_count")
-        if not (_is_count(size) and _is_count(count) and size >= LEAST_BUFFER and count >= 1):
+        if not (_is_count(size) and size >= LEAST_BUFFER):
             return None
-        return cls(min(size, LARGEST_BUFFER), count)
+        return cls(min(size, LARGEST_BUFFER), count if _is_count(count) and count else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,17 +169,14 @@ class Slots:
     has_flags: bool
 
     @classmethod
-    def of(cls, frame: Frame) -> "Slots":
-        """Read the answer to an image state request. Raises MalformedError."""
+    def of(cls, frame: Frame, image: int) -> "Slots":
+        """Read the slots of one image in the answer to an image state request. Raises MalformedError."""
         images = frame.payload.get("images")
         if not _is_list(images) or len(images) > MAX_SLOTS:
             raise MalformedError("an image state without a list of images")
         entries = [entry for entry in images if isinstance(entry, Mapping)]
-        return cls(tuple(map(_slot, entries)), any("active" in entry for entry in entries))
-
-    def of_image(self, image: int) -> "Slots":
-        """Return the slots of one image."""
-        return Slots(tuple(slot for slot in self.all if slot.image == image), self.has_flags)
+        slots = tuple(_slot(entry, image) for entry in entries if entry.get("image", 0) == image)
+        return cls(slots, any("active" in entry for entry in entries))
 
     @property
     def active(self) -> Slot | None:
@@ -187,9 +188,9 @@ class Slots:
         return next((one for one in self.all if one.hash == image_hash and not one.is_active), None)
 
 
-def _slot(entry: Mapping[Any, Any]) -> Slot:
-    image, number, value = entry.get("image", 0), entry.get("slot"), entry.get("hash")
-    if not (_is_count(number) and _is_count(image)):
+def _slot(entry: Mapping[Any, Any], image: int) -> Slot:
+    number, value = entry.get("slot"), entry.get("hash")
+    if not _is_count(number):
         raise MalformedError("an image slot without a number")
     has_hash = isinstance(value, bytes) and len(value) in HASH_SIZES
     return Slot(

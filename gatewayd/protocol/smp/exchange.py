@@ -57,19 +57,19 @@ class Exchange:
         self._asked_at = 0.0
 
     @property
-    def is_asking(self) -> bool:
-        """Whether a question is under way."""
-        return self._request is not None
-
-    @property
     def deadline(self) -> float | None:
         """When the question is due again, or given up."""
         return None if self._request is None else self._request.deadline()
 
     @property
-    def has_repeated(self) -> bool:
-        """Whether the question was repeated, so that an earlier copy may have been received."""
-        return self._request is not None and self._request.times_sent > 1
+    def question_name(self) -> str:
+        """The question in words."""
+        return "SMP" if self._question is None else f"SMP {self._question.name}"
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the device has answered the question that it is busy, and nothing else."""
+        return self._busy_since is not None
 
     def next_sequence(self) -> int:
         """Return the next frame's sequence number."""
@@ -145,10 +145,11 @@ class Exchange:
 
     def silence(self, now: float) -> LinkError:
         """Return the error for an unanswered question."""
-        name = "SMP" if self._question is None else f"SMP {self._question.name}"
         speed = self._baud if self.wire.packet is None else None
         shortest = self.wire.size(HEADER_SIZE + _EMPTY_MAP)
-        return no_answer(name, now - self._asked_at, speed, self.wire.heard, shortest_answer=shortest)
+        return no_answer(
+            self.question_name, now - self._asked_at, speed, self.wire.heard, shortest_answer=shortest
+        )
 
     def due_frame(self, now: float) -> Frame | None:
         """Return the question's frame if it must be sent now."""

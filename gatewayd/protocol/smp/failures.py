@@ -12,6 +12,11 @@ def in_recovery() -> DeviceError:
     )
 
 
+def busy() -> DeviceError:
+    """Return the error for a device that reports nothing but that it is busy."""
+    return DeviceError("the device says that it is busy, and nothing else", code="device_busy")
+
+
 def on_trial(version: str) -> DeviceError:
     """Return the error for another image running unconfirmed."""
     return DeviceError(

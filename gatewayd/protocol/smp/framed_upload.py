@@ -12,6 +12,8 @@ from gatewayd.protocol.smp.facts import Facts
 from gatewayd.protocol.smp.frames import Frame, Group, ImageCommand, Op
 from gatewayd.protocol.smp.upload import Plan, Upload
 
+_REFUSALS = 2  # that may be due to changed bytes, on a line without checksums
+
 
 class FramedUpload:
     """One upload over `exchange`, which must have no question under way. Notices are appended to `events`."""
@@ -32,6 +34,7 @@ class FramedUpload:
         self._upload = Upload(plan, exchange.clear_at(now), exchange.turnaround_s)
         self._exchange = exchange
         self._events = events
+        self._refusals = 0  # in a row, on a line without checksums
 
     @property
     def is_complete(self) -> bool:
@@ -90,6 +93,7 @@ class FramedUpload:
             self._exchange.traffic.resumes += upload.start > 0
             self._events.append(TransferStarted(upload.start, upload.size, is_durable=False))
         if has_advanced:
+            self._refusals = 0
             self._exchange.has_got_on()
             self._report()
 
@@ -108,6 +112,9 @@ class FramedUpload:
         if not upload.owns(sequence):
             return
         if refused.is_cut_short and upload.narrow():
+            return
+        if self._exchange.wire.is_unchecked and self._refusals < _REFUSALS and not refused.may_pass:
+            self._refusals += 1  # it is repeated as if there had been no answer
             return
         if not (refused.may_pass and self._exchange.may_be_busy(now)):
             raise refused.as_error(f"the upload at offset {upload.wanted} of {upload.size}")

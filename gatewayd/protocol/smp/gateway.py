@@ -28,10 +28,11 @@ from gatewayd.errors import DeviceError, FirmwareError, GatewaydError
 from gatewayd.protocol import session
 from gatewayd.protocol.request import ROUNDS
 from gatewayd.protocol.smp import activation, answers, failures, states
+from gatewayd.protocol.smp.errors import MalformedError
 from gatewayd.protocol.smp.exchange import Exchange
 from gatewayd.protocol.smp.facts import Facts, slot_id
 from gatewayd.protocol.smp.framed_upload import FramedUpload
-from gatewayd.protocol.smp.frames import Frame, Group, ImageCommand
+from gatewayd.protocol.smp.frames import Frame, Group, ImageCommand, Op
 from gatewayd.protocol.smp.identification import Identification
 from gatewayd.protocol.smp.mcuboot import McubootImage, read_image
 from gatewayd.protocol.smp.permissions import ORDINARY, Permissions
@@ -260,7 +261,7 @@ class SmpGateway:
         self._upload = None
 
     def _on_check(self, frame: Frame, now: float) -> None:
-        slots = answers.Slots.of(frame).of_image(self._image_number)
+        slots = answers.Slots.of(frame, self._image_number)
         facts, wanted = self._known(), self._the_image().id.digest
         facts.slots = slots
         is_listed = any(slot.hash == wanted for slot in slots.all)
@@ -282,8 +283,11 @@ class SmpGateway:
 
     # -- arm, activate, confirm
 
-    def _on_test(self, frame: Frame, _now: float) -> None:
-        slots = answers.Slots.of(frame).of_image(self._image_number)
+    def _on_test(self, frame: Frame, now: float) -> None:
+        if frame.op is Op.WRITE_ANSWER and "images" not in frame.payload:
+            self._exchange.ask(IMAGE_STATE, now)  # it agrees, and does not say to what
+            return
+        slots = answers.Slots.of(frame, self._image_number)
         slot = slots.holding(self._the_image().id.digest)
         if slot is None or not (slot.is_pending or slot.is_permanent):
             self._fail(self._refused or failures.not_pending())
@@ -309,7 +313,7 @@ class SmpGateway:
         self._end(session.Activated(acknowledged=True, quiet_s=self.quiet_s))
 
     def _on_look(self, frame: Frame, now: float) -> None:
-        active = answers.Slots.of(frame).of_image(self._image_number).active
+        active = answers.Slots.of(frame, self._image_number).active
         if active is None or slot_id(active) != self._confirmed:
             self._fail(failures.not_running())
         elif active.is_confirmed:
@@ -345,13 +349,14 @@ class SmpGateway:
             else:
                 self._on_refused(refused, now)
         except DeviceError as error:
-            self._fail(error)
+            if not (self._exchange.wire.is_unchecked and isinstance(error, MalformedError)):
+                self._fail(error)
 
     def _on_refused(self, refused: answers.Refusal, now: float) -> None:
         state = self._state
         if refused.is_busy and self._exchange.may_hold(now):
             return
-        if state in OPTIONAL or (state is State.PARAMS and refused.is_unsupported):
+        if state in OPTIONAL or (state is State.PARAMS and not refused.is_busy):
             self._ask_for_more(AFTER.get(state), now)
         elif state is State.LEAVE:
             self._fail(failures.in_recovery())
@@ -366,7 +371,7 @@ class SmpGateway:
             self._refused = refused.as_error("the trial of the image")
             self._exchange.ask(IMAGE_STATE, now)  # it may be pending anyway
         else:
-            self._fail(refused.as_error(state.name))
+            self._fail(refused.as_error(self._exchange.question_name))
 
     def _on_silence(self, now: float) -> None:
         state = self._state
@@ -377,7 +382,7 @@ class SmpGateway:
         elif state is State.RESET:
             self._end(session.Activated(acknowledged=False, quiet_s=self.quiet_s))
         else:
-            self._fail(self._exchange.silence(now))
+            self._fail(failures.busy() if self._exchange.is_held else self._exchange.silence(now))
 
     # -- helpers
 

@@ -38,7 +38,7 @@ class Identification:
 
     def _take_slots(self, frame: Frame) -> State | None:
         facts = self.facts
-        facts.slots = answers.Slots.of(frame).of_image(self._image)
+        facts.slots = answers.Slots.of(frame, self._image)
         facts.is_recovery = facts.board is None and not facts.slots.has_flags
         if not facts.is_recovery:
             return AFTER[State.SLOTS]

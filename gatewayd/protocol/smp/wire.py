@@ -56,7 +56,12 @@ class Wire:
         On a raw UART nothing but a length tells where a request ends. A device that missed some of its bytes
         takes those of the next one in their place, and writes them to flash: only silence makes it forget.
         """
-        return _UNFINISHED_S if self._framing is Framing.RAW and self.packet is None else 0.0
+        return _UNFINISHED_S if self.is_unchecked else 0.0
+
+    @property
+    def is_unchecked(self) -> bool:
+        """Whether nothing has a checksum: what is refused or unreadable may be the line's fault."""
+        return self._framing is Framing.RAW and self.packet is None
 
     def drop_unfinished(self) -> None:
         """Drop an unfinished frame, whose rest will not arrive."""
