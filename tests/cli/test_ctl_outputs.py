@@ -126,6 +126,13 @@ def test_publish_prints_what_the_schema_says(busy: Desk) -> None:
     assert (ran.exit_code, check_printed("publish", ran.out)["topic"]) == (0, "/a/nobody/u/1.0")
 
 
+def test_an_empty_file_is_not_published(busy: Desk, tmp_path: Path) -> None:
+    (tmp_path / "empty.bin").touch()
+    words = ("publish", "--config", busy.folder / "config.yaml", "--app", "nobody", "--version", "1.0.0")
+    ran = busy.run(*words, "--plain", tmp_path / "empty.bin", "--json")
+    assert (ran.exit_code, json.loads(ran.out)["error"]["code"]) == (1, "empty_firmware")
+
+
 REFUSALS = [
     ("no_such_device", "devices", ("devices", "pomp-1")),
     ("no_such_device", "jobs", ("jobs", "nothing")),
