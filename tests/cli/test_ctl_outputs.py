@@ -120,6 +120,12 @@ def test_scan_and_doctor(busy: Desk) -> None:
     assert doctor.exit_code in (0, 1)
 
 
+def test_doctor_asks_the_socket_that_is_named(busy: Desk, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere.sock"
+    ran = busy.run("doctor", "--config", busy.folder / "config.yaml", "--socket", nowhere)
+    assert "nowhere.sock" in ran.out
+
+
 def test_publish_prints_what_the_schema_says(busy: Desk) -> None:
     words = ("publish", "--config", busy.folder / "config.yaml", "--app", "nobody", "--version", "1.0.0")
     ran = busy.run(*words, busy.container(IMAGE), "--json")
