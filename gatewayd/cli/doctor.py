@@ -20,14 +20,21 @@ _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "red"}
 
 @click.command("doctor")
 @config_option("The gateway's configuration.")
+@click.option(
+    "--socket",
+    "control_socket",
+    type=click.Path(path_type=Path),
+    callback=lambda context, _, value: value or context.find_root().params.get("control_socket"),
+    help="The daemon's control socket. [default: the one in the configuration]",
+)
 @json_option
-def command(config: Path, as_json: bool) -> None:
+def command(config: Path, control_socket: Path | None, as_json: bool) -> None:
     """Check whether this gateway can work, and say how to fix what is wrong.
 
     Changes nothing. Run it as root, or as the user that gatewayd runs as. Exits with 1 if a check
     failed, with 78 if the configuration is invalid.
     """
-    findings = asyncio.run(_examine(config, prints=not as_json))
+    findings = asyncio.run(_examine(config, control_socket, prints=not as_json))
     failures = [finding for finding in findings if finding.level is Level.FAILURE]
     if as_json:
         click.echo(DoctorReport(findings=tuple(findings), ok=not failures).model_dump_json())
@@ -36,10 +43,10 @@ def command(config: Path, as_json: bool) -> None:
     sys.exit(REFUSED if failures else DONE)
 
 
-async def _examine(config: Path, *, prints: bool) -> list[Finding]:
+async def _examine(config: Path, control_socket: Path | None, *, prints: bool) -> list[Finding]:
     findings = []
     width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
-    async for finding in examine(config):
+    async for finding in examine(config, control_socket):
         findings.append(finding)
         if prints:
             click.echo(layout(finding, width))

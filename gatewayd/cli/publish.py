@@ -144,8 +144,12 @@ def _release(
     try:
         kind = recognise(content)
     except FirmwareError as error:
-        if not plain:
-            hint = error.hint or "--plain publishes it anyway"
+        if not plain or not content:
+            hint = (
+                "gatewayctl withdraw takes a release back"
+                if not content
+                else error.hint or "--plain publishes it anyway"
+            )
             raise FirmwareError(f"{file}: {error.message}", code=error.code, hint=hint) from None
         kind = "damaged container"
     if kind == BARE_IMAGE and not plain and not any(device.payload is Payload.STANDARD for device in takers):

@@ -47,7 +47,7 @@ _WORDS = {"true": True, "false": False, "null": None, "~": None}
 
 # Tags of other programs -> what there is instead.
 _TAGS = {
-    "!secret": "Write the password into a file of its own and name that: password_file",
+    "!secret": "Write the value itself; a password into a file of its own, named in password_file",
     "!include": "Put that part of the configuration into a file of its own, conf.d/NAME.yaml",
     "!include_dir_merge_list": "Put the parts into files of their own, conf.d/NAME.yaml",
     "!env_var": "Write ${hostname} or ${machine_id}; other variables are not read",

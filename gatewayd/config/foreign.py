@@ -4,27 +4,20 @@ Each is told once, with our name for it, and then read as if it had been written
 wrong is told at the same time. Nothing that is read so is ever in force: the mistake stays.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gatewayd.config.corrections import in_network, is_in_network
 from gatewayd.config.document import BROKEN, Document
 from gatewayd.config.mistakes import KeyPath, dotted
 
 _LINE = "gatewayd always uses 8 data bits, no parity, 1 stop bit (8N1) and no flow control"
-LINE_SETTINGS = (
-    *(
-        "rtscts",
-        "rts_cts",
-        "dsrdtr",
-        "xonxoff",
-        "xon_xoff",
-        "flow_control",
-        "flowcontrol",
-        "flow",
-        "handshake",
-    ),
-    *("parity", "stopbits", "stop_bits", "bytesize", "byte_size", "databits", "data_bits", "mode"),
+# Compared with keys in lower case, without - and _: each program has its own spelling.
+LINE_SETTING = re.compile(
+    r".*(flow|parity|stopbit|databit|bytesize|charsize|wordlen|handshake|xon|xoff|rtscts|dsrdtr).*"
+    r"|cts|dsr|mode|bits|csize|[5-8][neoms][12]",
 )
 # Such values say what gatewayd does anyway.
 _USUAL = {"8", "1", "n", "none", "no", "off", "false", "8n1", ""}
@@ -42,27 +35,32 @@ def _each(names: str, meaning: Any) -> dict[str, Any]:
     return dict.fromkeys(names.split(), meaning)
 
 
+# Keys of a port in the network.
+_HOSTS = ("host", "hostname", "ip", "ip_address", "tcp", "socket", "url", "rfc2217", "telnet")
 _PORTS = "port serial serial_port serialport tty device_path"
 _BAUDS = "baudrate baud_rate baud-rate bauds speed serial_baudrate"
 _ADDRESSES = "mac mac_address mac-address bluetooth bluetooth_address ieee_address"
+
+_HOME_ASSISTANT = "mqtt: {home_assistant: {}} makes devices appear in Home Assistant"
 
 MQTT = Keys(
     ours=_each("server broker hostname host_name address url uri broker_url broker_host", ("host",))
     | _each("user user_name login", ("username",))
     | _each("base_topic topic_prefix root_topic", ("status_topic",))
     | _each("clientid clientId client-id", ("client_id",))
-    | _each("ca ca_cert ca_certs cafile certificate certificate_authority", ("tls", "ca_file"))
-    | _each("cert certfile client_cert", ("tls", "cert_file"))
-    | _each("keyfile client_key", ("tls", "key_file")),
+    | _each("ca ca_cert ca_certs ca_file cafile certificate certificate_authority", ("tls", "ca_file"))
+    | _each("cert certfile cert_file client_cert", ("tls", "cert_file"))
+    | _each("keyfile key_file client_key", ("tls", "key_file"))
+    | _each("pins", ("tls", "pins"))
+    | _each("discovery_prefix discovery_topic", ("home_assistant", "prefix")),
     hints=_each("pass passwd pw", "Put it into a file of its own and name that: password_file")
     | _each("ssl use_tls", "Write tls: {} for TLS with the system's certificate authorities")
     | _each(
         "tls_insecure insecure reject_unauthorized skip_cert_cn_check certificate_check",
         "Delete it: certificates are always checked; tls.pins trusts a key of your own",
     )
-    | _each(
-        "keepalive keep_alive qos retain clean_session discovery", "Delete it: gatewayd decides that itself"
-    ),
+    | _each("discovery homeassistant", f"Delete it; {_HOME_ASSISTANT}")
+    | _each("keepalive keep_alive qos retain clean_session", "Delete it: gatewayd decides that itself"),
 )
 DEVICE = Keys(
     ours=_each(_PORTS, ("link", "uart"))
@@ -99,7 +97,8 @@ ROOT = Keys(
     | _each("ServerURL Servers", "Firmware comes by MQTT: write mqtt: {host: …}")
     | _each("DeviceTypeFile", "A device's kind is its hardware_id, in devices")
     | _each("UpdatePollIntervalSeconds", "Write mqtt: {connect: {every: …}}; without it updates come at once")
-    | _each("homeassistant esphome substitutions", "Delete it: it belongs to Home Assistant or ESPHome")
+    | _each("homeassistant home_assistant", f"Delete it; {_HOME_ASSISTANT}")
+    | _each("esphome substitutions", "Delete it: it belongs to ESPHome")
     | _each("wifi api ota logger", "Delete it: it belongs to a device's own firmware")
     | _each("frontend advanced permit_join availability", "Delete it: it belongs to zigbee2mqtt"),
 )
@@ -131,8 +130,27 @@ def _translate_device(document: Document, device: Any, path: KeyPath) -> None:
     _drop_line_settings(document, device, path)
     _translate(document, device, path, DEVICE)
     if isinstance(device, dict):
+        _unfold_link(document, device, (*path, "link"))
         _drop_line_settings(document, device.get("link"), (*path, "link"))
         _translate(document, device.get("link"), (*path, "link"), LINK)
+
+
+def _unfold_link(document: Document, device: dict[str, Any], path: KeyPath) -> None:
+    """Note a link that is only a port, or only a host, and read it as one with `uart`."""
+    link = device.get("link")
+    if isinstance(link, str) and link:
+        hint = "" if is_in_network(link) else f"Write link: {{uart: {link}}}"
+        document.wrong(path, f"expected a mapping of keys to values, got {link[:80]!r}", hint)
+        device["link"] = {"uart": link}
+        return
+    inner = link.get("uart") if isinstance(link, dict) else None
+    for shape, below in ((link, path), (inner, (*path, "uart"))):
+        host = next((key for key, _ in _items(shape) if key in _HOSTS), None)
+        if shape and host is not None:
+            written = f"{shape[host]}:{shape['port']}" if "port" in shape else str(shape[host])
+            document.wrong((*below, host), *in_network(written))
+            device["link"] = BROKEN
+            return
 
 
 def _items(value: Any) -> list[tuple[str, Any]]:
@@ -180,10 +198,15 @@ def _move(document: Document, old: KeyPath, new: KeyPath, value: Any) -> None:
         _move(document, (*old, key), (*new, key), inner)
 
 
+def is_line_setting(key: Any) -> bool:
+    """Whether a key is a setting of a serial line that gatewayd does not have."""
+    return LINE_SETTING.fullmatch(re.sub("[-_]", "", str(key).lower())) is not None
+
+
 def _drop_line_settings(document: Document, part: Any, path: KeyPath) -> None:
     """Note settings of a serial line that cannot be chosen."""
     for key, value in _items(part):
-        if key in LINE_SETTINGS:
+        if is_line_setting(key):
             is_usual = not isinstance(value, list | dict) and str(value).lower() in _USUAL
             hint = "Delete it" if is_usual else "Delete it, and set the device's firmware to that as well"
             document.wrong((*path, key), f"cannot be chosen: {_LINE}", hint)
@@ -208,11 +231,8 @@ def _list_devices(document: Document, root: dict[str, Any]) -> None:
         root["devices"] = [devices]
         _move_inside(document, devices, (), 0)
     else:
-        first = next(iter(devices))
         document.wrong(
-            path,
-            "expected a list of devices, got a mapping",
-            f'Write "- name: {first}" in place of "{first}:", with the device\'s other keys below "name"',
+            path, "expected a list of devices, got a mapping", _as_item(*next(iter(devices.items())))
         )
         root["devices"] = [
             {"name": name, **own} if isinstance(own, dict) else own for name, own in devices.items()
@@ -220,6 +240,13 @@ def _list_devices(document: Document, root: dict[str, Any]) -> None:
         for index, (name, own) in enumerate(devices.items()):
             document.places["devices", index] = document.place(("devices", name))
             _move_inside(document, own, (name,), index)
+
+
+def _as_item(name: str, device: Any) -> str:
+    """Say how a device that stands under its name becomes an item of the list."""
+    if isinstance(device, dict) and "name" in device:
+        return f'Delete the line "{name}:", and put "- " before the first key below it'
+    return f'Write "- name: {name}" in place of "{name}:", with the device\'s other keys below "name"'
 
 
 def _move_inside(document: Document, device: Any, below: KeyPath, index: int) -> None:

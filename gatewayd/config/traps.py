@@ -5,7 +5,13 @@ A correction has to be the last one: what it tells a person to write is what the
 
 import re
 
-from gatewayd.config.corrections import WHOLE_NUMBERS, corrected_number, corrected_version
+from gatewayd.config.corrections import (
+    TRUTHS,
+    WHOLE_NUMBERS,
+    corrected_number,
+    corrected_text,
+    corrected_truth,
+)
 from gatewayd.config.mistakes import KeyPath
 
 # Texts longer than that are no value of ours, and not repeated.
@@ -62,8 +68,6 @@ def find_trap(text: str, path: KeyPath) -> tuple[str, str] | None:
 
 def _correction(key: str, text: str) -> str:
     """Say what to write where the key tells what it takes; "": it does not, or nothing fits."""
-    if key == "version":
-        return corrected_version(text)
     if key in WHOLE_NUMBERS:
         return corrected_number(text) or "Write a whole number in decimal, without quotes"
-    return ""
+    return corrected_truth(text) if key in TRUTHS else corrected_text(key, text)

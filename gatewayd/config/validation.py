@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from gatewayd.config.corrections import corrected_number, corrected_version
+from gatewayd.config.corrections import corrected_magic, corrected_number, corrected_text, corrected_truth
 from gatewayd.config.document import BROKEN, Document
 from gatewayd.config.mistakes import KeyPath
 from gatewayd.config.model import ADAPTER_PATTERN, HEX_PATTERN, LINKS, NAME_PATTERN, UUID_PATTERN
@@ -135,14 +135,17 @@ def _shown(value: Any) -> str:
 
 def _correction(kind: str, key: str, value: Any) -> str:
     """Say what to write instead, where that is plain."""
-    if key == "version" and isinstance(value, int):
-        return corrected_version(str(value))
     if kind == "int_type" and isinstance(value, str):
         return corrected_number(value)
     if kind in {"string_type", "path_type"} and isinstance(value, bool | int):
-        return f'Put it in quotes: "{str(value).lower()}"'
-    if kind == "bool_type" and value in ("true", "false"):
-        return f"Write it without quotes: {value}"
+        written = str(value).lower()
+        return corrected_text(key, written) or f'Put it in quotes: "{written}"'
+    if kind == "bool_type" and isinstance(value, str | int):
+        return corrected_truth(str(value))
+    if kind == "model_type" and value is True:
+        return f"Write {key}: {{}}"
+    if kind == "string_pattern_mismatch" and key == "image_magic":
+        return corrected_magic(value)
     return ""
 
 

@@ -27,22 +27,26 @@ from gatewayd.store.lock import LockHolder, find_daemon
 _SUBJECT = "configuration"
 
 
-async def examine(config: Path) -> AsyncIterator[Finding]:
+async def examine(config: Path, control_socket: Path | None = None) -> AsyncIterator[Finding]:
     """Run all checks, and yield each finding as soon as it is known.
 
-    If the configuration is invalid, checks that depend on it are skipped.
+    If the configuration is invalid, checks that depend on it are skipped. `control_socket`: the daemon's,
+    where it is not the one in the configuration.
     """
     try:
         settings = load(config)
     except ConfigErrors as error:
         for mistake in error.mistakes:
             yield _mistake(mistake)
-        for finding in examine_without_settings(config):
+        for finding in examine_without_settings(config, control_socket):
             yield finding
         yield examine_clock()
         yield examine_sqlite()
         yield examine_watchdog(LockHolder(runs=None))
         return
+    if control_socket is not None:
+        gateway = settings.gateway.model_copy(update={"control_socket": control_socket})
+        settings = settings.model_copy(update={"gateway": gateway})
     yield _loaded(settings)
     for unwise in settings.warnings:
         yield _unwise(unwise)

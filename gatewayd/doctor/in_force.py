@@ -40,9 +40,9 @@ def examine_in_force(config: Path, control_socket: Path, status: StatusResult) -
         yield from judge_in_force(check)
 
 
-def examine_without_settings(config: Path) -> Iterator[Finding]:
+def examine_without_settings(config: Path, control_socket: Path | None = None) -> Iterator[Finding]:
     """For a file with mistakes: say what the daemon does meanwhile, if one answers."""
-    control_socket = find_control_socket(config)
+    control_socket = control_socket or find_control_socket(config)
     try:
         status = ask(control_socket, Status(), StatusResult)
     except DaemonUnreachable as error:

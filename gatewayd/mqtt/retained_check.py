@@ -215,11 +215,17 @@ class RetainedCheck:
         """Do what is due. Raises BrokerError at the end of the connection."""
         self.due.clear()
         if self._pending:
-            await settle(exchange, sleep)
+            # Read along with the rest, so that a release which comes now is marked at once.
+            await self._read_marker(exchange, sleep)
             await self._judge(exchange, sleep)
         if self._must_mark:
             if not self._is_read:
                 await self._read_marker(exchange, sleep)
+            await self._mark(exchange)
+
+    async def conclude(self, exchange: Exchange) -> None:
+        """Before the connection ends, mark what was committed. Raises BrokerError."""
+        if self._must_mark and self._is_read:
             await self._mark(exchange)
 
     async def _judge(self, exchange: Exchange, sleep: Callable[[float], Awaitable[None]]) -> None:
@@ -232,7 +238,7 @@ class RetainedCheck:
             if wait_s:
                 await sleep(wait_s)
                 await exchange.replay(sorted(silent))
-            await self._read_marker(exchange, sleep)
+                await self._read_marker(exchange, sleep)
             reach = self._found.reach(retention) if self._found else 0
             absent = frozenset(one for one in self._pending & silent if retention.retained[one] <= reach)
             self._suspected = absent

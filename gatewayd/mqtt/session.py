@@ -319,11 +319,10 @@ class MqttSession:
                 tasks.create_task(self._inbox.report_dropped(connection), name="mqtt: dropped")
                 tasks.create_task(self._watch_floods(connection), name="mqtt: floods")
                 tasks.create_task(self._retry_left_out(connection), name="mqtt: left out")
-                exchange = Exchange(connection, self._inbox, self._subscriptions, self._publish)
-                tasks.create_task(self._other.serve(exchange), name="mqtt: other topics")
-                if self._subscriptions.check is not None:
-                    check = exchange.compare(self._subscriptions.check, self._visits.coming_in, self._sleep)
-                    tasks.create_task(check, name="mqtt: check")
+                tasks.create_task(self._other.serve(self._exchange(connection)), name="mqtt: other topics")
+                if (check := self._subscriptions.check) is not None:
+                    found = self._exchange(connection).compare(check, self._visits.coming_in, self._sleep)
+                    tasks.create_task(found, name="mqtt: check")
                 if self._was_shared:
                     tasks.create_task(self._ask_again(), name="mqtt: ask again")
                 if self._visits.are_limited:
@@ -333,6 +332,9 @@ class MqttSession:
             while isinstance(first, BaseExceptionGroup):
                 first = first.exceptions[0]
         raise first
+
+    def _exchange(self, connection: Connection) -> Exchange:
+        return Exchange(connection, self._inbox, self._subscriptions, self._publish)
 
     async def _visit(self, connection: Connection) -> NoReturn:
         """Raise _Visited when there is nothing left to do, and the broker knows that we sleep."""
@@ -362,6 +364,8 @@ class MqttSession:
     async def _say_goodbye(self, connection: Connection) -> None:
         try:
             async with asyncio.timeout(GOODBYE_S):
+                if self._subscriptions.check is not None:
+                    await self._subscriptions.check.conclude(self._exchange(connection))
                 if self._left_out.error_of(Request("publish", self._status_topic)) is None:
                     await connection.publish(self._status_topic, Presence.OFFLINE.payload, retain=True)
                 await connection.close()

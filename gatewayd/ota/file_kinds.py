@@ -4,19 +4,29 @@ Firmware for a microcontroller is a flat binary. Most other files are sent by mi
 want one, so it is only advised against. A key is different: retained at a broker it is public.
 """
 
+import base64
 import re
 from dataclasses import dataclass
 
 from gatewayd.codes import Code
-from gatewayd.errors import ConfigError, FirmwareError
+from gatewayd.errors import FirmwareError
 from gatewayd.ota import BytesLike
 from gatewayd.ota.container import open_container, peek_roms
 from gatewayd.ota.image_check import is_text
-from gatewayd.ota.keys import KEY_BYTES, KeySet, parse_ota_key
+from gatewayd.ota.keys import KEY_BYTES, KeySet
 
+_HEAD_BYTES = 4096
+_RAW_KEYS = {KEY_BYTES: "verify.key.bin and decrypt.key.bin are", 2 * KEY_BYTES: "the keys of an ota.key are"}
 # How erased flash reads.
 _ERASED = (0xFF, 0x00)
-_PEM = re.compile(rb"-----BEGIN [A-Z0-9 ]*(PRIVATE KEY|CERTIFICATE|PUBLIC KEY)-----")
+_SECRETS = re.compile(
+    rb"-----BEGIN [A-Z0-9 ]*((PRIVATE|PUBLIC) KEY( BLOCK)?|CERTIFICATE)-----"
+    rb"|AGE-SECRET-KEY-1|PuTTY-User-Key-File-"
+)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# What people put around and between hex digits.
+_AROUND_HEX = re.compile(rb"^0[xX]|[\s:,-]+")
+_DER_SEQUENCE = 0x30
 BARE_IMAGE = "bare image"
 # What the error of opening a container without keys says about it.
 _CONTAINERS = {Code.NO_VERIFY_KEY: "signed container", Code.NO_DECRYPT_KEY: "encrypted container"}
@@ -42,16 +52,23 @@ _KINDS = (
     _Kind(b"BZh", "a bzip2 archive", "unpack it, and send what is in it"),
     _Kind(b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "unpack it, and send what is in it"),
     _Kind(b"\x28\xb5\x2f\xfd", "a Zstandard archive", "unpack it, and send what is in it"),
+    _Kind(b"\x5d\x00\x00\x80\x00", "an LZMA archive", "unpack it, and send what is in it"),
+    _Kind(b"\x04\x22\x4d\x18", "an LZ4 archive", "unpack it, and send what is in it"),
+    _Kind(b"Rar!\x1a\x07", "a RAR archive", "unpack it, and send the binary in it"),
+    _Kind(b"070701", "a cpio archive", "unpack it, and send the binary in it"),
+    _Kind(b"version https://git-lfs", "a pointer of Git LFS", "git lfs pull fetches the file itself"),
+    _Kind(b"\xff\xfe", "text in UTF-16", "use the binary for the device"),
+    _Kind(b"\xcf\xfa\xed\xfe", "a program for macOS", "use the binary for the device"),
     _Kind(b"!<arch>\n", "a library or a Debian package", "use the linked binary"),
     _Kind(b"MZ", "a Windows program", "use the binary for the device"),
     _Kind(b"%PDF", "a PDF document", "use the binary for the device"),
 )
 _PATTERNS = (
     (re.compile(rb".{257}ustar", re.DOTALL), "it is a tar archive; unpack it, and send the binary in it"),
-    (re.compile(rb":[0-9A-Fa-f]{10,}\s"), f"it is an Intel HEX file; {_TO_BINARY}"),
-    (re.compile(rb"S[0-9][0-9A-Fa-f]{6,}\s"), f"it is a Motorola S-record file; {_TO_BINARY}"),
+    (re.compile(rb"([^:\0]*^)?:[0-9A-Fa-f]{10,}\s", re.MULTILINE), f"it is an Intel HEX file; {_TO_BINARY}"),
+    (re.compile(rb"\s*S[0-9][0-9A-Fa-f]{6,}\s"), f"it is a Motorola S-record file; {_TO_BINARY}"),
     (
-        re.compile(rb"\s*(<!doctype html|<html|<\?xml)", re.IGNORECASE),
+        re.compile(rb"\s*(<!--.*?-->\s*)?(<!doctype html|<html|<\?xml)", re.IGNORECASE | re.DOTALL),
         "it is a web page; was the download refused?",
     ),
 )
@@ -60,18 +77,40 @@ _PATTERNS = (
 def refuse_keys(content: BytesLike, name: str) -> None:
     """Raise FirmwareError `key_file` for what looks like a key: it must not be published."""
     view = memoryview(content)
-    head = bytes(view[:4096])
-    if _PEM.search(head):
-        raise _key(name, "a key or certificate in PEM")
-    if len(view) == KEY_BYTES:
-        raise _key(name, f"{KEY_BYTES} bytes long, as verify.key.bin and decrypt.key.bin are")
+    head = bytes(view[:_HEAD_BYTES])
+    # Firmware may well hold a certificate, behind its own head.
+    if _SECRETS.search(bytes(view) if is_text(view) else head):
+        raise _key(name, "a key or certificate")
+    if len(view) in _RAW_KEYS:
+        raise _key(name, f"{len(view)} bytes long, as {_RAW_KEYS[len(view)]}")
     if len(view) > len(head):
         return
-    try:
-        parse_ota_key(head)
-    except ConfigError:
-        return
-    raise _key(name, "an ota.key, which signs and encrypts firmware")
+    if is_text(view) and _key_bytes(head) in _RAW_KEYS:
+        raise _key(name, "an ota.key or another key as text; an ota.key signs and encrypts firmware")
+    if _is_der(head):
+        raise _key(name, "a key or certificate in DER")
+
+
+def _key_bytes(text: bytes) -> int:
+    """Return how many bytes a text in hex or Base64 stands for; 0: it is neither."""
+    text = text.removeprefix(_BYTE_ORDER_MARK).strip()
+    for decode in (bytes.fromhex, lambda plain: base64.b64decode(plain, validate=True)):
+        try:
+            return len(decode(_AROUND_HEX.sub(b"", text).decode("ascii")))
+        except ValueError:
+            continue
+    return 0
+
+
+def _is_der(content: bytes) -> bool:
+    """Whether it is one ASN.1 sequence and nothing else."""
+    if len(content) < 4 or content[0] != _DER_SEQUENCE:  # noqa: PLR2004 - a tag and the longest length here
+        return False
+    length = content[1]
+    if length < 0x80:  # noqa: PLR2004 - the short form
+        return len(content) == 2 + length
+    octets = length & 0x7F
+    return len(content) == 2 + octets + int.from_bytes(content[2 : 2 + octets])
 
 
 def recognise(content: BytesLike) -> str:
@@ -124,7 +163,7 @@ def is_container(content: BytesLike) -> bool:
 def advice(content: BytesLike) -> str | None:
     """Return what kind of file this is and what to send instead; None if it may be a flat image."""
     view = memoryview(content)
-    head = bytes(view[:4096])
+    head = bytes(view[:_HEAD_BYTES]).removeprefix(_BYTE_ORDER_MARK)
     if not head:
         return None
     for kind in _KINDS:

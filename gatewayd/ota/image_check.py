@@ -22,6 +22,7 @@ SMALLEST_IMAGE_BYTES = 256
 # A binary of this length without a NUL byte that is also valid UTF-8 does not occur.
 TEXT_SAMPLE_BYTES = 4096
 MAX_MAGIC_BYTES = 16
+_CONTINUATION = bytes(range(0x80, 0xC0))  # UTF-8's bytes within a character
 
 _ESP_MAX_SEGMENTS = 16
 _ESP_MAX_FLASH_MODE = 5
@@ -97,14 +98,19 @@ def begins_like_firmware(body: BytesLike, magic: bytes) -> bool:
 
 
 def is_text(body: BytesLike) -> bool:
-    """Whether the first 4 KiB are UTF-8 without NUL; a character cut at their end does not count."""
+    """Whether the first 4 KiB are UTF-8 without NUL; a character cut at their ends does not count.
+
+    At the beginning it is cut where text stands in a message's place: its first byte is read as the patch.
+    """
     sample = bytes(memoryview(body)[:TEXT_SAMPLE_BYTES])
+    is_full = len(sample) == TEXT_SAMPLE_BYTES
+    sample = sample[:3].lstrip(_CONTINUATION) + sample[3:]
     if b"\0" in sample:
         return False
     try:
         sample.decode()
     except UnicodeDecodeError as error:
-        is_cut = len(sample) == TEXT_SAMPLE_BYTES and error.reason == "unexpected end of data"
+        is_cut = is_full and error.reason == "unexpected end of data"
         return is_cut and error.start > 0
     return True
 

@@ -20,8 +20,9 @@ from gatewayd.images.reader import FirmwareReader
 from gatewayd.jobs.eligibility import installed_version, push_topic
 from gatewayd.jobs.model import EVERYTHING, DeviceRecord, EndJob, Job, pause_of
 from gatewayd.jobs.transitions import JobState
-from gatewayd.ota.file_kinds import refuse_keys, refuse_nesting
+from gatewayd.ota.file_kinds import is_container, refuse_keys, refuse_nesting
 from gatewayd.ota.patch import encode_patch
+from gatewayd.ota.rules import Payload
 from gatewayd.ota.topic import Channel, OtaTopic
 from gatewayd.ota.version import Version
 from gatewayd.planning.planner import StoreSnapshot
@@ -184,7 +185,10 @@ class Commands:
         await self._reconciler.settled()
         jobs = [job for job in await self._jobs() if job.device == name]
         job = jobs[-1]
-        return CommandResult(name, job, f"job {job.id} ({job.version}) is {_standing(job)}")
+        remark = ""
+        if device.payload is Payload.STANDARD and is_container(content):
+            remark = "; with payload: standard the device gets the whole container as its image"
+        return CommandResult(name, job, f"job {job.id} ({job.version}) is {_standing(job)}{remark}")
 
     # -- helpers
 

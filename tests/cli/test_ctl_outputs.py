@@ -120,10 +120,23 @@ def test_scan_and_doctor(busy: Desk) -> None:
     assert doctor.exit_code in (0, 1)
 
 
+def test_doctor_asks_the_socket_that_is_named(busy: Desk, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere.sock"
+    ran = busy.run("doctor", "--config", busy.folder / "config.yaml", "--socket", nowhere)
+    assert "nowhere.sock" in ran.out
+
+
 def test_publish_prints_what_the_schema_says(busy: Desk) -> None:
     words = ("publish", "--config", busy.folder / "config.yaml", "--app", "nobody", "--version", "1.0.0")
     ran = busy.run(*words, busy.container(IMAGE), "--json")
     assert (ran.exit_code, check_printed("publish", ran.out)["topic"]) == (0, "/a/nobody/u/1.0")
+
+
+def test_an_empty_file_is_not_published(busy: Desk, tmp_path: Path) -> None:
+    (tmp_path / "empty.bin").touch()
+    words = ("publish", "--config", busy.folder / "config.yaml", "--app", "nobody", "--version", "1.0.0")
+    ran = busy.run(*words, "--plain", tmp_path / "empty.bin", "--json")
+    assert (ran.exit_code, json.loads(ran.out)["error"]["code"]) == (1, "empty_firmware")
 
 
 REFUSALS = [

@@ -54,6 +54,10 @@ def test_a_step_to_another_line_is_ordered_with_line(barn: Desk, tmp_path: Path)
     barn.good(*words, "--line")
     barn.until_state("bare-1", "succeeded", installed_version="4.4.0")
     assert barn.devices["bare-1"].active == IMAGE[5000:10_000]
+    # It does not unpack containers: that is worth a remark.
+    ran = barn.run("push", "bare-1", barn.container(IMAGE), "--version", "4.4.1")
+    assert "the whole container as its image" in ran.out
+    barn.until_state("bare-1", "succeeded", installed_version="4.4.1")
 
 
 def refusal(barn: Desk, container: Path, version: str, device: str = "pump-1") -> str:

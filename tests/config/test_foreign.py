@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from gatewayd.config import ConfigErrors, foreign, load
-from gatewayd.config.corrections import WHOLE_NUMBERS
+from gatewayd.config.corrections import TRUTHS, WHOLE_NUMBERS
 from gatewayd.config.document import parse_document
 from gatewayd.config.loader import ConfigFile
 from gatewayd.config.model import (
@@ -39,7 +39,8 @@ def test_no_key_of_ours_is_taken_for_one_of_another_program(
     keys: foreign.Keys, models: tuple[type[BaseModel], ...]
 ) -> None:
     ours = {key for model in models for key in model.model_fields}
-    assert not ours & {*keys.ours, *keys.hints, *foreign.LINE_SETTINGS}
+    assert not ours & {*keys.ours, *keys.hints}
+    assert not [key for key in ours if foreign.is_line_setting(key)]
 
 
 def test_the_keys_of_whole_numbers_are_known() -> None:
@@ -51,6 +52,12 @@ def test_the_keys_of_whole_numbers_are_known() -> None:
         if field.annotation is int or "int" in re.findall(r"\w+", str(field.annotation))
     }
     assert numbers - {"smp"} <= WHOLE_NUMBERS
+
+
+def test_the_keys_that_are_true_or_false_are_known() -> None:
+    models: list[type[BaseModel]] = [Gateway, MqttSection, Adapter, Device, KeyFiles, *LINKS.values()]
+    fields = [one for model in models for one in model.model_fields.items()]
+    assert {key for key, field in fields if field.annotation is bool} <= TRUTHS
 
 
 CORRECTIONS = {

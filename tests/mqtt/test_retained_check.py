@@ -106,7 +106,8 @@ async def test_what_comes_is_confirmed_and_costs_nothing_more(broker: Broker) ->
     broker.retained = {PUMP: b"4.3.2", TANK: b"2.0.1"}
     assert broker.check.is_unconfirmed(PUMP)
     await broker.start(PUMP, TANK)
-    assert not broker.asked
+    assert broker.asked == [[MARKER]]
+    assert broker.sleeps_s == [SETTLE_S] * 2, "while all of it comes"
     assert not broker.store.suspended
     assert not broker.check.is_unconfirmed(PUMP)
     assert broker.changes
@@ -145,7 +146,7 @@ async def test_what_was_never_known_to_be_retained_is_not_missed(broker: Broker)
     broker.retained = {MARKER: Marker("mine", 6).to_bytes()}
     await broker.start(PUMP, TANK)
     assert not broker.store.suspended
-    assert not broker.asked
+    assert broker.asked == [[MARKER]]
 
 
 async def test_what_comes_when_asked_again_is_not_suspended(broker: Broker) -> None:
@@ -211,7 +212,20 @@ async def test_the_marker_is_written_after_a_commit_only(broker: Broker) -> None
     await broker.check.carry_out(broker, broker.sleep)
     assert broker.published[1:] == [Marker("mine", 7)]
     assert broker.store.forgotten[1:] == [(6, frozenset({PUMP, TANK}))]
-    assert broker.asked == [[MARKER]], "read once a connection"
+    assert broker.asked == [[MARKER]] * 3, "read once a connection"
+    assert len(broker.sleeps_s) == 3 * 2, "so what is stored later is marked without a wait"
+
+
+async def test_a_connection_that_ends_has_its_marker_first(broker: Broker) -> None:
+    broker.check.stored()
+    await broker.check.conclude(broker)
+    assert not broker.published, "what is there was not read, so nothing can be said of it"
+    broker.retained = {PUMP: b"4.3.2", TANK: b"2.0.1", MARKER: Marker("mine", 5).to_bytes()}
+    await broker.start(PUMP, TANK)
+    broker.store.known = replace(broker.store.known, newest_seq=7)
+    broker.check.stored()
+    await broker.check.conclude(broker)
+    assert broker.published[-1] == Marker("mine", 7)
 
 
 async def test_a_marker_is_not_raised_over_what_a_broker_forgot(broker: Broker) -> None:

@@ -1,9 +1,13 @@
 """What a file is, before it is sent."""
 
+import base64
 import io
+import lzma
 import tarfile
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from lab.containers import KEY, PLAIN, SIGNED, SIGNED_ENCRYPTED
 
 from gatewayd.errors import FirmwareError
@@ -11,6 +15,11 @@ from gatewayd.ota.container import Rom, build, encrypt
 from gatewayd.ota.file_kinds import advice, refuse_keys, refuse_nesting
 
 IMAGE = bytes(range(256)) * 8
+_IMAGE_WITH_CA = IMAGE * 3 + b"-----BEGIN CERTIFICATE-----\nAAAA\n"
+
+
+def _der(encoding: Encoding, form: PrivateFormat) -> bytes:
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(encoding, form, NoEncryption())
 
 
 @pytest.mark.parametrize(
@@ -22,6 +31,18 @@ IMAGE = bytes(range(256)) * 8
         KEY.decrypt_key,
         b"-----BEGIN " + b"PRIVATE KEY-----\nAAAA\n",
         b"-----BEGIN CERTIFICATE-----\nAAAA\n",
+        b"#" * 5000 + b"\n-----BEGIN " + b"EC PRIVATE KEY-----\nAAAA\n",
+        b"-----BEGIN PGP " + b"PRIVATE KEY BLOCK-----\n\nAAAA\n",
+        b"# created: 2026-11-29\nAGE-SECRET-" + b"KEY-1QQQQ\n",
+        b"PuTTY-User-Key-" + b"File-3: ssh-ed25519\n",
+        bytes.fromhex(KEY.to_file().decode()),
+        b"\xef\xbb\xbf" + KEY.to_file() + b"\r\n",
+        b"0x" + KEY.to_file(),
+        KEY.to_file()[:64] + b"\n" + KEY.to_file()[64:],
+        KEY.verify_key.hex(":").encode(),
+        base64.b64encode(KEY.decrypt_key) + b"\n",
+        _der(Encoding.DER, PrivateFormat.PKCS8),
+        _der(Encoding.DER, PrivateFormat.TraditionalOpenSSL),
     ],
 )
 def test_a_key_is_never_sent(content: bytes) -> None:
@@ -32,7 +53,7 @@ def test_a_key_is_never_sent(content: bytes) -> None:
 
 
 def test_firmware_is_no_key() -> None:
-    for content in (IMAGE, PLAIN, SIGNED, b"ab" * 64 + b"z"):
+    for content in (IMAGE, PLAIN, SIGNED, b"ab" * 64 + b"z", b"0\x82\x07\xfd" + IMAGE, _IMAGE_WITH_CA):
         refuse_keys(content, "file")
 
 
@@ -48,6 +69,14 @@ def _tar() -> bytes:
     [
         (b"\x7fELF" + IMAGE, "objcopy -O binary"),
         (b":020000040800F2\n:10000000000002200D0100089901000899010008F6\n", "Intel HEX"),
+        (b"\xef\xbb\xbf\r\n:020000040800F2\r\n", "Intel HEX"),
+        (b"; built by make\n:020000040800F2\n", "Intel HEX"),
+        (b"\r\nS00600004844521B\r\n", "S-record"),
+        (b"\xef\xbb\xbf<!-- proxy -->\n<html>", "web page"),
+        ("four words in UTF-16".encode("utf-16"), "UTF-16"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 5\n", "git lfs pull"),
+        (lzma.compress(IMAGE, lzma.FORMAT_ALONE), "LZMA"),
+        (b"Rar!\x1a\x07\x00" + IMAGE, "RAR"),
         (b"S00600004844521B\nS1130000285F245F2212226A000424290008237C2A\n", "S-record"),
         (b"UF2\n" + IMAGE, "UF2"),
         (b"PK\x03\x04" + IMAGE, "ZIP"),

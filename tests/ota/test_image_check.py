@@ -58,6 +58,13 @@ def test_a_json_message_that_begins_like_a_patch_version() -> None:
     assert refusal(message, BYTE) == "text_payload"
 
 
+@pytest.mark.parametrize("start", ["\ufeff", "ä", "中", "🔥"])
+def test_text_whose_first_letter_is_cut_by_the_patch_version_is_text(start: str) -> None:
+    message = (start + '{"state": "on"}' * 60).encode()
+    assert refusal(message, BYTE) == "text_payload"
+    assert refusal(message, VARINT) in ("text_payload", "patch_implausible")
+
+
 def test_too_small_for_firmware() -> None:
     assert refusal(b"\x01" + bytes(255)) == "image_too_small"
     assert len(read(b"\x01" + bytes(256)).body) == 256

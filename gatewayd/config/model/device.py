@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from gatewayd.config.corrections import corrected_version
+from gatewayd.config.corrections import corrected_line, corrected_version
 from gatewayd.config.model.link import BleSettings, LinkSettings
 from gatewayd.config.model.values import LAX, Name, Section, Text, parsed, refuse
 from gatewayd.errors import GatewaydError
@@ -44,7 +44,14 @@ def _version(text: str) -> Version:
     try:
         return Version.parse(text)
     except GatewaydError as error:
-        raise refuse(error.message, corrected_version(text) or error.hint) from None
+        raise refuse(error.message, corrected_version(text)) from None
+
+
+def _line(text: str) -> Line:
+    try:
+        return Line.parse(text)
+    except GatewaydError as error:
+        raise refuse(error.message, corrected_line(text)) from None
 
 
 AppId = Annotated[str, AfterValidator(_app_id), Field(json_schema_extra={"minLength": 1, "maxLength": 64})]
@@ -58,7 +65,7 @@ VersionText = Annotated[
 
 LineText = Annotated[
     Line,
-    PlainValidator(parsed(Line.parse, Line)),
+    PlainValidator(parsed(_line, Line)),
     PlainSerializer(str),
     WithJsonSchema({"type": "string", "pattern": r"^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)$"}),
 ]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from gatewayd.config.corrections import is_in_network, pty_instead
+from gatewayd.config.corrections import in_network, is_in_network
 from gatewayd.config.model.values import Section, Text, has_control_characters, refuse
 
 ADDRESS_PATTERN = r"^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$"
@@ -16,7 +16,7 @@ HEX_PATTERN = r"^([0-9A-Fa-f]{2})*$"
 
 def _port_path(text: str) -> str:
     if is_in_network(text):
-        raise refuse("ports in the network are not supported", pty_instead(text))
+        raise refuse(*in_network(text))
     if text.startswith("~"):
         raise refuse(f"~ is not replaced here, got {text[:80]!r}", "Write the full path")
     if not text.startswith("/") or has_control_characters(text):
@@ -26,9 +26,13 @@ def _port_path(text: str) -> str:
 
 def _ble_address(text: str) -> str:
     if not re.fullmatch(ADDRESS_PATTERN, text):
+        digits = re.sub("[-. :]", "", text)
+        is_address = re.fullmatch("[0-9A-Fa-f]{12}", digits)
         raise refuse(
             f"expected an address such as C0:FF:EE:00:00:01, got {text[:80]!r}",
-            "Write {name: …} to find it by its name",
+            f'Write "{":".join(digits[at : at + 2] for at in range(0, 12, 2)).upper()}"'
+            if is_address
+            else "Write {name: …} to find it by its name",
         )
     return text.upper()
 
