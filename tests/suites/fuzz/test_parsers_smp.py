@@ -3,9 +3,10 @@
 import io
 
 import cbor2
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lab.parsers import THOROUGH, counted, edited, words
+from lab.parsers import TEN_THOUSAND, counted, edited, words
 from lab.smp.recipes import Recipe, make_image
 
 from gatewayd.errors import FirmwareError
@@ -15,6 +16,8 @@ from gatewayd.protocol.smp.errors import MalformedError
 from gatewayd.protocol.smp.frames import HEADER_SIZE, MAX_PAYLOAD, Frame, Group, Op
 from gatewayd.protocol.smp.mcuboot import read_image
 from gatewayd.protocol.smp.plain import PlainDeframer
+
+pytestmark = pytest.mark.slow
 
 HEADS = [
     bytes((kind << 5 | argument,)) for kind in range(8) for argument in (0, 1, 2, 20, 23, *range(24, 32))
@@ -34,7 +37,7 @@ ITEMS = [
 CBOR_PLACES = [(at, item) for at in (0, 1, 2, 3, 6, 11) for item in ITEMS]
 
 
-@THOROUGH
+@TEN_THOUSAND
 @given(st.sampled_from([b"", b"\xa1\x61a", b"\xbf", b"\x9f", b"\x82"]), words(CBOR_PLACES, 5))
 def test_cbor(start: bytes, items: list[tuple[int, bytes]]) -> None:
     data = edited(start, items)
@@ -59,7 +62,7 @@ WRITTEN = [
 FRAME_PLACES = [(at, piece) for at in range(12) for piece in [*ITEMS, b"\0", b"\1", b"\x0b", b"\x20"]]
 
 
-@THOROUGH
+@TEN_THOUSAND
 @given(st.sampled_from(WRITTEN), words(FRAME_PLACES, 2), st.booleans())
 def test_a_frame(start: bytes, edits: list[tuple[int, bytes]], is_mended: bool) -> None:
     data = edited(start, edits)
@@ -91,7 +94,7 @@ SAID = [
 ]
 
 
-@THOROUGH
+@TEN_THOUSAND
 @given(words(SAID, 8), st.binary(max_size=40))
 def test_console_lines(said: list[bytes], rest: bytes) -> None:
     deframer, size, given_out = ConsoleDeframer(), 0, 0
@@ -105,7 +108,7 @@ def test_console_lines(said: list[bytes], rest: bytes) -> None:
     assert steps.count <= 100 * len(said) + 30 * size + 100
 
 
-@THOROUGH
+@TEN_THOUSAND
 @given(words([*WRITTEN, *(one[:-1] for one in WRITTEN), b"boot\r\n", b"\1", b"\xff\0", b"\x0b\0"], 8))
 def test_plain_answers(said: list[bytes]) -> None:
     deframer, size, given_out = PlainDeframer(), 0, 0
@@ -129,7 +132,7 @@ EDGES = [*range(32), 512, 831, *range(832, 850)]
 EDITS = [(at, new) for at in EDGES for new in (b"", b"\0", b"\xff\xff", b"\x10\0\x20\0", bytes(40))]
 
 
-@THOROUGH
+@TEN_THOUSAND
 @given(st.sampled_from(IMAGES), words(EDITS, 3), st.booleans(), st.integers(0, 900))
 def test_an_image(start: bytes, edits: list[tuple[int, bytes]], is_put_in: bool, cut: int) -> None:
     data = start
