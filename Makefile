@@ -237,7 +237,7 @@ figures: $(STAMP)  ## Files, functions, floors, arrows, codes outside their tabl
 size: system-packages  ## Code, RAM and stack of the C receiver on a Cortex-M0
 	$(MAKE) -C device size
 
-matrix: system-packages  ## The C receiver by gcc and clang, as C99, C11 and C++17, for eight processors, and by cppcheck
+matrix: system-packages  ## The C receiver by gcc and clang, as C99, C11 and C++17, for seven processors, and by cppcheck
 	$(MAKE) -C device matrix lint
 
 clean:  ## Remove what was built, and the virtual environment

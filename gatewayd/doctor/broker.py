@@ -1,4 +1,4 @@
-"""Checks of the broker: name, connection, login, and what `permissions` tries.
+"""Checks of the broker: name, connection, login, and what `access_rules` tries.
 
 The doctor connects with a client id and a session of its own, and does not ask for retained messages, so it
 touches neither the gateway's session nor its messages.
@@ -14,8 +14,7 @@ from aiomqtt import ProtocolVersion
 
 from gatewayd.codes import Code
 from gatewayd.config import Mqtt, Settings
-from gatewayd.doctor.finding import Finding, ok, refused, warning
-from gatewayd.doctor.permissions import (
+from gatewayd.doctor.access_rules import (
     MAX_PACKET_BYTES,
     followed_topics,
     harmless_topic,
@@ -24,6 +23,7 @@ from gatewayd.doctor.permissions import (
     try_publishing,
     try_subscribing,
 )
+from gatewayd.doctor.finding import Finding, ok, refused, warning
 from gatewayd.mqtt.login import BrokerError
 from gatewayd.mqtt.visitor import visit, visitor
 from gatewayd.tls import Facts

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gatewayd.config import ConfigErrors, Mistake, Settings, load
+from gatewayd.doctor.bootloaders import examine_bootloaders
 from gatewayd.doctor.broker import examine_broker
 from gatewayd.doctor.finding import Finding, failure, ok, warning
 from gatewayd.doctor.host import (
@@ -21,7 +22,6 @@ from gatewayd.doctor.keys import examine_keys, hidden_from_service
 from gatewayd.doctor.mounts import examine_permanence
 from gatewayd.doctor.ports import examine_ports
 from gatewayd.doctor.process import daemon_findings, examine_watchdog, find_account
-from gatewayd.doctor.trials import examine_trials
 from gatewayd.store.lock import LockHolder, find_daemon
 
 _SUBJECT = "configuration"
@@ -71,7 +71,7 @@ def _examine_machine(config: Path, settings: Settings) -> Iterator[Finding]:
     yield examine_sqlite()
     yield from daemon_findings(config, gateway, daemon)
     if daemon.runs:
-        yield from examine_trials(settings)
+        yield from examine_bootloaders(settings)
     yield examine_watchdog(daemon)
 
 

@@ -25,10 +25,10 @@ from lab.certificates import DAY, OURS, tls_broker
 from lab.configuration import Lab, private_file
 from lab.doctor import BARN, guarded, levels, look, settings_at
 
-from gatewayd.doctor import permissions
+from gatewayd.doctor import access_rules
+from gatewayd.doctor.access_rules import harmless_topic, judge_subscriptions
 from gatewayd.doctor.broker import judge_privacy, judge_tls
 from gatewayd.doctor.finding import Level
-from gatewayd.doctor.permissions import harmless_topic, judge_subscriptions
 from gatewayd.mqtt import login
 from gatewayd.tls import Facts
 
@@ -159,7 +159,7 @@ async def test_what_is_no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_broker_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(permissions, "LIMIT_S", 1.0)
+    monkeypatch.setattr(access_rules, "LIMIT_S", 1.0)
     async with ScriptedBroker({SUBSCRIBE: lambda *_: None, PUBLISH: lambda *_: None}) as scripted:
         findings = await look(settings_at(tmp_path, scripted.port))
     assert levels(findings)["statuses"] == levels(findings)["subscriptions"] == "broker_silent"

@@ -12,9 +12,9 @@ from lab.configuration import Lab
 from lab.doctor import BARN, guarded, levels, look, settings_at
 
 from gatewayd.config import Settings
-from gatewayd.doctor import permissions
+from gatewayd.doctor import access_rules
+from gatewayd.doctor.access_rules import try_marker
 from gatewayd.doctor.finding import Level
-from gatewayd.doctor.permissions import try_marker
 from gatewayd.mqtt.connection import connect
 from gatewayd.mqtt.visitor import visitor
 
@@ -26,7 +26,7 @@ VERSIONS = pytest.mark.parametrize("version", [ProtocolVersion.V5, ProtocolVersi
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(permissions, "LIMIT_S", 0.5)
+    monkeypatch.setattr(access_rules, "LIMIT_S", 0.5)
 
 
 async def test_a_marker_that_may_not_be_written(tmp_path: Path) -> None:

@@ -13,16 +13,16 @@ from gatewayd.errors import GatewaydError
 _ACCEPT = "allow_no_trial: true for this device accepts that"
 
 
-def examine_trials(settings: Settings) -> Iterator[Finding]:
+def examine_bootloaders(settings: Settings) -> Iterator[Finding]:
     """Check the bootloaders that the daemon knows. If it does not answer, that is a finding already."""
     try:
         known = ask(settings.gateway.control_socket, Devices(), DevicesResult)
     except GatewaydError:
         return
-    yield from judge_trials(settings.devices, known.devices)
+    yield from judge_bootloaders(settings.devices, known.devices)
 
 
-def judge_trials(devices: Sequence[Device], views: Sequence[DeviceView]) -> Iterator[Finding]:
+def judge_bootloaders(devices: Sequence[Device], views: Sequence[DeviceView]) -> Iterator[Finding]:
     """Judge what devices reported; those that have not answered yet are left out."""
     configured = {device.name: device for device in devices}
     for view in views:

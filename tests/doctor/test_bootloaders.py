@@ -6,8 +6,8 @@ import pytest
 from lab.jobs import a_device
 
 from gatewayd.control.views import device_view
+from gatewayd.doctor.bootloaders import judge_bootloaders
 from gatewayd.doctor.finding import Finding, Level
-from gatewayd.doctor.trials import judge_trials
 from gatewayd.jobs.model import DeviceRecord
 from gatewayd.protocol.smp.facts import Facts
 from gatewayd.status.feed import LinkHealth
@@ -17,7 +17,7 @@ def findings(mode: int | None, *, at: str = "2026-11-28T12:00:00Z", **values: An
     device = a_device("sensor-3", protocol="smp", **values)
     record = DeviceRecord("sensor-3", Facts(mode=mode).as_info(60), contact_at=at)
     view = device_view(device, None, LinkHealth(), record, None)
-    return list(judge_trials([device], [view]))
+    return list(judge_bootloaders([device], [view]))
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,4 @@ def test_a_device_that_was_removed_meanwhile_is_left_out() -> None:
     other = a_device("other")
     record = DeviceRecord("sensor-3", Facts(mode=2).as_info(60), contact_at="2026-11-28T12:00:00Z")
     view = device_view(a_device("sensor-3"), None, LinkHealth(), record, None)
-    assert list(judge_trials([other], [view])) == []
+    assert list(judge_bootloaders([other], [view])) == []
