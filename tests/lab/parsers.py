@@ -17,7 +17,6 @@ T = TypeVar("T", str, bytes)
 
 # `make fuzz` asks for ten thousand.
 EXAMPLES = int(os.environ.get("GATEWAYD_EXAMPLES", "1000"))
-TEN_THOUSAND = settings(max_examples=10_000, database=None, suppress_health_check=list(HealthCheck))
 THOROUGH = settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
 
 

@@ -1,12 +1,15 @@
 """Whatever SMP's parsers are given, they read it or raise the error they declare, and the work is bounded."""
 
 import io
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lab.parsers import TEN_THOUSAND, counted, edited, words
+from lab.parsers import THOROUGH, counted, edited, words
 from lab.smp.recipes import Recipe, make_image
 
 from gatewayd.errors import FirmwareError
@@ -16,8 +19,6 @@ from gatewayd.protocol.smp.errors import MalformedError
 from gatewayd.protocol.smp.frames import HEADER_SIZE, MAX_PAYLOAD, Frame, Group, Op
 from gatewayd.protocol.smp.mcuboot import read_image
 from gatewayd.protocol.smp.plain import PlainDeframer
-
-pytestmark = pytest.mark.slow
 
 HEADS = [
     bytes((kind << 5 | argument,)) for kind in range(8) for argument in (0, 1, 2, 20, 23, *range(24, 32))
@@ -34,11 +35,12 @@ ITEMS = [
     b"\xd8\x23",
     b"\x9b" + b"\xff" * 8,
 ]
+CBOR_STARTS = [b"", b"\xa1\x61a", b"\xbf", b"\x9f", b"\x82"]
 CBOR_PLACES = [(at, item) for at in (0, 1, 2, 3, 6, 11) for item in ITEMS]
 
 
-@TEN_THOUSAND
-@given(st.sampled_from([b"", b"\xa1\x61a", b"\xbf", b"\x9f", b"\x82"]), words(CBOR_PLACES, 5))
+@THOROUGH
+@given(st.sampled_from(CBOR_STARTS), words(CBOR_PLACES, 5))
 def test_cbor(start: bytes, items: list[tuple[int, bytes]]) -> None:
     data = edited(start, items)
     with counted() as steps:
@@ -62,7 +64,7 @@ WRITTEN = [
 FRAME_PLACES = [(at, piece) for at in range(12) for piece in [*ITEMS, b"\0", b"\1", b"\x0b", b"\x20"]]
 
 
-@TEN_THOUSAND
+@THOROUGH
 @given(st.sampled_from(WRITTEN), words(FRAME_PLACES, 2), st.booleans())
 def test_a_frame(start: bytes, edits: list[tuple[int, bytes]], is_mended: bool) -> None:
     data = edited(start, edits)
@@ -94,7 +96,7 @@ SAID = [
 ]
 
 
-@TEN_THOUSAND
+@THOROUGH
 @given(words(SAID, 8), st.binary(max_size=40))
 def test_console_lines(said: list[bytes], rest: bytes) -> None:
     deframer, size, given_out = ConsoleDeframer(), 0, 0
@@ -108,8 +110,11 @@ def test_console_lines(said: list[bytes], rest: bytes) -> None:
     assert steps.count <= 100 * len(said) + 30 * size + 100
 
 
-@TEN_THOUSAND
-@given(words([*WRITTEN, *(one[:-1] for one in WRITTEN), b"boot\r\n", b"\1", b"\xff\0", b"\x0b\0"], 8))
+ANSWERED = [*WRITTEN, *(one[:-1] for one in WRITTEN), b"boot\r\n", b"\1", b"\xff\0", b"\x0b\0"]
+
+
+@THOROUGH
+@given(words(ANSWERED, 8))
 def test_plain_answers(said: list[bytes]) -> None:
     deframer, size, given_out = PlainDeframer(), 0, 0
     with counted() as steps:
@@ -132,7 +137,7 @@ EDGES = [*range(32), 512, 831, *range(832, 850)]
 EDITS = [(at, new) for at in EDGES for new in (b"", b"\0", b"\xff\xff", b"\x10\0\x20\0", bytes(40))]
 
 
-@TEN_THOUSAND
+@THOROUGH
 @given(st.sampled_from(IMAGES), words(EDITS, 3), st.booleans(), st.integers(0, 900))
 def test_an_image(start: bytes, edits: list[tuple[int, bytes]], is_put_in: bool, cut: int) -> None:
     data = start
@@ -158,3 +163,35 @@ IMAGE_CODES = {
     *("bad_image_header", "image_truncated", "bad_image_tlv", "image_padded"),
     *("image_hash_missing", "image_hash_mismatch"),
 }
+
+
+def some(rng: random.Random, known: Sequence[Any], most: int) -> list[Any]:
+    return rng.choices(known, k=rng.randint(0, most))
+
+
+# The same inputs without Hypothesis, whose choice of an example costs more than what it is tried on.
+RANDOMLY: dict[Any, Callable[[random.Random], tuple[Any, ...]]] = {
+    test_cbor: lambda rng: (rng.choice(CBOR_STARTS), some(rng, CBOR_PLACES, 5)),
+    test_a_frame: lambda rng: (rng.choice(WRITTEN), some(rng, FRAME_PLACES, 2), rng.random() < 0.5),
+    test_console_lines: lambda rng: (some(rng, SAID, 8), rng.randbytes(rng.randint(0, 40))),
+    test_plain_answers: lambda rng: (some(rng, ANSWERED, 8),),
+    test_an_image: lambda rng: (
+        rng.choice(IMAGES),
+        some(rng, EDITS, 3),
+        rng.random() < 0.5,
+        rng.randint(0, 900),
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parser", RANDOMLY, ids=lambda test: test.__name__)
+def test_ten_thousand_inputs(parser: Any) -> None:
+    rng = random.Random(parser.__name__)
+    for number in range(10_000):
+        arguments = RANDOMLY[parser](rng)
+        try:
+            parser.hypothesis.inner_test(*arguments)
+        except Exception as error:
+            error.add_note(f"input {number}: {arguments!r}")
+            raise
