@@ -8,7 +8,7 @@ from lab.containers import KEYS, PLAIN, VECTORS, gatewayctl
 from lab.smp.recipes import Recipe, make_image
 
 from gatewayd.cli.exits import CONFIGURATION, DONE, REFUSED, USAGE
-from gatewayd.ota.container import open_container
+from gatewayd.ota.container import Rom, build, open_container
 from gatewayd.ota.keys import KeySet
 
 KEY_FILE = VECTORS / "ota.key"
@@ -160,3 +160,42 @@ def test_a_damaged_image_of_mcuboot_draws_a_warning(here: Path) -> None:
     ran = gatewayctl("pack", "--key", KEY_FILE, "-o", "out.ota", "0x0=a.bin")
     assert ran.exit_code == DONE
     assert ran.err.startswith("warning: a.bin: the image has ")
+
+
+SENT_BY = {
+    "pack": ("pack", "--key", KEY_FILE, "-o", "out.ota", "0x2000={}"),
+    "publish": ("publish", "--config", "config.yaml", "--app", "pump", "--version", "4.3.2", "{}"),
+    "publish --plain": (
+        *("publish", "--plain", "--config", "config.yaml", "--app", "pump", "--version", "4.3.2", "{}"),
+    ),
+}
+
+
+@pytest.mark.parametrize("words", SENT_BY.values(), ids=SENT_BY)
+def test_no_command_sends_a_key(here: Path, words: tuple[object, ...]) -> None:
+    (here / "config.yaml").write_text("gateway: {id: barn}\nmqtt: {host: 127.0.0.1, port: 1}\ndevices: []\n")
+    (here / "rom0.bin").write_bytes(KEY_FILE.read_bytes())
+    ran = gatewayctl(*(str(word).format("rom0.bin") for word in words))
+    assert ran.exit_code == REFUSED, ran
+    assert "rom0.bin" in ran.err
+    assert "key" in ran.err
+    assert not (here / "out.ota").exists()
+
+
+@pytest.mark.parametrize("words", SENT_BY.values(), ids=SENT_BY)
+def test_no_command_sends_a_container_in_a_container(here: Path, words: tuple[object, ...]) -> None:
+    (here / "config.yaml").write_text("gateway: {id: barn}\nmqtt: {host: 127.0.0.1, port: 1}\ndevices: []\n")
+    is_packed = words[0] == "pack"  # then it would be the outer one that is made
+    (here / "rom0.bin").write_bytes(PLAIN if is_packed else build([Rom(0x2000, PLAIN)], 1, None))
+    ran = gatewayctl(*(str(word).format("rom0.bin") for word in words))
+    assert ran.exit_code == REFUSED, ran
+    assert "rom0.bin" in ran.err
+    assert "container" in ran.err
+    assert not (here / "out.ota").exists()
+
+
+def test_what_is_no_flat_image_is_warned_of_when_it_is_packed(here: Path) -> None:
+    (here / "rom0.bin").write_bytes(b"\x7fELF" + FIRST)
+    ran = gatewayctl("pack", "--key", KEY_FILE, "-o", "out.ota", "0x2000=rom0.bin")
+    assert ran.exit_code == DONE
+    assert "objcopy -O binary" in ran.err
