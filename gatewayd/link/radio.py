@@ -9,8 +9,7 @@ same time. Each supports a limited number of connections. So a link that wants a
     takes the turn    one connect (with discovery and pairing) or one stretch of scanning at a time
 
 and returns the slot when the connection is closed. A *patient* seeker waits for a sleeping device, for days
-if
-necessary: while all seekers are patient, the adapter scans only a fraction of the time.
+if necessary: while all seekers are patient, the adapter scans only a fraction of the time.
 
 A problem with the adapter (absent, blocked, no BlueZ) fails all seekers. The next seeker tries again, so that
 gatewayd recovers by itself.

@@ -1,8 +1,7 @@
 """The latest status of each device, and subscriptions to changes.
 
 The board holds only the latest status of every device. A subscription remembers which devices changed, not
-the
-changes: a slow reader sees the latest status, and costs at most one entry per device.
+the changes: a slow reader sees the latest status, and costs at most one entry per device.
 """
 
 import asyncio
