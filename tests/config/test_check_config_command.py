@@ -221,4 +221,4 @@ def test_a_file_that_is_closed_to_us_is_a_mistake_that_only_a_person_can_mend(
     monkeypatch.setattr(Path, "open", refuse)
     done = CliRunner().invoke(program.command, ["--config", str(lab.file)])
     assert done.exit_code == CONFIGURATION
-    assert "cannot be read: Permission denied. Check its permissions." in done.stderr
+    assert "cannot be read: Permission denied. Check its permissions." in done.output
