@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab.brokers import Mosquitto
+from lab.brokers import Mosquitto, password_file
 from lab.configuration import private_file
 from lab.control_schema import check_printed
 from lab.desk import Desk, desk
@@ -98,9 +97,8 @@ def _guarded(tmp_path: Path) -> Iterator[Desk]:
     others = "user barn\ntopic readwrite /a/#\ntopic readwrite gatewayd/barn/marker\n" + "".join(
         f"topic write gatewayd/barn/{one}\n" for one in ("status", "gateway", "devices/+")
     )
-    users = "".join(f"{user}:{PASSWORD}\n" for user in ("barn", "homeassistant", "guest"))
-    passwords = private_file(tmp_path / "passwords", users.encode())
-    subprocess.run(["mosquitto_passwd", "-U", str(passwords)], check=True)
+    users = ("barn", "homeassistant", "guest")
+    passwords = password_file(tmp_path / "passwords", dict.fromkeys(users, PASSWORD))
     acl = private_file(tmp_path / "acl", f"{rules}\n{others}\nuser guest\ntopic read #\n".encode())
     options = ("allow_anonymous false", f"password_file {passwords}", f"acl_file {acl}")
     whole = Desk(tmp_path, Mosquitto(tmp_path / "mosquitto", *options).start())

@@ -24,6 +24,15 @@ MOSQUITTO = (
 )
 
 
+def password_file(path: Path, passwords: dict[str, str]) -> Path:
+    """Write what mosquitto's option of that name takes: users, and hashes of their passwords."""
+    path.touch(0o600)
+    path.write_text("".join(f"{user}:{password}\n" for user, password in passwords.items()))
+    subprocess.run(["mosquitto_passwd", "-U", str(path)], check=True)
+    path.chmod(0o600)
+    return path
+
+
 def _ports() -> Iterator[int]:
     """Yield ports that neither another worker of pytest takes nor the kernel for an outgoing connection."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))

@@ -1,6 +1,5 @@
 """The doctor's findings on a broker, and a mosquitto with access rules."""
 
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,8 +8,8 @@ from typing import Any
 from gatewayd.config import Settings
 from gatewayd.doctor.broker import examine_broker
 from gatewayd.doctor.finding import Finding
-from lab.brokers import Mosquitto
-from lab.configuration import Lab
+from lab.brokers import Mosquitto, password_file
+from lab.configuration import Lab, private_file
 
 PASSWORD = "hunter2-hunter2"  # noqa: S105 - made up
 # The user whom the rules of a guarded broker are for.
@@ -33,12 +32,8 @@ def levels(findings: dict[str, Finding]) -> dict[str, str]:
 
 @asynccontextmanager
 async def guarded(folder: Path, *rules: str) -> AsyncIterator[Mosquitto]:
-    passwords, acl = folder / "passwords", folder / "acl"
-    passwords.write_text(f"barn:{PASSWORD}\n")
-    subprocess.run(["mosquitto_passwd", "-U", str(passwords)], check=True)  # noqa: ASYNC221 - brief
-    acl.write_text("\n".join(["user barn", *rules, ""]))
-    for file in (passwords, acl):
-        file.chmod(0o600)
+    passwords = password_file(folder / "passwords", {"barn": PASSWORD})
+    acl = private_file(folder / "acl", "\n".join(["user barn", *rules, ""]).encode())
     lines = ("allow_anonymous false", f"password_file {passwords}", f"acl_file {acl}")
     with Mosquitto(folder / "m", *lines) as mosquitto:
         yield mosquitto

@@ -3,13 +3,12 @@
 import asyncio
 import json
 import re
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from lab.brokers import Mosquitto
+from lab.brokers import Mosquitto, password_file
 from lab.configuration import private_file
 from lab.containers import gatewayctl
 from pydantic import SecretStr
@@ -34,8 +33,7 @@ def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
     folder = tmp_path_factory.mktemp("mosquitto")
     rules = block("acl")
     users = re.findall(r"^user (\S+)", rules, re.MULTILINE)
-    passwords = private_file(folder / "passwords", "".join(f"{u}:{PASSWORD}\n" for u in users).encode())
-    subprocess.run(["mosquitto_passwd", "-U", str(passwords)], check=True)
+    password_file(folder / "passwords", dict.fromkeys(users, PASSWORD))
     private_file(folder / "acl", rules.encode())
     lines = block("conf").replace("/etc/mosquitto", str(folder)).splitlines()
     with Mosquitto(folder / "m", *lines) as broker:

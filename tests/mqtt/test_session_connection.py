@@ -1,7 +1,6 @@
 """The session outlives what brokers, networks and other clients do to it."""
 
 import asyncio
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from lab.brokers import (
     amqtt_broker,
     free_port,
     packet,
+    password_file,
     text,
     until,
 )
@@ -112,9 +112,7 @@ def _ends(lab: Lab) -> list[dict[str, Any]]:
 
 
 async def test_wrong_credentials_are_told_and_tried_again_slowly(tmp_path: Path) -> None:
-    passwords = tmp_path / "passwords"
-    passwords.write_text(f"barn:{RIGHT}\n")
-    subprocess.run(["mosquitto_passwd", "-U", str(passwords)], check=True)  # noqa: ASYNC221 - before anything runs
+    passwords = password_file(tmp_path / "passwords", {"barn": RIGHT})
     with Mosquitto(tmp_path / "m", "allow_anonymous false", f"password_file {passwords}") as mosquitto:
         async with session_lab(mosquitto.port, username="barn", password=WRONG) as lab:
             lab.session.set_topics(frozenset())
