@@ -22,7 +22,7 @@ def replace_file(path: Path, text: str, *, mode: int = 0o600, is_durable: bool =
                 file.flush()
                 os.fsync(file.fileno())
         Path(draft).chmod(mode)
-        os.replace(draft, path)  # noqa: PTH105 - as atomic as it gets
+        Path(draft).replace(path)
     except OSError as error:
         if draft is not None:
             with suppress(OSError):

@@ -26,7 +26,8 @@ _SECRETS = re.compile(
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # What people put around and between hex digits.
 _AROUND_HEX = re.compile(rb"^0[xX]|[\s:,-]+")
-_DER_SEQUENCE = 0x30
+_DER_SEQUENCE, _DER_LONG_FORM = 0x30, 0x80
+_DER_HEAD = 4  # the tag, and the longest length of what fits into the head
 BARE_IMAGE = "bare image"
 # What the error of opening a container without keys says about it.
 _CONTAINERS = {Code.NO_VERIFY_KEY: "signed container", Code.NO_DECRYPT_KEY: "encrypted container"}
@@ -77,15 +78,15 @@ _PATTERNS = (
 def refuse_keys(content: BytesLike, name: str) -> None:
     """Raise FirmwareError `key_file` for what looks like a key: it must not be published."""
     view = memoryview(content)
-    head = bytes(view[:_HEAD_BYTES])
+    head, is_all_text = bytes(view[:_HEAD_BYTES]), is_text(view)
     # Firmware may well hold a certificate, behind its own head.
-    if _SECRETS.search(bytes(view) if is_text(view) else head):
+    if _SECRETS.search(bytes(view) if is_all_text else head):
         raise _key(name, "a key or certificate")
     if len(view) in _RAW_KEYS:
         raise _key(name, f"{len(view)} bytes long, as {_RAW_KEYS[len(view)]}")
     if len(view) > len(head):
         return
-    if is_text(view) and _key_bytes(head) in _RAW_KEYS:
+    if is_all_text and _key_bytes(head) in _RAW_KEYS:
         raise _key(name, "an ota.key or another key as text; an ota.key signs and encrypts firmware")
     if _is_der(head):
         raise _key(name, "a key or certificate in DER")
@@ -104,12 +105,12 @@ def _key_bytes(text: bytes) -> int:
 
 def _is_der(content: bytes) -> bool:
     """Whether it is one ASN.1 sequence and nothing else."""
-    if len(content) < 4 or content[0] != _DER_SEQUENCE:  # noqa: PLR2004 - a tag and the longest length here
+    if len(content) < _DER_HEAD or content[0] != _DER_SEQUENCE:
         return False
     length = content[1]
-    if length < 0x80:  # noqa: PLR2004 - the short form
+    if length < _DER_LONG_FORM:
         return len(content) == 2 + length
-    octets = length & 0x7F
+    octets = length - _DER_LONG_FORM
     return len(content) == 2 + octets + int.from_bytes(content[2 : 2 + octets])
 
 

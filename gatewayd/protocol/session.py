@@ -222,7 +222,7 @@ class TransferSession(Protocol):
 
     @property
     def quiet_s(self) -> float:
-        """How long a device that was told to restart must be sent nothing, whoever told it."""
+        """How long to send nothing to a device that was told to restart, by us or by anyone else."""
 
     def set_max_datagram(self, size_bytes: int) -> None:
         """Set how much one send carries: when a datagram link is opened, and whenever that changes."""

@@ -26,7 +26,7 @@ class FramedUpload:
             image.sha256,
             facts.image,
             room=exchange.wire.room(facts.buffers.size),
-            window=1 if exchange.wire.silence_s else max(1, facts.buffers.count - 1),
+            window=1 if exchange.wire.is_unchecked else max(1, facts.buffers.count - 1),
             wire_s=exchange.wire_s,
             silence_s=exchange.wire.silence_s,
             packet=lambda: exchange.wire.packet,

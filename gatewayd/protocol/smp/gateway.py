@@ -164,7 +164,7 @@ class SmpGateway:
     def next_step(self, update: Update) -> Step:
         """See TransferSession."""
         step = activation.next_step(update, self._known())
-        is_doubtful = self._exchange.wire.silence_s > 0 and self._uploads == 1  # nothing had a checksum
+        is_doubtful = self._exchange.wire.is_unchecked and self._uploads == 1
         return Step.TRANSFER if step is Step.FAIL_REJECTED and is_doubtful else step
 
     def has_restarted(self, update: Update) -> bool:

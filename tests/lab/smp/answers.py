@@ -13,7 +13,7 @@ Answer = Callable[[Any], dict[str, Any]]
 def change_answers(lab: Lab, change: Callable[[Any, Answer], dict[str, Any]]) -> None:
     """Let a test answer in the server's place; it gets the request and what would answer it."""
     ordinary = lab.server._answer  # noqa: SLF001 - a server that differs in one answer
-    lab.server._answer = lambda asked: change(asked, ordinary)  # type: ignore[method-assign]  # noqa: SLF001
+    lab.server._answer = lambda asked: change(asked, ordinary)  # type: ignore[method-assign]  # noqa: SLF001 - as above
 
 
 def is_upload(asked: Any) -> bool:
